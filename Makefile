@@ -1,0 +1,49 @@
+# Everything a fresh machine needs is Python 3.11 with venv; each target installs the rest into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+UV := uv==0.13.9
+TARGETS := make_stone_pickaxe make_wood_sword collect_sapling place_furnace
+
+.PHONY: help install demo test lint types unit bench lock clean
+
+help:
+	@echo "make demo     learn Craftax-Classic skills up to a stone pickaxe (minutes; data in ./.flowrl)"
+	@echo "make test     lint, types and tests"
+	@echo "make bench    benchmarks: mixture of experts, environment resets"
+	@echo "make install  .venv with the flowrl command"
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(INSTALLED)
+
+demo: install
+	FLOWRL_HOME=$(CURDIR)/.flowrl $(BIN)/flowrl campaign $(addprefix --target ,$(TARGETS))
+
+test: lint types unit
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+unit: install
+	$(BIN)/python -m pytest
+
+bench: install
+	$(BIN)/python benchmarks/moe.py
+	$(BIN)/python benchmarks/env.py
+
+lock: install
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-emit-index-url \
+		--output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv .flowrl .pytest_cache .mypy_cache .ruff_cache .hypothesis

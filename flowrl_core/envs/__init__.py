@@ -1,0 +1,1 @@
+"""Environments: vocabularies, adapters, the plan automaton, world pools. Importing the package imports no JAX."""

@@ -1,0 +1,78 @@
+"""Every error FlowRL raises on purpose.
+
+FlowRLError
+├── InputError            what a person or a file gave: names the field and the remedy; nothing was written
+│   ├── KnowledgeError    a knowledge base (file, skill and field named)
+│   ├── ProgramError      a done or reward expression (code and remedy)
+│   └── PlanError         no valid plan exists: "cannot, because"
+├── StorageError          a file, checkpoint or registry that is not as it must be
+│   ├── CorruptError      checksum or content wrong
+│   └── ConflictError     somebody else owns or changed it
+├── TrainingError         training cannot go on (diverged, stalled)
+└── ServiceError          a Prefect server, worker or device that does not answer
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConflictError",
+    "CorruptError",
+    "FlowRLError",
+    "InputError",
+    "KnowledgeError",
+    "PlanError",
+    "ProgramError",
+    "ServiceError",
+    "StorageError",
+    "TrainingError",
+]
+
+
+class FlowRLError(Exception):
+    """Root of all errors that FlowRL raises on purpose."""
+
+
+class InputError(FlowRLError):
+    """Input that cannot be used: `field` names it, `problem` says what is wrong, `remedy` what to do."""
+
+    def __init__(self, field: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{field}: {problem}. {remedy}")
+        self.field = field
+        self.problem = problem
+        self.remedy = remedy
+
+
+class KnowledgeError(InputError):
+    """A knowledge base that cannot be used; `field` reads `file: skill: field`."""
+
+
+class ProgramError(InputError):
+    """A done or reward expression that was refused; `code` is stable and short."""
+
+    def __init__(self, code: str, field: str, problem: str, remedy: str) -> None:
+        super().__init__(field, f"[{code}] {problem}", remedy)
+        self.code = code
+
+
+class PlanError(InputError):
+    """No valid plan reaches the target; `problem` says why."""
+
+
+class StorageError(FlowRLError):
+    """A file, checkpoint or registry is not as it must be."""
+
+
+class CorruptError(StorageError):
+    """Stored content does not match its checksum or cannot be read."""
+
+
+class ConflictError(StorageError):
+    """Another process owns the thing, or changed it in between."""
+
+
+class TrainingError(FlowRLError):
+    """Training cannot go on: it diverged or stalled."""
+
+
+class ServiceError(FlowRLError):
+    """A Prefect server, a worker or a device does not answer."""

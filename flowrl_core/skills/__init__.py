@@ -1,0 +1,1 @@
+"""Skills: definitions, plans, the frontier and merging. No JAX here."""

@@ -1,0 +1,185 @@
+"""The nouns of FlowRL: fluents, vocabularies, skills and plans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+__all__ = ["Fluent", "FluentKind", "Linear", "Plan", "Program", "Skill", "Step", "Vocabulary", "digest"]
+
+FluentKind = Literal["count", "tier", "flag", "place", "level", "vital", "distance"]
+
+
+def digest(value: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of the value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Fluent:
+    """A named quantity of the world's state with a kind and a closed range (both ends possible)."""
+
+    name: str
+    kind: FluentKind
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What an environment lets skills speak of.
+
+    `fluents` are the base fluents in the order in which the adapter reads them. A program may also name what is
+    derived from
+    them: `gained.*` and `since.*` (of `inv.*`), `new_ach.*`, `d.*` (of vitals), `closer.*` (of `dist.*`) and `n`.
+    """
+
+    env: str
+    fluents: tuple[Fluent, ...]
+    actions: tuple[str, ...]
+    targets: tuple[str, ...]
+    """Kinds of block (or creature) that a skill may name as its target."""
+    capacity: int = 9
+    """The most of one item that the inventory holds."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """An amount `per_n * n + fixed`, where n is the target count of a plan step."""
+
+    per_n: int = 0
+    fixed: int = 0
+
+    def at(self, n: int) -> int:
+        """The amount for the target count `n`."""
+        return self.per_n * n + self.fixed
+
+
+@dataclass(frozen=True)
+class Program:
+    """When a skill is done and what it rewards: two expressions of the program language."""
+
+    done: str
+    reward: str
+
+
+def _frozen(effects: Mapping[str, Linear]) -> Mapping[str, Linear]:
+    return MappingProxyType(dict(effects))
+
+
+@dataclass(frozen=True)
+class Skill:
+    """A skill's definition: what it needs, uses up and brings, and how it is judged and rewarded.
+
+    `target` and `actions` are prior knowledge, declared as such: the block whose nearest one in view becomes input
+    features, and an allow-list of actions (empty: all). `learn_count` is the count n at which the skill's own run ends.
+    An ephemeral skill brings places (`near.*`) that are lost as soon as another step moves on.
+    """
+
+    name: str
+    description: str
+    program: Program
+    gain: Mapping[str, Linear] = field(default_factory=dict)
+    requirements: Mapping[str, Linear] = field(default_factory=dict)
+    consumption: Mapping[str, Linear] = field(default_factory=dict)
+    ephemeral: bool = False
+    target: str | None = None
+    actions: tuple[str, ...] = ()
+    learn_count: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("gain", "requirements", "consumption"):
+            object.__setattr__(self, name, _frozen(getattr(self, name)))
+
+    @property
+    def progress(self) -> str:
+        """The fluent whose gain counts as progress: the first one the definition names."""
+        return next(iter(self.gain))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The definition as JSON-ready data; `from_dict` is its inverse."""
+
+        def effects(m: Mapping[str, Linear]) -> dict[str, list[int]]:
+            return {k: [v.per_n, v.fixed] for k, v in m.items()}
+
+        return {
+            "name": self.name,
+            "description": self.description,
+            "done": self.program.done,
+            "reward": self.program.reward,
+            "gain": effects(self.gain),
+            "requirements": effects(self.requirements),
+            "consumption": effects(self.consumption),
+            "ephemeral": self.ephemeral,
+            "target": self.target,
+            "actions": list(self.actions),
+            "learn_count": self.learn_count,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Skill:
+        """The skill that `as_dict` described."""
+
+        def effects(m: Mapping[str, list[int]]) -> dict[str, Linear]:
+            return {k: Linear(*v) for k, v in m.items()}
+
+        return cls(
+            name=data["name"],
+            description=data["description"],
+            program=Program(data["done"], data["reward"]),
+            gain=effects(data["gain"]),
+            requirements=effects(data["requirements"]),
+            consumption=effects(data["consumption"]),
+            ephemeral=data["ephemeral"],
+            target=data["target"],
+            actions=tuple(data["actions"]),
+            learn_count=data["learn_count"],
+        )
+
+    def identity(self, env: str) -> str:
+        """The hash of environment and definition; the description does not count, since it changes nothing that is
+        learned.
+        """
+        definition = self.as_dict()
+        del definition["description"]
+        return digest({"env": env, **definition, "progress": self.progress})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a plan: a skill and its target count n."""
+
+    skill: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The ordered steps that end with the target skill."""
+
+    target: str
+    steps: tuple[Step, ...]
+
+    @property
+    def skills(self) -> tuple[str, ...]:
+        """The names of the plan's skills, each once, in order of first use."""
+        return tuple(dict.fromkeys(step.skill for step in self.steps))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON-ready data; `from_dict` is its inverse."""
+        return {"target": self.target, "steps": [{"skill": s.skill, "n": s.n} for s in self.steps]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """The plan that `as_dict` described."""
+        return cls(data["target"], tuple(Step(s["skill"], s["n"]) for s in data["steps"]))
+
+    @property
+    def hash(self) -> str:
+        """The digest of the steps."""
+        return digest(self.as_dict())

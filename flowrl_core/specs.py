@@ -1,0 +1,186 @@
+"""Flow parameters as pydantic models: they make the forms of the Prefect UI and are validated again inside flows."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flowrl_core.errors import InputError
+
+__all__ = [
+    "CampaignName",
+    "CampaignSpec",
+    "EvaluationSpec",
+    "LimitsSpec",
+    "SkillConfig",
+    "TrainingSpec",
+    "parse_campaign",
+    "resolve",
+]
+
+CampaignName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class TrainingSpec(_Spec):
+    """How one skill is trained."""
+
+    frames: int = Field(default=600_000, ge=1, description="Most environment steps of one run (its budget)")
+    num_envs: int = Field(default=64, ge=1, le=65_536, description="Environments stepped together")
+    rollout_length: int = Field(default=32, ge=1, le=4_096, description="Steps per environment and update (T)")
+    minibatch_size: int = Field(default=256, ge=1, description="Samples of one expert in one gradient step")
+    epochs: int = Field(default=4, ge=1, le=64, description="Passes over each rollout")
+    learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0, description="Adam's step size")
+    discount: Fraction = Field(default=0.99, description="Gamma")
+    gae_lambda: Fraction = Field(default=0.9, description="Lambda of generalised advantage estimation")
+    clip: float = Field(
+        default=0.2, gt=0.0, le=10.0, description="PPO's clipping range, of the policy and of the value"
+    )
+    entropy_weight: float = Field(default=0.01, ge=0.0, le=10.0, description="Weight of the entropy bonus")
+    value_weight: float = Field(default=0.5, ge=0.0, le=10.0, description="Weight of the value loss")
+    max_grad_norm: float = Field(default=0.5, gt=0.0, description="Gradients are clipped to this global norm")
+    width: int = Field(default=64, ge=1, le=4_096, description="Units of each hidden layer of an expert")
+    max_experts: int = Field(
+        default=8, ge=1, le=256, description="Local experts a run has room for; grows to the next power of two"
+    )
+    episode_limit: int = Field(
+        default=300, ge=1, le=10_000, description="Steps after which an episode counts as failed"
+    )
+    credit: Literal["bootstrap", "terminal"] = Field(
+        default="bootstrap",
+        description="Credit across skill boundaries: the next expert's value counts, or the boundary is terminal",
+    )
+    snapshot_fraction: Fraction = Field(
+        default=0.5, description="Share of resets that start at the entry of the last plan step"
+    )
+    snapshot_capacity: int = Field(default=256, ge=1, description="Entry states kept")
+    world_pool: int = Field(default=256, ge=1, description="Pre-generated worlds for resets")
+    world_uses: int = Field(default=8, ge=1, le=1_000, description="Episodes after which a pool world is replaced")
+    action_masks: bool = Field(default=False, description="Use the skills' declared lists of allowed actions")
+    checkpoint_updates: int = Field(default=40, ge=1, description="Updates between mid-run checkpoints")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the run")
+
+
+class EvaluationSpec(_Spec):
+    """How a skill is judged."""
+
+    threshold: float = Field(
+        default=0.75, gt=0.0, lt=1.0, description="Learned only if the lower bound of success reaches this"
+    )
+    level: float = Field(default=0.05, gt=0.0, lt=0.5, description="One-sided error level, shared by all looks")
+    looks: int = Field(default=4, ge=1, le=16, description="Most looks of one run")
+    episodes: int = Field(default=512, ge=1, le=65_536, description="Episodes of one look, each from a fresh world")
+    target: float = Field(
+        default=0.88, gt=0.0, le=1.0, description="Smoothed training success that triggers the first look"
+    )
+    target_step: float = Field(default=0.02, ge=0.0, le=0.5, description="The target rises by this after a failed look")
+    min_frames: int = Field(default=16_384, ge=0, description="Frames before the first look and between two looks")
+    min_episodes: int = Field(default=64, ge=1, description="Finished episodes in the smoothing window before a look")
+    head_episodes: int = Field(
+        default=128, ge=0, description="Episodes that measure the heads before a run starts; 0: do not measure"
+    )
+
+
+class LimitsSpec(_Spec):
+    """How a campaign may use the machine, and what it does with results."""
+
+    max_parallel: int = Field(default=8, ge=1, le=1_024, description="Skills submitted at the same time")
+    max_retries: int = Field(default=2, ge=0, le=100, description="New tries of a skill after infrastructure trouble")
+    merge: Literal["most_frames", "frozen"] = Field(
+        default="most_frames", description="Which version of a shared expert the next runs start from"
+    )
+
+
+class CampaignSpec(_Spec):
+    """All parameters of a campaign."""
+
+    campaign: CampaignName = "default"
+    env: str = Field(default="craftax-classic", min_length=1)
+    targets: list[str] = Field(min_length=1)
+    knowledge: str = Field(
+        default="", description="A shipped knowledge base or a TOML file; empty: the one shipped for the environment"
+    )
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    limits: LimitsSpec = LimitsSpec()
+    overrides: list[str] = Field(
+        default=[], description="SKILL.FIELD=VALUE: one training or evaluation field of one skill"
+    )
+    retry: list[str] = Field(default=[], description="Skills that failed and shall be tried again")
+
+
+class SkillConfig(_Spec):
+    """What is decided about one skill's run: recorded in its config.json."""
+
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    merge: Literal["most_frames", "frozen"] = "most_frames"
+
+
+def parse_campaign(**parameters: Any) -> CampaignSpec:
+    """The validated parameters of a campaign.
+
+    Raises:
+        InputError: the first field that is wrong, by name, with what is allowed.
+    """
+    try:
+        return CampaignSpec.model_validate(parameters)
+    except ValidationError as exc:
+        raise _input_error(exc) from exc
+
+
+_OVERRIDE = re.compile(r"^(?P<skill>[^.=\s]+)\.(?P<field>[a-z_]+)=(?P<value>.+)$")
+
+
+def resolve(
+    skill: str,
+    spec: CampaignSpec,
+    *,
+    training: dict[str, Any] | None = None,
+    evaluation: dict[str, Any] | None = None,
+) -> SkillConfig:
+    """The configuration of one skill's run: the campaign's, the knowledge base's own, then the overrides.
+
+    Raises:
+        InputError: an override that names no such field, or a value outside its range.
+    """
+    groups: dict[str, dict[str, Any]] = {
+        "training": {**spec.training.model_dump(), **(training or {})},
+        "evaluation": {**spec.evaluation.model_dump(), **(evaluation or {})},
+    }
+    for override in spec.overrides:
+        found = _OVERRIDE.match(override)
+        if not found:
+            raise InputError(
+                "overrides", f"{override!r} is not SKILL.FIELD=VALUE", "Write for example collect_wood.frames=100000"
+            )
+        if found["skill"] != skill:
+            continue
+        owners = [name for name, model in _GROUPS.items() if found["field"] in model.model_fields]
+        if not owners:
+            known = ", ".join(name for model in _GROUPS.values() for name in model.model_fields)
+            raise InputError(
+                "overrides", f"{found['field']!r} is no training or evaluation field", f"Known fields: {known}"
+            )
+        groups[owners[0]][found["field"]] = found["value"]
+    try:
+        return SkillConfig.model_validate({**groups, "merge": spec.limits.merge})
+    except ValidationError as exc:
+        raise _input_error(exc) from exc
+
+
+_GROUPS: dict[str, type[_Spec]] = {"training": TrainingSpec, "evaluation": EvaluationSpec}
+
+
+def _input_error(exc: ValidationError) -> InputError:
+    first = exc.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "parameters"
+    if first["type"] == "extra_forbidden":
+        return InputError(where, "there is no such parameter", "Remove it or correct its name")
+    return InputError(where, f"{first['msg']} (got {first['input']!r})", "Correct the value")
