@@ -1,0 +1,1 @@
+"""Programs: done and reward as proven expressions of a small typed language. No JAX here."""

@@ -1,0 +1,153 @@
+"""The program language: done and reward as expressions over fluents, proven before anything runs them.
+
+    inv.wood >= n                                   a done: a truth value
+    gained.wood + 0.1 * d.health                    a reward: a number
+    (1 if near.crafting_table else 0) - 0.01        truth values and numbers do not turn into each other by themselves
+
+Numbers, fluents, `+ - * /`, unary minus, comparisons (chained too), `and or not`, `a if c else b`, and the functions
+`min max abs clip tanh sqrt`. Nothing else is read, and nothing is ever executed. Both branches of an `if` are computed,
+so a division must be safe in itself, not by its condition.
+
+A refusal carries one of these codes:
+
+    not_text empty too_long not_ascii character too_deep syntax too_large     the text
+    not_allowed unknown_name unknown_function arguments wrong_kind            what it says
+    constant_range division square_root clip_bounds magnitude                 what it could compute
+    always_true never_true true_at_start                                      a done that says nothing
+    constant never_positive reward_range                                      a reward that teaches nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from flowrl_core.errors import ProgramError
+from flowrl_core.programs.expressions import Expression, bounds, fluents
+from flowrl_core.programs.parsing import parse
+from flowrl_core.programs.reference import every_value
+from flowrl_core.programs.registers import MAX_COUNT, Interval, Registers, registers_of
+from flowrl_core.programs.tables import lower_expression
+from flowrl_core.skills.model import Vocabulary
+
+__all__ = ["MAX_REWARD", "Checked", "ProgramKind", "check_done", "check_reward"]
+
+ProgramKind = Literal["done", "reward"]
+
+MAX_REWARD = 1e4
+"""Largest absolute reward of one environment step."""
+
+# Where the names a program reads have at most so many combinations of values, each is tried: a proof in milliseconds.
+_MOST_COMBINATIONS = 50_000
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A program that was proven.
+
+    Attributes:
+        text: the program in its one spelling.
+        kind: `done` (a truth value, 0 or 1) or `reward` (a number).
+        expression: the tree that `tables.lower` and `reference.evaluate` read.
+        interval: closed range that holds every value it can take.
+        fluents: the names it reads, sorted.
+    """
+
+    text: str
+    kind: ProgramKind
+    expression: Expression = field(compare=False, repr=False)
+    interval: Interval
+    fluents: tuple[str, ...]
+
+
+def check_done(text: str, vocab: Vocabulary) -> Checked:
+    """The proven done condition: finite, neither always nor never true, and not already true in every new world.
+
+    Args:
+        text: an expression with a truth value.
+        vocab: the fluents it may read.
+
+    Raises:
+        ProgramError: it was refused; `code` says why and `remedy` what to do.
+    """
+    checked, ranges = _check(text, vocab, "done")
+    low, high = _extremes(checked.expression, checked.interval, ranges)
+    if low == 1:
+        raise ProgramError("always_true", "done", "it is always true", "Let it depend on what the skill must change.")
+    if high == 0:
+        raise ProgramError("never_true", "done", "it can never be true", "Compare within the ranges of the fluents.")
+    if (n := _true_at_start(checked, registers_of(vocab))) is not None:
+        raise ProgramError(
+            "true_at_start",
+            "done",
+            f"with n = {n} it is already true in every new world",
+            "Demand a change, such as `since.X >= n`, or something that a new world does not have.",
+        )
+    return checked
+
+
+def check_reward(text: str, vocab: Vocabulary) -> Checked:
+    """The proven reward: finite, within +-1e4, not constant and sometimes positive.
+
+    Args:
+        text: an expression with a number.
+        vocab: the fluents it may read.
+
+    Raises:
+        ProgramError: it was refused; `code` says why and `remedy` what to do.
+    """
+    checked, ranges = _check(text, vocab, "reward")
+    low, high = checked.interval
+    if max(abs(low), abs(high)) > MAX_REWARD:
+        raise ProgramError(
+            "reward_range",
+            "reward",
+            f"its range [{low:g}, {high:g}] is too wide",
+            f"Keep it within +-{MAX_REWARD:g}: use smaller factors, clip or tanh.",
+        )
+    low, high = _extremes(checked.expression, checked.interval, ranges)
+    if low == high:
+        raise ProgramError(
+            "constant", "reward", f"it is always {low:g}", "Let it depend on what the skill must change."
+        )
+    if high <= 0:
+        raise ProgramError("never_positive", "reward", f"it is at most {high:g}", "Reward what the skill must bring.")
+    return checked
+
+
+def _check(text: str, vocab: Vocabulary, kind: ProgramKind) -> tuple[Checked, dict[str, Interval]]:
+    layout = registers_of(vocab)
+    spelling, expression = parse(text, kind, layout.slots)
+    if kind == "done" and expression.kind != "truth":
+        raise ProgramError("wrong_kind", kind, f"`{spelling}` is a number", f"Compare it, such as `{spelling} >= 1`.")
+    if kind == "reward" and expression.kind != "number":
+        raise ProgramError(
+            "wrong_kind", kind, f"`{spelling}` is a truth value", f"Give it a number, such as `1 if {spelling} else 0`."
+        )
+    lower_expression(expression, layout, kind)
+    names = fluents(expression)
+    ranges = {name: layout.slots[name].interval for name in names}
+    return Checked(spelling, kind, expression, expression.interval, names), ranges
+
+
+def _extremes(expression: Expression, interval: Interval, ranges: Mapping[str, Interval]) -> Interval:
+    """The exact extremes where all combinations of (whole) fluent values can be tried, else the proven interval."""
+    values = every_value(expression, ranges, limit=_MOST_COMBINATIONS)
+    return interval if values is None else (float(values.min()), float(values.max()))
+
+
+def _true_at_start(checked: Checked, layout: Registers) -> int | None:
+    """The smallest n with which a done condition is true in every new world, as far as that can be proven."""
+    starts = {name: layout.slots[name].at_start for name in checked.fluents if name != "n"}
+    for n in range(1, MAX_COUNT + 1):
+        ranges = {**starts, "n": (float(n), float(n))}
+        if bounds(checked.expression, ranges)[0] == 1:
+            return n
+    values = every_value(checked.expression, {**starts, "n": (1.0, float(MAX_COUNT))}, limit=_MOST_COMBINATIONS)
+    if values is None:
+        return None
+    always = np.broadcast_to(values, (*values.shape[:-1], MAX_COUNT)).reshape(-1, MAX_COUNT).min(axis=0) == 1
+    return int(always.argmax()) + 1 if always.any() else None

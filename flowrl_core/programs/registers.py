@@ -1,0 +1,131 @@
+"""The register file: what a program reads at one moment, as a row of numbers, and the names by which it reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from flowrl_core.skills.model import Vocabulary
+
+__all__ = ["MAX_COUNT", "Interval", "Registers", "Slot", "fill", "registers_of"]
+
+MAX_COUNT = 9
+"""The largest target count n of a plan step; the smallest is 1."""
+
+Interval = tuple[float, float]
+
+# What a new world holds none of: its counts, tiers and flags stand at their lowest.
+_EMPTY_AT_START = frozenset({"count", "tier", "flag"})
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a name is read and what it may hold.
+
+    Attributes:
+        index: place in the register row.
+        is_truth: a truth value (0 or 1) rather than a number.
+        interval: closed range of its values, which are whole numbers.
+        at_start: range in a new world, before anything has changed.
+    """
+
+    index: int
+    is_truth: bool
+    interval: Interval
+    at_start: Interval
+
+
+class Registers:
+    """The layout of a register row over F base fluents: `[now (F) | delta (F) | since (F) | n]`, R = 3 F + 1 numbers.
+
+    `delta` is the change in the last step and `since` the change since the plan step began. For a distance, delta is
+    the distance before less the distance now (closer is more). For a flag it is 1 only where the flag was raised.
+
+    Attributes:
+        vocabulary: the base fluents.
+        slots: name -> Slot, for every name a program may use.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.slots: Mapping[str, Slot] = MappingProxyType(dict(_named_slots(vocabulary)))
+        fluents = vocabulary.fluents
+        self.low = np.array([f.low for f in fluents], np.float32)
+        self.high = np.array([f.high for f in fluents], np.float32)
+        self.delta_sign = np.array([-1 if f.kind == "distance" else 1 for f in fluents], np.float32)
+        self.delta_low = np.array([0 if f.kind == "flag" else f.low - f.high for f in fluents], np.float32)
+
+    @property
+    def num_fluents(self) -> int:
+        """The number F of base fluents."""
+        return len(self.vocabulary.fluents)
+
+    @property
+    def size(self) -> int:
+        """The length R of a register row."""
+        return 3 * self.num_fluents + 1
+
+    def index(self, name: str) -> int:
+        """The place in the register row of a name that a program may use.
+
+        Raises:
+            KeyError: no program may use such a name.
+        """
+        return self.slots[name].index
+
+
+@lru_cache(maxsize=32)
+def registers_of(vocabulary: Vocabulary) -> Registers:
+    """The layout for a vocabulary, made once."""
+    return Registers(vocabulary)
+
+
+def fill(xp: Any, now: Any, prev: Any, start: Any, n: Any, layout: Registers) -> Any:
+    """The register rows f32[..., R] of one moment.
+
+    Values are held inside the ranges the vocabulary declares, so that what was proven of a program holds for whatever
+    an adapter reads.
+
+    Args:
+        xp: `numpy` or `jax.numpy`.
+        now: base fluents now, [..., F].
+        prev: base fluents before the last environment step, [..., F].
+        start: base fluents when the plan step began, [..., F].
+        n: target count of the plan step, [...].
+        layout: the layout to fill.
+    """
+
+    def held(values: Any) -> Any:
+        return xp.clip(xp.asarray(values, xp.float32), layout.low, layout.high)
+
+    now, prev, start = held(now), held(prev), held(start)
+    delta = xp.maximum((now - prev) * layout.delta_sign, layout.delta_low)
+    count = xp.clip(xp.asarray(n, xp.float32), 1, MAX_COUNT)
+    return xp.concatenate([now, delta, now - start, count[..., None]], axis=-1)
+
+
+def _named_slots(vocabulary: Vocabulary) -> Iterator[tuple[str, Slot]]:
+    num = len(vocabulary.fluents)
+    for i, fluent in enumerate(vocabulary.fluents):
+        own = (float(fluent.low), float(fluent.high))
+        is_truth = fluent.kind in ("flag", "place")
+        yield fluent.name, Slot(i, is_truth, own, (own[0], own[0]) if fluent.kind in _EMPTY_AT_START else own)
+        signed = (own[0] - own[1], own[1] - own[0])
+        delta = Slot(num + i, False, signed, (0.0, 0.0))
+        prefix, _, rest = fluent.name.partition(".")
+        if prefix == "inv":
+            yield f"gained.{rest}", delta
+            yield f"since.{rest}", Slot(2 * num + i, False, signed, (0.0, 0.0))
+        elif prefix == "ach":
+            yield f"new_ach.{rest}", Slot(num + i, True, (0.0, 1.0), (0.0, 0.0))
+        elif prefix == "dist":
+            yield f"closer.{rest}", delta
+        elif fluent.kind == "vital":
+            yield f"d.{fluent.name}", delta
+    counts = (1.0, float(MAX_COUNT))
+    yield "n", Slot(3 * num, False, counts, counts)
