@@ -1,0 +1,1 @@
+"""The knowledge bases that ship with FlowRL, as TOML files."""

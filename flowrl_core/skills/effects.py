@@ -1,0 +1,48 @@
+"""Amounts of the form `a*n + b`, read by a small parser and never evaluated."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from flowrl_core.skills.model import Linear
+
+__all__ = ["COUNTS", "as_text", "parse_amount"]
+
+COUNTS: Final = range(1, 10)
+"""The target counts n that a plan step may have."""
+
+_TERM = re.compile(r"\s*([+-]?)\s*(?:(\d{1,4})(?:\s*\*\s*(n))?|(n)(?:\s*\*\s*(\d{1,4}))?)\s*", re.ASCII)
+
+
+def parse_amount(amount: int | str) -> Linear:
+    """The amount that a whole number or a text such as `n`, `3`, `2*n` or `2*n + 1` describes.
+
+    Raises:
+        ValueError: it has another form; the text says what is allowed.
+    """
+    if isinstance(amount, int) and not isinstance(amount, bool):
+        return Linear(0, amount)
+    if not isinstance(amount, str):
+        raise ValueError(f"an amount is a whole number or a text such as '2*n + 1', not {amount!r}")
+    per_n = fixed = place = 0
+    while place < len(amount) or place == 0:
+        term = _TERM.match(amount, place)
+        if term is None or (place > 0 and not term[1]):
+            raise ValueError(f"{amount!r} is not of the form 'a*n + b'")
+        sign = -1 if term[1] == "-" else 1
+        size = sign * int(term[2] or term[5] or 1)
+        if term[3] or term[4]:
+            per_n += size
+        else:
+            fixed += size
+        place = term.end()
+    return Linear(per_n, fixed)
+
+
+def as_text(amount: Linear) -> str:
+    """The amount as a text that `parse_amount` reads."""
+    if amount.per_n == 0:
+        return str(amount.fixed)
+    times = "n" if amount.per_n == 1 else f"{amount.per_n}*n"
+    return f"{times} {'-' if amount.fixed < 0 else '+'} {abs(amount.fixed)}" if amount.fixed else times

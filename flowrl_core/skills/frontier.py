@@ -1,0 +1,117 @@
+"""The frontier: which skills can be trained now, which wait, and for what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from flowrl_core.skills.knowledge import Knowledge, in_order
+from flowrl_core.skills.planner import make_plan
+
+__all__ = ["Frontier", "SkillState", "frontier", "prerequisites"]
+
+SkillState = Literal["learned", "failed", "ready", "blocked", "blocked_by_failed", "submitted"]
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The skills that a campaign's targets need, by what can be done about them; each skill is in one of the groups.
+
+    Attributes:
+        ready: to be submitted, the longest chain of dependants first.
+        blocked: wait for a skill that is still to be learned.
+        done: learned.
+        blocked_by_failed: wait for a skill that failed, or that waits for one.
+        failed: did not learn.
+        submitted: under way.
+        needed: all of them, prerequisites first.
+    """
+
+    ready: tuple[str, ...]
+    blocked: tuple[str, ...]
+    done: tuple[str, ...]
+    blocked_by_failed: tuple[str, ...]
+    failed: tuple[str, ...]
+    submitted: tuple[str, ...]
+    needed: tuple[str, ...]
+
+    @cached_property
+    def states(self) -> dict[str, SkillState]:
+        """The state of each needed skill, prerequisites first."""
+        groups: dict[SkillState, tuple[str, ...]] = {
+            "ready": self.ready,
+            "blocked": self.blocked,
+            "learned": self.done,
+            "blocked_by_failed": self.blocked_by_failed,
+            "failed": self.failed,
+            "submitted": self.submitted,
+        }
+        state_of = {name: state for state, names in groups.items() for name in names}
+        return {name: state_of[name] for name in self.needed}
+
+
+def prerequisites(knowledge: Knowledge, targets: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The prerequisites of every skill that a target needs, skills in topological order: the other skills of its plan.
+
+    Raises:
+        PlanError: a target, or a skill that it needs, has no plan.
+        KnowledgeError: skills need each other; the cycle is named.
+    """
+    graph: dict[str, tuple[str, ...]] = {}
+    todo = sorted(set(targets), reverse=True)
+    while todo:
+        name = todo.pop()
+        if name not in graph:
+            graph[name] = tuple(other for other in make_plan(knowledge, name).skills if other != name)
+            todo.extend(reversed(graph[name]))
+    return {name: graph[name] for name in in_order(graph, source=knowledge.source)}
+
+
+def frontier(knowledge: Knowledge, targets: Iterable[str], states: Mapping[str, SkillState]) -> Frontier:
+    """What can be done now towards the targets.
+
+    Args:
+        knowledge: the skills.
+        targets: the skills to reach.
+        states: what is known, by skill. Only `learned`, `failed` and `submitted` count; the others are found here.
+
+    Raises:
+        InputError: an unknown target, one without a plan, or cyclic knowledge.
+    """
+    needs = prerequisites(knowledge, targets)
+    found: dict[str, SkillState] = {}
+    for name, before in needs.items():
+        found[name] = _state(states.get(name), {found[other] for other in before})
+    chain = _dependants_chain(needs)
+
+    def those(state: SkillState) -> tuple[str, ...]:
+        return tuple(name for name in needs if found[name] == state)
+
+    return Frontier(
+        ready=tuple(sorted(those("ready"), key=lambda name: -chain[name])),
+        blocked=those("blocked"),
+        done=those("learned"),
+        blocked_by_failed=those("blocked_by_failed"),
+        failed=those("failed"),
+        submitted=those("submitted"),
+        needed=tuple(needs),
+    )
+
+
+def _state(known: SkillState | None, before: set[SkillState]) -> SkillState:
+    if known in ("learned", "failed", "submitted"):
+        return known
+    if before & {"failed", "blocked_by_failed"}:
+        return "blocked_by_failed"
+    return "ready" if before <= {"learned"} else "blocked"
+
+
+def _dependants_chain(needs: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+    """The number of skills in the longest chain that waits for each skill: the critical path begins at the largest."""
+    chain = dict.fromkeys(needs, 0)
+    for name in reversed(list(needs)):
+        for other in needs[name]:
+            chain[other] = max(chain[other], chain[name] + 1)
+    return chain

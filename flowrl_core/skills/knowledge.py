@@ -1,0 +1,212 @@
+"""Knowledge bases: TOML files that define an environment's skills. An error names file, skill and field."""
+
+from __future__ import annotations
+
+import difflib
+import graphlib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.errors import InputError, KnowledgeError
+from flowrl_core.skills.definitions import parse_skill, spelled_alike
+from flowrl_core.skills.effects import COUNTS
+from flowrl_core.skills.model import Fluent, Skill, Vocabulary
+
+__all__ = ["Knowledge", "in_order", "load_knowledge", "shipped"]
+
+_TOP_KEYS = ("env", "skills")
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """The skills of one environment.
+
+    Attributes:
+        env: the environment's name.
+        source: the file they were read from, as errors name it.
+        vocabulary: what the environment lets skills speak of.
+        skills: by name, in the order of the file.
+        training: fields of TrainingSpec that a skill sets for its own runs, by skill.
+        evaluation: the same for EvaluationSpec.
+    """
+
+    env: str
+    source: str
+    vocabulary: Vocabulary
+    skills: Mapping[str, Skill]
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    evaluation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("skills", "training", "evaluation"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def skill(self, name: str) -> Skill:
+        """The skill of that name.
+
+        Raises:
+            InputError: there is none; the nearest names are given.
+        """
+        if name not in self.skills:
+            near = difflib.get_close_matches(name, self.skills, n=3, cutoff=0.5) or list(self.skills)[:8]
+            raise InputError("skill", f"{self.source} has no skill {name!r}", f"Did you mean {', '.join(near)}?")
+        return self.skills[name]
+
+    def providers(self, fluent: str) -> tuple[str, ...]:
+        """The names of the skills that gain the fluent, in the order of the file."""
+        return self._providers.get(fluent, ())
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        """The fluents of which a skill needs some: not those that it only leaves as they are (a requirement of 0)."""
+        return self._needs[name]
+
+    @cached_property
+    def fluents(self) -> Mapping[str, Fluent]:
+        """The base fluents of the vocabulary by name."""
+        return MappingProxyType({fluent.name: fluent for fluent in self.vocabulary.fluents})
+
+    @cached_property
+    def _providers(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for skill in self.skills.values():
+            for fluent in skill.gain:
+                found.setdefault(fluent, []).append(skill.name)
+        return {fluent: tuple(names) for fluent, names in found.items()}
+
+    @cached_property
+    def _needs(self) -> Mapping[str, tuple[str, ...]]:
+        found = {}
+        for name, skill in self.skills.items():
+            amounts = [*skill.requirements.items(), *skill.consumption.items()]
+            found[name] = tuple(dict.fromkeys(fluent for fluent, amount in amounts if any(map(amount.at, COUNTS))))
+        return found
+
+
+def in_order(graph: Mapping[str, Iterable[str]], *, source: str) -> tuple[str, ...]:
+    """The skills of a graph (skill -> those that it needs) with each after those that it needs.
+
+    Raises:
+        KnowledgeError: skills need each other; the cycle is named.
+    """
+    try:
+        return tuple(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as exc:
+        # graphlib lists each node before the one that needs it.
+        cycle = list(reversed(exc.args[1]))
+        where = f"{source}: {cycle[0]}: requirements"
+        raise KnowledgeError(where, f"cyclic: {' needs '.join(cycle)}", "Remove one of these requirements") from exc
+
+
+def shipped(env: str) -> Path:
+    """The knowledge base that comes with FlowRL for an environment, as a file.
+
+    Raises:
+        InputError: none is shipped under that name.
+    """
+    folder = Path(__file__).parents[1] / "knowledge"
+    known = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("*.toml"))}
+    name = env.replace("_", "-")
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=2, cutoff=0.4) or list(known)
+        problem = f"no knowledge base is shipped for {env!r}"
+        raise InputError("knowledge", problem, f"Name a TOML file, or {' or '.join(near)}")
+    return known[name]
+
+
+def load_knowledge(source: str | Path, vocab: Vocabulary | None = None) -> Knowledge:
+    """The knowledge base in a TOML file, or the shipped one of that name, checked in every field.
+
+    Args:
+        source: a file, or the name of an environment whose knowledge base is shipped.
+        vocab: what skills may speak of; by default the vocabulary of the environment that the file names.
+
+    Raises:
+        KnowledgeError: file, skill and field that are wrong; cyclic knowledge; a requirement that nothing provides.
+        InputError: neither a file nor a shipped name.
+    """
+    path = Path(source)
+    if isinstance(source, str) and path.suffix != ".toml" and path.name == source:
+        path = shipped(source)
+    data = _read(path)
+    file = path.name
+    for key in data:
+        if key not in _TOP_KEYS:
+            raise KnowledgeError(f"{file}: {key}", "unknown key", f"Known keys: {', '.join(_TOP_KEYS)}")
+    vocab = _vocabulary(file, data.get("env"), vocab)
+    tables = data.get("skills")
+    if not isinstance(tables, dict) or not tables:
+        raise KnowledgeError(f"{file}: skills", "there are no skills", "Add a table [skills.NAME] for each")
+    _refuse_names_that_look_alike(file, tables)
+    parsed = [parse_skill(file, name, table, vocab) for name, table in tables.items()]
+    knowledge = Knowledge(
+        env=vocab.env,
+        source=file,
+        vocabulary=vocab,
+        skills={p.skill.name: p.skill for p in parsed},
+        training={p.skill.name: p.training for p in parsed if p.training},
+        evaluation={p.skill.name: p.evaluation for p in parsed if p.evaluation},
+    )
+    _refuse_what_nothing_provides(knowledge)
+    _refuse_cycles(knowledge)
+    return knowledge
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise KnowledgeError(str(path), exc.strerror or "cannot be read", "Name a readable TOML file") from exc
+    except UnicodeDecodeError as exc:
+        raise KnowledgeError(str(path), "is not UTF-8 text", "Save the file as UTF-8") from exc
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        raise KnowledgeError(str(path), f"is not valid TOML ({exc})", "Correct the file there") from exc
+
+
+def _vocabulary(file: str, env: Any, vocab: Vocabulary | None) -> Vocabulary:
+    where = f"{file}: env"
+    if not isinstance(env, str):
+        raise KnowledgeError(where, "is missing or no text", 'Begin the file with env = "..."')
+    if vocab is None:
+        try:
+            return vocabulary(env)
+        except InputError as exc:
+            raise KnowledgeError(where, exc.problem, exc.remedy) from exc
+    if env != vocab.env:
+        raise KnowledgeError(where, f"is {env!r}, not {vocab.env!r}", "Use a knowledge base for that environment")
+    return vocab
+
+
+def _refuse_names_that_look_alike(file: str, names: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(spelled_alike(name), name)
+        if other != name:
+            problem = f"{name!r} and {other!r} differ only in case or Unicode form"
+            raise KnowledgeError(f"{file}: {name}: name", problem, "Rename one of them")
+
+
+def _refuse_what_nothing_provides(knowledge: Knowledge) -> None:
+    for skill in knowledge.skills.values():
+        for fluent in knowledge.needs(skill.name):
+            if not knowledge.providers(fluent):
+                part = "requirements" if fluent in skill.requirements else "consumption"
+                where = f"{knowledge.source}: {skill.name}: {part}"
+                raise KnowledgeError(where, f"no skill gains {fluent}", f"Add a skill that gains {fluent}")
+
+
+def _refuse_cycles(knowledge: Knowledge) -> None:
+    in_order(
+        {
+            skill.name: tuple(
+                dict.fromkeys(name for fluent in knowledge.needs(skill.name) for name in knowledge.providers(fluent))
+            )
+            for skill in knowledge.skills.values()
+        },
+        source=knowledge.source,
+    )

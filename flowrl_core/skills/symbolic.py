@@ -1,0 +1,64 @@
+"""Symbolic execution of plans: the judge of the planner, written apart from it.
+
+Counts, tiers and flags begin at 0 and no place is near. A step needs its requirements and what it consumes; then the
+consumption is taken, the gain is added to counts, tiers take the larger of old and new, flags and places become true. A
+place is lost unless the step's skill names it in its requirements (if with amount 0: it needs none there) or gains it.
+"""
+
+from __future__ import annotations
+
+from flowrl_core.errors import PlanError
+from flowrl_core.skills.effects import COUNTS
+from flowrl_core.skills.knowledge import Knowledge
+from flowrl_core.skills.model import Fluent, Plan, Skill
+
+__all__ = ["execute"]
+
+
+def execute(plan: Plan, knowledge: Knowledge) -> dict[str, int]:
+    """The fluents that hold after the plan (those that are not 0).
+
+    Raises:
+        PlanError: the first step that cannot be done, and why; or a plan that does not end with its target.
+    """
+    state: dict[str, int] = {}
+    for number, step in enumerate(plan.steps, 1):
+        where = f"plan of {plan.target}, step {number}"
+        if step.skill not in knowledge.skills:
+            raise PlanError(where, f"there is no skill {step.skill}", f"Plan again with {knowledge.source}")
+        if step.n not in COUNTS:
+            raise PlanError(where, f"{step.skill} has n = {step.n}", f"Use {COUNTS[0]} to {COUNTS[-1]}")
+        state = _step(state, knowledge.skills[step.skill], step.n, knowledge, where)
+    if not plan.steps or plan.steps[-1].skill != plan.target:
+        raise PlanError(f"plan of {plan.target}", "does not end with its target", "Plan again")
+    return state
+
+
+def _step(state: dict[str, int], skill: Skill, n: int, knowledge: Knowledge, where: str) -> dict[str, int]:
+    for part in (skill.requirements, skill.consumption):
+        for name, amount in part.items():
+            have, need = state.get(name, 0), amount.at(n)
+            if have < need:
+                problem = f"{skill.name} needs {need} of {name}, and there is {have}"
+                raise PlanError(where, problem, "Add a step that brings it")
+    after = {
+        name: value
+        for name, value in state.items()
+        if knowledge.fluents[name].kind != "place" or name in skill.requirements
+    }
+    for name, amount in skill.consumption.items():
+        after[name] = after.get(name, 0) - amount.at(n)
+    for name, amount in skill.gain.items():
+        after[name] = _gained(knowledge.fluents[name], after.get(name, 0), amount.at(n))
+        fluent = knowledge.fluents[name]
+        most = min(fluent.high, knowledge.vocabulary.capacity) if fluent.kind == "count" else fluent.high
+        if after[name] > most:
+            problem = f"{skill.name} would bring {name} to {after[name]}, and no more than {most} can be held"
+            raise PlanError(where, problem, "Split or shorten the step")
+    return {name: value for name, value in after.items() if value}
+
+
+def _gained(fluent: Fluent, old: int, gain: int) -> int:
+    if fluent.kind == "count":
+        return old + gain
+    return max(old, gain) if fluent.kind == "tier" else 1
