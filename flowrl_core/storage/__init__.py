@@ -1,0 +1,1 @@
+"""Storage: layout, atomic writes, checkpoints and the registry."""

@@ -1,0 +1,140 @@
+"""Writes that are whole or not there, and named points at which a test can kill the process."""
+
+from __future__ import annotations
+
+import collections
+import filecmp
+import json
+import os
+import shutil
+import signal
+import uuid
+from pathlib import Path
+from typing import Any
+
+from flowrl_core.errors import ConflictError
+
+__all__ = [
+    "crash_point",
+    "is_temporary",
+    "publish_directory",
+    "remove_directory",
+    "sync_directory",
+    "sync_tree",
+    "temporary_beside",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+_CRASH_VARIABLE = "FLOWRL_CRASH_AT"
+_TEMPORARY = ".tmp-"
+_passings: collections.Counter[str] = collections.Counter()
+
+
+def crash_point(name: str) -> None:
+    """Kill this process (SIGKILL) if FLOWRL_CRASH_AT is `name`, or `name:k` and this is the k-th passing."""
+    wanted = os.environ.get(_CRASH_VARIABLE)
+    if not wanted:
+        return
+    wanted_name, _, number = wanted.partition(":")
+    if wanted_name != name:
+        return
+    _passings[name] += 1
+    if _passings[name] == int(number or 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new name beside `path`, on the same file system, that every reader ignores (`is_temporary`)."""
+    return path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether the name is one of `temporary_beside`: unfinished work, perhaps of a process that was killed."""
+    return _TEMPORARY in path.name
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that readers, and a machine that loses power, see the old content or all of the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_text(path: Path, content: str) -> None:
+    """`write_bytes` of the text as UTF-8."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_bytes` of the value as indented JSON; NaN and infinity are refused, since they are not JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """Make all files and names below a directory durable."""
+    for directory, _, files in os.walk(path, topdown=False):
+        for name in files:
+            descriptor = os.open(os.path.join(directory, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_directory(Path(directory))
+
+
+def publish_directory(temporary: Path, final: Path) -> None:
+    """Give a finished directory its final name, durably.
+
+    An identical directory of that name is as good: then `temporary` goes.
+
+    Raises:
+        ConflictError: a directory of other content has the name.
+    """
+    sync_tree(temporary)
+    try:
+        os.rename(temporary, final)
+    except OSError as exc:
+        if not final.is_dir():
+            raise
+        if not _is_same_tree(temporary, final):
+            raise ConflictError(f"{final} exists with other content; remove it if nothing needs it") from exc
+        shutil.rmtree(temporary)
+    sync_directory(final.parent)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory, if it is there; its name goes first, so that nobody meets it half removed."""
+    doomed = temporary_beside(path)
+    try:
+        os.rename(path, doomed)
+    except FileNotFoundError:
+        return
+    sync_directory(path.parent)
+    shutil.rmtree(doomed)
+
+
+def _is_same_tree(a: Path, b: Path) -> bool:
+    names = sorted(p.relative_to(a) for p in a.rglob("*"))
+    if names != sorted(p.relative_to(b) for p in b.rglob("*")):
+        return False
+    return all(filecmp.cmp(a / n, b / n, shallow=False) if (a / n).is_file() else (b / n).is_dir() for n in names)

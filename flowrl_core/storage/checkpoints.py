@@ -1,0 +1,278 @@
+"""Trees of arrays on disk: whole or not there, checksummed, restored bit for bit.
+
+A checkpoint is a directory: `tree/` as Orbax writes it, and `manifest.json` with the size and SHA-256 of every file,
+the leaves, and the caller's metadata. It is written beside its place, made durable and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from flowrl_core.errors import ConflictError, CorruptError, FlowRLError, StorageError
+from flowrl_core.storage.atomic import (
+    crash_point,
+    is_temporary,
+    publish_directory,
+    remove_directory,
+    temporary_beside,
+    write_json,
+)
+
+__all__ = ["TrainCheckpoints", "content_hash", "load_tree", "save_tree", "verify"]
+
+logger = logging.getLogger(__name__)
+
+LeafPath = tuple[str, ...]
+_MANIFEST = "manifest.json"
+_TREE = "tree"
+_FORMAT = 1
+_STEP = re.compile(r"step-(\d{12})")
+_DICT_KEY = "/"
+"""Marks a part of a leaf's path that is the key of a dict: only such trees can be loaded without a template."""
+
+
+def save_tree(directory: Path, tree: Any, *, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a tree to `directory`, which does not exist yet.
+
+    Args:
+        tree: nested dicts, tuples, NamedTuples or dataclasses of numpy or JAX arrays.
+        metadata: JSON-ready data kept beside it.
+
+    Raises:
+        ConflictError: `directory` exists.
+        StorageError: it cannot be written; nothing is left behind.
+    """
+    leaves = _leaves(tree)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(directory)
+    temporary.mkdir()
+    try:
+        # Orbax refuses arrays without elements; their shape says everything.
+        _write_arrays(temporary / _TREE, {_file_name(p): a for p, a in leaves.items() if a.size})
+        described = [{"path": p, "dtype": a.dtype.name, "shape": a.shape} for p, a in leaves.items()]
+        sums = {str(f.relative_to(temporary)): _checksum(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
+        write_json(
+            temporary / _MANIFEST,
+            {
+                "format": _FORMAT,
+                "metadata": dict(metadata or {}),
+                "leaves": described,
+                "empty": _empty_nodes(tree),
+                "files": sums,
+            },
+        )
+        crash_point("tree_before_rename")
+        publish_directory(temporary, directory)
+    except FlowRLError:
+        raise
+    except Exception as exc:
+        raise StorageError(f"{directory} cannot be written: {exc}; make room or give access, then try again") from exc
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    crash_point("tree_after_rename")
+
+
+def load_tree(directory: Path, template: Any = None) -> tuple[Any, dict[str, Any]]:
+    """The tree and its metadata, after its checksums were verified.
+
+    Args:
+        template: a tree of the same structure, whose leaves tell shape and dtype. Leaves come back as numpy arrays,
+            or as JAX arrays where the template has those. None: nested dicts, if the tree was made of dicts alone.
+
+    Raises:
+        CorruptError: not there, incomplete, or a checksum is wrong.
+        StorageError: the tree does not fit the template, or another FlowRL's format.
+    """
+    manifest = verify(directory)
+    shapes = {tuple(leaf["path"]): (tuple(leaf["shape"]), np.dtype(leaf["dtype"])) for leaf in manifest["leaves"]}
+    try:
+        stored = _read_arrays(directory / _TREE, [_file_name(p) for p, (shape, _) in shapes.items() if 0 not in shape])
+    except Exception as exc:
+        raise CorruptError(f"checkpoint {directory} cannot be read: {exc}") from exc
+    leaves = {p: stored[_file_name(p)] if 0 not in shape else np.zeros(shape, t) for p, (shape, t) in shapes.items()}
+    if template is None:
+        return _nested(directory, leaves, manifest["empty"]), manifest["metadata"]
+    return _like(directory, leaves, template), manifest["metadata"]
+
+
+def verify(directory: Path) -> dict[str, Any]:
+    """The manifest, after the checksum of every file was compared.
+
+    Raises:
+        CorruptError: the checkpoint is not there, incomplete or changed.
+    """
+    try:
+        manifest = json.loads((directory / _MANIFEST).read_text())
+        sums, version = dict(manifest["files"]), manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise CorruptError(f"checkpoint {directory} has no readable manifest: {exc}") from exc
+    if version != _FORMAT:
+        raise StorageError(f"checkpoint {directory} has format {version}, this FlowRL reads {_FORMAT}")
+    for name, expected in sums.items():
+        file = directory / name
+        if not file.is_file() or _checksum(file) != expected:
+            raise CorruptError(f"checkpoint {directory}: file {name} is missing or was changed")
+    return dict(manifest)
+
+
+def content_hash(tree: Any) -> str:
+    """Thirty-two hex digits that name a tree by paths, dtypes, shapes and bytes, not by the order of dict keys."""
+    total = hashlib.sha256()
+    for path, array in sorted(_leaves(tree).items()):
+        total.update(json.dumps([path, array.dtype.name, array.shape]).encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()[:32]
+
+
+class TrainCheckpoints:
+    """The mid-run checkpoints of one run, of which the last `keep` stay. Only the run's owner may use it."""
+
+    def __init__(self, directory: Path, *, keep: int = 2) -> None:
+        self._directory = directory
+        self._keep = keep
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, in order; anything else in the directory is ignored."""
+        if not self._directory.is_dir():
+            return []
+        found = (_STEP.fullmatch(path.name) for path in self._directory.iterdir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def save(self, step: int, tree: Any, *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the checkpoint of a step, then remove those too many.
+
+        Raises:
+            ConflictError: the step is not above the last one.
+        """
+        before = self.steps()
+        if before and step <= before[-1]:
+            raise ConflictError(
+                f"checkpoint {step} in {self._directory} would not follow {before[-1]}; is there another writer?"
+            )
+        save_tree(self._path(step), tree, metadata=metadata)
+        for old in before[: len(before) + 1 - self._keep]:
+            remove_directory(self._path(old))
+        self._sweep()
+
+    def latest(self, template: Any = None) -> tuple[int, Any, dict[str, Any]] | None:
+        """The step, tree and metadata of the last checkpoint that is whole; None if there is none.
+
+        A corrupt one is set aside under another name, with a warning, and the one before is used. `template`: see
+        `load_tree`.
+
+        Raises:
+            StorageError: it does not fit the template.
+        """
+        for step in reversed(self.steps()):
+            try:
+                tree, metadata = load_tree(self._path(step), template)
+            except CorruptError as exc:
+                logger.warning("%s; set aside, going back to the checkpoint before", exc)
+                aside = self._path(step).with_suffix(".corrupt")
+                remove_directory(aside)
+                self._path(step).rename(aside)
+                continue
+            return step, tree, metadata
+        return None
+
+    def _path(self, step: int) -> Path:
+        return self._directory / f"step-{step:012d}"
+
+    def _sweep(self) -> None:
+        """Remove what killed writers left; the run has one owner, so nobody is writing."""
+        for path in self._directory.iterdir():
+            if is_temporary(path) and _STEP.match(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _write_arrays(directory: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        checkpointer.save(directory.absolute(), dict(arrays))
+
+
+def _read_arrays(directory: Path, names: list[str]) -> dict[str, np.ndarray]:
+    as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return dict(checkpointer.restore(directory.absolute(), restore_args=as_numpy))
+
+
+def _leaves(tree: Any) -> dict[LeafPath, np.ndarray]:
+    """The leaves as numpy arrays by path."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {tuple(map(_part, path)): np.asarray(leaf) for path, leaf in flat}
+
+
+def _part(key: Any) -> str:
+    if isinstance(key, jax.tree_util.DictKey):
+        return f"{_DICT_KEY}{key.key}"
+    if isinstance(key, jax.tree_util.GetAttrKey):
+        return key.name
+    return str(key.idx if isinstance(key, jax.tree_util.SequenceKey) else key.key)
+
+
+def _file_name(path: LeafPath) -> str:
+    """One flat, unambiguous name, safe in file names."""
+    readable = ".".join(part.removeprefix(_DICT_KEY) for part in path)
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", readable)[-80:]
+    return f"{safe}-{hashlib.sha256(json.dumps(path).encode()).hexdigest()[:8]}"
+
+
+def _checksum(file: Path) -> dict[str, Any]:
+    with open(file, "rb") as content:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
+
+
+def _empty_nodes(tree: Any) -> list[tuple[LeafPath, dict[str, Any] | None]]:
+    """The empty dicts and Nones below the root, which have no leaf that would tell of them."""
+
+    def is_empty(node: Any) -> bool:
+        return node is None or (isinstance(node, dict) and not node)
+
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_empty)
+    return [(tuple(map(_part, path)), node) for path, node in flat if path and is_empty(node)]
+
+
+def _nested(
+    directory: Path, leaves: Mapping[LeafPath, np.ndarray], empty: Sequence[tuple[Sequence[str], dict[str, Any] | None]]
+) -> Any:
+    if not all(part.startswith(_DICT_KEY) for path in [*leaves, *(path for path, _ in empty)] for part in path):
+        raise StorageError(f"checkpoint {directory} holds more than nested dicts; give a template to load it")
+    tree: dict[str, Any] = {}
+    for path, leaf in [*leaves.items(), *empty]:
+        if not path:
+            return leaf
+        node = tree
+        for part in path[:-1]:
+            node = node.setdefault(part.removeprefix(_DICT_KEY), {})
+        node[path[-1].removeprefix(_DICT_KEY)] = leaf
+    return tree
+
+
+def _like(directory: Path, leaves: Mapping[LeafPath, np.ndarray], template: Any) -> Any:
+    flat, structure = jax.tree_util.tree_flatten_with_path(template)
+    wanted = {tuple(map(_part, path)): leaf for path, leaf in flat}
+    if wanted.keys() != leaves.keys():
+        odd = sorted(".".join(path) for path in wanted.keys() ^ leaves.keys())
+        raise StorageError(f"checkpoint {directory} has another structure than asked for: {', '.join(odd[:5])}")
+    return jax.tree_util.tree_unflatten(structure, [_leaf(directory, p, leaves[p], t) for p, t in wanted.items()])
+
+
+def _leaf(directory: Path, path: LeafPath, stored: np.ndarray, wanted: Any) -> Any:
+    shape, dtype = (
+        (wanted.shape, wanted.dtype) if hasattr(wanted, "dtype") else (np.shape(wanted), np.asarray(wanted).dtype)
+    )
+    if stored.shape != tuple(shape) or stored.dtype != dtype:
+        has, asked = f"{stored.dtype}{list(stored.shape)}", f"{dtype}{list(shape)}"
+        raise StorageError(f"checkpoint {directory}: {'.'.join(path)} is {has}, asked for {asked}")
+    return jax.numpy.asarray(stored) if isinstance(wanted, jax.Array) else stored

@@ -1,0 +1,161 @@
+"""The registry's database: connections, transactions, and bringing its schema up to date."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError
+
+from flowrl_core.errors import ConflictError, CorruptError, InputError, StorageError
+from flowrl_core.storage.atomic import sync_directory, temporary_beside
+from flowrl_core.storage.layout import URL_VARIABLE, Home
+from flowrl_core.storage.ownership import exclusive
+from flowrl_core.storage.schema import HEAD, meta
+
+__all__ = ["MIGRATIONS", "bring_up_to_date", "make_engine", "reading", "writing"]
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+_BUSY_SECONDS = 60
+"""How long a writer waits for the others: 64 merges from 8 processes at once take a few seconds on a busy machine."""
+
+
+def make_engine(url: str) -> sa.Engine:
+    """An engine for the URL; nothing is opened yet.
+
+    Raises:
+        InputError: not a database URL, or its driver is not installed.
+    """
+    remedy = f"Set {URL_VARIABLE} to sqlite:////absolute/path or postgresql+psycopg://user@host/name, or leave it unset"
+    try:
+        engine = sa.create_engine(url)
+    except ArgumentError as exc:
+        raise InputError(URL_VARIABLE, f"{url!r} is not a database URL", remedy) from exc
+    except (NoSuchModuleError, ImportError) as exc:
+        name = sa.make_url(url).drivername
+        raise InputError(URL_VARIABLE, f"there is no database driver {name!r} here ({exc})", remedy) from exc
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _on_connect)
+        sa.event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def _on_connect(connection: Any, _: Any) -> None:
+    # The driver's own BEGIN comes late, when it has read already; with None, `_on_begin` says when one begins.
+    connection.isolation_level = None
+    for pragma in (f"busy_timeout={_BUSY_SECONDS * 1000}", "foreign_keys=ON", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    # A transaction that reads first and then writes fails at once under WAL if another one has written in between.
+    is_write = connection.get_execution_options().get("flowrl_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+
+@contextlib.contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that sees one state of the database throughout."""
+    with _named_errors(engine), engine.connect() as connection, connection.begin():
+        yield connection
+
+
+@contextlib.contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that holds the write lock from its start, committed at the end of the block."""
+    with _named_errors(engine), engine.connect() as plain:
+        connection = plain.execution_options(flowrl_write=True)
+        with connection.begin():
+            yield connection
+
+
+@contextlib.contextmanager
+def _named_errors(engine: sa.Engine) -> Iterator[None]:
+    try:
+        yield
+    except DatabaseError as exc:
+        name = engine.url.render_as_string(hide_password=True)
+        if isinstance(exc, IntegrityError):
+            raise ConflictError(f"registry {name} refused what does not fit its other rows: {exc.orig}") from exc
+        if isinstance(exc.orig, sqlite3.DatabaseError) and not isinstance(exc.orig, sqlite3.OperationalError):
+            raise CorruptError(f"registry {name}: {exc.orig}; restore it from a backup beside it") from exc
+        raise StorageError(
+            f"registry {name}: {exc.orig}; nothing was changed, try again once this is repaired"
+        ) from exc
+
+
+def bring_up_to_date(home: Home, engine: sa.Engine, *, head: str = HEAD, migrations: Path = MIGRATIONS) -> None:
+    """Create the schema, or migrate an older one; an SQLite file is backed up beside itself first.
+
+    Args:
+        head: the migration that this code wants.
+        migrations: the Alembic directory that has it.
+
+    Raises:
+        StorageError: the database is of a newer schema than this code knows.
+        CorruptError: the file is not a database.
+    """
+    if _revision(engine) == head:
+        return
+    # Alembic is slow to import and only needed here.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    with exclusive(home.root / "registry.lock", what="the registry", wait=True):
+        found = _revision(engine)
+        if found == head:
+            return
+        if found is not None and found not in known:
+            raise StorageError(
+                f"the registry {engine.url.render_as_string(hide_password=True)} has schema {found}, "
+                f"this FlowRL knows up to {head}; use the newer FlowRL that wrote it"
+            )
+        if engine.dialect.name == "sqlite":
+            _prepare_file(engine, found)
+        with writing(engine) as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, head)
+            _ensure_name(connection)
+
+
+def _ensure_name(connection: sa.Connection) -> None:
+    """Give a new registry its name: every registry has exactly one row of these."""
+    if connection.execute(sa.select(meta.c.id)).first() is None:
+        connection.execute(sa.insert(meta).values(id=1, uuid=str(uuid.uuid4()), created_at=time.time()))
+
+
+def _revision(engine: sa.Engine) -> str | None:
+    """The migration the database is at; None for an empty one."""
+    path = engine.url.database
+    if engine.dialect.name == "sqlite" and path and not Path(path).exists():
+        return None
+    with reading(engine) as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+
+
+def _prepare_file(engine: sa.Engine, found: str | None) -> None:
+    with contextlib.closing(sqlite3.connect(str(engine.url.database), timeout=_BUSY_SECONDS)) as source:
+        # The mode is kept in the file.
+        source.execute("PRAGMA journal_mode=WAL")
+        if found is None:
+            return
+        path = Path(str(engine.url.database))
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        backup = path.with_name(f"{path.stem}-schema-{found}-{stamp}{path.suffix}")
+        temporary = temporary_beside(backup)
+        with contextlib.closing(sqlite3.connect(temporary)) as copy:
+            source.backup(copy)
+        temporary.rename(backup)
+        sync_directory(path.parent)

@@ -1,0 +1,178 @@
+"""Where everything lies: the home of a registry and the directory of one run.
+
+    HOME/                              $FLOWRL_HOME, or .flowrl in the working directory
+      registry.sqlite                  what was decided and learned
+      versions/<content>/              immutable parameters of experts, named by their content
+      runs/<campaign>/<skill>-<k>/     the k-th run of a skill while it lasts (beside it `<skill>-<k>.lock`)
+      archive/<campaign>/<skill>-<k>/  what is kept of it afterwards
+      cache/  slots/  prefect/         compiled programs, device slots, the embedded server's home
+      embedded.json                    the server and workers that were started here
+
+Nothing is created by asking for a path.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowrl_core.errors import InputError
+
+__all__ = ["HOME_VARIABLE", "URL_VARIABLE", "Home", "RunDirectory"]
+
+HOME_VARIABLE = "FLOWRL_HOME"
+URL_VARIABLE = "FLOWRL_REGISTRY_URL"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run. `path` need not exist yet."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        """The plan as JSON."""
+        return self.path / "plan.json"
+
+    @property
+    def remap(self) -> Path:
+        """Global to local indices as JSON."""
+        return self.path / "remap.json"
+
+    @property
+    def config(self) -> Path:
+        """The run's configuration as JSON."""
+        return self.path / "config.json"
+
+    @property
+    def module(self) -> Path:
+        """The generated, readable Python module."""
+        return self.path / "module.py"
+
+    @property
+    def seed(self) -> Path:
+        """The seed checkpoint."""
+        return self.path / "seed"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The mid-run checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line per update."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What `flowrl logs` shows."""
+        return self.path / "training.log"
+
+    @property
+    def owner_lock(self) -> Path:
+        """The lock of the process that works on the run.
+
+        It lies beside the directory, not in it: a run is owned before its directory is published and until it is
+        removed.
+        """
+        return self.path.with_name(self.path.name + ".lock")
+
+
+@dataclass(frozen=True)
+class Home:
+    """The root of one registry and all that belongs to it; one registry per home, shared by its campaigns.
+
+    Raises:
+        InputError: the root is a file, or it (or the nearest directory above it) cannot be written.
+    """
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(os.path.abspath(Path(self.root).expanduser())))
+        _check_root(self.root)
+
+    @classmethod
+    def from_environment(cls) -> Home:
+        """The home that FLOWRL_HOME names, else `.flowrl` in the working directory."""
+        return cls(Path(os.environ.get(HOME_VARIABLE) or ".flowrl"))
+
+    @property
+    def registry(self) -> Path:
+        """The registry's SQLite file."""
+        return self.root / "registry.sqlite"
+
+    @property
+    def registry_url(self) -> str:
+        """The registry's database URL: FLOWRL_REGISTRY_URL, else the SQLite file of this home."""
+        return os.environ.get(URL_VARIABLE) or f"sqlite:///{self.registry}"
+
+    @property
+    def versions(self) -> Path:
+        """The store of experts' parameters."""
+        return self.root / "versions"
+
+    @property
+    def runs(self) -> Path:
+        """The runs that last."""
+        return self.root / "runs"
+
+    @property
+    def archive(self) -> Path:
+        """What is kept of ended runs."""
+        return self.root / "archive"
+
+    @property
+    def cache(self) -> Path:
+        """Compiled programs."""
+        return self.root / "cache"
+
+    @property
+    def slots(self) -> Path:
+        """Locks of device slots."""
+        return self.root / "slots"
+
+    @property
+    def prefect(self) -> Path:
+        """The embedded Prefect's home."""
+        return self.root / "prefect"
+
+    @property
+    def embedded(self) -> Path:
+        """The record of the server and workers that were started for this home."""
+        return self.root / "embedded.json"
+
+    def run_directory(self, campaign: str, skill: str, ordinal: int) -> RunDirectory:
+        """The directory of a skill's `ordinal`-th run, while it lasts."""
+        return RunDirectory(self.runs / _component("campaign", campaign) / f"{_component('skill', skill)}-{ordinal}")
+
+    def archived_run(self, campaign: str, skill: str, ordinal: int) -> RunDirectory:
+        """What is kept of a skill's `ordinal`-th run after its end."""
+        return RunDirectory(self.archive / _component("campaign", campaign) / f"{_component('skill', skill)}-{ordinal}")
+
+    def version(self, content: str) -> Path:
+        """The directory of the parameters with this content hash."""
+        return self.versions / _component("version", content)
+
+
+def _component(field: str, name: str) -> str:
+    """The name, if it is one path component that no file system reads as something else."""
+    is_printable = all(unicodedata.category(c)[0] != "C" for c in name)
+    if not name or name.startswith(".") or "/" in name or "\\" in name or not is_printable or len(name.encode()) > 200:
+        raise InputError(field, f"{name!r} cannot be the name of a directory", "Use letters, digits, - and _")
+    return name
+
+
+def _check_root(root: Path) -> None:
+    remedy = f"Set {HOME_VARIABLE} to a directory that you may write"
+    nearest = root
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise InputError(HOME_VARIABLE, f"{nearest} is a file, so {root} cannot be the home", remedy)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(HOME_VARIABLE, f"{nearest} cannot be written", remedy)

@@ -1,0 +1,355 @@
+"""The registry: what was decided and learned. Every method is one transaction; every answer is a frozen record.
+
+Infrastructure trouble is never a skill's verdict:
+
+- A run stays open (verdict None) through all of it; each attempt of the skill in the campaign adopts the open run
+  with its directory, checkpoints and looks.
+- Each time an attempt breaks off is one *interruption*: `count_retry` (the same Prefect run is run again) or
+  `end_attempt(..., "infrastructure")`. It counts against the start of the campaign in which it happened.
+- A skill is failed with cause `infrastructure` while the interruptions since the campaign's last start exceed its
+  `max_retries`, and with cause `cancelled` while an attempt was cancelled since then. Starting the campaign again
+  begins a new count.
+- A skill is failed with cause `verdict` if its last run in this campaign did not learn. It stays so until a start
+  names it in `retry`, or its definition (so its identity) changes. What another campaign failed at is no failure
+  here; what it learned is learned.
+
+An identity has at most one outstanding attempt, whichever campaign submitted it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+
+from flowrl_core.skills.merging import MergePolicy
+from flowrl_core.skills.model import Plan, Skill
+from flowrl_core.specs import CampaignSpec, SkillConfig
+from flowrl_core.storage import schema
+from flowrl_core.storage.atomic import crash_point
+from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import (
+    Attempt,
+    AttemptEnd,
+    Bundle,
+    BundleFacts,
+    Campaign,
+    ExpertRecord,
+    ExpertResult,
+    Look,
+    Merge,
+    RunRecord,
+    SkillFact,
+    SkillFigures,
+    SkillRecord,
+    Verdict,
+    VersionRecord,
+)
+from flowrl_core.storage.rows import attempts, campaigns, commit, facts, figures, library, runs
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """The registry of one home. Open one per process; it may be used from several threads.
+
+    Any method raises StorageError if the database cannot be written (full disk, lock held too long), with nothing
+    changed, and StorageError for an id that does not exist.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, home: Home) -> Registry:
+        """The registry of the home, created or migrated if need be; an older file is backed up beside itself first.
+
+        Raises:
+            InputError: the database URL is wrong.
+            StorageError: the database has a newer schema than this code, or does not answer.
+            CorruptError: the file is not a database.
+        """
+        engine = make_engine(home.registry_url)
+        home.root.mkdir(parents=True, exist_ok=True)
+        bring_up_to_date(home, engine)
+        return cls(engine)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @functools.cached_property
+    def uuid(self) -> str:
+        """The registry's own name: part of every idempotency key, so that no server answers with a stranger's run."""
+        with reading(self._engine) as tx:
+            return str(tx.execute(sa.select(schema.meta.c.uuid)).scalar_one())
+
+    # Campaigns and what is known of their skills
+
+    def start_campaign(self, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool = True) -> Campaign:
+        """Begin a campaign, or start it again.
+
+        Targets are added to those it has; `max_parallel` and `max_retries` are replaced; all else must be the same. A
+        new start begins a new count of retries, lifts cancellations, and forgives the failures that `spec.retry` names.
+
+        Args:
+            skills: all skills of the knowledge base, by name; a changed definition gets a new identity.
+            is_new_start: false where the same start only goes on (the flow itself is run again): nothing is lifted.
+
+        Raises:
+            InputError: another environment than the registry's; other parameters than the campaign's (the field is
+                named); a target or a skill to retry that is not among the skills.
+        """
+        with writing(self._engine) as tx:
+            return campaigns.start(tx, spec, skills, is_new_start=is_new_start)
+
+    def campaign(self, name: str) -> Campaign:
+        """The campaign of this name.
+
+        Raises:
+            InputError: there is none.
+        """
+        with reading(self._engine) as tx:
+            return campaigns.get(tx, name)
+
+    def last_campaign(self) -> Campaign | None:
+        """The campaign started last; None if there is none."""
+        found = self.campaigns()
+        return found[0] if found else None
+
+    def campaigns(self) -> list[Campaign]:
+        """All campaigns, the one started last first."""
+        with reading(self._engine) as tx:
+            return campaigns.all_of(tx)
+
+    def skill(self, campaign: str, name: str) -> SkillRecord:
+        """What a campaign means by a skill's name now.
+
+        Raises:
+            InputError: it has no such skill.
+        """
+        with reading(self._engine) as tx:
+            return campaigns.skill(tx, campaign, name)
+
+    def definition(self, identity: str) -> SkillRecord:
+        """The skill of this identity, whatever campaigns mean by its name now."""
+        with reading(self._engine) as tx:
+            return campaigns.definition(tx, identity)
+
+    def skills(self, campaign: str) -> dict[str, SkillRecord]:
+        """All skills of a campaign by name."""
+        with reading(self._engine) as tx:
+            return campaigns.skills_of(tx, campaign)
+
+    def facts(self, campaign: str) -> dict[str, SkillFact]:
+        """What is known of every skill of a campaign, by name, in one consistent view."""
+        with reading(self._engine) as tx:
+            return facts.of_campaign(tx, campaigns.get(tx, campaign))
+
+    def figures(self, campaign: str) -> dict[str, SkillFigures]:
+        """What a table of the campaign shows, by skill name, in one consistent view."""
+        with reading(self._engine) as tx:
+            return figures.of_campaign(tx, campaigns.get(tx, campaign))
+
+    # Attempts
+
+    def begin_attempt(self, campaign: str, identity: str, *, new_run: bool = False) -> Attempt:
+        """The row of a new attempt, committed before anything is submitted; a run is opened for it unless one is open.
+
+        Args:
+            new_run: begin a new run although the last one did not learn (a start with `retry` does that already).
+
+        Raises:
+            ConflictError: an attempt is outstanding, the skill is learned, or it counts as failed (see the module's
+                rules).
+        """
+        with writing(self._engine) as tx:
+            return attempts.begin(tx, campaigns.get(tx, campaign), identity, new_run=new_run)
+
+    def attempt(self, attempt_id: int) -> Attempt:
+        """The attempt as it is now."""
+        with reading(self._engine) as tx:
+            return attempts.get(tx, attempt_id)
+
+    def set_flow_run(self, attempt_id: int, flow_run_id: str) -> Attempt:
+        """Note which Prefect run an attempt became."""
+        with writing(self._engine) as tx:
+            return attempts.set_flow_run(tx, attempt_id, flow_run_id)
+
+    def count_retry(self, attempt_id: int, reason: str, *, execution: int | None = None) -> Attempt:
+        """Count that an attempt broke off and that the same Prefect run is run again.
+
+        Args:
+            execution: the Prefect run's `run_count` that broke off; it is counted once, however often this is called.
+        """
+        with writing(self._engine) as tx:
+            return attempts.count_retry(tx, attempt_id, reason, execution)
+
+    def end_attempt(self, attempt_id: int, end: AttemptEnd, reason: str = "") -> Attempt:
+        """End an attempt; the first end stands.
+
+        A run with a verdict ends its attempt by `verdict`, whatever the caller saw: the registry wins. The other way
+        round, an end by `verdict` without one is taken as `infrastructure`.
+        """
+        with writing(self._engine) as tx:
+            return attempts.end(tx, attempt_id, end, reason)
+
+    def outstanding(self, campaign: str) -> list[Attempt]:
+        """The campaign's attempts that have not ended, oldest first; without a flow run: submit (again)."""
+        with reading(self._engine) as tx:
+            return attempts.outstanding(tx, campaign)
+
+    # Experts, versions and bundles
+
+    def allocate_expert(self, identity: str, *, observation_size: int, num_actions: int, width: int) -> ExpertRecord:
+        """The expert of an identity, given the next global index if it has none; twice gives the same.
+
+        Raises:
+            InputError: it exists with other sizes (both are named).
+        """
+        with writing(self._engine) as tx:
+            return library.allocate(
+                tx, identity, observation_size=observation_size, num_actions=num_actions, width=width
+            )
+
+    def expert(self, identity: str) -> ExpertRecord | None:
+        """The expert of an identity; None if none was allocated."""
+        with reading(self._engine) as tx:
+            return next(iter(library.experts(tx, identity=identity)), None)
+
+    def experts(self) -> list[ExpertRecord]:
+        """All experts by global index."""
+        with reading(self._engine) as tx:
+            return library.experts(tx)
+
+    def head(self, global_index: int) -> VersionRecord | None:
+        """The version the next run of this expert starts from; None before its skill is learned."""
+        with reading(self._engine) as tx:
+            return library.heads(tx, [global_index]).get(global_index)
+
+    def version(self, version_id: int) -> VersionRecord:
+        """The version of this id."""
+        with reading(self._engine) as tx:
+            return library.version(tx, version_id)
+
+    def versions(self, global_index: int) -> list[VersionRecord]:
+        """All versions of an expert, oldest first."""
+        with reading(self._engine) as tx:
+            return library.versions_of(tx, global_index)
+
+    def bundle(self, identity: str) -> Bundle | None:
+        """The versions with which an identity was measured as learned; None if it is not learned."""
+        with reading(self._engine) as tx:
+            return next(iter(library.bundles(tx, identity=identity)), None)
+
+    def bundles_with(self, global_index: int) -> list[Bundle]:
+        """All bundles that hold a version of this expert, newest first."""
+        with reading(self._engine) as tx:
+            return library.bundles(tx, global_index=global_index)
+
+    # Runs
+
+    def run(self, run_id: int) -> RunRecord:
+        """The run of this id."""
+        with reading(self._engine) as tx:
+            return runs.get(tx, run_id)
+
+    def runs(self, identity: str) -> list[RunRecord]:
+        """All runs of an identity, oldest first."""
+        with reading(self._engine) as tx:
+            return runs.of_identity(tx, identity)
+
+    def seal_run(
+        self,
+        run_id: int,
+        *,
+        plan: Plan,
+        remap: Mapping[int, int],
+        config: SkillConfig,
+        seeds: Mapping[int, int | None],
+    ) -> RunRecord:
+        """Record what a run was prepared with; the same again changes nothing.
+
+        Args:
+            remap: global to local index.
+            seeds: the version each global index starts from; None for one freshly initialised.
+
+        Raises:
+            ConflictError: it was sealed with something else, or has its verdict.
+        """
+        with writing(self._engine) as tx:
+            return runs.seal(tx, run_id, plan=plan, remap=remap, config=config, seeds=seeds)
+
+    def record_look(self, run_id: int, look: Look) -> Look:
+        """The look as recorded, with its number.
+
+        The first look at a number of frames stands: a kill buys no second one.
+
+        Raises:
+            ConflictError: the run has its verdict.
+        """
+        with writing(self._engine) as tx:
+            return runs.record_look(tx, run_id, look)
+
+    def looks(self, run_id: int) -> list[Look]:
+        """The run's looks in order."""
+        with reading(self._engine) as tx:
+            return runs.looks(tx, run_id)
+
+    def fail_run(self, run_id: int, reason: str) -> RunRecord:
+        """End a run that has no results as failed by verdict: it diverged, or it cannot be planned.
+
+        A run that has a verdict keeps it. Infrastructure trouble is no verdict: see `end_attempt`.
+        """
+        with writing(self._engine) as tx:
+            return runs.fail(tx, run_id, reason)
+
+    def commit_run(
+        self,
+        run_id: int,
+        *,
+        verdict: Verdict,
+        run_frames: int,
+        results: Sequence[ExpertResult],
+        policy: MergePolicy,
+        bundle: BundleFacts | None = None,
+        reason: str = "",
+    ) -> list[Merge]:
+        """End a run: versions, heads, bundle and verdict at once.
+
+        A second call changes nothing and answers as the first did.
+        Each result becomes a version named by its content; content that the expert has already is that version again.
+        Its cumulative frames are those of the version it was seeded from plus those routed in this run. Only a
+        learned run moves heads (`skills.merging.decide`), and each only from the head that was read.
+
+        Args:
+            results: all experts of the run, their content already in the store of versions.
+            bundle: of a learned run, required; None otherwise.
+            reason: why it failed, in words.
+
+        Returns:
+            One merge per expert, by global index.
+
+        Raises:
+            InputError: a learned run without a bundle, the other way round, or an expert that comes twice.
+            ConflictError: a head was moved by somebody else in between (nothing was changed; call again).
+        """
+        ending = commit.Ending(verdict, run_frames, tuple(results), policy, bundle, reason)
+        with writing(self._engine) as tx:
+            merges = commit.run(tx, run_id, ending)
+            crash_point("before_registry_commit")
+        crash_point("after_registry_commit")
+        return merges
+
+    def merges(self, run_id: int) -> list[Merge]:
+        """What a run's end meant for its experts, by global index; empty while it is open."""
+        with reading(self._engine) as tx:
+            return commit.merges(tx, [run_id]).get(run_id, [])

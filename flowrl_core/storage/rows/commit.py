@@ -1,0 +1,117 @@
+"""The end of a run: versions, heads, bundle and verdict, in one transaction."""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from flowrl_core.errors import ConflictError, InputError
+from flowrl_core.skills.merging import MergePolicy, decide
+from flowrl_core.storage import schema
+from flowrl_core.storage.atomic import crash_point
+from flowrl_core.storage.records import BundleFacts, ExpertResult, Merge, RunRecord, Verdict, VersionRecord
+from flowrl_core.storage.rows import library, runs
+
+__all__ = ["Ending", "merges", "run"]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """All that a run's end brings; see `Registry.commit_run`."""
+
+    verdict: Verdict
+    run_frames: int
+    results: tuple[ExpertResult, ...]
+    policy: MergePolicy
+    bundle: BundleFacts | None
+    reason: str
+
+    def __post_init__(self) -> None:
+        indices = [result.global_index for result in self.results]
+        if len(set(indices)) < len(indices):
+            raise InputError("results", f"an expert comes twice in {sorted(indices)}", "Give each expert one result")
+        if (self.bundle is not None) != (self.verdict == "learned"):
+            raise InputError("bundle", f"does not fit the verdict {self.verdict!r}", "A learned run has one, no other")
+        if self.verdict == "learned" and not self.results:
+            raise InputError("results", "a learned run without experts", "Give the result of every expert of the plan")
+
+
+def run(tx: sa.Connection, run_id: int, ending: Ending) -> list[Merge]:
+    """See `Registry.commit_run`."""
+    record = runs.get(tx, run_id)
+    if record.verdict is not None:
+        return merges(tx, [run_id]).get(run_id, [])
+    heads = library.heads(tx, [result.global_index for result in ending.results])
+    versions: dict[int, int] = {}
+    for result in sorted(ending.results, key=lambda r: r.global_index):
+        version = library.add_version(
+            tx,
+            run_id,
+            result.global_index,
+            result.content,
+            routed_frames=result.routed_frames,
+            parent=result.seed_version,
+        )
+        versions[result.global_index] = version.id
+        crash_point("commit_version")
+        _merge(tx, run_id, ending, result, version, heads.get(result.global_index))
+        crash_point("commit_merge")
+    if ending.bundle is not None:
+        library.add_bundle(tx, run_id, record.identity, _plan(record), versions, ending.bundle)
+        crash_point("commit_bundle")
+    ended = {"verdict": ending.verdict, "reason": ending.reason, "run_frames": ending.run_frames}
+    tx.execute(sa.update(schema.runs).where(schema.runs.c.id == run_id).values(ended_at=time.time(), **ended))
+    return merges(tx, [run_id]).get(run_id, [])
+
+
+def merges(tx: sa.Connection, run_ids: Collection[int]) -> dict[int, list[Merge]]:
+    """The merges of these runs, by run and in order of the global index."""
+    rows = schema.merges.c
+    query = (
+        sa.select(schema.merges, schema.skills.c.name)
+        .join(schema.experts, rows.expert == schema.experts.c.global_index)
+        .join(schema.skills, schema.experts.c.identity == schema.skills.c.identity)
+        .where(rows.run.in_(run_ids))
+        .order_by(rows.run, rows.expert)
+    )
+    found: dict[int, list[Merge]] = collections.defaultdict(list)
+    for row in tx.execute(query).mappings():
+        found[row["run"]].append(Merge(**row))
+    return found
+
+
+def _merge(
+    tx: sa.Connection,
+    run_id: int,
+    ending: Ending,
+    result: ExpertResult,
+    version: VersionRecord,
+    head: VersionRecord | None,
+) -> None:
+    action = decide(
+        ending.policy,
+        is_learned=ending.verdict == "learned",
+        head_frames=head.frames if head else None,
+        candidate_frames=version.frames,
+        changed=head is None or head.id != version.id,
+    )
+    before = head.id if head else None
+    after = before if action == "kept" else version.id
+    if action != "kept" and not library.move_head(tx, result.global_index, before, version.id):
+        raise ConflictError(
+            f"the head of expert {result.global_index} was moved while run {run_id} ended; commit it again"
+        )
+    moved = {"action": action, "version": version.id, "from_version": before, "to_version": after}
+    frames = {"frames": version.frames, "routed_frames": result.routed_frames}
+    tx.execute(sa.insert(schema.merges).values(run=run_id, expert=result.global_index, **moved, **frames))
+
+
+def _plan(record: RunRecord) -> Mapping[str, Any]:
+    if record.plan is None:
+        raise ConflictError(f"run {record.id} ({record.skill}) was never sealed; prepare it first")
+    return record.plan.as_dict()

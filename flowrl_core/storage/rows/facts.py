@@ -1,0 +1,105 @@
+"""What is known of a campaign's skills: read in a few statements, whatever their number."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from flowrl_core.skills.ledger import Cause
+from flowrl_core.storage import schema
+from flowrl_core.storage.records import Attempt, Campaign, SkillFact
+from flowrl_core.storage.rows import attempts
+
+__all__ = ["of_campaign"]
+
+_runs, _attempts, _interruptions = schema.runs.c, schema.attempts.c, schema.interruptions.c
+
+
+@dataclass(frozen=True)
+class _Known:
+    """All rows that the facts of a campaign are made of, by identity."""
+
+    learned: set[str]
+    last_runs: Mapping[str, Mapping[Any, Any]]
+    interruptions: Mapping[str, list[str]]
+    cancellations: Mapping[str, str]
+    outstanding: Mapping[str, Attempt]
+    decided: set[int]
+
+
+def of_campaign(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFact]:
+    """See `Registry.facts`."""
+    known = _read(tx, campaign)
+    mine = schema.campaign_skills
+    rows = tx.execute(sa.select(mine).where(mine.c.campaign == campaign.name).order_by(mine.c.name)).mappings()
+    limit = campaign.spec.limits.max_retries
+    return {row["name"]: _fact(row["identity"], row["forgiven_run"], known, limit) for row in rows}
+
+
+def _fact(identity: str, forgiven_run: int | None, known: _Known, max_retries: int) -> SkillFact:
+    attempt = known.outstanding.get(identity)
+    interruptions = known.interruptions.get(identity, [])
+    last = known.last_runs.get(identity)
+    cause: Cause = ""
+    reason = interruptions[-1] if interruptions else ""
+    if identity in known.learned:
+        reason = ""
+    elif last is not None and last["verdict"] == "failed" and last["id"] != forgiven_run:
+        cause, reason = "verdict", last["reason"]
+    elif identity in known.cancellations:
+        cause, reason = "cancelled", known.cancellations[identity]
+    elif len(interruptions) > max_retries:
+        cause = "infrastructure"
+    return SkillFact(
+        learned=identity in known.learned,
+        failed=bool(cause),
+        cause=cause,
+        executing=attempt is not None and attempt.run not in known.decided,
+        identity=identity,
+        retries=len(interruptions),
+        reason=reason,
+        attempt=attempt,
+    )
+
+
+def _read(tx: sa.Connection, campaign: Campaign) -> _Known:
+    last_ids = sa.select(sa.func.max(_runs.id)).where(_runs.campaign == campaign.name).group_by(_runs.identity)
+    last_columns = (_runs.id, _runs.identity, _runs.verdict, _runs.reason)
+    last_runs = tx.execute(sa.select(*last_columns).where(_runs.id.in_(last_ids))).mappings()
+    outstanding = attempts.outstanding(tx)
+    decided = sa.select(_runs.id).where(_runs.verdict.is_not(None), _runs.id.in_([a.run for a in outstanding]))
+    return _Known(
+        learned=set(tx.execute(sa.select(schema.bundles.c.identity)).scalars()),
+        last_runs={row["identity"]: row for row in last_runs},
+        interruptions=_interruptions_of(tx, campaign),
+        cancellations=_cancellations_of(tx, campaign),
+        outstanding={attempt.identity: attempt for attempt in outstanding},
+        decided=set(tx.execute(decided).scalars()),
+    )
+
+
+def _interruptions_of(tx: sa.Connection, campaign: Campaign) -> dict[str, list[str]]:
+    """Reasons of this start's interruptions, oldest first, by identity."""
+    query = (
+        sa.select(_attempts.identity, _interruptions.reason)
+        .join(schema.attempts, _interruptions.attempt == _attempts.id)
+        .where(_attempts.campaign == campaign.name, _interruptions.start == campaign.start)
+        .order_by(_interruptions.attempt, _interruptions.number)
+    )
+    found: dict[str, list[str]] = collections.defaultdict(list)
+    for identity, reason in tx.execute(query):
+        found[identity].append(reason)
+    return found
+
+
+def _cancellations_of(tx: sa.Connection, campaign: Campaign) -> dict[str, str]:
+    query = sa.select(_attempts.identity, _attempts.reason).where(
+        _attempts.campaign == campaign.name,
+        _attempts.ended == "cancelled",
+        _attempts.ended_in_start == campaign.start,
+    )
+    return dict(tx.execute(query).tuples().all())

@@ -1,0 +1,258 @@
+"""The registry's tables as they are now; `migrations/` says how an older database gets there.
+
+Portable between SQLite and Postgres.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+__all__ = [
+    "HEAD",
+    "attempts",
+    "bundle_versions",
+    "bundles",
+    "campaign_skills",
+    "campaigns",
+    "experts",
+    "heads",
+    "interruptions",
+    "looks",
+    "merges",
+    "meta",
+    "metadata",
+    "runs",
+    "skills",
+    "versions",
+]
+
+HEAD = "0001"
+"""The newest migration: a database that says so needs nothing."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_Json = JSON(none_as_null=True)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uuid", String(36), nullable=False),
+    # The environment is bound by the first campaign.
+    Column("env", Text),
+    Column("created_at", Float, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("env", Text, nullable=False),
+    Column("spec", _Json, nullable=False),
+    # Counted over all campaigns, so the greatest was started last, whatever the clock said.
+    Column("start", Integer, nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float, nullable=False),
+)
+
+skills = Table(
+    "skills",
+    metadata,
+    Column("identity", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("env", Text, nullable=False),
+    Column("definition", _Json, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("campaign", ForeignKey("campaigns.name"), nullable=False),
+    Column("identity", ForeignKey("skills.identity"), nullable=False),
+    Column("skill", Text, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("plan", _Json),
+    Column("plan_hash", String(64)),
+    Column("remap", _Json),
+    Column("config", _Json),
+    Column("seeds", _Json),
+    Column("run_frames", BigInteger, nullable=False, server_default=text("0")),
+    Column("verdict", String(16)),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    Column("created_at", Float, nullable=False),
+    Column("ended_at", Float),
+    # By name, not identity: together with the campaign it names the run's directory.
+    UniqueConstraint("skill", "ordinal"),
+    CheckConstraint("verdict IN ('learned', 'failed')", name="verdict"),
+    # One open run of a skill in a campaign: every new attempt adopts it.
+    Index(
+        "ix_runs_open",
+        "campaign",
+        "identity",
+        unique=True,
+        sqlite_where=text("verdict IS NULL"),
+        postgresql_where=text("verdict IS NULL"),
+    ),
+)
+
+campaign_skills = Table(
+    "campaign_skills",
+    metadata,
+    Column("campaign", ForeignKey("campaigns.name"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("identity", ForeignKey("skills.identity"), nullable=False),
+    # A failed run that a later start asked to retry: it does not count as the skill's failure any more.
+    Column("forgiven_run", ForeignKey("runs.id")),
+)
+
+experts = Table(
+    "experts",
+    metadata,
+    Column("global_index", Integer, primary_key=True, autoincrement=False),
+    Column("identity", ForeignKey("skills.identity"), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("observation_size", Integer, nullable=False),
+    Column("num_actions", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("expert", ForeignKey("experts.global_index"), nullable=False),
+    Column("content", String(64), nullable=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("parent", ForeignKey("versions.id")),
+    Column("run", ForeignKey("runs.id"), nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("expert", "content"),
+)
+
+heads = Table(
+    "heads",
+    metadata,
+    Column("expert", ForeignKey("experts.global_index"), primary_key=True),
+    Column("version", ForeignKey("versions.id"), nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run", ForeignKey("runs.id"), nullable=False, index=True),
+    Column("campaign", ForeignKey("campaigns.name"), nullable=False),
+    Column("identity", ForeignKey("skills.identity"), nullable=False),
+    Column("skill", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("key", Text, nullable=False, unique=True),
+    Column("flow_run_id", String(64)),
+    Column("ended", String(16)),
+    Column("ended_in_start", Integer),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    Column("created_at", Float, nullable=False),
+    Column("ended_at", Float),
+    UniqueConstraint("campaign", "skill", "number"),
+    CheckConstraint("ended IN ('verdict', 'infrastructure', 'cancelled')", name="ended"),
+    # A skill is trained once at a time, whoever asks for it.
+    Index(
+        "ix_attempts_outstanding",
+        "identity",
+        unique=True,
+        sqlite_where=text("ended IS NULL"),
+        postgresql_where=text("ended IS NULL"),
+    ),
+)
+
+# Infrastructure trouble, one row for each time that an attempt broke off: a retry of the same Prefect run, or the
+# attempt's end. It counts against `max_retries` of the campaign's start in which it happened, and of no later one.
+interruptions = Table(
+    "interruptions",
+    metadata,
+    Column("attempt", ForeignKey("attempts.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("start", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+looks = Table(
+    "looks",
+    metadata,
+    Column("run", ForeignKey("runs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("episodes", Integer, nullable=False),
+    Column("successes", Integer, nullable=False),
+    Column("lower_bound", Float, nullable=False),
+    Column("level", Float, nullable=False),
+    Column("target", Float, nullable=False),
+    Column("steps", _Json, nullable=False),
+    Column("worlds", _Json, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("run", "frames"),
+)
+
+merges = Table(
+    "merges",
+    metadata,
+    Column("run", ForeignKey("runs.id"), primary_key=True),
+    Column("expert", ForeignKey("experts.global_index"), primary_key=True),
+    Column("action", String(16), nullable=False),
+    Column("version", ForeignKey("versions.id"), nullable=False),
+    Column("from_version", ForeignKey("versions.id")),
+    Column("to_version", ForeignKey("versions.id")),
+    Column("frames", BigInteger, nullable=False),
+    Column("routed_frames", BigInteger, nullable=False),
+    CheckConstraint("action IN ('new', 'updated', 'kept')", name="action"),
+)
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run", ForeignKey("runs.id"), nullable=False, unique=True),
+    Column("identity", ForeignKey("skills.identity"), nullable=False, index=True),
+    Column("plan", _Json, nullable=False),
+    Column("success", Float, nullable=False),
+    Column("lower_bound", Float, nullable=False),
+    Column("episodes", Integer, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+bundle_versions = Table(
+    "bundle_versions",
+    metadata,
+    Column("bundle", ForeignKey("bundles.id"), primary_key=True),
+    Column("expert", ForeignKey("experts.global_index"), primary_key=True),
+    Column("version", ForeignKey("versions.id"), nullable=False),
+)

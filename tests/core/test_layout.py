@@ -1,0 +1,61 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from flowrl_core.errors import InputError
+from flowrl_core.storage.layout import Home
+
+
+def test_every_path_of_a_home_lies_below_its_root(tmp_path: Path) -> None:
+    home = Home(tmp_path / "a home with spaces — и")
+    paths = [home.registry, home.versions, home.runs, home.archive, home.cache, home.slots, home.prefect, home.embedded]
+    assert all(path.is_relative_to(home.root) for path in paths)
+    assert len(set(paths)) == len(paths)
+    assert not home.root.exists()
+
+
+def test_a_home_is_absolute_whatever_the_working_directory_becomes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FLOWRL_HOME", raising=False)
+    assert Home.from_environment().root == tmp_path / ".flowrl"
+    monkeypatch.setenv("FLOWRL_HOME", "elsewhere")
+    assert Home.from_environment().root == tmp_path / "elsewhere"
+
+
+def test_the_registry_url_is_the_file_unless_the_environment_says_otherwise(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("FLOWRL_REGISTRY_URL", raising=False)
+    assert Home(tmp_path).registry_url == f"sqlite:///{tmp_path}/registry.sqlite"
+    monkeypatch.setenv("FLOWRL_REGISTRY_URL", "postgresql://somewhere/flowrl")
+    assert Home(tmp_path).registry_url == "postgresql://somewhere/flowrl"
+
+
+@pytest.mark.parametrize("inside", ["", "below/it"])
+def test_a_root_that_is_a_file_is_refused(tmp_path: Path, inside: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        Home(file / inside)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is refused to root")
+def test_a_root_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(InputError, match="cannot be written"):
+        Home(tmp_path / "closed" / "home")
+
+
+def test_a_run_and_its_archive_are_told_by_campaign_skill_and_ordinal(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    run = home.run_directory("default", "collect_wood", 2)
+    assert run.path == tmp_path / "runs/default/collect_wood-2"
+    assert home.archived_run("default", "collect_wood", 2).path == tmp_path / "archive/default/collect_wood-2"
+    assert run.owner_lock.parent == run.path.parent
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a\\b", "a\nb", "a\0b", "x" * 300])
+def test_names_that_are_not_one_directory_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError):
+        Home(tmp_path).run_directory(name, "skill", 1)
+    with pytest.raises(InputError):
+        Home(tmp_path).run_directory("campaign", name, 1)

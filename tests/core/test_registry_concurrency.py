@@ -1,0 +1,236 @@
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowrl_core.skills.model import Linear, Plan, Program, Skill, Step
+from flowrl_core.specs import SkillConfig, parse_campaign
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import BundleFacts, ExpertResult
+from flowrl_core.storage.registry import Registry
+
+PROCESSES, MERGES = 8, 64
+SIZES = {"observation_size": 10, "num_actions": 4, "width": 8}
+
+WAIT = """
+import sys, json, time
+from pathlib import Path
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+from flowrl_core.storage.records import BundleFacts, ExpertResult
+root, mine = Path(sys.argv[1]), json.loads(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+registry = Registry.open(Home(root))
+"""
+COMMIT = """
+def commit(run, results):
+    results = [ExpertResult(*result) for result in results]
+    bundle = BundleFacts(0.9, 0.8, 512, 0.75)
+    return registry.commit_run(
+        run, verdict="learned", run_frames=100, results=results, policy="most_frames", bundle=bundle
+    )
+for run, results in mine:
+    commit(run, results)
+"""
+
+
+def _skill(name: str) -> Skill:
+    return Skill(name, "", Program(f"ach.{name}", f"new_ach.{name}"), gain={f"ach.{name}": Linear(0, 1)})
+
+
+def _prepared(root: Path, names: list[str]) -> tuple[Registry, dict[str, int]]:
+    """A registry in which the first skill is learned and each other has a sealed run that starts from its head."""
+    registry = Registry.open(Home(root))
+    registry.start_campaign(parse_campaign(env="corridor", targets=[names[-1]]), {name: _skill(name) for name in names})
+    skills = registry.skills("default")
+    runs: dict[str, int] = {}
+    for name in names:
+        runs[name] = registry.begin_attempt("default", skills[name].identity).run
+        plan = [names[0]] if name == names[0] else [names[0], name]
+        experts = [registry.allocate_expert(skills[n].identity, **SIZES) for n in plan]
+        registry.seal_run(
+            runs[name],
+            plan=Plan(name, tuple(Step(n, 1) for n in plan)),
+            remap={e.global_index: i for i, e in enumerate(experts)},
+            config=SkillConfig(),
+            seeds={e.global_index: e.head.id if e.head else None for e in experts},
+        )
+        if name == names[0]:
+            ending: Any = {"policy": "most_frames", "bundle": BundleFacts(0.9, 0.8, 512, 0.75)}
+            result = ExpertResult(0, "first", 50, None)
+            registry.commit_run(runs[name], verdict="learned", run_frames=100, results=[result], **ending)
+    return registry, runs
+
+
+def _at_once(program: str, root: Path, work: list[Any], **environment: str) -> list[int]:
+    """Exit codes of one process per item, which all begin when all are ready."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", WAIT + program, str(root), json.dumps(item)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        for item in work
+    ]
+    for process in started:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [process.wait(timeout=120) for process in started]
+
+
+def _dump(root: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows but for times and the registry's own name."""
+    with sqlite3.connect(root / "registry.sqlite") as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        dump = {}
+        for table in tables:
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            kept = [column for column in columns if not column.endswith("_at") and column not in ("uuid", "key")]
+            names = ", ".join(f'"{column}"' for column in kept)
+            dump[table] = sorted(connection.execute(f"SELECT {names} FROM {table}").fetchall(), key=repr)
+        return dump
+
+
+def test_of_64_merges_from_8_processes_none_is_lost(tmp_path: Path) -> None:
+    names = ["shared", *(f"skill{i}" for i in range(MERGES))]
+    registry, runs = _prepared(tmp_path, names)
+    seed = registry.head(0)
+    assert seed is not None
+    # Unlike frames, in no order: the head must end at the greatest, whoever comes last.
+    frames = {name: 1 + (i * 37) % MERGES for i, name in enumerate(names[1:])}
+    jobs = [
+        (runs[name], [(0, f"shared by {name}", frames[name], seed.id), (i, f"own of {name}", 5, None)])
+        for i, name in enumerate(names[1:], start=1)
+    ]
+    shares = [jobs[k::PROCESSES] for k in range(PROCESSES)]
+    assert _at_once(COMMIT, tmp_path, shares) == [0] * PROCESSES
+
+    assert all(registry.run(run).verdict == "learned" for run in runs.values())
+    assert sorted(v.frames for v in registry.versions(0)) == [50, *range(51, 51 + MERGES)]
+    head = registry.head(0)
+    assert head is not None and head.frames == 50 + MERGES
+    assert all(len(registry.versions(i)) == 1 and registry.head(i) for i in range(1, MERGES + 1))
+    assert len(registry.bundles_with(0)) == MERGES + 1
+
+    merges = [registry.merges(runs[name])[0] for name in names[1:]]
+    updates = {merge.from_version: merge.to_version for merge in merges if merge.action == "updated"}
+    # One unbroken chain from the seed to the head: no update was made on a head that had moved.
+    assert len(updates) == Counter(merge.action for merge in merges)["updated"] >= 1
+    at: int | None = seed.id
+    while at in updates:
+        at = updates.pop(at)
+    assert at == head.id and not updates
+    registry.close()
+
+
+def test_a_registry_opened_by_many_for_the_first_time_is_one(tmp_path: Path) -> None:
+    program = "(Path(sys.argv[1]) / f'uuid{mine}').write_text(registry.uuid)"
+    assert _at_once(program, tmp_path, [0, 1, 2]) == [0] * 3
+    assert len({(tmp_path / f"uuid{i}").read_text() for i in range(3)}) == 1
+
+
+def test_one_skill_begun_by_many_at_once_has_one_attempt(tmp_path: Path) -> None:
+    with Registry.open(Home(tmp_path)) as registry:
+        registry.start_campaign(parse_campaign(env="corridor", targets=["wood"]), {"wood": _skill("wood")})
+        identity = registry.skill("default", "wood").identity
+        program = (
+            "from flowrl_core.errors import ConflictError\n"
+            "try: registry.begin_attempt('default', mine)\n"
+            "except ConflictError: sys.exit(7)"
+        )
+        assert sorted(_at_once(program, tmp_path, [identity] * 3)) == [0, 7, 7]
+        assert len(registry.outstanding("default")) == 1
+
+
+def test_indices_allocated_by_many_at_once_are_unlike_and_without_gaps(tmp_path: Path) -> None:
+    names = [f"skill{i}" for i in range(20)]
+    with Registry.open(Home(tmp_path)) as registry:
+        skills = {name: _skill(name) for name in names}
+        registry.start_campaign(parse_campaign(env="corridor", targets=[names[0]]), skills)
+        identities = [skill.identity("corridor") for skill in skills.values()]
+        program = f"for i in mine: registry.allocate_expert(i, **{SIZES})"
+        assert _at_once(program, tmp_path, [identities[k:] + identities[:k] for k in (0, 7, 14)]) == [0] * 3
+        assert [expert.global_index for expert in registry.experts()] == list(range(20))
+
+
+# Kills
+
+POINTS = [
+    ("commit_version", "before"),
+    ("commit_version:2", "before"),
+    ("commit_merge", "before"),
+    ("commit_merge:2", "before"),
+    ("commit_bundle", "before"),
+    ("before_registry_commit", "before"),
+    ("after_registry_commit", "after"),
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("undisturbed")
+    registry, runs = _prepared(root, ["shared", "skill"])
+    registry.close()
+    before = _dump(root)
+    assert _at_once(COMMIT, root, [_job(runs)]) == [0]
+    return {"before": before, "after": _dump(root)}
+
+
+def _job(runs: dict[str, int]) -> list[Any]:
+    return [(runs["skill"], [(0, "shared by skill", 30, 1), (1, "own", 5, None)])]
+
+
+@pytest.mark.parametrize(("point", "state"), POINTS)
+def test_a_kill_inside_a_commit_leaves_the_registry_as_before_or_after(
+    tmp_path: Path, undisturbed: dict[str, Any], point: str, state: str
+) -> None:
+    registry, runs = _prepared(tmp_path, ["shared", "skill"])
+    registry.close()
+    assert _at_once(COMMIT, tmp_path, [_job(runs)], FLOWRL_CRASH_AT=point) == [-signal.SIGKILL]
+    assert _dump(tmp_path) == undisturbed[state]
+    # The rerun completes it, and a second one changes nothing.
+    for _ in range(2):
+        with Registry.open(Home(tmp_path)) as again:
+            results = [ExpertResult(*result) for result in _job(runs)[0][1]]
+            again.commit_run(
+                runs["skill"],
+                verdict="learned",
+                run_frames=100,
+                results=results,
+                policy="most_frames",
+                bundle=BundleFacts(0.9, 0.8, 512, 0.75),
+            )
+        assert _dump(tmp_path) == undisturbed["after"]
+
+
+def test_a_kill_while_the_registry_is_made_is_repaired_by_the_next_opening(tmp_path: Path) -> None:
+    # No named point lies inside a migration, so the kill comes at times all over it.
+    for delay in (0.1, 0.5):
+        root = tmp_path / str(delay)
+        program = WAIT.replace("registry = ", "print('open', flush=True)\nregistry = ")
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(root), "null"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert [process.stdout.readline() for _ in range(2)] == ["ready\n", "open\n"]
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        with Registry.open(Home(root)) as registry:
+            assert len(registry.uuid) == 36
