@@ -1,0 +1,60 @@
+"""The seam between FlowRL and an environment: one frozen record of pure functions for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from flowrl_core.skills.model import Vocabulary
+
+__all__ = ["NUM_TARGET_FEATURES", "Adapter", "make_adapter"]
+
+NUM_TARGET_FEATURES = 6
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An environment as FlowRL sees it. All functions are for one environment; the caller vmaps.
+
+    Attributes:
+        vocabulary: names of fluents, actions and targets, in the order that the arrays below use.
+        observation_size: length D of the environment's own observation.
+        reset: key -> (observation f32[D], state).
+        step: (key, state, action i32[]) -> (observation f32[D], state, is_dead bool[]); never resets by itself.
+        read: (observation, state) -> f32[F], the base fluents in the vocabulary's order.
+        sight: (observation, state, target i32[]) -> f32[6]: sign dx, sign dy, dx, dy (scaled to about 1), in view,
+            adjacent, of the nearest target of that kind; all zeros if none is in view or `target` is -1.
+    """
+
+    vocabulary: Vocabulary
+    observation_size: int
+    reset: Callable[[jax.Array], tuple[jax.Array, Any]]
+    step: Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any, jax.Array]]
+    read: Callable[[jax.Array, Any], jax.Array]
+    sight: Callable[[jax.Array, Any, jax.Array], jax.Array]
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions A."""
+        return len(self.vocabulary.actions)
+
+
+def make_adapter(env: str) -> Adapter:
+    """The adapter of an environment, by name.
+
+    Raises:
+        InputError: no such environment.
+    """
+    from flowrl_core.envs.vocabularies import vocabulary
+
+    name = vocabulary(env).env
+    if name == "corridor":
+        from flowrl_core.envs import corridor
+
+        return corridor.make()
+    from flowrl_core.envs import craftax_classic
+
+    return craftax_classic.make()

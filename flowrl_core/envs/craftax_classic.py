@@ -1,0 +1,86 @@
+"""Craftax-Classic (symbolic) as FlowRL sees it: fluents and target features read from state and observation.
+
+Source of the game: Matthews et al., "Craftax: A Lightning-Fast Benchmark for Open-Ended Reinforcement Learning"
+(2024), package `craftax`. The observation is the 7 x 9 view with one-hot blocks (17) and creatures (4) in each cell,
+then 22 numbers on inventory, vitals, direction, sleep and light.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from craftax.craftax_classic.constants import BlockType
+from craftax.craftax_classic.envs.craftax_symbolic_env import CraftaxClassicSymbolicEnvNoAutoReset
+
+from flowrl_core.envs.adapter import Adapter
+from flowrl_core.envs.vocabularies import CRAFTAX_CLASSIC
+
+__all__ = ["make"]
+
+_ROWS, _COLUMNS, _CHANNELS = 7, 9, 21
+_VIEW = _ROWS * _COLUMNS * _CHANNELS
+_CREATURE_CHANNEL = {"zombie": 17, "cow": 18, "skeleton": 19}
+_TARGET_CHANNELS = np.array(
+    [
+        _CREATURE_CHANNEL[name] if name in _CREATURE_CHANNEL else BlockType[name.upper()].value
+        for name in CRAFTAX_CLASSIC.targets
+    ]
+)
+_DY, _DX = np.meshgrid(np.arange(_ROWS) - _ROWS // 2, np.arange(_COLUMNS) - _COLUMNS // 2, indexing="ij")
+_DISTANCE = (np.abs(_DY) + np.abs(_DX)).reshape(-1).astype(np.float32)
+_NONE_IN_VIEW = _DISTANCE.max() + 1
+_NEIGHBOURS = (np.maximum(np.abs(_DY), np.abs(_DX)) == 1).reshape(-1)
+_ITEMS = tuple(f.name.removeprefix("inv.") for f in CRAFTAX_CLASSIC.fluents if f.name.startswith("inv."))
+
+
+def make() -> Adapter:
+    """The adapter of Craftax-Classic."""
+    env = CraftaxClassicSymbolicEnvNoAutoReset()
+    params = env.default_params
+
+    def reset(key: jax.Array) -> tuple[jax.Array, Any]:
+        obs, state = env.reset_env(key, params)
+        return obs, state
+
+    def step(key: jax.Array, state: Any, action: jax.Array) -> tuple[jax.Array, Any, jax.Array]:
+        obs, state, _, is_dead, _ = env.step_env(key, state, action, params)
+        return obs, state, is_dead
+
+    return Adapter(
+        vocabulary=CRAFTAX_CLASSIC,
+        observation_size=_VIEW + 22,
+        reset=reset,
+        step=step,
+        read=_read,
+        sight=_sight,
+    )
+
+
+def _cells(obs: jax.Array) -> jax.Array:
+    return obs[:_VIEW].reshape(_ROWS * _COLUMNS, _CHANNELS)
+
+
+def _read(obs: jax.Array, state: Any) -> jax.Array:
+    cells = _cells(obs)
+    near = cells[_NEIGHBOURS][:, [BlockType.CRAFTING_TABLE.value, BlockType.FURNACE.value]].max(0)
+    distances = jnp.where(cells[:, _TARGET_CHANNELS] > 0.5, _DISTANCE[:, None], _NONE_IN_VIEW).min(0)
+    inventory = jnp.stack([getattr(state.inventory, item) for item in _ITEMS])
+    vitals = jnp.stack([state.player_health, state.player_food, state.player_drink, state.player_energy])
+    parts = (inventory, state.achievements, near, vitals, distances)
+    return jnp.concatenate([part.astype(jnp.float32) for part in parts])
+
+
+def _sight(obs: jax.Array, state: Any, target: jax.Array) -> jax.Array:
+    channel = jnp.asarray(_TARGET_CHANNELS)[jnp.maximum(target, 0)]
+    present = jax.lax.dynamic_index_in_dim(_cells(obs), channel, axis=1, keepdims=False) > 0.5
+    distance = jnp.where(present, _DISTANCE, _NONE_IN_VIEW)
+    nearest = jnp.argmin(distance)
+    dx = jnp.asarray(_DX.reshape(-1), jnp.float32)[nearest]
+    dy = jnp.asarray(_DY.reshape(-1), jnp.float32)[nearest]
+    is_seen = present.any() & (target >= 0)
+    is_adjacent = distance[nearest] <= 1
+    features = jnp.stack([jnp.sign(dx), jnp.sign(dy), dx / 4, dy / 3, jnp.float32(1), is_adjacent.astype(jnp.float32)])
+    return jnp.where(is_seen, features, 0.0)

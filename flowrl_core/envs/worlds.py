@@ -1,0 +1,95 @@
+"""A pool of pre-generated worlds for resets: generating one costs 20 to 50 environment steps, drawing one costs a copy.
+
+Worlds are drawn in turn round the pool, and one that has started `world_uses` episodes is replaced by a new one before
+the next rollout. So every start is a draw from the game's own distribution; only repeats of one world (with other
+dice) are correlated. The counters start staggered, so that replacements spread evenly over time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from flowrl_core.envs.adapter import Adapter
+from flowrl_core.types import Leaf
+
+__all__ = ["PoolUse", "WorldPool", "draw", "empty_pool", "first_use", "replace_used"]
+
+
+@struct.dataclass
+class WorldPool:
+    """P worlds at their start: observations f32[P, D] and states with leaves [P, ...]."""
+
+    obs: jax.Array
+    state: Any
+
+
+@struct.dataclass
+class PoolUse:
+    """How the pool was used.
+
+    Attributes:
+        uses: i32[P] episodes started from the world that is there now.
+        cursor: i32[] where the next draw begins.
+        born: i32[] worlds generated so far; the next one's key is the stream's key folded with it.
+    """
+
+    uses: Leaf
+    cursor: Leaf
+    born: Leaf
+
+
+def empty_pool(adapter: Adapter, size: int) -> WorldPool:
+    """A pool of `size` blank worlds, to be filled by `replace_used`."""
+    shapes = jax.eval_shape(adapter.reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
+    obs, state = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), shapes)
+    return WorldPool(obs, state)
+
+
+def first_use(size: int) -> PoolUse:
+    """Counters that say of every world that it is used up: the first `replace_used` fills the pool."""
+    return PoolUse(uses=np.full(size, np.iinfo(np.int32).max, np.int32), cursor=np.int32(0), born=np.int32(0))
+
+
+def replace_used(
+    adapter: Adapter, pool: WorldPool, use: PoolUse, key: jax.Array, max_uses: jax.Array
+) -> tuple[WorldPool, PoolUse]:
+    """The pool with every world that has started `max_uses` episodes replaced by a new one.
+
+    Worlds are generated one after another (a loop whose length is data): what is not needed costs nothing.
+    """
+    size = use.uses.shape[0]
+    is_used = use.uses >= max_uses
+    (index,) = jnp.nonzero(is_used, size=size, fill_value=0)
+    is_first = use.born == 0
+
+    def renew(i: jax.Array, pool: WorldPool) -> WorldPool:
+        obs, state = adapter.reset(jax.random.fold_in(key, use.born + i))
+        return jax.tree.map(lambda old, new: old.at[index[i]].set(new), pool, WorldPool(obs, state))
+
+    count = is_used.sum(dtype=jnp.int32)
+    pool = jax.lax.fori_loop(0, count, renew, pool)
+    staggered = jnp.arange(size, dtype=jnp.int32) % max_uses
+    uses = jnp.where(is_first, staggered, jnp.where(is_used, 0, use.uses))
+    return pool, PoolUse(uses, use.cursor, use.born + count)
+
+
+def draw(use: PoolUse, is_reset: jax.Array) -> tuple[jax.Array, PoolUse]:
+    """A world of the pool for each environment that resets.
+
+    Args:
+        is_reset: bool[B].
+
+    Returns:
+        i32[B] index into the pool (meaningless where `is_reset` is false), and the counters after it. As long as a
+        rollout resets at most P times, no world starts more than `max_uses` episodes.
+    """
+    size = use.uses.shape[0]
+    rank = jnp.cumsum(is_reset) - is_reset
+    index = (use.cursor + rank) % size
+    uses = use.uses.at[jnp.where(is_reset, index, size)].add(1, mode="drop")
+    return index, PoolUse(uses, (use.cursor + is_reset.sum(dtype=jnp.int32)) % size, use.born)

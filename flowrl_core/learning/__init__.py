@@ -1,0 +1,1 @@
+"""Learning: returns, losses, rollouts, PPO and evaluation."""

@@ -1,0 +1,138 @@
+"""Evaluation from fresh worlds: a number of episodes fixed beforehand, and what the counts prove."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from scipy.stats import norm
+
+from flowrl_core.envs.automaton import PlanArrays
+from flowrl_core.errors import InputError
+from flowrl_core.learning.learner import Learner
+
+__all__ = ["Evaluation", "check_episodes", "evaluate", "wilson_lower", "wilson_upper"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The counts of one evaluation.
+
+    Attributes:
+        episodes, successes: episodes played, and those in which the whole plan was done.
+        deaths: episodes that ended with the player's death; the rest of the failures ran out of time.
+        step_attempts, step_successes: tries of each plan step, and those that were done.
+        median_length: steps of the median successful episode; NaN without one.
+        frames: environment steps spent.
+    """
+
+    episodes: int
+    successes: int
+    deaths: int
+    step_attempts: tuple[int, ...]
+    step_successes: tuple[int, ...]
+    median_length: float
+    frames: int
+
+    @property
+    def success(self) -> float:
+        """The share of the episodes that succeeded."""
+        return self.successes / self.episodes
+
+
+def _wilson(successes: int, episodes: int, z: float) -> float:
+    p = successes / episodes
+    centre = p + z * z / (2 * episodes)
+    spread = z * np.sqrt(p * (1 - p) / episodes + z * z / (4 * episodes * episodes))
+    return float(np.clip((centre + spread) / (1 + z * z / episodes), 0.0, 1.0))
+
+
+def wilson_lower(successes: int, episodes: int, level: float) -> float:
+    """The one-sided lower bound of a success rate at error level `level` (Wilson 1927): the score interval's lower
+    end.
+    """
+    return _wilson(successes, episodes, -float(norm.isf(level)))
+
+
+def wilson_upper(successes: int, episodes: int, level: float) -> float:
+    """The one-sided upper bound of a success rate at error level `level` (Wilson 1927)."""
+    return _wilson(successes, episodes, float(norm.isf(level)))
+
+
+def check_episodes(name: str, episodes: int, num_envs: int) -> None:
+    """Refuse a number of episodes that the environments cannot share equally.
+
+    Raises:
+        InputError: `episodes` is no multiple of `num_envs`.
+    """
+    if episodes % num_envs:
+        nearest = max(1, round(episodes / num_envs)) * num_envs
+        raise InputError(name, f"{episodes} is no multiple of num_envs ({num_envs})", f"Use for example {nearest}")
+
+
+def evaluate(learner: Learner, params: Any, plan: PlanArrays, episodes: int, key: jax.Array) -> Evaluation:
+    """Play `episodes` episodes of the plan from fresh worlds with sampled actions.
+
+    Each environment plays a number of episodes fixed beforehand, so that quick successes do not crowd out slow
+    failures; an episode that the limit ends is a failure. Worlds are taken from a new pool in rounds of at most the
+    pool's size.
+    """
+    check_episodes("evaluation.episodes", episodes, learner.shapes.num_envs)
+    counts = _Counts(int(plan.num_steps))
+    quota = episodes // learner.shapes.num_envs
+    per_round = learner.shapes.world_pool // learner.shapes.num_envs
+    rounds = [per_round] * (quota // per_round) + ([quota % per_round] if quota % per_round else [])
+    for number, share in enumerate(rounds):
+        _play_round(learner, params, plan, share, jax.random.fold_in(key, number), counts)
+    return counts.evaluation()
+
+
+def _play_round(learner: Learner, params: Any, plan: PlanArrays, quota: int, key: jax.Array, counts: _Counts) -> None:
+    world_key, play_key = jax.random.split(key)
+    pool = learner.fill(world_key)
+    playing = learner.begin(pool)
+    ended = np.zeros(learner.shapes.num_envs, np.int64)
+    number = 0
+    while ended.min() < quota:
+        playing, trajectory = learner.play(params, playing, pool, plan, jax.random.fold_in(play_key, number))
+        ended += counts.add(trajectory, quota)
+        number += 1
+
+
+class _Counts:
+    """Adds up trajectories, each environment's first `quota` episodes only."""
+
+    def __init__(self, num_steps: int) -> None:
+        self._episodes = self._successes = self._deaths = self._frames = 0
+        self._attempts = np.zeros(num_steps, np.int64)
+        self._done = np.zeros(num_steps, np.int64)
+        self._lengths: list[np.ndarray] = []
+
+    def add(self, trajectory: Any, quota: int) -> np.ndarray:
+        """Count; returns how many episodes each environment ended, i64[B]."""
+        names = ("is_over", "is_finished", "is_dead", "is_boundary", "is_done", "step", "episode", "time")
+        t = {name: np.asarray(getattr(trajectory, name)) for name in names}
+        counts = t["episode"] < quota
+        over = t["is_over"] & counts
+        self._episodes += int(over.sum())
+        self._successes += int((over & t["is_finished"]).sum())
+        self._deaths += int((over & t["is_dead"]).sum())
+        self._lengths.append(t["time"][over & t["is_finished"]])
+        np.add.at(self._attempts, t["step"][t["is_boundary"] & counts], 1)
+        np.add.at(self._done, t["step"][t["is_done"] & counts], 1)
+        self._frames += t["is_over"].size
+        return t["is_over"].sum(0)
+
+    def evaluation(self) -> Evaluation:
+        lengths = np.concatenate(self._lengths)
+        return Evaluation(
+            episodes=self._episodes,
+            successes=self._successes,
+            deaths=self._deaths,
+            step_attempts=tuple(int(x) for x in self._attempts),
+            step_successes=tuple(int(x) for x in self._done),
+            median_length=float(np.median(lengths)) if lengths.size else float("nan"),
+            frames=self._frames,
+        )

@@ -1,0 +1,176 @@
+"""One PPO update of a mixture of experts: every gradient step belongs to one expert.
+
+Samples are grouped by the expert that acted, so a gradient step costs what one network costs, whatever the number of
+experts.
+Each expert has its own Adam state and its own advantage normalisation: a frequent expert does not drown a rare one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flowrl_core.learning.losses import LossParts, ppo_loss
+from flowrl_core.learning.returns import advantages
+from flowrl_core.learning.rollout import FORBIDDEN, Trajectory
+from flowrl_core.networks.moe import group_by_expert, put_expert, take_expert
+from flowrl_core.networks.policy_value import ActorCritic
+
+__all__ = ["Hyperparameters", "initial_optimizer_state", "normalise_by_expert", "update"]
+
+_ADAM_EPSILON = 1e-5
+
+
+class Hyperparameters(NamedTuple):
+    """The numbers of an update. They are data: changing one compiles nothing. All f32[] but `is_bootstrap`, bool[]."""
+
+    learning_rate: Any
+    discount: Any
+    gae_lambda: Any
+    clip: Any
+    entropy_weight: Any
+    value_weight: Any
+    max_grad_norm: Any
+    is_bootstrap: Any
+
+
+class _Samples(NamedTuple):
+    inputs: jax.Array
+    allowed: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    return_: jax.Array
+
+
+def _optimizer(hyper: Hyperparameters, scale: jax.Array | float = 1.0) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.clip_by_global_norm(hyper.max_grad_norm),
+        optax.adam(hyper.learning_rate * scale, eps=_ADAM_EPSILON),
+    )
+
+
+def initial_optimizer_state(params: Any, hyper: Hyperparameters) -> Any:
+    """Optax's state for each of the K experts, leaves [K, ...]."""
+    return jax.vmap(_optimizer(hyper).init)(params)
+
+
+def normalise_by_expert(advantage: jax.Array, expert: jax.Array, num_experts: int) -> jax.Array:
+    """Advantages f32[B] with mean 0 and deviation 1 within each expert's samples."""
+    zeros = jnp.zeros(num_experts)
+    count = jnp.maximum(zeros.at[expert].add(1.0), 1.0)
+    mean = zeros.at[expert].add(advantage) / count
+    centred = advantage - mean[expert]
+    deviation = jnp.sqrt(zeros.at[expert].add(centred**2) / count)
+    return centred / (deviation[expert] + 1e-8)
+
+
+def update(
+    network: ActorCritic,
+    params: Any,
+    optimizer_state: Any,
+    trajectory: Trajectory,
+    last_value: jax.Array,
+    hyper: Hyperparameters,
+    key: jax.Array,
+    *,
+    epochs: int,
+    minibatch_size: int,
+) -> tuple[Any, Any, LossParts]:
+    """Parameters and optimizer state after `epochs` passes over a rollout, and the mean loss parts.
+
+    Args:
+        params, optimizer_state: leaves [K, ...].
+        trajectory: leaves [T, B, ...]; last_value: f32[B].
+    """
+    num_experts = jax.tree.leaves(params)[0].shape[0]
+    samples, expert = _samples(trajectory, last_value, hyper, num_experts)
+    num_samples = expert.shape[0]
+
+    def gradient_step(params: Any, optimizer_state: Any, rows: jax.Array, k: jax.Array) -> tuple[Any, Any, LossParts]:
+        weight = (rows < num_samples).astype(jnp.float32)
+        batch = jax.tree.map(lambda leaf: leaf[jnp.minimum(rows, num_samples - 1)], samples)
+        mine = take_expert(params, k)
+        gradient, parts = jax.grad(lambda p: _loss(network, p, batch, weight, hyper), has_aux=True)(mine)
+        # A minibatch that is mostly padding says less: its step is shorter.
+        scale = jnp.minimum(1.0, 2.0 * weight.mean())
+        updates, state = _optimizer(hyper, scale).update(gradient, take_expert(optimizer_state, k), mine)
+        params = put_expert(params, k, optax.apply_updates(mine, updates))
+        return params, put_expert(optimizer_state, k, state), parts
+
+    def epoch(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], LossParts]:
+        shuffle_key, order_key = jax.random.split(key)
+        shuffled = jax.random.permutation(shuffle_key, num_samples)
+        groups = group_by_expert(expert[shuffled], num_experts, minibatch_size)
+        num_blocks = groups.expert.shape[0]
+        source = groups.source.reshape(num_blocks, minibatch_size)
+        rows = jnp.where(source < num_samples, shuffled[jnp.minimum(source, num_samples - 1)], num_samples)
+        chance = jax.random.uniform(order_key, (num_blocks,))
+        order = jnp.argsort(jnp.where(jnp.arange(num_blocks) < groups.num_blocks, chance, 2.0))
+
+        def one(i: jax.Array, carry: tuple[Any, Any, LossParts]) -> tuple[Any, Any, LossParts]:
+            params, state, total = carry
+            block = order[i]
+            params, state, parts = gradient_step(params, state, rows[block], groups.expert[block])
+            return params, state, jax.tree.map(jnp.add, total, parts)
+
+        nothing = LossParts(jnp.float32(0), jnp.float32(0), jnp.float32(0))
+        params, state, total = jax.lax.fori_loop(0, groups.num_blocks, one, (*carry, nothing))
+        return (params, state), jax.tree.map(lambda x: x / groups.num_blocks, total)
+
+    (params, optimizer_state), parts = jax.lax.scan(epoch, (params, optimizer_state), jax.random.split(key, epochs))
+    return params, optimizer_state, jax.tree.map(jnp.mean, parts)
+
+
+def _samples(
+    trajectory: Trajectory, last_value: jax.Array, hyper: Hyperparameters, num_experts: int
+) -> tuple[_Samples, jax.Array]:
+    advantage = advantages(
+        trajectory.reward,
+        trajectory.value,
+        last_value,
+        trajectory.is_boundary,
+        trajectory.is_over,
+        discount=hyper.discount,
+        gae_lambda=hyper.gae_lambda,
+        is_bootstrap=hyper.is_bootstrap,
+    )
+
+    def flat(x: jax.Array) -> jax.Array:
+        return x.reshape((-1, *x.shape[2:]))
+
+    expert = flat(trajectory.expert)
+    samples = _Samples(
+        inputs=flat(trajectory.inputs),
+        allowed=flat(trajectory.allowed),
+        action=flat(trajectory.action),
+        log_prob=flat(trajectory.log_prob),
+        value=flat(trajectory.value),
+        advantage=normalise_by_expert(flat(advantage), expert, num_experts),
+        return_=flat(advantage + trajectory.value),
+    )
+    return samples, expert
+
+
+def _loss(
+    network: ActorCritic, params: Any, batch: _Samples, weight: jax.Array, hyper: Hyperparameters
+) -> tuple[jax.Array, LossParts]:
+    logits, value = cast(tuple[jax.Array, jax.Array], network.apply(params, batch.inputs))
+    log_probs = jax.nn.log_softmax(jnp.where(batch.allowed, logits, FORBIDDEN))
+    return ppo_loss(
+        log_probs,
+        value,
+        batch.action,
+        batch.log_prob,
+        batch.value,
+        batch.advantage,
+        batch.return_,
+        weight,
+        clip=hyper.clip,
+        entropy_weight=hyper.entropy_weight,
+        value_weight=hyper.value_weight,
+    )

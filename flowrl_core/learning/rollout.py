@@ -1,0 +1,277 @@
+"""Rollouts: B environments play a plan for T steps with one expert acting in each."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from flowrl_core.envs.adapter import Adapter
+from flowrl_core.envs.automaton import MAX_STEPS, PlanArrays, judge, step_features
+from flowrl_core.envs.snapshots import Snapshots, pick, record
+from flowrl_core.envs.worlds import PoolUse, WorldPool, draw
+from flowrl_core.networks.moe import routed_apply
+from flowrl_core.networks.policy_value import ActorCritic
+from flowrl_core.types import Leaf, Params
+
+__all__ = ["FORBIDDEN", "Playing", "RolloutMode", "RolloutStats", "Trajectory", "begin", "expert_inputs", "rollout"]
+
+FORBIDDEN = -1e9
+"""Logit of an action that a step may not use."""
+
+
+@struct.dataclass
+class Playing:
+    """B environments in mid-episode.
+
+    Attributes:
+        obs: f32[B, D]; state: leaves [B, ...].
+        now, start: f32[B, F] base fluents now, and when the current plan step began.
+        step: i32[B] current plan step.
+        time: i32[B] steps of this episode so far.
+        episode: i32[B] episodes finished.
+        is_snapshot: bool[B] the episode began from an entry snapshot.
+    """
+
+    obs: jax.Array
+    state: Any
+    now: jax.Array
+    start: jax.Array
+    step: jax.Array
+    time: jax.Array
+    episode: jax.Array
+    is_snapshot: jax.Array
+
+
+class RolloutMode(NamedTuple):
+    """How resets choose their start: data, so training and evaluation are one program.
+
+    In evaluation (`is_fixed`) environment b plays world b + B * k in its k-th episode; in training worlds are drawn in
+    turn, and the share `snapshot_fraction` of the resets starts from entry snapshots.
+    """
+
+    is_fixed: Leaf
+    snapshot_fraction: Leaf
+
+
+@struct.dataclass
+class Trajectory:
+    """What T steps of B environments left; every leaf [T, B, ...].
+
+    Attributes:
+        inputs: f32[T, B, D + 9] what the expert saw.
+        expert: i32 local expert that acted.
+        allowed: bool[T, B, A] actions it could choose.
+        action, log_prob, value, reward: of that expert.
+        step: i32 plan step.
+        is_boundary: the step was done, or the episode ended: what the expert could earn is over.
+        is_over: the episode ended.
+        is_done: the step was done.
+        is_finished: the whole plan was done.
+        is_dead: the player died.
+        is_snapshot, episode: of the episode, see Playing; time: i32 its length with this step.
+    """
+
+    inputs: jax.Array
+    expert: jax.Array
+    allowed: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    reward: jax.Array
+    step: jax.Array
+    is_boundary: jax.Array
+    is_over: jax.Array
+    is_done: jax.Array
+    is_finished: jax.Array
+    is_dead: jax.Array
+    is_snapshot: jax.Array
+    episode: jax.Array
+    time: jax.Array
+
+
+@struct.dataclass
+class RolloutStats:
+    """Counts of one rollout.
+
+    Attributes:
+        attempts, successes: i32[S] ended tries of each plan step, and those that were done.
+        episodes, finished: i32[] ended episodes that began in a world (not a snapshot), and those that did the whole
+            plan.
+        routed_frames: i32[K] frames in which each expert acted.
+        reward: f32[] mean reward per frame.
+    """
+
+    attempts: jax.Array
+    successes: jax.Array
+    episodes: jax.Array
+    finished: jax.Array
+    routed_frames: jax.Array
+    reward: jax.Array
+
+
+def begin(adapter: Adapter, pool: WorldPool, use: PoolUse, batch: int, mode: RolloutMode) -> tuple[Playing, PoolUse]:
+    """B environments at the start of their first episode."""
+    drawn, after = draw(use, jnp.ones(batch, bool))
+    index = jnp.where(mode.is_fixed, jnp.arange(batch) % pool.obs.shape[0], drawn)
+    obs, state = jax.tree.map(lambda leaf: leaf[index], (pool.obs, pool.state))
+    now = jax.vmap(adapter.read)(obs, state)
+    zeros = jnp.zeros(batch, jnp.int32)
+    return Playing(obs, state, now, now, zeros, zeros, zeros, jnp.zeros(batch, bool)), after
+
+
+def expert_inputs(adapter: Adapter, plan: PlanArrays, playing: Playing) -> jax.Array:
+    """What the acting experts see: f32[B, D + 9]."""
+    features = step_features(adapter, plan, playing.step, playing.obs, playing.state, playing.now, playing.start)
+    return jnp.concatenate([playing.obs, features], axis=-1)
+
+
+def rollout(
+    adapter: Adapter,
+    network: ActorCritic,
+    params: Params,
+    playing: Playing,
+    pool: WorldPool,
+    use: PoolUse,
+    snapshots: Snapshots,
+    plan: PlanArrays,
+    mode: RolloutMode,
+    key: jax.Array,
+    *,
+    length: int,
+    block: int,
+) -> tuple[Playing, PoolUse, Snapshots, Trajectory, jax.Array, RolloutStats]:
+    """Play `length` steps. Also returns the value f32[B] of the states after the last step.
+
+    Args:
+        params: stacked expert parameters, leaves [K, ...].
+        length: T.
+        block: rows that the routing groups together.
+    """
+
+    def act(playing: Playing, key: jax.Array) -> tuple[jax.Array, ...]:
+        inputs = expert_inputs(adapter, plan, playing)
+        expert = plan.expert[playing.step]
+        logits, value = routed_apply(network.apply, params, inputs, expert, block=block)
+        allowed = plan.actions[playing.step]
+        log_probs = jax.nn.log_softmax(jnp.where(allowed, logits, FORBIDDEN))
+        action = jax.random.categorical(key, log_probs)
+        log_prob = jnp.take_along_axis(log_probs, action[:, None], axis=1)[:, 0]
+        return inputs, expert, allowed, action, log_prob, value
+
+    def advance(carry: tuple[Playing, PoolUse, Snapshots], key: jax.Array) -> tuple[Any, Trajectory]:
+        playing, use, snapshots = carry
+        act_key, env_key, start_key = jax.random.split(key, 3)
+        inputs, expert, allowed, action, log_prob, value = act(playing, act_key)
+        batch = action.shape[0]
+        obs, state, is_dead = jax.vmap(adapter.step)(jax.random.split(env_key, batch), playing.state, action)
+        now = jax.vmap(adapter.read)(obs, state)
+        verdict = judge(adapter, plan, playing.step, now, playing.now, playing.start)
+        is_done = verdict.is_done & ~is_dead
+        time = playing.time + 1
+        is_finished = is_done & (playing.step + 1 >= plan.num_steps)
+        is_over = is_dead | is_finished | (time >= plan.episode_limit)
+        step = playing.step + is_done
+        after = dataclasses.replace(
+            playing,
+            obs=obs,
+            state=state,
+            now=now,
+            start=jnp.where(is_done[:, None], now, playing.start),
+            step=jnp.where(is_over, 0, step),
+            time=time,
+            episode=playing.episode + is_over,
+        )
+        # Episodes that began at that entry would only record their own start again.
+        is_entry = is_done & ~is_over & (step == plan.num_steps - 1) & ~playing.is_snapshot
+        snapshots = record(snapshots, is_entry, obs, state, time)
+        after, use = _restart(adapter, after, is_over, pool, use, snapshots, plan, mode, start_key)
+        seen = Trajectory(
+            inputs=inputs,
+            expert=expert,
+            allowed=allowed,
+            action=action,
+            log_prob=log_prob,
+            value=value,
+            reward=verdict.reward,
+            step=playing.step,
+            is_boundary=is_done | is_over,
+            is_over=is_over,
+            is_done=is_done,
+            is_finished=is_finished,
+            is_dead=is_dead,
+            is_snapshot=playing.is_snapshot,
+            episode=playing.episode,
+            time=time,
+        )
+        return (after, use, snapshots), seen
+
+    (playing, use, snapshots), trajectory = jax.lax.scan(
+        advance, (playing, use, snapshots), jax.random.split(key, length)
+    )
+    last_inputs = expert_inputs(adapter, plan, playing)
+    _, last_value = routed_apply(network.apply, params, last_inputs, plan.expert[playing.step], block=block)
+    num_experts = jax.tree.leaves(params)[0].shape[0]
+    return playing, use, snapshots, trajectory, last_value, _count(trajectory, num_experts)
+
+
+def _restart(
+    adapter: Adapter,
+    playing: Playing,
+    is_over: jax.Array,
+    pool: WorldPool,
+    use: PoolUse,
+    snapshots: Snapshots,
+    plan: PlanArrays,
+    mode: RolloutMode,
+    key: jax.Array,
+) -> tuple[Playing, PoolUse]:
+    """The environments with those whose episode is over put at a new start. Steps in which none is over cost nothing
+    here.
+    """
+    batch = is_over.shape[0]
+
+    def restart(args: tuple[Playing, PoolUse]) -> tuple[Playing, PoolUse]:
+        playing, use = args
+        is_picked, snapshot = pick(snapshots, key, batch, mode.snapshot_fraction)
+        is_picked &= is_over
+        drawn, use = draw(use, is_over & ~is_picked & ~mode.is_fixed)
+        fixed = (jnp.arange(batch) + batch * playing.episode) % pool.obs.shape[0]
+        world = jnp.where(mode.is_fixed, fixed, drawn)
+
+        def choose(current: jax.Array, from_pool: jax.Array, from_ring: jax.Array) -> jax.Array:
+            shape = (-1, *(1,) * (current.ndim - 1))
+            fresh = jnp.where(is_picked.reshape(shape), from_ring[snapshot], from_pool[world])
+            return jnp.where(is_over.reshape(shape), fresh, current)
+
+        obs = choose(playing.obs, pool.obs, snapshots.obs)
+        state = jax.tree.map(choose, playing.state, pool.state, snapshots.state)
+        now = jnp.where(is_over[:, None], jax.vmap(adapter.read)(obs, state), playing.now)
+        return dataclasses.replace(
+            playing,
+            obs=obs,
+            state=state,
+            now=now,
+            start=jnp.where(is_over[:, None], now, playing.start),
+            step=jnp.where(is_picked, plan.num_steps - 1, playing.step),
+            time=jnp.where(is_over, jnp.where(is_picked, snapshots.time[snapshot], 0), playing.time),
+            is_snapshot=jnp.where(is_over, is_picked, playing.is_snapshot),
+        ), use
+
+    return jax.lax.cond(is_over.any(), restart, lambda args: args, (playing, use))
+
+
+def _count(trajectory: Trajectory, num_experts: int) -> RolloutStats:
+    ends = trajectory.is_over & ~trajectory.is_snapshot
+    steps = jax.nn.one_hot(trajectory.step, MAX_STEPS, dtype=jnp.int32)
+    return RolloutStats(
+        attempts=(steps * trajectory.is_boundary[..., None]).sum((0, 1)),
+        successes=(steps * trajectory.is_done[..., None]).sum((0, 1)),
+        episodes=ends.sum(dtype=jnp.int32),
+        finished=(trajectory.is_finished & ends).sum(dtype=jnp.int32),
+        routed_frames=jnp.zeros(num_experts, jnp.int32).at[trajectory.expert.reshape(-1)].add(1),
+        reward=trajectory.reward.mean(),
+    )

@@ -1,0 +1,90 @@
+"""How well training goes: a smoothed success over the last updates, from counts. No JAX here.
+
+The estimate is for deciding when to look, never for deciding that a skill is learned: it is optimistic, since tries
+that succeed end sooner than tries that fail.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["SuccessWindow", "empty_window"]
+
+_LENGTH = 64
+_FEWEST_UPDATES = 4
+
+
+@dataclass
+class SuccessWindow:
+    """Counts of the last 64 updates, the newest last.
+
+    Attributes:
+        attempts, successes: i64[64, S] ended and done tries of each plan step.
+        episodes: i64[64] ended episodes that began in a world.
+        num_updates: updates seen in all.
+    """
+
+    attempts: np.ndarray
+    successes: np.ndarray
+    episodes: np.ndarray
+    num_updates: int
+
+    def add(self, attempts: np.ndarray, successes: np.ndarray, episodes: int) -> None:
+        """Take in the counts of one update."""
+        for ring, new in ((self.attempts, attempts), (self.successes, successes), (self.episodes, episodes)):
+            ring[:-1] = ring[1:]
+            ring[-1] = new
+        self.num_updates += 1
+
+    def steps(self, num_steps: int, min_episodes: int) -> np.ndarray:
+        """The success f64[num_steps] of each plan step, over the fewest updates that hold enough; NaN for a step not
+        tried.
+
+        Enough are `min_episodes` ended episodes and as many tries of the last step.
+        """
+        length = self._length(num_steps, min_episodes)
+        attempts = self.attempts[-length:, :num_steps].sum(0)
+        successes = self.successes[-length:, :num_steps].sum(0)
+        return np.where(attempts > 0, successes / np.maximum(attempts, 1), np.nan)
+
+    def success(self, num_steps: int, min_episodes: int) -> float:
+        """The product of the steps' successes; NaN until enough episodes and tries of the last step have ended."""
+        length = self._length(num_steps, min_episodes)
+        too_few = (
+            self.episodes[-length:].sum() < min_episodes or self.attempts[-length:, num_steps - 1].sum() < min_episodes
+        )
+        if too_few or self.num_updates < _FEWEST_UPDATES:
+            return math.nan
+        return float(np.prod(self.steps(num_steps, min_episodes)))
+
+    def as_dict(self) -> dict[str, np.ndarray]:
+        """The window as arrays, for a checkpoint; `from_dict` is its inverse."""
+        return {
+            "attempts": self.attempts,
+            "successes": self.successes,
+            "episodes": self.episodes,
+            "num_updates": np.asarray(self.num_updates),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, np.ndarray]) -> SuccessWindow:
+        """The window that `as_dict` described."""
+        counts = {name: np.array(data[name], np.int64) for name in ("attempts", "successes", "episodes")}
+        return cls(**counts, num_updates=int(data["num_updates"]))
+
+    def _length(self, num_steps: int, min_episodes: int) -> int:
+        episodes = np.cumsum(self.episodes[::-1])
+        tries = np.cumsum(self.attempts[::-1, num_steps - 1])
+        (enough,) = np.nonzero((episodes >= min_episodes) & (tries >= min_episodes))
+        first = int(enough[0]) + 1 if enough.size else _LENGTH
+        return min(max(first, _FEWEST_UPDATES), _LENGTH)
+
+
+def empty_window(max_steps: int) -> SuccessWindow:
+    """A window that has seen no update."""
+    counts = np.zeros((_LENGTH, max_steps), np.int64)
+    return SuccessWindow(counts, counts.copy(), np.zeros(_LENGTH, np.int64), 0)

@@ -1,0 +1,1 @@
+"""Stages: what one task body calls. They join learning and storage."""

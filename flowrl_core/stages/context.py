@@ -1,0 +1,100 @@
+"""A run as its stages see it: the sealed directory read back, with what training needs made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.errors import StorageError
+from flowrl_core.skills.experts import Remap
+from flowrl_core.skills.model import Plan, Skill
+from flowrl_core.specs import SkillConfig
+from flowrl_core.storage.layout import Home, RunDirectory
+from flowrl_core.storage.records import RunRecord
+from flowrl_core.storage.registry import Registry
+
+if TYPE_CHECKING:
+    from flowrl_core.envs.automaton import PlanArrays
+    from flowrl_core.learning.learner import Learner
+
+__all__ = ["RunContext", "open_run", "run_directory"]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """A prepared run.
+
+    Attributes:
+        seed: of all the run's random streams; no other run of the registry has it.
+        experts: global index of each skill of the plan.
+        skills: definitions of the plan's skills.
+    """
+
+    home: Home
+    record: RunRecord
+    directory: RunDirectory
+    env: str
+    seed: int
+    config: SkillConfig
+    plan: Plan
+    remap: Remap
+    experts: Mapping[str, int]
+    skills: Mapping[str, Skill]
+
+    def learner(self) -> Learner:
+        """The compiled learner for the run's shapes."""
+        from flowrl_core.learning.learner import shapes_of
+        from flowrl_core.stages.compilation import compiled_learner
+
+        shapes = shapes_of(self.env, self.config.training, len(self.remap.global_to_local))
+        return compiled_learner(self.home.cache, shapes)
+
+    def plan_arrays(self) -> PlanArrays:
+        """The plan as arrays, with local experts."""
+        from flowrl_core.envs.automaton import lower_plan
+
+        return lower_plan(
+            self.plan,
+            self.skills,
+            {name: self.remap.global_to_local[index] for name, index in self.experts.items()},
+            vocabulary(self.env),
+            episode_limit=self.config.training.episode_limit,
+            use_masks=self.config.training.action_masks,
+        )
+
+
+def run_directory(home: Home, record: RunRecord) -> RunDirectory:
+    """Where the run works while it lasts."""
+    return home.run_directory(record.campaign, record.skill, record.ordinal)
+
+
+def open_run(home: Home, registry: Registry, run: int) -> RunContext:
+    """The prepared run with this id.
+
+    Raises:
+        StorageError: its directory is not there or not sealed.
+    """
+    record = registry.run(run)
+    return _read(home, record, run_directory(home, record))
+
+
+def _read(home: Home, record: RunRecord, directory: RunDirectory) -> RunContext:
+    if not directory.config.is_file():
+        raise StorageError(f"run {record.id} has no sealed directory at {directory.path}; prepare it again")
+    config = json.loads(directory.config.read_text(encoding="utf-8"))
+    steps = json.loads(directory.plan.read_text(encoding="utf-8"))
+    return RunContext(
+        home=home,
+        record=record,
+        directory=directory,
+        env=config["env"],
+        seed=config["seed"],
+        config=SkillConfig.model_validate(config["parameters"]),
+        plan=Plan.from_dict(steps),
+        remap=Remap.from_dict(json.loads(directory.remap.read_text(encoding="utf-8"))),
+        experts=steps["experts"],
+        skills={name: Skill.from_dict(data) for name, data in steps["skills"].items()},
+    )

@@ -1,0 +1,91 @@
+"""Evaluate: one look at the run, recorded before anybody acts on it; and the verdict that the looks so far give."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+
+from flowrl_core.errors import StorageError
+from flowrl_core.learning.schedule import look_level, look_target, next_action
+from flowrl_core.randomness import jax_stream
+from flowrl_core.stages.context import RunContext, open_run
+from flowrl_core.storage.atomic import crash_point
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import Look, Verdict
+from flowrl_core.storage.registry import Registry
+
+__all__ = ["evaluate", "verdict"]
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(home: Home, run: int) -> Look:
+    """Look at the run's latest checkpoint; a look that is there already is returned, not taken again.
+
+    Raises:
+        StorageError: there is no checkpoint to look at.
+    """
+    with Registry.open(home) as registry:
+        context = open_run(home, registry, run)
+        looks = registry.looks(run)
+        frames, params = _latest(context)
+        if looks and looks[-1].frames >= frames:
+            return looks[-1]
+        look = _look(context, len(looks) + 1, frames, params)
+        crash_point("before_look_record")
+        recorded = registry.record_look(run, look)
+        crash_point("after_look_record")
+    logger.info(
+        "%s: look %d of %d at %d frames: %d of %d episodes, bound %.3f (needs %.2f)",
+        context.plan.target,
+        recorded.number,
+        context.config.evaluation.looks,
+        recorded.frames,
+        recorded.successes,
+        recorded.episodes,
+        recorded.lower_bound,
+        context.config.evaluation.threshold,
+    )
+    return recorded
+
+
+def verdict(home: Home, run: int) -> Verdict | None:
+    """What the looks so far say: learned, failed, or None while training goes on."""
+    with Registry.open(home) as registry:
+        context = open_run(home, registry, run)
+        looks = registry.looks(run)
+    frames = looks[-1].frames if looks else 0
+    action = next_action(frames, context.config.training.frames, math.nan, looks, context.config.evaluation)
+    return action if action in ("learned", "failed") else None
+
+
+def _latest(context: RunContext) -> tuple[int, object]:
+    from flowrl_core.storage.checkpoints import TrainCheckpoints
+
+    found = TrainCheckpoints(context.directory.checkpoints).latest(None)
+    if found is None:
+        raise StorageError(f"run {context.record.id} has no checkpoint to look at; train it first")
+    _, tree, metadata = found
+    return metadata["run_frames"], tree["learner"]["params"]
+
+
+def _look(context: RunContext, number: int, frames: int, params: object) -> Look:
+    from flowrl_core.learning.evaluation import evaluate as play
+    from flowrl_core.learning.evaluation import wilson_lower
+
+    spec = context.config.evaluation
+    key = jax_stream(context.seed, "look", number)
+    result = play(context.learner(), params, context.plan_arrays(), spec.episodes, key)
+    attempts, successes = np.array(result.step_attempts), np.array(result.step_successes)
+    return Look(
+        frames=frames,
+        episodes=result.episodes,
+        successes=result.successes,
+        lower_bound=wilson_lower(result.successes, result.episodes, look_level(spec)),
+        level=look_level(spec),
+        target=look_target(number - 1, spec),
+        steps=tuple(float(x) for x in successes / np.maximum(attempts, 1)),
+        worlds=tuple(int(x) for x in np.asarray(key)),
+    )

@@ -1,0 +1,130 @@
+"""From which versions a run starts: the heads, unless they are measurably worse than what a bundle proved.
+
+Siblings train the same experts for their own ends, so a head can get worse at what its skill was learned for. Before a
+run is sealed, the steps before its last one are played with the heads. If even the upper bound of their success is
+below the lower bound that a bundle of theirs was measured with, each of these experts starts from the bundle with the
+longest plan that it is part of.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.randomness import jax_stream
+from flowrl_core.skills.experts import build_remap, stack_experts
+from flowrl_core.skills.model import Plan, Skill
+from flowrl_core.specs import SkillConfig
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import Bundle, VersionRecord
+from flowrl_core.storage.registry import Registry
+
+__all__ = ["HeadsReport", "choose_seeds"]
+
+logger = logging.getLogger(__name__)
+
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class HeadsReport:
+    """What was measured of the heads.
+
+    Attributes:
+        episodes, successes: played up to the last step's entry, and those that got there.
+        upper_bound: of that success, one-sided at 0.05.
+        bundle, bundle_lower_bound: the bundle with the longest plan among the prerequisites, and what it proved.
+        seeded_from: where the prerequisites' parameters come from.
+    """
+
+    episodes: int
+    successes: int
+    upper_bound: float
+    bundle: int
+    bundle_lower_bound: float
+    seeded_from: Literal["heads", "bundles"]
+
+
+def choose_seeds(
+    home: Home,
+    registry: Registry,
+    plan: Plan,
+    experts: Mapping[str, int],
+    skills: Mapping[str, Skill],
+    env: str,
+    config: SkillConfig,
+    seed: int,
+) -> tuple[dict[int, VersionRecord | None], HeadsReport | None]:
+    """The version each expert of the plan starts from (None: initialise it), and the measurement, if one was made.
+
+    Args:
+        experts: global index of each skill of the plan.
+    """
+    heads = {index: registry.head(index) for index in experts.values()}
+    prefix = Plan(plan.target, plan.steps[:-1])
+    before = {experts[name] for name in prefix.skills}
+    longest = {index: bundle for index in sorted(before) if (bundle := _longest(registry, index)) is not None}
+    if not longest or config.evaluation.head_episodes == 0:
+        return heads, None
+    result = _measure(home, prefix, heads, experts, skills, env, config, seed)
+    reference = max(longest.values(), key=lambda bundle: (len(bundle.plan.steps), bundle.id))
+    is_worse = result["upper_bound"] < reference.lower_bound
+    report = HeadsReport(
+        **result,
+        bundle=reference.id,
+        bundle_lower_bound=reference.lower_bound,
+        seeded_from="bundles" if is_worse else "heads",
+    )
+    logger.info(
+        "%s: the heads reach its last step in %d of %d episodes", plan.target, report.successes, report.episodes
+    )
+    if not is_worse:
+        return heads, report
+    logger.warning("%s: its heads are worse than bundle %d proved; starting from bundles", plan.target, reference.id)
+    return heads | {index: bundle.versions[index] for index, bundle in longest.items()}, report
+
+
+def _longest(registry: Registry, index: int) -> Bundle | None:
+    bundles = registry.bundles_with(index)
+    return max(bundles, key=lambda bundle: (len(bundle.plan.steps), bundle.id), default=None)
+
+
+def _measure(
+    home: Home,
+    prefix: Plan,
+    heads: Mapping[int, VersionRecord | None],
+    experts: Mapping[str, int],
+    skills: Mapping[str, Skill],
+    env: str,
+    config: SkillConfig,
+    seed: int,
+) -> dict[str, Any]:
+    from flowrl_core.envs.automaton import lower_plan
+    from flowrl_core.learning.evaluation import evaluate, wilson_upper
+    from flowrl_core.learning.learner import shapes_of
+    from flowrl_core.stages.compilation import compiled_learner
+    from flowrl_core.storage.versions import get
+
+    remap = build_remap(sorted(set(experts.values())))
+    shapes = shapes_of(env, config.training, len(remap.global_to_local))
+    learner = compiled_learner(home.cache, shapes)
+    known = {index: get(home, version.content) for index, version in heads.items() if version is not None}
+    filler = next(iter(known.values()))  # the new expert has no part in the prefix; anything of the right shape will do
+    params = stack_experts([known.get(index, filler) for index in sorted(remap.global_to_local)], shapes.num_experts)
+    arrays = lower_plan(
+        prefix,
+        skills,
+        {name: remap.global_to_local[index] for name, index in experts.items()},
+        vocabulary(env),
+        episode_limit=config.training.episode_limit,
+        use_masks=config.training.action_masks,
+    )
+    result = evaluate(learner, params, arrays, config.evaluation.head_episodes, jax_stream(seed, "heads"))
+    return {
+        "episodes": result.episodes,
+        "successes": result.successes,
+        "upper_bound": wilson_upper(result.successes, result.episodes, _LEVEL),
+    }

@@ -1,0 +1,51 @@
+"""The generated module of a run: readable Python that says what is trained, with the maps of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowrl_core.skills.experts import Remap
+from flowrl_core.skills.model import Plan, Skill
+
+__all__ = ["module_text"]
+
+_HEADER = '''"""How {target} is trained: one plan step after another, each with its expert, count and program.
+
+Written by FlowRL when the run was prepared. It is a record; nothing reads it back.
+"""
+'''
+
+
+def module_text(plan: Plan, skills: Mapping[str, Skill], experts: Mapping[str, int], remap: Remap) -> str:
+    """The text of `module.py`: constants only, no imports, equal to `plan.json` and `remap.json`.
+
+    Args:
+        experts: global index of each skill of the plan.
+    """
+    lines = [
+        _HEADER.format(target=plan.target),
+        "# Experts of the library (global) and their contiguous places in this run (local).",
+        f"GLOBAL_TO_LOCAL = {dict(remap.global_to_local)!r}",
+        f"LOCAL_TO_GLOBAL = {dict(remap.local_to_global)!r}",
+        "",
+        f"TARGET = {plan.target!r}",
+        "STEPS = [",
+    ]
+    for step in plan.steps:
+        lines += _step(skills[step.skill], step.n, remap.global_to_local[experts[step.skill]])
+    return "\n".join([*lines, "]"]) + "\n"
+
+
+def _step(skill: Skill, n: int, local: int) -> list[str]:
+    record: dict[str, Any] = {
+        "skill": skill.name,
+        "n": n,
+        "expert": local,
+        "done": skill.program.done,
+        "reward": skill.program.reward,
+        "target": skill.target,
+    }
+    # repr: a description may hold any character, and this text must stay a comment.
+    about = repr(" ".join(skill.description.split()))[1:-1]
+    return [f"    # {about}", "    {", *(f"        {key!r}: {value!r}," for key, value in record.items()), "    },"]

@@ -1,0 +1,202 @@
+"""Prepare: plan, remap and seed a run, and seal its directory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.randomness import numpy_stream
+from flowrl_core.skills.experts import Remap, build_remap, stack_experts
+from flowrl_core.skills.knowledge import Knowledge
+from flowrl_core.skills.model import Plan, Skill
+from flowrl_core.skills.planner import make_plan
+from flowrl_core.specs import SkillConfig
+from flowrl_core.stages.context import run_directory
+from flowrl_core.stages.heads import HeadsReport, choose_seeds
+from flowrl_core.stages.module import module_text
+from flowrl_core.storage.atomic import crash_point, publish_directory, temporary_beside, write_json, write_text
+from flowrl_core.storage.layout import Home, RunDirectory
+from flowrl_core.storage.records import RunRecord, VersionRecord
+from flowrl_core.storage.registry import Registry
+
+__all__ = ["prepare", "run_seed"]
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("flowrl", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "craftax")
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A run that is about to be sealed."""
+
+    record: RunRecord
+    env: str
+    seed: int
+    config: SkillConfig
+    plan: Plan
+    remap: Remap
+    experts: Mapping[str, int]
+    skills: Mapping[str, Skill]
+
+
+def run_seed(seed: int, identity: str, ordinal: int) -> int:
+    """The seed of a run's random streams: no two runs of a registry share it, so no world of a look is ever used
+    again.
+    """
+    return int(numpy_stream(seed, "run", crc32(identity.encode()), ordinal).integers(2**31 - 1))
+
+
+def prepare(home: Home, run: int, config: SkillConfig) -> Path:
+    """The run's sealed directory; one that is sealed already is returned as it is.
+
+    The plan is built now, from what is learned now, and proven by symbolic execution. Dependency experts come from
+    their heads (or from a bundle, see `heads`), the skill's own expert is initialised.
+
+    Raises:
+        PlanError: no valid plan.
+        InputError: an expert was made for another observation size, width or number of actions.
+    """
+    with Registry.open(home) as registry:
+        record = registry.run(run)
+        directory = run_directory(home, record)
+        if record.seeds is not None and directory.config.is_file():
+            return directory.path
+        draft = _draft(registry, record, config)
+        versions, report = choose_seeds(
+            home, registry, draft.plan, draft.experts, draft.skills, draft.env, config, draft.seed
+        )
+        fresh = temporary_beside(directory.path)
+        fresh.mkdir(parents=True)
+        try:
+            _write(home, RunDirectory(fresh), draft, versions, report)
+            crash_point("before_seal")
+            if directory.path.exists():  # left by a kill between the two steps below; not sealed, so worth nothing
+                shutil.rmtree(directory.path)
+            publish_directory(fresh, directory.path)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        crash_point("between_seal_and_record")
+        seeds = {index: version.id if version else None for index, version in versions.items()}
+        registry.seal_run(run, plan=draft.plan, remap=draft.remap.global_to_local, config=config, seeds=seeds)
+    logger.info("prepared %s: %s", record.skill, " -> ".join(f"{s.skill} x{s.n}" for s in draft.plan.steps))
+    return directory.path
+
+
+def _draft(registry: Registry, record: RunRecord, config: SkillConfig) -> _Draft:
+    campaign = registry.campaign(record.campaign)
+    known = registry.skills(record.campaign)
+    own = registry.definition(record.identity)
+    definitions = {name: entry.skill for name, entry in known.items()} | {own.name: own.skill}
+    identities = {name: entry.identity for name, entry in known.items()} | {own.name: own.identity}
+    learned = [name for name, fact in registry.facts(record.campaign).items() if fact.learned]
+    knowledge = Knowledge(campaign.env, f"campaign {record.campaign}", vocabulary(campaign.env), definitions)
+    plan = make_plan(knowledge, record.skill, learned=learned)
+    sizes = _sizes(campaign.env, config)
+    experts = {name: registry.allocate_expert(identities[name], **sizes).global_index for name in plan.skills}
+    return _Draft(
+        record=record,
+        env=campaign.env,
+        seed=run_seed(config.training.seed, record.identity, record.ordinal),
+        config=config,
+        plan=plan,
+        remap=build_remap(list(experts.values())),
+        experts=experts,
+        skills={name: definitions[name] for name in plan.skills},
+    )
+
+
+def _sizes(env: str, config: SkillConfig) -> dict[str, int]:
+    from flowrl_core.envs.adapter import make_adapter
+    from flowrl_core.envs.automaton import NUM_STEP_FEATURES
+
+    adapter = make_adapter(env)
+    return {
+        "observation_size": adapter.observation_size + NUM_STEP_FEATURES,
+        "num_actions": adapter.num_actions,
+        "width": config.training.width,
+    }
+
+
+def _write(
+    home: Home,
+    directory: RunDirectory,
+    draft: _Draft,
+    versions: Mapping[int, VersionRecord | None],
+    report: HeadsReport | None,
+) -> None:
+    names = {index: name for name, index in draft.experts.items()}
+    write_json(
+        directory.plan,
+        {
+            **draft.plan.as_dict(),
+            "hash": draft.plan.hash,
+            "experts": dict(draft.experts),
+            "skills": {name: skill.as_dict() for name, skill in draft.skills.items()},
+        },
+    )
+    write_json(directory.remap, draft.remap.as_dict())
+    write_json(directory.config, _config(draft, versions, names, report))
+    write_text(directory.module, module_text(draft.plan, draft.skills, draft.experts, draft.remap))
+    _write_seed(home, directory, draft, versions)
+
+
+def _config(
+    draft: _Draft, versions: Mapping[int, VersionRecord | None], names: Mapping[int, str], report: HeadsReport | None
+) -> dict[str, Any]:
+    told = {
+        name: {
+            "target": skill.target,
+            "actions": list(skill.actions) if draft.config.training.action_masks and skill.actions else "all",
+        }
+        for name, skill in draft.skills.items()
+    }
+    return {
+        "campaign": draft.record.campaign,
+        "skill": draft.record.skill,
+        "identity": draft.record.identity,
+        "run": draft.record.ordinal,
+        "env": draft.env,
+        "seed": draft.seed,
+        "parameters": draft.config.model_dump(mode="json"),
+        "prior_knowledge": told,
+        "seeded_from": {names[i]: version.content if version else "initialised" for i, version in versions.items()},
+        "heads": asdict(report) if report else None,
+        "packages": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in _PACKAGES},
+    }
+
+
+def _write_seed(
+    home: Home, directory: RunDirectory, draft: _Draft, versions: Mapping[int, VersionRecord | None]
+) -> None:
+    from flowrl_core.learning.learner import shapes_of
+    from flowrl_core.storage.checkpoints import save_tree
+
+    trees = [
+        expert_params(home, versions[index], draft.env, draft.config, draft.seed)
+        for index in sorted(draft.remap.global_to_local)
+    ]
+    room = shapes_of(draft.env, draft.config.training, len(trees)).num_experts
+    save_tree(directory.seed, stack_experts(trees, room), metadata={"skill": draft.record.skill})
+
+
+def expert_params(home: Home, version: VersionRecord | None, env: str, config: SkillConfig, seed: int) -> Any:
+    """The parameters of a version, or fresh ones (numpy) for an expert that has none."""
+    from flowrl_core.networks.policy_value import initial_params
+    from flowrl_core.storage.versions import get
+
+    if version is not None:
+        return get(home, version.content)
+    sizes = _sizes(env, config)
+    rng: np.random.Generator = numpy_stream(seed, "expert")
+    return initial_params(rng, sizes["observation_size"], sizes["width"], sizes["num_actions"])

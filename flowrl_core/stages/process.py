@@ -1,0 +1,132 @@
+"""Process: commit what a run made, keep its records, remove its temporary directory. It decides nothing about
+learning.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flowrl_core.errors import StorageError
+from flowrl_core.skills.experts import expert_slice
+from flowrl_core.stages.context import RunContext, open_run, run_directory
+from flowrl_core.stages.evaluate import verdict as verdict_of
+from flowrl_core.stages.timing import mark, write_timing
+from flowrl_core.storage.atomic import crash_point, publish_directory, remove_directory, temporary_beside
+from flowrl_core.storage.layout import Home, RunDirectory
+from flowrl_core.storage.records import BundleFacts, ExpertResult, Look, Merge, RunRecord, Verdict
+from flowrl_core.storage.registry import Registry
+
+__all__ = ["Outcome", "process"]
+
+logger = logging.getLogger(__name__)
+
+_ARCHIVED = ("module.py", "config.json", "plan.json", "remap.json", "metrics.jsonl", "training.log", "timing.json")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        merges: what it meant for each of its experts.
+        success, success_lower_bound: of its last look.
+    """
+
+    verdict: Verdict
+    merges: tuple[Merge, ...]
+    success: float
+    success_lower_bound: float
+    run_frames: int
+
+
+def process(home: Home, run: int) -> Outcome:
+    """Commit a run that has a verdict, archive it and remove its directory. Safe to repeat after a kill at any point.
+
+    Raises:
+        StorageError: the run has no verdict yet.
+    """
+    with Registry.open(home) as registry:
+        record = registry.run(run)
+        if record.verdict is None:
+            _commit(home, registry, run)
+            record = registry.run(run)
+        crash_point("after_registry_commit")
+        _archive(home, record)
+        merges, look = registry.merges(run), registry.looks(run)[-1]
+    assert record.verdict is not None
+    for merge in merges:
+        logger.info("expert %d (%s): %s at %d frames", merge.expert, merge.name, merge.action, merge.frames)
+    return Outcome(record.verdict, tuple(merges), look.success, look.lower_bound, record.run_frames)
+
+
+def _commit(home: Home, registry: Registry, run: int) -> None:
+    context = open_run(home, registry, run)
+    verdict = verdict_of(home, run)
+    if verdict is None:
+        raise StorageError(f"run {run} has no verdict yet; train and evaluate it first")
+    look = registry.looks(run)[-1]
+    mark("ended")
+    write_timing(context.directory)
+    registry.commit_run(
+        run,
+        verdict=verdict,
+        reason="" if verdict == "learned" else _why(context, registry.looks(run)),
+        run_frames=look.frames,
+        results=_publish(home, context),
+        policy=context.config.merge,
+        bundle=BundleFacts(look.success, look.lower_bound, look.episodes, context.config.evaluation.threshold)
+        if verdict == "learned"
+        else None,
+    )
+
+
+def _publish(home: Home, context: RunContext) -> list[ExpertResult]:
+    """Write every expert of the run to the store of versions: one after another, each whole or not there."""
+    from flowrl_core.storage.checkpoints import TrainCheckpoints
+    from flowrl_core.storage.versions import put
+
+    found = TrainCheckpoints(context.directory.checkpoints).latest(None)
+    if found is None:
+        raise StorageError(f"run {context.record.id} has no checkpoint to publish; train it first")
+    learner: dict[str, Any] = found[1]["learner"]
+    routed = np.asarray(learner["routed_frames"])
+    names = {index: name for name, index in context.experts.items()}
+    results = []
+    for index, local in context.remap.global_to_local.items():
+        metadata = {"expert": index, "skill": names[index], "env": context.env}
+        content = put(home, expert_slice(learner["params"], local), metadata=metadata)
+        crash_point("after_version")
+        assert context.record.seeds is not None
+        results.append(ExpertResult(index, content, int(routed[local]), context.record.seeds[index]))
+    return results
+
+
+def _why(context: RunContext, looks: list[Look]) -> str:
+    best = max(look.lower_bound for look in looks)
+    return (
+        f"{looks[-1].frames} of {context.config.training.frames} frames and {len(looks)} looks gave a best bound of "
+        f"{best:.3f}; {context.config.evaluation.threshold} was needed"
+    )
+
+
+def _archive(home: Home, record: RunRecord) -> None:
+    """Keep the run's records, then remove its directory; without a directory both were done before."""
+    directory = run_directory(home, record)
+    if not directory.path.is_dir():
+        return
+    kept: RunDirectory = home.archived_run(record.campaign, record.skill, record.ordinal)
+    if not kept.path.is_dir():
+        kept.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = temporary_beside(kept.path)
+        fresh.mkdir()
+        for name in _ARCHIVED:
+            if (directory.path / name).is_file():
+                shutil.copy2(directory.path / name, fresh / name)
+        publish_directory(fresh, kept.path)
+    crash_point("after_archive")
+    remove_directory(directory.path)

@@ -1,0 +1,224 @@
+"""Train: go on from the latest checkpoint until a look is due."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from flowrl_core.errors import TrainingError
+from flowrl_core.learning.schedule import look_target, next_action
+from flowrl_core.learning.success import SuccessWindow, empty_window
+from flowrl_core.randomness import jax_stream
+from flowrl_core.stages.context import RunContext, open_run
+from flowrl_core.stages.timing import mark, write_timing
+from flowrl_core.storage.atomic import write_bytes
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import Look
+from flowrl_core.storage.registry import Registry
+
+__all__ = ["UpdateReport", "train"]
+
+logger = logging.getLogger(__name__)
+
+_LOG_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """Where training stands after an update.
+
+    Attributes:
+        run_frames, budget: frames so far, and the most the run may use.
+        success, target: smoothed training success (NaN at first), and where the next look is due.
+        frames_per_second: of this process.
+    """
+
+    update: int
+    run_frames: int
+    budget: int
+    success: float
+    target: float
+    frames_per_second: float
+
+
+def train(
+    home: Home, run: int, *, should_stop: Callable[[], bool], on_update: Callable[[UpdateReport], None]
+) -> Literal["look", "stopped"]:
+    """Train the run until a look is due, or until `should_stop` says so; either way a checkpoint is saved.
+
+    Raises:
+        TrainingError: a loss is not finite.
+    """
+    with Registry.open(home) as registry:
+        context = open_run(home, registry, run)
+        looks = registry.looks(run)
+    trainer = _Trainer(context, looks)
+    while True:
+        action = next_action(trainer.run_frames, trainer.budget, trainer.success(), looks, context.config.evaluation)
+        if action != "train":
+            trainer.save()
+            return "look"
+        if should_stop():
+            trainer.save()
+            return "stopped"
+        on_update(trainer.step())
+
+
+class _Trainer:
+    """One process's work on a run: the learner's state, the success window and the files."""
+
+    def __init__(self, context: RunContext, looks: list[Look]) -> None:
+        from flowrl_core.learning.learner import hyperparameters
+        from flowrl_core.storage.checkpoints import TrainCheckpoints
+
+        self._context = context
+        self._target = look_target(len(looks), context.config.evaluation)
+        self._num_steps = len(context.plan.steps)
+        self._training = context.config.training
+        self._learner = context.learner()
+        self._plan = context.plan_arrays()
+        self._hyper = hyperparameters(self._training)
+        self._checkpoints = TrainCheckpoints(context.directory.checkpoints)
+        self._state, self._window, self._update = self._restore()
+        self._saved_update = self._update
+        self._began = time.monotonic()
+        self._logged = -math.inf
+        self._first_update = self._update
+        _cut_metrics(context, self._update)
+
+    @property
+    def budget(self) -> int:
+        """The most frames the run may use."""
+        return self._training.frames
+
+    @property
+    def run_frames(self) -> int:
+        """Environment steps of the run so far."""
+        return self._update * self._training.num_envs * self._training.rollout_length
+
+    def success(self) -> float:
+        """The smoothed training success; NaN until there is enough to say."""
+        return self._window.success(self._num_steps, self._context.config.evaluation.min_episodes)
+
+    def step(self) -> UpdateReport:
+        """One rollout and one update, with a metrics line, and a checkpoint when one is due."""
+        state, stats, parts = self._learner.step(
+            self._state, self._plan, self._hyper, self._training.snapshot_fraction, self._training.world_uses
+        )
+        losses = {name: float(value) for name, value in parts._asdict().items()}
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise TrainingError(
+                f"update {self._update + 1}: a loss is not finite ({losses}); try a smaller learning rate"
+            )
+        self._state = state
+        self._update += 1
+        self._window.add(np.asarray(stats.attempts), np.asarray(stats.successes), int(stats.episodes))
+        mark("first_update")
+        report = self._report()
+        self._write_metrics(report, stats, losses)
+        self._log(report)
+        if (self._update - self._saved_update) >= self._training.checkpoint_updates:
+            self.save()
+        return report
+
+    def save(self) -> None:
+        """Save a checkpoint of this update, unless there is one."""
+        write_timing(self._context.directory)
+        if self._update == self._saved_update:
+            return
+        from flax.serialization import to_state_dict
+
+        tree = {"learner": to_state_dict(self._state), "window": self._window.as_dict()}
+        self._checkpoints.save(self._update, tree, metadata={"run_frames": self.run_frames})
+        self._saved_update = self._update
+
+    def _restore(self) -> tuple[Any, SuccessWindow, int]:
+        from flax.serialization import from_state_dict
+
+        from flowrl_core.envs.automaton import MAX_STEPS
+        from flowrl_core.storage.checkpoints import load_tree
+
+        context = self._context
+        blank = empty_window(MAX_STEPS)
+        seed, _ = load_tree(context.directory.seed)
+        fresh = self._learner.init(
+            seed,
+            self._hyper,
+            jax_stream(context.seed, "worlds"),
+            jax_stream(context.seed, "train"),
+            self._training.world_uses,
+        )
+        found = self._checkpoints.latest(None)
+        if found is None:
+            return fresh, blank, 0
+        step, tree, _ = found
+        logger.info("resuming %s from update %d", context.plan.target, step)
+        return from_state_dict(fresh, tree["learner"]), SuccessWindow.from_dict(tree["window"]), step
+
+    def _report(self) -> UpdateReport:
+        done = (self._update - self._first_update) * self._training.num_envs * self._training.rollout_length
+        return UpdateReport(
+            update=self._update,
+            run_frames=self.run_frames,
+            budget=self.budget,
+            success=self.success(),
+            target=self._target,
+            frames_per_second=done / max(time.monotonic() - self._began, 1e-9),
+        )
+
+    def _write_metrics(self, report: UpdateReport, stats: Any, losses: dict[str, float]) -> None:
+        line = {
+            "update": report.update,
+            "run_frames": report.run_frames,
+            "time": time.time(),
+            "success": _json_number(report.success),
+            "target": report.target,
+            "steps": [_json_number(x) for x in self._window.steps(self._num_steps, 1)],
+            "episodes": int(stats.episodes),
+            "finished": int(stats.finished),
+            "reward": float(stats.reward),
+            "routed_frames": np.asarray(stats.routed_frames)[: len(self._context.remap.global_to_local)].tolist(),
+            **losses,
+        }
+        with self._context.directory.metrics.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+
+    def _log(self, report: UpdateReport) -> None:
+        if time.monotonic() - self._logged >= _LOG_SECONDS:
+            self._logged = time.monotonic()
+            logger.info(
+                "%s: %d of %d frames, training success %.2f (look at %.2f), %.0f frames/s",
+                self._context.plan.target,
+                report.run_frames,
+                report.budget,
+                report.success,
+                report.target,
+                report.frames_per_second,
+            )
+
+
+def _json_number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _cut_metrics(context: RunContext, update: int) -> None:
+    """Drop the lines behind the checkpoint, and a torn last one: they will be written again."""
+    path = context.directory.metrics
+    if not path.is_file():
+        return
+    kept = [line for line in path.read_bytes().splitlines() if _update_of(line) <= update]
+    write_bytes(path, b"".join(line + b"\n" for line in kept))
+
+
+def _update_of(line: bytes) -> float:
+    try:
+        return json.loads(line)["update"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
