@@ -67,8 +67,9 @@ def choose_seeds(
     prefix = Plan(plan.target, plan.steps[:-1])
     before = {experts[name] for name in prefix.skills}
     longest = {index: bundle for index in sorted(before) if (bundle := _longest(registry, index)) is not None}
-    if not longest or config.evaluation.head_episodes == 0:
-        return heads, None
+    has_moved = any(heads[index] != bundle.versions[index] for index, bundle in longest.items())
+    if not has_moved or config.evaluation.head_episodes == 0:
+        return heads, None  # the heads are what the bundles measured, or there is nothing to compare with
     result = _measure(home, prefix, heads, experts, skills, env, config, seed)
     reference = max(longest.values(), key=lambda bundle: (len(bundle.plan.steps), bundle.id))
     is_worse = result["upper_bound"] < reference.lower_bound
