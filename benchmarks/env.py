@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl_core.envs.adapter import Adapter, make_adapter
-from flowrl_core.envs.worlds import draw, empty_pool, first_use, replace_used
+from flowrl_core.envs.worlds import draw, empty_pool, first_use, put_rows, replace_used
 
 EPISODE_LIMIT = 100
 """Steps of an episode: about what the demo's plans take, so that resets come as often as in training."""
@@ -77,14 +77,8 @@ def make_runs(adapter: Adapter, batch: int, length: int) -> dict[str, Any]:
             state, obs, is_dead = advance(adapter, state, key)
             is_over = is_dead | (left <= 0)
 
-            def restart(args: Any) -> Any:
-                state, obs, use = args
-                index, use = draw(use, is_over)
-                fresh = jax.tree.map(lambda leaf: leaf[index], (pool.state, pool.obs))
-                state, obs = choose(is_over, fresh, (state, obs))
-                return state, obs, use
-
-            state, obs, use = jax.lax.cond(is_over.any(), restart, lambda args: args, (state, obs, use))
+            index, use = draw(use, is_over)
+            state, obs = put_rows((state, obs), (pool.state, pool.obs), is_over, index)
             return (state, jnp.where(is_over, EPISODE_LIMIT, left - 1), use), obs.sum()
 
         return jax.lax.scan(step, (state, left, use), jax.random.split(key, length))
@@ -117,8 +111,10 @@ def seconds(run: Any, key: jax.Array) -> float:
     return time.process_time() - began
 
 
-def measure(batch: int, length: int, rounds: int) -> list[dict[str, Any]]:
-    runs = make_runs(make_adapter("craftax-classic"), batch, length)
+def measure(batch: int, length: int, rounds: int, resets: list[str]) -> list[dict[str, Any]]:
+    runs = {
+        name: run for name, run in make_runs(make_adapter("craftax-classic"), batch, length).items() if name in resets
+    }
     for run in runs.values():
         jax.block_until_ready(run(jax.random.PRNGKey(0)))
     steps = {name: batch * number for name, number in lengths(length).items()}
@@ -144,8 +140,9 @@ def main() -> None:
     parser.add_argument("--num-envs", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--length", type=int, default=32, help="steps per timed call")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--resets", nargs="+", default=["none", "auto", "pool"])
     args = parser.parse_args()
-    rows = [row for batch in args.num_envs for row in measure(batch, args.length, args.rounds)]
+    rows = [row for batch in args.num_envs for row in measure(batch, args.length, args.rounds, args.resets)]
     if args.json:
         print(json.dumps({"rows": rows}))
         return

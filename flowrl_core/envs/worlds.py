@@ -17,7 +17,7 @@ from flax import struct
 from flowrl_core.envs.adapter import Adapter
 from flowrl_core.types import Leaf
 
-__all__ = ["PoolUse", "WorldPool", "draw", "empty_pool", "first_use", "replace_used"]
+__all__ = ["PoolUse", "WorldPool", "draw", "empty_pool", "first_use", "put_rows", "replace_used"]
 
 
 @struct.dataclass
@@ -93,3 +93,23 @@ def draw(use: PoolUse, is_reset: jax.Array) -> tuple[jax.Array, PoolUse]:
     index = (use.cursor + rank) % size
     uses = use.uses.at[jnp.where(is_reset, index, size)].add(1, mode="drop")
     return index, PoolUse(uses, (use.cursor + is_reset.sum(dtype=jnp.int32)) % size, use.born)
+
+
+def put_rows(current: Any, source: Any, is_put: jax.Array, index: jax.Array) -> Any:
+    """The tree with row b replaced by row `index[b]` of `source` wherever `is_put[b]`.
+
+    A loop as long as there are rows to replace: a reset costs a copy of one world, and a step without one costs nothing,
+    where a choice over the whole batch would copy every world in every step.
+
+    Args:
+        current: leaves [B, ...]; source: leaves [P, ...].
+        is_put: bool[B]; index: i32[B], meaningless where `is_put` is false.
+    """
+    batch = is_put.shape[0]
+    (rows,) = jnp.nonzero(is_put, size=batch, fill_value=0)
+
+    def put(i: jax.Array, current: Any) -> Any:
+        row = rows[i]
+        return jax.tree.map(lambda leaf, new: leaf.at[row].set(new[index[row]]), current, source)
+
+    return jax.lax.fori_loop(0, is_put.sum(dtype=jnp.int32), put, current)

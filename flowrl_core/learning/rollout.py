@@ -12,7 +12,7 @@ from flax import struct
 from flowrl_core.envs.adapter import Adapter
 from flowrl_core.envs.automaton import MAX_STEPS, PlanArrays, judge, step_features
 from flowrl_core.envs.snapshots import Snapshots, pick, record
-from flowrl_core.envs.worlds import PoolUse, WorldPool, draw
+from flowrl_core.envs.worlds import PoolUse, WorldPool, draw, put_rows
 from flowrl_core.networks.moe import routed_apply
 from flowrl_core.networks.policy_value import ActorCritic
 from flowrl_core.types import Leaf, Params
@@ -229,39 +229,27 @@ def _restart(
     mode: RolloutMode,
     key: jax.Array,
 ) -> tuple[Playing, PoolUse]:
-    """The environments with those whose episode is over put at a new start. Steps in which none is over cost nothing
-    here.
-    """
+    """The environments with those whose episode is over put at a new start: in a world, or at an entry snapshot."""
     batch = is_over.shape[0]
-
-    def restart(args: tuple[Playing, PoolUse]) -> tuple[Playing, PoolUse]:
-        playing, use = args
-        is_picked, snapshot = pick(snapshots, key, batch, mode.snapshot_fraction)
-        is_picked &= is_over
-        drawn, use = draw(use, is_over & ~is_picked & ~mode.is_fixed)
-        fixed = (jnp.arange(batch) + batch * playing.episode) % pool.obs.shape[0]
-        world = jnp.where(mode.is_fixed, fixed, drawn)
-
-        def choose(current: jax.Array, from_pool: jax.Array, from_ring: jax.Array) -> jax.Array:
-            shape = (-1, *(1,) * (current.ndim - 1))
-            fresh = jnp.where(is_picked.reshape(shape), from_ring[snapshot], from_pool[world])
-            return jnp.where(is_over.reshape(shape), fresh, current)
-
-        obs = choose(playing.obs, pool.obs, snapshots.obs)
-        state = jax.tree.map(choose, playing.state, pool.state, snapshots.state)
-        now = jnp.where(is_over[:, None], jax.vmap(adapter.read)(obs, state), playing.now)
-        return dataclasses.replace(
-            playing,
-            obs=obs,
-            state=state,
-            now=now,
-            start=jnp.where(is_over[:, None], now, playing.start),
-            step=jnp.where(is_picked, plan.num_steps - 1, playing.step),
-            time=jnp.where(is_over, jnp.where(is_picked, snapshots.time[snapshot], 0), playing.time),
-            is_snapshot=jnp.where(is_over, is_picked, playing.is_snapshot),
-        ), use
-
-    return jax.lax.cond(is_over.any(), restart, lambda args: args, (playing, use))
+    is_picked, snapshot = pick(snapshots, key, batch, mode.snapshot_fraction)
+    is_picked &= is_over
+    drawn, use = draw(use, is_over & ~is_picked & ~mode.is_fixed)
+    fixed = (jnp.arange(batch) + batch * playing.episode) % pool.obs.shape[0]
+    world = jnp.where(mode.is_fixed, fixed, drawn)
+    current = (playing.obs, playing.state)
+    current = put_rows(current, (pool.obs, pool.state), is_over & ~is_picked, world)
+    obs, state = put_rows(current, (snapshots.obs, snapshots.state), is_picked, snapshot)
+    now = jax.lax.cond(is_over.any(), lambda: jax.vmap(adapter.read)(obs, state), lambda: playing.now)
+    return dataclasses.replace(
+        playing,
+        obs=obs,
+        state=state,
+        now=now,
+        start=jnp.where(is_over[:, None], now, playing.start),
+        step=jnp.where(is_picked, plan.num_steps - 1, playing.step),
+        time=jnp.where(is_over, jnp.where(is_picked, snapshots.time[snapshot], 0), playing.time),
+        is_snapshot=jnp.where(is_over, is_picked, playing.is_snapshot),
+    ), use
 
 
 def _count(trajectory: Trajectory, num_experts: int) -> RolloutStats:
