@@ -1,0 +1,1 @@
+"""The `flowrl` command: what a person types."""

@@ -1,0 +1,117 @@
+"""The `flowrl` command: its groups of commands, and what becomes of an error.
+
+Commands are named by import path and loaded only when they run, so that `flowrl --help` imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from flowrl_core.errors import FlowRLError, InputError
+
+__all__ = ["app", "main", "run"]
+
+_DEBUG = "FLOWRL_DEBUG"
+_INTERRUPTED = 130
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("flowrl")
+
+
+# Plain text help: rich's Markdown renderer alone costs a tenth of a second.
+app = App(
+    name="flowrl",
+    help="Grow a library of skills by reinforcement learning, each one a Prefect flow run.",
+    help_format="plaintext",
+    version=_version,
+)
+
+app.command(
+    "flowrl_cli.campaign:campaign",
+    name="campaign",
+    help="Learn the targets and all skills they need; run it again to go on.",
+)
+app.command("flowrl_cli.status:status", name="status", help="Show what a campaign has learned (needs no server).")
+app.command("flowrl_cli.logs:logs", name="logs", help="Show the training log of a skill's latest run.")
+app.command("flowrl_cli.experts:experts", name="experts", help="List the experts of the library.")
+app.command("flowrl_cli.plan:plan", name="plan", help="Show the plan that reaches a skill.")
+app.command("flowrl_cli.servers:up", name="up", help="Start a local Prefect server and its workers, and leave them up.")
+app.command("flowrl_cli.servers:down", name="down", help="Stop what this home's record says was started.")
+app.command("flowrl_cli.doctor:doctor", name="doctor", help="Check versions, devices, server and disk.")
+
+for _group, _command, _help, _what in (
+    ("knowledge", "check", "Work with knowledge bases.", "Check a knowledge base and plan each of its skills."),
+    (
+        "programs",
+        "check",
+        "Work with done and reward expressions.",
+        "Prove an expression bounded and not trivial.",
+    ),
+    ("env", "fluents", "Work with environments.", "List the fluents, actions and targets of an environment."),
+):
+    _sub = App(name=_group, help=_help)
+    _sub.command(f"flowrl_cli.{_group}:{_command}", name=_command, help=_what)
+    app.command(_sub)
+
+
+def main() -> NoReturn:
+    """The entry point of the `flowrl` command: exits with `run`'s code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code of one command line: 0 done, 1 not reached or failed, 2 input that cannot be used, 130 Ctrl-C.
+
+    An error is one line on stderr; `FLOWRL_DEBUG=1` shows the traceback instead.
+    """
+    try:
+        code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", _INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (head, less) went away; what Python flushes at exit must not raise again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else 1
+    except Exception as exc:
+        if os.environ.get(_DEBUG):
+            raise
+        return _fail(*_explain(exc))
+
+
+def _explain(exc: Exception) -> tuple[str, int]:
+    if isinstance(exc, CycloptsError):
+        return _usage(exc), 2
+    if isinstance(exc, FlowRLError):
+        return str(exc), 2 if isinstance(exc, InputError) else 1
+    if isinstance(exc, OSError):
+        return str(exc), 1
+    return f"unexpected {type(exc).__name__}: {exc}. {_DEBUG}=1 shows where; please report it", 1
+
+
+def _usage(exc: CycloptsError) -> str:
+    """What was wrong with the arguments: the option and, of what pydantic found, the first."""
+    found = getattr(exc.__cause__, "errors", None)
+    if not callable(found):
+        return str(exc)
+    first = found()[0]
+    group = exc.argument.name if exc.argument is not None else ""
+    where = ".".join([group, *(str(part).replace("_", "-") for part in first["loc"])]).lstrip(".")
+    return f"{where}: {first['msg']} (got {first['input']!r}). Correct the value"
+
+
+def _fail(message: str, code: int) -> int:
+    print("flowrl:", " ".join(message.split()), file=sys.stderr)
+    return code

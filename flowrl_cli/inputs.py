@@ -1,0 +1,86 @@
+"""Input that several commands take: a knowledge base, the name of a skill or of a campaign, a TOML file."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowrl_core.errors import InputError
+
+if TYPE_CHECKING:
+    from flowrl_core.skills.knowledge import Knowledge
+    from flowrl_core.storage.layout import Home
+    from flowrl_core.storage.registry import Registry
+
+__all__ = ["DEFAULT_ENV", "check_known", "existing_registry", "nearest", "open_knowledge", "read_toml"]
+
+DEFAULT_ENV = "craftax-classic"
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The remedy for a name that is not known: the names most like it, else all of them."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return f"Known: {', '.join(sorted(known)) or 'none'}"
+
+
+def check_known(field: str, kind: str, name: str, known: Collection[str]) -> None:
+    """Nothing, if the name is known.
+
+    Raises:
+        InputError: it is not; the nearest names are given.
+    """
+    if name not in known:
+        raise InputError(field, f"there is no {kind} {name!r}", nearest(name, known))
+
+
+def open_knowledge(env: str | None, source: str) -> Knowledge:
+    """The knowledge base `source` (a file or the name of a shipped one; empty: the one shipped for the environment).
+
+    Raises:
+        InputError: there is no such environment or file, the file is wrong, or it is about another environment.
+    """
+    from flowrl_core.envs.vocabularies import vocabulary
+    from flowrl_core.skills.knowledge import load_knowledge, shipped
+
+    if env is not None:
+        vocabulary(env)
+    knowledge = load_knowledge(source or shipped(env or DEFAULT_ENV))
+    if env is not None and knowledge.env != env:
+        raise InputError("env", f"{source} is about {knowledge.env!r}, not {env!r}", f"Use --env {knowledge.env}")
+    return knowledge
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        InputError: it cannot be read, or is no TOML (the line is named).
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise InputError(str(path), exc.strerror or "cannot be read", "Name a TOML file that can be read") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise InputError(str(path), f"this is no TOML: {exc}", "Correct the file") from exc
+
+
+def existing_registry() -> tuple[Home, Registry | None]:
+    """The home and its registry, or None where no campaign was ever started; nothing is made.
+
+    Raises:
+        InputError: the home cannot be used.
+    """
+    from flowrl_core.storage.layout import Home
+
+    home = Home.from_environment()
+    if not os.environ.get("FLOWRL_REGISTRY_URL") and not home.registry.exists():
+        return home, None
+    from flowrl_core.storage.registry import Registry
+
+    return home, Registry.open(home)

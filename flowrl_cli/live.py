@@ -1,0 +1,110 @@
+"""A campaign as it goes on: a table that is drawn anew on a terminal, lines of what changed elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from flowrl_cli.tables import console, make_table, number, percent
+from flowrl_cli.view import SkillView
+from flowrl_core.storage.records import Look
+
+__all__ = ["Narrator", "live_table", "show"]
+
+
+class Narrator:
+    """Tells what changed from one view of a campaign to the next; of the first only what is learned or under way."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, SkillView] = {}
+        self._tenths: dict[tuple[str, int | None], int] = {}
+
+    def tell(self, views: Sequence[SkillView]) -> Iterator[str]:
+        """One line for each thing that happened."""
+        for view in views:
+            before = self._before.get(view.name)
+            changes = list(self._changes(before or view, view))
+            self._before[view.name] = view
+            for line in changes if before else _first_lines(view):
+                yield f"{view.name}: {line}"
+
+    def _changes(self, before: SkillView, view: SkillView) -> Iterator[str]:
+        is_new_state, is_new_run = before.state != view.state, before.figures.run != view.figures.run
+        if is_new_state and view.state == "submitted":
+            yield "submitted"
+        # Training success is told once for each tenth that a run reaches for the first time.
+        run, progress = (view.name, view.figures.run), view.progress
+        if progress and progress.success and int(10 * progress.success) > self._tenths.get(run, 0):
+            self._tenths[run] = int(10 * progress.success)
+            yield f"training success {percent(progress.success)} after {number(progress.run_frames)} frames"
+        for look in view.looks[0 if is_new_run else len(before.looks) :]:
+            yield look_line(look)
+        if is_new_state and view.state in _ENDS:
+            yield _ENDS[view.state](view)
+
+
+def live_table(views: Sequence[SkillView]) -> Table:
+    """The skills as they stand now."""
+    columns = ("skill", "state", "training success", "frames", "frames/s", "last look")
+    return make_table(columns, [_row(view) for view in views])
+
+
+def look_line(look: Look) -> str:
+    """What a look found."""
+    return f"look {look.number}: {look.successes}/{look.episodes} succeeded, lower bound {look.lower_bound:.3f}"
+
+
+@contextmanager
+def show(ui: str) -> Iterator[Callable[[Sequence[SkillView]], None]]:
+    """What to call with each new view: it redraws the table on a terminal, and prints what changed elsewhere.
+
+    Args:
+        ui: the address that stays visible below the table.
+    """
+    if sys.stdout.isatty():
+        with Live(console=console(), refresh_per_second=4, transient=True) as live:
+            yield lambda views: live.update(Group(live_table(views), Text(f"UI: {ui}   (Ctrl-C to stop or detach)")))
+        return
+    narrator = Narrator()
+
+    def tell(views: Sequence[SkillView]) -> None:
+        for line in narrator.tell(views):
+            print(line, flush=True)
+
+    yield tell
+
+
+def _first_lines(view: SkillView) -> list[str]:
+    if view.state == "learned":
+        return [f"learned before, success {percent(view.figures.success)}"]
+    return ["under way"] if view.state == "submitted" else []
+
+
+def _row(view: SkillView) -> tuple[object, ...]:
+    progress = view.progress
+    return (
+        view.name,
+        view.state,
+        percent(progress.success if progress else None),
+        progress.run_frames if progress else None,
+        round(progress.frames_per_second) if progress and progress.frames_per_second else None,
+        look_line(view.looks[-1]) if view.looks else None,
+    )
+
+
+def _learned(view: SkillView) -> str:
+    figures = view.figures
+    return f"learned, success {percent(figures.success)} (lower bound {figures.success_lower_bound or 0.0:.3f})"
+
+
+_ENDS: dict[str, Callable[[SkillView], str]] = {
+    "learned": _learned,
+    "failed": lambda view: f"failed: {view.figures.fact.reason or view.figures.fact.cause}",
+    "blocked_by_failed": lambda view: "blocked by a skill that failed",
+}

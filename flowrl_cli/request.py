@@ -1,0 +1,94 @@
+"""What a person asks of a campaign, checked as a whole before anything is written or started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowrl_cli.inputs import check_known, open_knowledge, read_toml
+from flowrl_core.errors import InputError
+from flowrl_core.skills.frontier import prerequisites
+from flowrl_core.skills.knowledge import Knowledge
+from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign, resolve
+
+__all__ = ["Request", "make_request", "merge_sources"]
+
+_GROUPS = ("training", "evaluation", "limits")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A campaign that can be started.
+
+    Attributes:
+        spec: its parameters; a knowledge base that is a file is named by its absolute path.
+        knowledge: its skills.
+        needs: the skills that the targets need, prerequisites first -> the other skills of their plans.
+        configs: what each of them, and each skill of an override, would be trained with.
+    """
+
+    spec: CampaignSpec
+    knowledge: Knowledge
+    needs: Mapping[str, tuple[str, ...]]
+    configs: Mapping[str, SkillConfig]
+
+
+def merge_sources(config: Path | None, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a TOML file with what was typed on top: values replace, groups are merged field by field.
+
+    Raises:
+        InputError: the file cannot be read, or has a key or value that no campaign takes (file, table, key named).
+    """
+    if config is None:
+        return dict(typed)
+    merged = read_toml(config)
+    try:
+        parse_campaign(**{"targets": ["any"], **merged})
+    except InputError as exc:
+        raise InputError(f"{config}: {exc.field}", exc.problem, exc.remedy) from exc
+    for name, value in typed.items():
+        merged[name] = {**merged.get(name, {}), **value} if name in _GROUPS else value
+    return merged
+
+
+def make_request(parameters: Mapping[str, Any]) -> Request:
+    """The checked request: names, values, knowledge, a plan for each needed skill, overrides and retries.
+
+    Raises:
+        InputError: the first thing that is wrong, and its remedy.
+    """
+    if not parameters.get("targets"):
+        raise InputError("target", "no target is named", "Add --target SKILL; `flowrl plan SKILL` shows what it needs")
+    spec = parse_campaign(**parameters)
+    knowledge = open_knowledge(spec.env, spec.knowledge)
+    spec = spec.model_copy(update={"knowledge": _settled(spec.knowledge), "targets": list(dict.fromkeys(spec.targets))})
+    for target in spec.targets:
+        check_known("target", "skill", target, knowledge.skills)
+    for name in spec.retry:
+        check_known("retry", "skill", name, knowledge.skills)
+    needs = prerequisites(knowledge, spec.targets)
+    overridden = _overridden(spec.overrides, knowledge)
+    configs = {name: resolve(name, spec, **_own(knowledge, name)) for name in (*needs, *overridden)}
+    return Request(spec, knowledge, needs, configs)
+
+
+def _own(knowledge: Knowledge, skill: str) -> dict[str, dict[str, Any]]:
+    return {
+        "training": dict(knowledge.training.get(skill, {})),
+        "evaluation": dict(knowledge.evaluation.get(skill, {})),
+    }
+
+
+def _settled(knowledge: str) -> str:
+    """A file by its absolute path, since the campaign runs in another directory; the name of a shipped one as it is."""
+    is_file = knowledge.endswith(".toml") or "/" in knowledge
+    return str(Path(knowledge).expanduser().resolve()) if is_file else knowledge
+
+
+def _overridden(overrides: Sequence[str], knowledge: Knowledge) -> list[str]:
+    names = [override.partition(".")[0] for override in overrides if "." in override.partition("=")[0]]
+    for name in names:
+        check_known("overrides", "skill", name, knowledge.skills)
+    return names

@@ -1,0 +1,201 @@
+"""One `flowrl campaign` from its checked request to its exit code: submit or attach, show, stop what was started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from flowrl_cli import embedded
+from flowrl_cli.configured import configured_url, wait_healthy
+from flowrl_cli.inputs import existing_registry
+from flowrl_cli.live import show
+from flowrl_cli.processes import find, this_process
+from flowrl_cli.record import Record, Server
+from flowrl_cli.request import Request
+from flowrl_cli.status import print_end, print_status
+from flowrl_cli.view import view_campaign
+from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import Campaign
+from flowrl_core.storage.registry import Registry
+
+if TYPE_CHECKING:
+    from tasks.orchestration.campaign_runs import CampaignRun
+
+__all__ = ["run_campaign"]
+
+_DRAW_SECONDS = 1.0
+_HEAL_SECONDS = 10.0
+_SILENCE_SECONDS = 60.0
+_MOST_STARTS = 3
+_INTERRUPTED = 130
+
+
+def run_campaign(request: Request, *, keep: bool) -> int:
+    """Learns what the request asks for; 0 if all its targets are learned, 1 if not, 130 after Ctrl-C.
+
+    Args:
+        keep: leave the embedded server up at the end.
+
+    Raises:
+        InputError: the registry does not agree with the request; nothing was changed.
+        ServiceError: no server answers.
+    """
+    home, known = existing_registry()
+    if known is not None:
+        with known:
+            _check_widths(known, request)
+            if _is_learned(known, request):
+                return _finish_at_once(home, known, request)
+    if url := configured_url():
+        wait_healthy(url)
+    with Registry.open(home) as registry:
+        # The flow begins the new start; here the request is only recorded, if it fits what is known under its name.
+        campaign = registry.start_campaign(request.spec, request.knowledge.skills, is_new_start=False)
+        with _interruptible():
+            return _start_and_follow(home, registry, campaign, request, keep=keep)
+
+
+def _check_widths(registry: Registry, request: Request) -> None:
+    """Refuse another width than that of an expert that a run would take up.
+
+    Raises:
+        InputError: both widths are told.
+    """
+    for name, config in request.configs.items():
+        expert = registry.expert(request.knowledge.skills[name].identity(request.spec.env))
+        if expert is not None and expert.width != config.training.width:
+            problem = f"the expert of {name} has width {expert.width}, not {config.training.width}"
+            raise InputError("training.width", problem, f"Use --training.width {expert.width}, or another FLOWRL_HOME")
+
+
+def _is_learned(registry: Registry, request: Request) -> bool:
+    skills, env = request.knowledge.skills, request.spec.env
+    return all(registry.bundle(skills[name].identity(env)) is not None for name in request.spec.targets)
+
+
+def _finish_at_once(home: Home, registry: Registry, request: Request) -> int:
+    campaign = registry.start_campaign(request.spec, request.knowledge.skills)
+    print(f"Nothing to do: all targets of campaign {campaign.name} are learned")
+    print_status(home, registry, campaign)
+    return 0
+
+
+def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, request: Request, *, keep: bool) -> int:
+    try:
+        server = embedded.up(home, keep=keep, say=lambda text: print(f"{text} ...", file=sys.stderr, flush=True))
+        print(f"UI: {server.ui}", flush=True)
+        with embedded.connected(server):
+            return _follow(home, registry, campaign, request, server)
+    finally:
+        embedded.leave(home)
+
+
+def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request, server: Server) -> int:
+    # Prefect takes two seconds to import: the address above need not wait for it.
+    from tasks.orchestration.campaign_runs import start_campaign_run
+
+    for _ in range(_MOST_STARTS):
+        run = asyncio.run(start_campaign_run(registry.uuid, request.spec))
+        print("attached to the run under way" if run.attached else "submitted", flush=True)
+        try:
+            end = asyncio.run(_show_until_end(home, registry, campaign, server, run))
+        except KeyboardInterrupt:
+            return _interrupted(home, campaign, server, run)
+        if not _is_unfinished(home, registry, request, run, end):
+            break
+    print_end(home, registry, registry.campaign(campaign.name))
+    facts = registry.facts(campaign.name)
+    missed = [name for name in request.spec.targets if not facts[name].learned]
+    if missed:
+        print(f"Not learned: {', '.join(missed)} (the campaign's run ended {end})")
+    return 1 if missed else 0
+
+
+async def _show_until_end(home: Home, registry: Registry, campaign: Campaign, server: Server, run: CampaignRun) -> str:
+    """The name of the run's final state, once it has ended; until then the campaign is shown and the server kept up."""
+    watching = asyncio.create_task(_until_end(run, server))
+    healed = time.monotonic()
+    with show(server.ui) as draw:
+        while True:
+            has_ended = watching.done()
+            draw(view_campaign(home, registry, campaign))
+            if has_ended:
+                return await watching
+            if server.is_embedded and time.monotonic() - healed >= _HEAL_SECONDS:
+                await asyncio.to_thread(embedded.heal, home)
+                healed = time.monotonic()
+            await asyncio.wait([watching], timeout=_DRAW_SECONDS)
+
+
+def _interrupted(home: Home, campaign: Campaign, server: Server, run: CampaignRun) -> int:
+    """What Ctrl-C means: the end of what this command started, or only of looking on."""
+    from tasks.orchestration.campaign_runs import cancel_campaign_run
+
+    if not server.is_embedded or _is_needed_by_others(home):
+        print(f"Detached: campaign {campaign.name} goes on. Run the same command again to attach", flush=True)
+        return _INTERRUPTED
+    print("Stopping: runs save a checkpoint (Ctrl-C again: at once) ...", flush=True)
+    asyncio.run(cancel_campaign_run(run))
+    print("Stopped. Run the same command again to go on", flush=True)
+    return _INTERRUPTED
+
+
+async def _until_end(run: CampaignRun, server: Server) -> str:
+    """The name of the final state of the campaign's run.
+
+    Raises:
+        ServiceError: the server was silent for too long; the runs go on.
+    """
+    from tasks.orchestration.campaign_runs import watch_campaign_run
+
+    answered = time.monotonic()
+    async for state in watch_campaign_run(run):
+        if state is not None:
+            answered = time.monotonic()
+            if state.is_final():
+                return state.name or state.type.value
+        elif time.monotonic() - answered > _SILENCE_SECONDS:
+            break
+    raise ServiceError(f"{server.url} does not answer any more; the runs go on. Run the same command again to attach")
+
+
+def _is_unfinished(home: Home, registry: Registry, request: Request, run: CampaignRun, end: str) -> bool:
+    """Whether what was asked for needs another start.
+
+    A run that was found under way knows neither added targets nor skills to retry; one that crashed has left its skills
+    to the next. What somebody has cancelled stays so.
+    """
+    if end == "Cancelled" or not (run.attached or end == "Crashed"):
+        return False
+    views = view_campaign(home, registry, registry.campaign(request.spec.campaign))
+    return bool(run.attached and request.spec.retry) or any(view.state in ("ready", "submitted") for view in views)
+
+
+def _is_needed_by_others(home: Home) -> bool:
+    """Whether the embedded Prefect stays up when this command leaves: asked to be kept, or used by another command."""
+    record = Record.load(home)
+    if record is None:
+        return False
+    me = this_process()
+    return record.keep or any(find(user) for user in record.users if user.pid != me.pid)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within the block a request to end, or a terminal that closes, is as good as Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,130 @@
+"""`flowrl status`: what a campaign has learned, from the registry alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from flowrl_cli.view import SkillView
+    from flowrl_core.storage.layout import Home
+    from flowrl_core.storage.records import Campaign
+    from flowrl_core.storage.registry import Registry
+
+__all__ = ["print_end", "print_status", "status", "status_table"]
+
+
+def status(
+    campaign: str | None = None,
+    /,
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Show what a campaign has learned; no server is needed.
+
+    Parameters
+    ----------
+    campaign
+        The campaign; if none is named, the one that was started last.
+    as_json
+        Print only JSON.
+    """
+    from flowrl_cli.inputs import existing_registry
+    from flowrl_cli.tables import print_json
+    from flowrl_core.errors import InputError
+
+    home, registry = existing_registry()
+    if registry is None:
+        if campaign is not None:
+            raise InputError(
+                "campaign", f"there is no campaign {campaign!r}", f"No campaign was ever started in {home.root}"
+            )
+        _say_nothing_started(home, as_json)
+        return
+    with registry:
+        found = registry.last_campaign() if campaign is None else registry.campaign(campaign)
+        if found is None:
+            _say_nothing_started(home, as_json)
+        elif as_json:
+            from flowrl_cli.view import status_json, view_campaign
+
+            print_json(status_json(found, view_campaign(home, registry, found)))
+        else:
+            print_status(home, registry, found)
+
+
+def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
+    """Prints the campaign's table; the views that it shows."""
+    from flowrl_cli.tables import console
+    from flowrl_cli.view import view_campaign
+
+    views = view_campaign(home, registry, campaign)
+    out = console()
+    out.print(f"Campaign {campaign.name} ({campaign.env}), targets: {', '.join(campaign.targets)}", soft_wrap=True)
+    out.print(status_table(views))
+    return views
+
+
+def print_end(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
+    """Prints the campaign's table and the figures of the runs since its last start; the views that it shows."""
+    from flowrl_cli.summary import summary_lines, trace_of
+    from flowrl_cli.view import latest_directory
+
+    views = print_status(home, registry, campaign)
+    traces, steps = [], {}
+    for view in views:
+        if view.figures.run is None:
+            continue
+        run = registry.run(view.figures.run)
+        trace = trace_of(run, latest_directory(home, run.campaign, run.skill, run.ordinal).path)
+        if run.campaign == campaign.name and (trace.first_line or 0.0) >= campaign.started_at:
+            traces.append(trace)
+        if view.looks and run.plan:
+            names = [f"{step.skill} x{step.n}" if step.n > 1 else step.skill for step in run.plan.steps]
+            steps[view.name] = list(zip(names, view.looks[-1].steps, strict=False))
+    for line in summary_lines(traces, steps):
+        print(line)
+    return views
+
+
+def status_table(views: tuple[SkillView, ...]) -> Table:
+    """The table of the campaign's skills."""
+    from flowrl_cli.tables import make_table
+
+    columns = ("skill", "state", "expert", "frames", "success", "bound", "threshold", "looks", "merge", "time", "why")
+    return make_table(columns, [_row(view) for view in views])
+
+
+def _row(view: SkillView) -> tuple[object, ...]:
+    from flowrl_cli.tables import percent, seconds
+
+    figures = view.figures
+    own = [merge.action for merge in figures.merges if merge.expert == figures.expert]
+    others = [f"{merge.name} {merge.action}" for merge in figures.merges if merge.expert != figures.expert]
+    is_timed = figures.started_at is not None and figures.ended_at is not None
+    return (
+        view.name,
+        view.state,
+        figures.expert,
+        figures.routed_frames or None,
+        percent(figures.success),
+        figures.success_lower_bound,
+        view.threshold,
+        figures.looks or None,
+        ", ".join([*own, *others]) or None,
+        seconds((figures.ended_at or 0.0) - (figures.started_at or 0.0)) if is_timed else None,
+        figures.fact.reason or figures.fact.cause or None,
+    )
+
+
+def _say_nothing_started(home: Home, as_json: bool) -> None:
+    from flowrl_cli.tables import print_json
+    from flowrl_cli.view import status_json
+
+    if as_json:
+        print_json(status_json(None, ()))
+    else:
+        print(f"No campaign was started yet in {home.root}. Begin with `flowrl campaign --target SKILL`")

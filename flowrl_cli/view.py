@@ -1,0 +1,128 @@
+"""A campaign as the registry and its run directories show it now; no server is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.skills.frontier import SkillState
+from flowrl_core.skills.knowledge import Knowledge
+from flowrl_core.skills.ledger import derive
+from flowrl_core.specs import resolve
+from flowrl_core.storage.layout import Home, RunDirectory
+from flowrl_core.storage.records import Campaign, Look, SkillFigures
+from flowrl_core.storage.registry import Registry
+
+__all__ = ["Progress", "SkillView", "latest_directory", "read_progress", "status_json", "view_campaign"]
+
+# The last metrics lines, from which the speed is told: one line is about half a kilobyte.
+_TAIL_BYTES = 16_384
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the training of a run stands: the last line of its metrics. `success` is smoothed; None at first."""
+
+    run_frames: int
+    success: float | None
+    frames_per_second: float | None
+
+
+@dataclass(frozen=True)
+class SkillView:
+    """One skill that the campaign's targets need: its state, its figures, its run's looks and progress."""
+
+    name: str
+    state: SkillState
+    threshold: float
+    figures: SkillFigures
+    looks: tuple[Look, ...] = ()
+    progress: Progress | None = None
+
+
+def view_campaign(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
+    """The skills that the campaign's targets need, prerequisites first."""
+    figures = registry.figures(campaign.name)
+    states = derive(_knowledge(registry, campaign), campaign.targets, {n: f.fact for n, f in figures.items()})
+    return tuple(_view_skill(home, registry, campaign, state, figures[name]) for name, state in states.items())
+
+
+def status_json(campaign: Campaign | None, views: tuple[SkillView, ...]) -> dict[str, Any]:
+    """What `flowrl status --json` prints."""
+    if campaign is None:
+        return {"campaign": None, "targets": [], "skills": []}
+    return {
+        "campaign": campaign.name,
+        "targets": list(campaign.targets),
+        "skills": [
+            {
+                "name": view.name,
+                "state": view.state,
+                "expert": view.figures.expert,
+                "routed_frames": view.figures.routed_frames,
+                "success": view.figures.success,
+                "success_lower_bound": view.figures.success_lower_bound,
+                "episodes": view.figures.episodes,
+                "looks": view.figures.looks,
+                "threshold": view.threshold,
+                "bundle": view.figures.bundle,
+            }
+            for view in views
+        ],
+    }
+
+
+def latest_directory(home: Home, campaign: str, skill: str, ordinal: int) -> RunDirectory:
+    """The directory of a run: where it works, or what is kept of it once it has ended."""
+    live = home.run_directory(campaign, skill, ordinal)
+    return live if live.path.is_dir() else home.archived_run(campaign, skill, ordinal)
+
+
+def read_progress(metrics: Path) -> Progress | None:
+    """The progress that a metrics file tells; None before its first whole line."""
+    try:
+        with metrics.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL_BYTES))
+            tail = file.read()
+    except OSError:
+        return None
+    # What follows the last newline is still being written, what precedes the first may have been cut by the seek.
+    lines = [line for raw in tail.split(b"\n")[:-1] if (line := _parse(raw)) is not None]
+    if not lines:
+        return None
+    first, last = lines[0], lines[-1]
+    seconds = last.get("time", 0.0) - first.get("time", 0.0)
+    speed = (last["run_frames"] - first["run_frames"]) / seconds if seconds > 0 else None
+    return Progress(last["run_frames"], last.get("success"), speed)
+
+
+def _view_skill(
+    home: Home, registry: Registry, campaign: Campaign, state: SkillState, figures: SkillFigures
+) -> SkillView:
+    threshold = figures.threshold
+    if threshold is None:
+        threshold = resolve(figures.name, campaign.spec).evaluation.threshold
+    if figures.run is None or figures.ordinal is None or figures.run_campaign is None:
+        return SkillView(figures.name, state, threshold, figures)
+    directory = latest_directory(home, figures.run_campaign, figures.name, figures.ordinal)
+    looks = tuple(registry.looks(figures.run))
+    return SkillView(figures.name, state, threshold, figures, looks, read_progress(directory.metrics))
+
+
+def _knowledge(registry: Registry, campaign: Campaign) -> Knowledge:
+    """The skills as the campaign means them, whatever has become of the file since."""
+    skills: Mapping[str, Any] = {name: record.skill for name, record in registry.skills(campaign.name).items()}
+    return Knowledge(campaign.env, f"campaign {campaign.name}", vocabulary(campaign.env), skills)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and isinstance(value.get("run_frames"), int) else None

@@ -1,0 +1,178 @@
+"""Input that cannot be used: one clear line each, exit code 2, and nothing written or started."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flowrl_core.skills.knowledge import load_knowledge
+from flowrl_core.specs import parse_campaign
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+
+SKILL = """
+[skills.{name}]
+description = "{name}"
+done = "since.{item} >= n"
+reward = "gained.{item}"
+gain = {{ "inv.{item}" = "n" }}
+{more}
+"""
+
+
+def knowledge(*skills: tuple[str, str, str], head: str = 'env = "corridor"') -> str:
+    return head + "".join(SKILL.format(name=name, item=item, more=more) for name, item, more in skills)
+
+
+CYCLE = knowledge(
+    ("one", "a", 'requirements = { "inv.b" = 1 }'),
+    ("two", "b", 'requirements = { "inv.c" = 1 }'),
+    ("three", "c", 'requirements = { "inv.a" = 1 }'),
+)
+NOBODY = knowledge(("one", "a", 'requirements = { "inv.b" = 1 }'))
+CAPACITY = knowledge(("one", "a", ""), ("two", "b", 'consumption = { "inv.a" = "2*n" }\nlearn_count = 5'))
+# The place costs one of what is needed in full beside it, and is lost on the way back for more.
+NO_PLAN = (
+    knowledge(("one", "a", ""), ("two", "b", 'requirements = { "inv.a" = 9, "near.bench" = 1 }'))
+    + """
+[skills.bench]
+description = "bench"
+done = "near.bench"
+reward = "1 if near.bench else 0"
+gain = { "near.bench" = 1 }
+consumption = { "inv.a" = 1 }
+ephemeral = true
+"""
+)
+UNKNOWN_KEY = knowledge(("one", "a", "colour = 3"))
+ALIKE = knowledge(("one", "a", ""), ("One", "b", ""))
+CORRIDOR = ("--env", "corridor", "--target", "make_b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), ("target",)),
+        (("--target", "make_stone_pickax"), ("make_stone_pickaxe",)),
+        (("--target", "make_b", "--env", "coridor"), ("env", "corridor")),
+        ((*CORRIDOR, "--campaign", "../up"), ("campaign",)),
+        ((*CORRIDOR, "--campaign", "a/b"), ("campaign",)),
+        ((*CORRIDOR, "--campaign", ""), ("campaign",)),
+        ((*CORRIDOR, "--knowledge", "nowhere.toml"), ("nowhere.toml",)),
+        ((*CORRIDOR, "--knowledge", "craftax-classic"), ("env", "craftax-classic")),
+        ((*CORRIDOR, "--override", "make_b.frames"), ("overrides", "make_b.frames")),
+        ((*CORRIDOR, "--override", "make_bb.frames=10"), ("make_b",)),
+        ((*CORRIDOR, "--override", "make_b.framez=10"), ("framez", "frames")),
+        ((*CORRIDOR, "--override", "make_b.frames=-10"), ("frames",)),
+        ((*CORRIDOR, "--override", "make_o.threshold=2"), ("threshold",)),
+        ((*CORRIDOR, "--retry", "make_bb"), ("retry", "make_b")),
+        ((*CORRIDOR, "--training.frames", "0"), ("training.frames",)),
+        ((*CORRIDOR, "--evaluation.threshold", "1"), ("evaluation.threshold",)),
+        ((*CORRIDOR, "--config", "nowhere.toml"), ("nowhere.toml",)),
+    ],
+)
+def test_a_campaign_that_cannot_be_is_refused_and_leaves_nothing(home, flowrl_here, refused, arguments, said):
+    refused(flowrl_here("campaign", *arguments), *said)
+    assert not list(home.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tergets = ['make_b']", ("tergets",)),
+        ("targets = ['make_b']\n[training]\nframez = 3", ("training.framez",)),
+        ("targets = ['make_b']\n[training]\nframes = 'many'", ("training.frames",)),
+        ("targets = ['make_b']\n[evaluation]\nthreshold = 0.0", ("evaluation.threshold",)),
+        ("targets = make_b", ("TOML", "line 1")),
+    ],
+)
+def test_a_wrong_config_file_is_named_with_table_and_key(home, flowrl_here, refused, text, said):
+    (home.parent / "c.toml").write_text(text)
+    refused(flowrl_here("campaign", "--env", "corridor", "--config", "c.toml"), "c.toml", *said)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (CYCLE, ("cyclic", "one", "two", "three")),
+        (NOBODY, ("one", "inv.b")),
+        (CAPACITY, ("two", "9")),
+        (NO_PLAN, ("two", "cannot")),
+        (UNKNOWN_KEY, ("one", "colour")),
+        (ALIKE, ("one", "One")),
+        (knowledge(("one", "a", ""), head='env = "coridor"'), ("corridor",)),
+        (knowledge(("one", "a", "")).replace("since.a >= n", "1 >= 1"), ("one", "always_true")),
+    ],
+)
+def test_wrong_knowledge_is_refused_by_every_command_that_reads_it(home, flowrl_here, refused, text, said):
+    (home.parent / "k.toml").write_text(text)
+    refused(flowrl_here("knowledge", "check", "k.toml"), *said)
+    target = "two" if "skills.two" in text else "one"
+    refused(flowrl_here("plan", target, "--knowledge", "k.toml"), *said)
+    refused(flowrl_here("campaign", "--env", "corridor", "--knowledge", "k.toml", "--target", target), *said)
+    assert not home.exists()
+
+
+def test_a_plan_that_cannot_be_is_json_that_says_so(home, flowrl_here):
+    (home.parent / "k.toml").write_text(NO_PLAN)
+    done = flowrl_here("plan", "two", "--knowledge", "k.toml", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout) == {"target": "two", "steps": [], "valid": False}
+    assert "two" in done.stderr
+
+
+def test_a_home_that_is_a_file_is_refused(home, flowrl_here, refused):
+    home.write_text("mine")
+    refused(flowrl_here("campaign", *CORRIDOR), "FLOWRL_HOME", "file")
+    refused(flowrl_here("status"), "FLOWRL_HOME", "file")
+    assert home.read_text() == "mine"
+
+
+def test_a_wrong_database_url_is_refused(home, flowrl_here, refused, monkeypatch):
+    monkeypatch.setenv("FLOWRL_REGISTRY_URL", "postgresql+nodriver://localhost/x")
+    refused(flowrl_here("campaign", *CORRIDOR), "FLOWRL_REGISTRY_URL", "nodriver")
+    assert not home.exists()
+
+
+def test_a_server_url_that_is_none_is_told_and_nothing_is_written(home, flowrl_here, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "nonsense")
+    done = flowrl_here("campaign", *CORRIDOR)
+    assert done.returncode == 1
+    assert "PREFECT_API_URL" in done.stderr
+    assert not home.exists()
+
+
+@pytest.fixture
+def started(home) -> Home:
+    """A home with a campaign, and an expert of width 64."""
+    found = Home(home)
+    base = load_knowledge("corridor")
+    with Registry.open(found) as registry:
+        registry.start_campaign(parse_campaign(env="corridor", targets=["dig_a"]), base.skills)
+        identity = registry.skill("default", "dig_a").identity
+        registry.allocate_expert(identity, observation_size=30, num_actions=18, width=64)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--target", "collect_wood", "--campaign", "other"), ("env", "corridor", "craftax-classic")),
+        ((*CORRIDOR, "--training.frames", "5"), ("training.frames", "600000", "5")),
+        ((*CORRIDOR, "--training.width", "32", "--campaign", "other"), ("training.width", "64", "32")),
+    ],
+)
+def test_what_disagrees_with_the_registry_changes_nothing(started, flowrl_here, refused, arguments, said):
+    with Registry.open(started) as registry:
+        before = registry.campaigns()
+    refused(flowrl_here("campaign", *arguments), *said)
+    with Registry.open(started) as registry:
+        assert registry.campaigns() == before
+    assert not started.embedded.exists()
+
+
+def test_bad_input_is_refused_by_the_real_command(home, flowrl, refused):
+    refused(flowrl("campaign", "--target", "collect_wod"), "collect_wood")
+    assert not list(home.parent.iterdir())

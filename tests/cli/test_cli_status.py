@@ -1,0 +1,225 @@
+"""What the registry tells of a campaign, with no server anywhere: status, logs and experts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flowrl_cli.live import Narrator
+from flowrl_cli.view import latest_directory, read_progress, view_campaign
+from flowrl_core.skills.knowledge import load_knowledge
+from flowrl_core.skills.planner import make_plan
+from flowrl_core.specs import SkillConfig, parse_campaign
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import BundleFacts, ExpertResult, Look
+from flowrl_core.storage.registry import Registry
+
+FLOWRL = str(Path(sys.executable).with_name("flowrl"))
+KNOWLEDGE = load_knowledge("corridor")
+
+
+def prepared_run(registry: Registry, campaign: str, skill: str) -> int:
+    """An open, sealed run of the skill; its experts exist."""
+    record = registry.skill(campaign, skill)
+    run = registry.begin_attempt(campaign, record.identity).run
+    plan = make_plan(KNOWLEDGE, skill)
+    identities = [registry.skill(campaign, name).identity for name in plan.skills]
+    experts = [registry.allocate_expert(i, observation_size=9, num_actions=18, width=64) for i in identities]
+    indices = sorted(expert.global_index for expert in experts)
+    heads = {expert.global_index: expert.head.id if expert.head else None for expert in experts}
+    remap = {index: local for local, index in enumerate(indices)}
+    registry.seal_run(run, plan=plan, remap=remap, config=SkillConfig(), seeds=heads)
+    return run
+
+
+def end_run(registry: Registry, run: int, *, successes: int, verdict: str) -> None:
+    plan, seeds = registry.run(run).plan, registry.run(run).seeds
+    assert plan is not None
+    assert seeds is not None
+    look = Look(1000, 100, successes, successes / 100 - 0.05, 0.0125, 0.9, steps=(0.5,) * len(plan.steps))
+    registry.record_look(run, look)
+    registry.commit_run(
+        run,
+        verdict=verdict,
+        run_frames=1000,
+        results=[ExpertResult(index, f"{run}-{index}", 500, seed) for index, seed in seeds.items()],
+        policy="most_frames",
+        bundle=BundleFacts(successes / 100, successes / 100 - 0.05, 100, 0.75) if verdict == "learned" else None,
+        reason="" if verdict == "learned" else "too hard",
+    )
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory) -> Home:
+    """make_b and make_c need dig_a (learned); make_b failed, make_c runs; make_p needs both and more."""
+    home = Home(tmp_path_factory.mktemp("with space ü") / "home")
+    with Registry.open(home) as registry:
+        for name, targets in (("older", ["dig_a"]), ("demo", ["make_b", "make_c", "make_p"])):
+            spec = parse_campaign(campaign=name, env="corridor", targets=targets)
+            registry.start_campaign(spec, KNOWLEDGE.skills)
+        for skill in ("dig_a", "goto_bench"):
+            end_run(registry, prepared_run(registry, "demo", skill), successes=95, verdict="learned")
+        end_run(registry, prepared_run(registry, "demo", "make_b"), successes=10, verdict="failed")
+        run = registry.run(prepared_run(registry, "demo", "make_c"))
+    directory = home.run_directory("demo", "make_c", run.ordinal)
+    directory.path.mkdir(parents=True)
+    directory.log.write_text("one line\n")
+    lines = [{"run_frames": k * 100, "time": float(k), "success": k / 10} for k in range(1, 6)]
+    directory.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"run_frames": 999')
+    return home
+
+
+@pytest.fixture
+def at_grown(grown, flowrl_here, monkeypatch):
+    """The command at the home that has grown."""
+    monkeypatch.setenv("FLOWRL_HOME", str(grown.root))
+    return flowrl_here
+
+
+def test_status_json_has_exactly_the_agreed_shape(grown, at_grown):
+    done = at_grown("status", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found) == {"campaign", "targets", "skills"}
+    assert found["campaign"] == "demo"
+    assert found["targets"] == ["make_b", "make_c", "make_p"]
+    skills = {skill["name"]: skill for skill in found["skills"]}
+    assert skills["dig_a"] == {
+        "name": "dig_a",
+        "state": "learned",
+        "expert": 0,
+        "routed_frames": 500,
+        "success": 0.95,
+        "success_lower_bound": pytest.approx(0.9),
+        "episodes": 100,
+        "looks": 1,
+        "threshold": 0.75,
+        "bundle": skills["dig_a"]["bundle"],
+    }
+    assert skills["dig_a"]["bundle"] is not None
+    states = {name: skill["state"] for name, skill in skills.items()}
+    assert states["make_b"] == "failed"
+    assert states["make_c"] == "submitted"
+    assert states["make_p"] == "blocked_by_failed"
+    assert states["make_d"] == "ready"
+    assert skills["make_d"]["expert"] is None
+
+
+def test_status_prints_a_table_and_exits_0_whatever_the_states(grown, at_grown):
+    done = at_grown("status")
+    assert done.returncode == 0
+    assert "Campaign demo" in done.stdout
+    assert "too hard" in done.stdout
+    assert "95.0 %" in done.stdout
+    older = json.loads(at_grown("status", "older", "--json").stdout)
+    assert [skill["name"] for skill in older["skills"]] == ["dig_a"]
+
+
+def test_status_of_an_unknown_campaign_is_refused(grown, at_grown):
+    done = at_grown("status", "demoo")
+    assert done.returncode == 2
+    assert "demo" in done.stderr
+
+
+def test_status_without_a_registry_says_so_and_makes_nothing(home, flowrl_here):
+    done = flowrl_here("status", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {"campaign": None, "targets": [], "skills": []}
+    assert "No campaign" in flowrl_here("status").stdout
+    assert json.loads(flowrl_here("experts", "--json").stdout) == {"experts": []}
+    assert not home.exists()
+
+
+def test_a_campaign_with_nothing_to_do_says_so_and_starts_no_server(grown, home, flowrl_here):
+    shutil.copytree(grown.root, home)
+    done = flowrl_here("campaign", "--campaign", "older", "--env", "corridor", "--target", "dig_a")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Nothing to do")
+    assert "95.0 %" in done.stdout
+    assert not Home(home).embedded.exists()
+
+
+def test_experts_are_listed_and_an_unknown_one_is_refused(grown, at_grown):
+    found = json.loads(at_grown("experts", "--json").stdout)["experts"]
+    assert [(e["expert"], e["skill"], e["width"]) for e in found[:2]] == [(0, "dig_a", 64), (1, "goto_bench", 64)]
+    assert found[0]["frames"] == 500
+    versions = json.loads(at_grown("experts", "dig_a", "--json").stdout)["versions"]
+    assert sum(version["is_head"] for version in versions) == 1
+    done = at_grown("experts", "99")
+    assert done.returncode == 2
+    assert "99" in done.stderr
+
+
+def test_logs_shows_the_latest_run(grown, at_grown):
+    assert at_grown("logs", "make_c").stdout == "one line\n"
+    wrong = (("make_cc",), "make_c"), (("make_d",), "not trained"), (("dig_a", "--campaign", "x"), "x")
+    for arguments, said in wrong:
+        done = at_grown("logs", *arguments)
+        assert done.returncode == 2
+        assert said in done.stderr
+
+
+def test_logs_follows_a_run_until_its_end(home):
+    with Registry.open(Home(home)) as registry:
+        registry.start_campaign(parse_campaign(env="corridor", targets=["dig_a"]), KNOWLEDGE.skills)
+        run = prepared_run(registry, "default", "dig_a")
+        directory = latest_directory(Home(home), "default", "dig_a", 1)
+        live = Home(home).run_directory("default", "dig_a", 1)
+        live.path.mkdir(parents=True)
+        live.log.write_text("first\n")
+        process = subprocess.Popen(
+            [FLOWRL, "logs", "dig_a", "--follow"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "FLOWRL_HOME": str(home)},
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "first\n"
+        with live.log.open("a") as file:
+            file.write("second\n")
+        assert process.stdout.readline() == "second\n"
+        directory.path.parent.mkdir(parents=True, exist_ok=True)
+        live.path.rename(directory.path)
+        end_run(registry, run, successes=95, verdict="learned")
+        assert process.wait(timeout=30) == 0
+
+
+def test_progress_is_the_last_whole_line_of_the_metrics(grown):
+    found = read_progress(grown.run_directory("demo", "make_c", 1).metrics)
+    assert found is not None
+    assert (found.run_frames, found.success, found.frames_per_second) == (500, 0.5, 100.0)
+    assert read_progress(grown.root / "nothing") is None
+
+
+def test_the_narrator_tells_each_change_once(grown):
+    with Registry.open(grown) as registry:
+        views = view_campaign(grown, registry, registry.campaign("demo"))
+    narrator = Narrator()
+    blank = [replace(view, state="blocked", looks=(), progress=None) for view in views]
+    assert list(narrator.tell(blank)) == []
+    lines = list(narrator.tell(views))
+    assert "make_c: submitted" in lines
+    assert "make_c: training success 50.0 % after 500 frames" in lines
+    assert "make_b: look 1: 10/100 succeeded, lower bound 0.050" in lines
+    assert "make_b: failed: too hard" in lines
+    assert "dig_a: learned, success 95.0 % (lower bound 0.900)" in lines
+    assert list(narrator.tell(views)) == []
+
+
+def test_a_narrator_that_comes_late_tells_no_old_news(grown):
+    with Registry.open(grown) as registry:
+        views = view_campaign(grown, registry, registry.campaign("demo"))
+    narrator = Narrator()
+    assert sorted(narrator.tell(views)) == [
+        "dig_a: learned before, success 95.0 %",
+        "goto_bench: learned before, success 95.0 %",
+        "make_c: under way",
+    ]
+    assert list(narrator.tell(views)) == []
