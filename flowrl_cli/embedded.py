@@ -33,6 +33,7 @@ _LOOPBACK = "127.0.0.1"
 _SETTINGS = {
     # A worker looks for runs every ten seconds by default; that would be the largest part of a dependant's wait.
     "PREFECT_WORKER_QUERY_SECONDS": "1",
+    "PREFECT_WORKER_PREFETCH_SECONDS": "1",
     "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     # In memory, leases that are held when the server restarts would never be given back.

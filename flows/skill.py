@@ -1,0 +1,57 @@
+"""The flow that learns one skill."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flowrl_core.errors import InputError, TrainingError
+from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec
+from flowrl_core.stages.timing import mark
+from tasks.evaluation import evaluate_run, verdict_of
+from tasks.preparation import prepare_run, workplace
+from tasks.processing import conclude, give_up, is_decided, process_run
+from tasks.training import train_run
+
+__all__ = ["train_skill"]
+
+_DEFAULT = SkillConfig()
+
+
+@flow(name="train-skill", flow_run_name="{skill}")
+def train_skill(
+    campaign: str,
+    skill: str,
+    attempt: int,
+    run: int,
+    training: TrainingSpec = _DEFAULT.training,
+    evaluation: EvaluationSpec = _DEFAULT.evaluation,
+    merge: Literal["most_frames", "frozen"] = "most_frames",
+) -> State:
+    """Learn one skill: prepare, then train and evaluate in turns until there is a verdict, then commit.
+
+    Killed anywhere and run again, it goes on from the run's last checkpoint.
+
+    Args:
+        campaign: Whose run it is
+        skill: The skill to learn
+        attempt: The registry's id of this submission
+        run: The registry's id of the run
+        training: How it is trained
+        evaluation: How it is judged
+        merge: Which version of a shared expert the next runs start from
+    """
+    mark("first_line")
+    config = SkillConfig(training=training, evaluation=evaluation, merge=merge)
+    with workplace(run, attempt):
+        try:
+            if not is_decided(run):
+                prepare_run(run, config)
+                while verdict_of(run) is None:
+                    train_run(run, skill)
+                    evaluate_run(run)
+        except (InputError, TrainingError) as exc:
+            return give_up(run, exc)
+        return conclude(process_run(run))

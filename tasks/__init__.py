@@ -1,0 +1,1 @@
+"""Prefect tasks: retries, artifacts and logs around one call into the core each."""

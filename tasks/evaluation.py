@@ -1,0 +1,25 @@
+"""Look at a run as a Prefect task, and read what the looks say."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from flowrl_core.stages.evaluate import evaluate, verdict
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import Verdict
+from tasks.options import RESUMABLE
+from tasks.orchestration.termination import until_told
+
+__all__ = ["evaluate_run", "verdict_of"]
+
+
+@task(name="evaluate", **RESUMABLE)
+def evaluate_run(run: int) -> float:
+    """Take one look; its lower bound."""
+    home = Home.from_environment()
+    return until_told(lambda _: evaluate(home, run)).lower_bound
+
+
+def verdict_of(run: int) -> Verdict | None:
+    """What the looks so far say; None while training goes on."""
+    return verdict(Home.from_environment(), run)

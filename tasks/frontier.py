@@ -1,0 +1,208 @@
+"""The campaign's turns: read the registry (what was decided) and Prefect (what is executing), act, sleep until woken.
+
+Nothing is remembered from one turn to the next, so a campaign that was killed goes on wherever it is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flowrl_core.errors import ConflictError, InputError, ServiceError
+from flowrl_core.skills.frontier import SkillState, frontier
+from flowrl_core.skills.knowledge import Knowledge, load_knowledge, shipped
+from flowrl_core.skills.ledger import derive
+from flowrl_core.specs import CampaignSpec, resolve
+from flowrl_core.storage.atomic import crash_point
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.ownership import exclusive
+from flowrl_core.storage.records import Attempt, Campaign
+from flowrl_core.storage.registry import Registry
+from tasks.orchestration.events import RunWatcher
+from tasks.orchestration.submission import submit
+from tasks.orchestration.tags import campaign_tags, registry_tag
+from tasks.reporting import report_campaign
+from tasks.settlement import Settlement
+
+__all__ = ["Board", "Stand", "conclude", "opened"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PATIENCE_S = 1800.0
+_AGAIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A campaign after one of its turns.
+
+    Attributes:
+        states: of every skill that a target needs.
+        executing: attempts of this campaign that have not ended.
+        waiting: skills that another campaign trains just now.
+    """
+
+    campaign: Campaign
+    states: Mapping[str, SkillState]
+    executing: int
+    waiting: int
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is executing, and nothing can be submitted."""
+        return not self.executing and not self.waiting and "ready" not in self.states.values()
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """The targets that are not learned."""
+        return tuple(name for name in self.campaign.targets if self.states[name] != "learned")
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a campaign's turns need: both truths, the knowledge, and what wakes it."""
+
+    client: PrefectClient
+    home: Home
+    registry: Registry
+    campaign: Campaign
+    knowledge: Knowledge
+    watcher: RunWatcher
+
+    async def turn(self) -> Stand:
+        """Act on what has changed.
+
+        Raises:
+            ServiceError: the server has not answered for half an hour.
+        """
+        return await _patiently(self._turn)
+
+    async def changed(self) -> None:
+        """Return when a run of this registry has ended, or after a minute."""
+        await self.watcher.changed()
+
+    async def settle(self) -> None:
+        """See `settlement.Settlement`."""
+        settlement = Settlement(self.client, self.home, self.registry, self.campaign, self._send, self.watcher.wake_in)
+        await settlement.settle()
+
+    async def _turn(self) -> Stand:
+        await self.settle()
+        ready = frontier(self.knowledge, self.campaign.targets, self._states()).ready
+        room = self.campaign.spec.limits.max_parallel - len(self.registry.outstanding(self.campaign.name))
+        for skill in ready[: max(0, room)]:
+            await self._submit(skill)
+        return self._stand()
+
+    def _states(self) -> dict[str, SkillState]:
+        return derive(self.knowledge, self.campaign.targets, self.registry.facts(self.campaign.name))
+
+    async def _submit(self, skill: str) -> None:
+        identity = self.knowledge.skills[skill].identity(self.knowledge.env)
+        try:
+            attempt = self.registry.begin_attempt(self.campaign.name, identity)
+        except ConflictError as exc:  # another campaign was quicker
+            logger.info("not submitted: %s", exc)
+            return
+        crash_point("before_submission")
+        run = await self._send(attempt)
+        logger.info("submitted %s (attempt %d)", skill, attempt.number)
+        if run.state is not None and run.state.is_final():
+            self.watcher.wake_in(0.0)  # an old run under an old key: no event will come
+
+    async def _send(self, attempt: Attempt) -> FlowRun:
+        config = resolve(
+            attempt.skill,
+            self.campaign.spec,
+            training=dict(self.knowledge.training.get(attempt.skill, {})),
+            evaluation=dict(self.knowledge.evaluation.get(attempt.skill, {})),
+        )
+        run = await submit(self.client, self.registry.uuid, attempt, config)
+        crash_point("after_submission")
+        self.registry.set_flow_run(attempt.id, str(run.id))
+        return run
+
+    def _stand(self) -> Stand:
+        states = self._states()
+        outstanding = self.registry.outstanding(self.campaign.name)
+        mine = {attempt.skill for attempt in outstanding}
+        waiting = [name for name, state in states.items() if state == "submitted" and name not in mine]
+        return Stand(self.campaign, states, len(outstanding), len(waiting))
+
+
+@asynccontextmanager
+async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
+    """The campaign's board, for as long as no other process runs the campaign.
+
+    Raises:
+        ConflictError: another process does.
+        InputError: the parameters, the knowledge base, or how they differ from an earlier start of this name.
+    """
+    home = Home.from_environment()
+    knowledge = _knowledge(spec)
+    lock = exclusive(home.runs / f"{spec.campaign}.lock", what=f"campaign {spec.campaign}")
+    with lock, Registry.open(home) as registry:
+        campaign = registry.start_campaign(spec, knowledge.skills, is_new_start=False)
+        async with get_client() as client, RunWatcher([registry_tag(registry.uuid)]) as watcher:
+            await _tag(client, campaign_tags(registry.uuid, campaign.name))
+            board = Board(client, home, registry, campaign, knowledge, watcher)
+            # What an earlier start left behind counts for that one: so it is settled before the new one begins.
+            await _patiently(board.settle)
+            yield replace(board, campaign=registry.start_campaign(spec, knowledge.skills))
+
+
+async def conclude(board: Board, stand: Stand) -> State:
+    """The state in which the campaign's run ends, with a table of its skills on the run's page."""
+    figures = board.registry.figures(board.campaign.name)
+    await report_campaign(board.campaign.name, stand.states, [figures[name] for name in stand.states])
+    if not stand.missed:
+        return Completed(message=f"learned {', '.join(board.campaign.targets)}")
+    return Failed(name="TargetsMissed", message=f"not learned: {', '.join(stand.missed)}")
+
+
+def _knowledge(spec: CampaignSpec) -> Knowledge:
+    knowledge = load_knowledge(spec.knowledge or shipped(spec.env))
+    if knowledge.env != spec.env:
+        raise InputError(
+            "env", f"{spec.knowledge} is about {knowledge.env!r}, not {spec.env!r}", f"Use {knowledge.env}"
+        )
+    return knowledge
+
+
+async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """What the work returns; it is repeated while the server does not answer."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return await work()
+        except (httpx.TransportError, PrefectHTTPStatusError) as exc:
+            if not _is_passing(exc):
+                raise
+            if time.monotonic() > deadline:
+                raise ServiceError(f"the Prefect server has not answered for {_PATIENCE_S:.0f} s: {exc!r}") from exc
+            logger.warning("the Prefect server does not answer (%r); trying again", exc)
+            await asyncio.sleep(_AGAIN_S)
+
+
+def _is_passing(exc: Exception) -> bool:
+    return not isinstance(exc, PrefectHTTPStatusError) or exc.response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
+
+
+async def _tag(client: PrefectClient, tags: list[str]) -> None:
+    """Tags as `flowrl campaign` gives them, for a run that was started in the UI."""
+    if flow_run.id and not set(tags) <= set(flow_run.tags):
+        await client.update_flow_run(flow_run.id, tags={*tags, *flow_run.tags})

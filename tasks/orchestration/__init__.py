@@ -1,0 +1,1 @@
+"""The Prefect side of a campaign: submission, events, device slots, bootstrap."""

@@ -1,0 +1,156 @@
+"""What a Prefect server needs for FlowRL: pools, the deployments of prefect.yaml, an end for runs that vanished."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from collections.abc import Collection
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import State, StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.states import Cancelled, Crashed
+from prefect.utilities.callables import parameter_schema
+from prefect.workers.process import ProcessWorker
+
+from flowrl_core.errors import ServiceError
+from tasks.orchestration.slots import count_slots
+from tasks.orchestration.tags import FLOWRL
+
+__all__ = ["POOLS", "ROOT", "bootstrap", "bootstrap_server", "declare_lost"]
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Where FlowRL's code lies: the working directory of its flow runs."""
+
+POOLS = ("control", "gpu")
+
+_HEARTBEAT_S = 30  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY; Prefect takes no less
+_LOST = "flowrl: a run without heartbeat has crashed"
+
+
+def bootstrap_server(*, own: bool, alive: Collection[str] | None = None) -> None:
+    """`bootstrap`, then `declare_lost` if `alive` is given, on the server that Prefect's settings name."""
+
+    async def work() -> None:
+        async with get_client() as client:
+            await bootstrap(client, own=own)
+            if alive is not None:
+                await declare_lost(client, alive)
+
+    asyncio.run(work())
+
+
+async def bootstrap(client: PrefectClient, *, own: bool) -> None:
+    """Bring pools, deployments and the automation to a server. Safe to repeat.
+
+    Args:
+        own: the server serves this machine alone: what is there is brought up to date, the gpu pool admits as many
+            runs as there are slots, and runs use this very interpreter. On anybody else's server only what is missing
+            is added.
+    """
+    for pool in POOLS:
+        await _ensure_pool(client, pool, limit=count_slots() if own and pool == "gpu" else None, own=own)
+    for deployment in _deployments():
+        await _ensure_deployment(client, deployment, own=own)
+    if not await client.read_automations_by_name(_LOST):
+        await client.create_automation(_lost_automation())
+
+
+async def declare_lost(client: PrefectClient, alive: Collection[str]) -> None:
+    """End the runs that are said to be executing though no process of theirs lives: who watched them has died too."""
+    states: dict[str, Any] = {"type": {"any_": [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]}}
+    found = await client.read_flow_runs(
+        flow_run_filter=FlowRunFilter.model_validate({"tags": {"all_": [FLOWRL]}, "state": states})
+    )
+    for run in found:
+        if str(run.id) in alive or run.state is None:
+            continue
+        message = "its process is gone"
+        end: State[None] = Cancelled(message=message) if run.state.is_cancelling() else Crashed(message=message)
+        await client.set_flow_run_state(run.id, end, force=True)
+
+
+async def _ensure_pool(client: PrefectClient, name: str, *, limit: int | None, own: bool) -> None:
+    template = ProcessWorker.get_default_base_job_template()
+    try:
+        await client.create_work_pool(
+            WorkPoolCreate(name=name, type="process", base_job_template=template, concurrency_limit=limit)
+        )
+    except ObjectAlreadyExists:
+        if own:
+            await client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
+
+
+def _deployments() -> list[dict[str, Any]]:
+    path = ROOT / "prefect.yaml"
+    try:
+        document = yaml.safe_load(path.read_text())
+    except FileNotFoundError as exc:
+        raise ServiceError(f"{path} is missing: install FlowRL from its repository (make install)") from exc
+    found: list[dict[str, Any]] = document["deployments"]
+    return found
+
+
+async def _ensure_deployment(client: PrefectClient, entry: dict[str, Any], *, own: bool) -> None:
+    path, function = entry["entrypoint"].split(":")
+    flow = _load(f"{Path(path).with_suffix('').as_posix().replace('/', '.')}.{function}")
+    if not own:
+        try:
+            await client.read_deployment_by_name(f"{flow.name}/{entry['name']}")
+            return
+        except ObjectNotFound:
+            pass
+    job = dict(entry["work_pool"].get("job_variables", {}))
+    if own:
+        # Without a command Prefect starts two interpreters for a run; a bare `python` may be another one.
+        job |= {"command": f"{shlex.quote(sys.executable)} -m prefect.engine", "working_dir": str(ROOT)}
+    await client.create_deployment(
+        flow_id=await client.create_flow_from_name(flow.name),
+        name=entry["name"],
+        description=entry.get("description"),
+        tags=entry.get("tags"),
+        entrypoint=entry["entrypoint"],
+        work_pool_name=entry["work_pool"]["name"],
+        job_variables=job,
+        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
+        parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
+        enforce_parameter_schema=True,
+    )
+
+
+def _load(path: str) -> Flow[..., Any]:
+    return load_flow_from_entrypoint(path, use_placeholder_flow=False)
+
+
+def _lost_automation() -> AutomationCore:
+    """Crashed for a run of ours that has missed three heartbeats: its worker and its process are gone."""
+    silence = 3 * _HEARTBEAT_S
+    return AutomationCore(
+        name=_LOST,
+        description="Its worker and its process, or their machine, are gone.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.*"},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            # Only ours: a trigger for every run of a server made its database lock errors ten times as many.
+            match_related=ResourceSpecification(
+                {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{FLOWRL}"}
+            ),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=silence),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {silence} s")],
+    )

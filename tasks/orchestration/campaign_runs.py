@@ -1,0 +1,121 @@
+"""Flow runs of campaigns, from outside: started once, watched, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+
+from flowrl_core.errors import ServiceError
+from flowrl_core.specs import CampaignSpec
+from tasks.orchestration.events import RunWatcher
+from tasks.orchestration.submission import CAMPAIGN, cancel_runs, find_runs
+from tasks.orchestration.tags import campaign_tags
+
+__all__ = ["CampaignRun", "cancel_campaign_run", "start_campaign_run", "watch_campaign_run"]
+
+logger = logging.getLogger(__name__)
+
+_ALL_STATES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+_RECONCILE_S = 5.0
+
+
+@dataclass(frozen=True)
+class CampaignRun:
+    """A campaign's flow run. `attached`: it was there before, and goes on with the parameters it was started with."""
+
+    id: UUID
+    registry: str
+    campaign: str
+    attached: bool
+
+
+async def start_campaign_run(registry: str, spec: CampaignSpec) -> CampaignRun:
+    """The campaign's run: the live one of this name if there is one, else a new one.
+
+    Two who start it at the same moment get the same run: its idempotency key counts the runs that the campaign has had.
+
+    Args:
+        registry: uuid of the registry.
+    """
+    tags = campaign_tags(registry, spec.campaign)
+    async with get_client() as client:
+        earlier = await find_runs(client, tags, flow="campaign")
+        for run in earlier:
+            if run.state is None or not run.state.is_final():
+                return CampaignRun(run.id, registry, spec.campaign, attached=True)
+        deployment = await _deployment(client)
+        number = len(earlier)
+        while True:
+            run = await client.create_flow_run_from_deployment(
+                deployment,
+                name=spec.campaign,
+                parameters=spec.model_dump(mode="json"),
+                tags=tags,
+                idempotency_key=f"{registry}/{spec.campaign}/start/{number}",
+            )
+            if run.state is None or not run.state.is_final():
+                return CampaignRun(run.id, registry, spec.campaign, attached=False)
+            number += 1  # a run whose like was deleted from the server
+
+
+async def watch_campaign_run(run: CampaignRun, *, reconcile: float = _RECONCILE_S) -> AsyncIterator[State | None]:
+    """The state of the campaign's run: now, when it or a run of its skills changes, and every `reconcile` seconds.
+
+    None while the server does not answer. Ends after the final state.
+    """
+    async with (
+        get_client() as client,
+        RunWatcher(campaign_tags(run.registry, run.campaign)[-1:], states=_ALL_STATES) as watcher,
+    ):
+        while True:
+            state = await _state(client, run.id)
+            yield state
+            if state is not None and state.is_final():
+                return
+            await watcher.changed(reconcile)
+
+
+async def cancel_campaign_run(run: CampaignRun, *, patience: float = 45.0) -> bool:
+    """Cancel a campaign and its skills' runs, which save checkpoints. Whether all ended within `patience` seconds."""
+    tags = campaign_tags(run.registry, run.campaign)
+    deadline = time.monotonic() + patience
+    async with get_client() as client, RunWatcher(tags[-1:]) as watcher:
+        asked: set[UUID] = set()
+        while True:
+            # The campaign first: or it would take the end of its skills' runs for something to act upon.
+            live = await find_runs(client, tags, flow="campaign", only_live=True)
+            live += await find_runs(client, tags, flow="train-skill", only_live=True)
+            if not live:
+                return True
+            await cancel_runs(client, [one for one in live if one.id not in asked])
+            asked |= {one.id for one in live}
+            if time.monotonic() > deadline:
+                return False
+            await watcher.changed(1.0)
+
+
+async def _deployment(client: PrefectClient) -> UUID:
+    try:
+        return (await client.read_deployment_by_name(CAMPAIGN)).id
+    except ObjectNotFound as exc:
+        raise ServiceError(
+            f"the server has no deployment {CAMPAIGN}: run `flowrl up`, or `prefect deploy --all`"
+        ) from exc
+
+
+async def _state(client: PrefectClient, run: UUID) -> State | None:
+    with contextlib.suppress(httpx.TransportError, PrefectHTTPStatusError, TimeoutError):
+        # Prefect's client would try for half a minute before it says that nobody answers.
+        found: FlowRun = await asyncio.wait_for(client.read_flow_run(run), timeout=5.0)
+        return found.state
+    return None

@@ -1,0 +1,109 @@
+"""Flow runs of skills: submitted under the key of their attempt, run again, cancelled, found again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
+from prefect.deployments import arun_deployment
+from prefect.flows import Flow
+from prefect.states import AwaitingRetry, Cancelling
+
+from flowrl_core.specs import SkillConfig
+from flowrl_core.storage.records import Attempt
+from tasks.orchestration.tags import skill_tags
+
+__all__ = ["CAMPAIGN", "SKILL", "cancel_runs", "cancel_skills", "find_runs", "read_runs", "run_again", "submit"]
+
+logger = logging.getLogger(__name__)
+
+CAMPAIGN = "campaign/default"
+"""The deployment of campaigns."""
+
+SKILL = "train-skill/gpu"
+"""The deployment of skills' runs."""
+
+_PAGE = 200
+_LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
+
+
+async def submit(client: PrefectClient, registry: str, attempt: Attempt, config: SkillConfig) -> FlowRun:
+    """The flow run of an attempt: a new one the first time, the same one ever after, in whatever state it is.
+
+    Called in a flow, the run is linked to it.
+    """
+    return await arun_deployment(
+        SKILL,
+        client=client,
+        flow_run_name=attempt.skill,
+        parameters={
+            "campaign": attempt.campaign,
+            "skill": attempt.skill,
+            "attempt": attempt.id,
+            "run": attempt.run,
+            **config.model_dump(mode="json"),
+        },
+        tags=skill_tags(registry, attempt.campaign, attempt.skill),
+        idempotency_key=attempt.key,
+        timeout=0,
+    )
+
+
+async def run_again(client: PrefectClient, run: FlowRun, *, delay: float) -> bool:
+    """Schedule the same Prefect run once more, `delay` seconds from now. False if the server will not have it."""
+    at = datetime.now(UTC) + timedelta(seconds=delay)
+    answer: OrchestrationResult[Any] = await client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=at))
+    return answer.status == SetStateStatus.ACCEPT
+
+
+async def read_runs(client: PrefectClient, ids: Collection[str]) -> dict[str, FlowRun]:
+    """The flow runs with these ids, by id; those that the server does not know are missing."""
+    if not ids:
+        return {}
+    found = await _read(client, {"id": {"any_": [UUID(one) for one in ids]}})
+    return {str(run.id): run for run in found}
+
+
+async def find_runs(client: PrefectClient, tags: Sequence[str], *, flow: str, only_live: bool = False) -> list[FlowRun]:
+    """The runs of a flow that have all these tags; `only_live`: those that are not in a final state."""
+    states: dict[str, Any] = {"state": {"type": {"any_": list(_LIVE)}}} if only_live else {}
+    return await _read(client, {"tags": {"all_": list(tags)}, **states}, flow)
+
+
+async def cancel_runs(client: PrefectClient, runs: Iterable[FlowRun]) -> None:
+    """Ask these runs to end; one that has not started ends at once."""
+    for run in runs:
+        await client.set_flow_run_state(run.id, Cancelling(message="its campaign was cancelled"))
+
+
+async def cancel_skills(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
+    """Cancel the skills' runs of a campaign run that was cancelled (a hook; the worker calls it).
+
+    Prefect itself would do it, but looks for such runs only every forty seconds.
+    """
+    tags = [tag for tag in flow_run.tags if tag.startswith(("campaign:", "registry:"))]
+    if len(tags) < 2:
+        return
+    async with get_client() as client:
+        runs = await find_runs(client, tags, flow="train-skill", only_live=True)
+        logger.info("cancelling %d runs of the campaign", len(runs))
+        await cancel_runs(client, runs)
+
+
+async def _read(client: PrefectClient, runs: dict[str, Any], flow: str | None = None) -> list[FlowRun]:
+    of_flow = FlowFilter.model_validate({"name": {"any_": [flow]}}) if flow else None
+    found: list[FlowRun] = []
+    while True:
+        page = await client.read_flow_runs(
+            flow_filter=of_flow, flow_run_filter=FlowRunFilter.model_validate(runs), limit=_PAGE, offset=len(found)
+        )
+        found += page
+        if len(page) < _PAGE:
+            return found

@@ -1,0 +1,60 @@
+"""Commit a run as a Prefect task, and say how it ended."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect import task
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flowrl_core.errors import FlowRLError
+from flowrl_core.stages.context import run_directory
+from flowrl_core.stages.process import Outcome, process
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+from tasks.options import IDEMPOTENT
+from tasks.orchestration.termination import until_told
+
+__all__ = ["conclude", "give_up", "is_decided", "process_run", "tidy"]
+
+logger = logging.getLogger(__name__)
+
+NOT_LEARNED = "NotLearned"
+
+
+@task(name="process", **IDEMPOTENT)
+def process_run(run: int) -> Outcome:
+    """Commit and archive the run."""
+    home = Home.from_environment()
+    return until_told(lambda _: process(home, run))
+
+
+def conclude(outcome: Outcome) -> State:
+    """The state in which a run's flow run ends: Completed, whatever was learned."""
+    said = f"success {outcome.success:.3f}, lower bound {outcome.success_lower_bound:.3f}, {outcome.run_frames} frames"
+    logger.info("%s: %s", outcome.verdict, said)
+    return Completed(name="Learned" if outcome.verdict == "learned" else NOT_LEARNED, message=said)
+
+
+def is_decided(run: int) -> bool:
+    """Whether the registry has a verdict on the run, so that there is nothing left to train."""
+    with Registry.open(Home.from_environment()) as registry:
+        return registry.run(run).verdict is not None
+
+
+def give_up(run: int, reason: FlowRLError) -> State:
+    """End a run that cannot be done as it is, and would fail in the same way if it were tried again."""
+    logger.error("giving up: %s", reason)
+    with Registry.open(Home.from_environment()) as registry:
+        registry.fail_run(run, str(reason))
+    return Completed(name=NOT_LEARNED, message=str(reason))
+
+
+def tidy(home: Home, run: int) -> None:
+    """Archive a decided run whose process died before it had done so."""
+    with Registry.open(home) as registry:
+        record = registry.run(run)
+        has_results = bool(registry.looks(run))
+    if record.verdict is not None and has_results and run_directory(home, record).path.is_dir():
+        process(home, run)

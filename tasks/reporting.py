@@ -1,0 +1,91 @@
+"""What the Prefect UI shows besides states and logs: the progress of a run and the table of a campaign."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Self, cast
+from uuid import UUID
+
+from prefect.artifacts import acreate_table_artifact, create_progress_artifact, update_progress_artifact
+
+from flowrl_core.stages.train import UpdateReport
+from flowrl_core.storage.records import SkillFigures
+
+__all__ = ["Progress", "report_campaign"]
+
+logger = logging.getLogger(__name__)
+
+_EVERY_S = 2.0
+
+
+class Progress:
+    """A progress bar, updated in place from a thread of its own: training does not wait for a server that is away."""
+
+    def __init__(self, skill: str) -> None:
+        self._key = f"training-{_slug(skill)}"
+        self._skill = skill
+        self._latest: UpdateReport | None = None
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._post, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._artifact: UUID | None = None
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join(_EVERY_S)
+
+    def show(self, report: UpdateReport) -> None:
+        """The latest update; what was not posted before is dropped."""
+        self._latest = report
+
+    def _post(self) -> None:
+        posted = None
+        while True:
+            is_last = self._end.wait(_EVERY_S)
+            if (latest := self._latest) is not None and latest is not posted:
+                posted = latest
+                self._try(latest)
+            if is_last:
+                return
+
+    def _try(self, report: UpdateReport) -> None:
+        percent = 100.0 * report.run_frames / report.budget
+        text = f"{self._skill}: success {report.success:.2f} (look at {report.target:.2f}), {report.run_frames} frames"
+        try:
+            if self._artifact is None:
+                created = create_progress_artifact(percent, key=self._key, description=text)
+                self._artifact = cast(UUID, created)  # a coroutine only for who calls it in one
+            else:
+                update_progress_artifact(self._artifact, progress=percent, description=text)
+        except Exception as exc:
+            logger.debug("progress not shown: %r", exc)
+
+
+async def report_campaign(campaign: str, states: Mapping[str, str], figures: Iterable[SkillFigures]) -> None:
+    """Show the campaign's skills as a table on its run's page."""
+    rows = [
+        {
+            "skill": one.name,
+            "state": states[one.name],
+            "success": one.success,
+            "lower bound": one.success_lower_bound,
+            "threshold": one.threshold,
+            "frames": one.run_frames,
+            "looks": one.looks,
+        }
+        for one in figures
+    ]
+    await acreate_table_artifact(rows, key=f"campaign-{_slug(campaign)}", description=f"Campaign {campaign}")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

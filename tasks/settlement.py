@@ -1,0 +1,121 @@
+"""What becomes of attempts. Where the registry and Prefect both speak, the registry's verdict wins."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import Attempt, AttemptEnd, Campaign
+from flowrl_core.storage.registry import Registry
+from tasks.orchestration.submission import find_runs, read_runs, run_again
+from tasks.orchestration.tags import campaign_tags
+from tasks.processing import tidy
+
+__all__ = ["Settlement"]
+
+logger = logging.getLogger(__name__)
+
+# A worker reports a crash twice, seconds apart: a run scheduled again in between would be said to have crashed again.
+_FRESH_S = 5.0
+_FIRST_DELAY_S = 1.0
+_LONGEST_DELAY_S = 60.0
+_LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """Ends the attempts whose runs have ended, or has the runs go on where that is worth a try.
+
+    Attributes:
+        send: submits an attempt under its key, once more if need be.
+        wake_in: asks to be called again after so many seconds.
+    """
+
+    client: PrefectClient
+    home: Home
+    registry: Registry
+    campaign: Campaign
+    send: Callable[[Attempt], Awaitable[FlowRun]]
+    wake_in: Callable[[float], None]
+
+    async def settle(self) -> None:
+        """Settle the campaign's own attempts, and what others have left behind of skills that it has too."""
+        mine = self.registry.outstanding(self.campaign.name)
+        others = [
+            fact.attempt
+            for fact in self.registry.facts(self.campaign.name).values()
+            if fact.attempt is not None and fact.attempt.campaign != self.campaign.name
+        ]
+        runs = await read_runs(self.client, [one.flow_run_id for one in (*mine, *others) if one.flow_run_id])
+        for attempt in mine:
+            # Without an id the campaign was killed between the row and the submission, or before that was noted.
+            run = runs.get(attempt.flow_run_id) if attempt.flow_run_id else await self.send(attempt)
+            await self._settle_own(attempt, run)
+        for attempt in others:
+            await self._settle_foreign(attempt, runs.get(attempt.flow_run_id or ""))
+
+    async def _settle_own(self, attempt: Attempt, run: FlowRun | None) -> None:
+        if run is not None and not _is_over(run):
+            return
+        if self.registry.run(attempt.run).verdict is not None:
+            await asyncio.to_thread(tidy, self.home, attempt.run)
+            self.registry.end_attempt(attempt.id, "verdict")
+            return
+        if run is not None and _is_fresh_crash(run):
+            self.wake_in(_FRESH_S)
+            return
+        end, reason = _how(run)
+        if end == "infrastructure" and run is not None and await self._goes_on(attempt, run):
+            self.registry.count_retry(attempt.id, reason)
+            logger.warning("%s broke off (%s); the same run goes on", attempt.skill, reason)
+            return
+        logger.warning("%s: attempt %d is over: %s, %s", attempt.skill, attempt.number, end, reason)
+        self.registry.end_attempt(attempt.id, end, reason)
+
+    async def _goes_on(self, attempt: Attempt, run: FlowRun) -> bool:
+        """Whether the Prefect run that broke off is scheduled again, after a pause that grows with each try."""
+        fact = self.registry.facts(self.campaign.name).get(attempt.skill)
+        if fact is None or fact.identity != attempt.identity or fact.retries >= self.campaign.spec.limits.max_retries:
+            return False
+        return await run_again(self.client, run, delay=min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 4**fact.retries))
+
+    async def _settle_foreign(self, attempt: Attempt, run: FlowRun | None) -> None:
+        """End what a campaign that does not run any more has left behind; a living one does that itself."""
+        if run is not None and not _is_over(run):
+            return
+        theirs = campaign_tags(self.registry.uuid, attempt.campaign)
+        if await find_runs(self.client, theirs, flow="campaign", only_live=True):
+            return
+        end, reason = _how(run)
+        logger.info("%s: attempt of campaign %s, which has ended, is over: %s", attempt.skill, attempt.campaign, reason)
+        self.registry.end_attempt(attempt.id, end, reason)
+
+
+def _is_over(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_final()
+
+
+def _is_fresh_crash(run: FlowRun) -> bool:
+    if run.state is None or not run.state.is_crashed():
+        return False
+    # A clock that was set meanwhile makes this wrong in the harmless direction: at worst one crash counts as two.
+    return 0.0 <= (datetime.now(UTC) - run.state.timestamp).total_seconds() < _FRESH_S
+
+
+def _how(run: FlowRun | None) -> tuple[AttemptEnd, str]:
+    """How a run ended that left no verdict."""
+    if run is None or run.state is None:
+        return "infrastructure", "Prefect does not know the run"
+    message = (run.state.message or "")[:_LONGEST_REASON]
+    if run.state.is_cancelled():
+        return "cancelled", message or "cancelled"
+    if run.state.is_completed():
+        return "infrastructure", "the run completed without a verdict"
+    return "infrastructure", f"{run.state.name}: {message}"

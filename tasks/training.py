@@ -1,0 +1,21 @@
+"""Train a run as a Prefect task: a progress bar in the UI, and an end at a safe point when it is told to end."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from flowrl_core.stages.train import train
+from flowrl_core.storage.layout import Home
+from tasks.options import RESUMABLE
+from tasks.orchestration.termination import until_told
+from tasks.reporting import Progress
+
+__all__ = ["train_run"]
+
+
+@task(name="train", **RESUMABLE)
+def train_run(run: int, skill: str) -> str:
+    """Train until a look is due."""
+    home = Home.from_environment()
+    with Progress(skill) as progress:
+        return until_told(lambda should_stop: train(home, run, should_stop=should_stop, on_update=progress.show))

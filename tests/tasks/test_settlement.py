@@ -1,0 +1,183 @@
+"""Attempts against a real registry and a real server; the runs have states but no processes."""
+
+import asyncio
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed, Running
+
+from flowrl_core.skills.knowledge import load_knowledge, shipped
+from flowrl_core.specs import CampaignSpec, LimitsSpec
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+from tasks.settlement import Settlement
+
+
+class Campaigner:
+    """A campaign of its own registry, with one attempt at dig_a that became a Prefect run."""
+
+    def __init__(self, home: Path, deployment: UUID, max_retries: int = 1) -> None:
+        self.deployment = deployment
+        self.skills = load_knowledge(shipped("corridor")).skills
+        self.home = Home(home)
+        self.registry = Registry.open(self.home)
+        self.spec = CampaignSpec(
+            campaign="one", env="corridor", targets=["dig_a"], limits=LimitsSpec(max_retries=max_retries)
+        )
+        self.campaign = self.registry.start_campaign(self.spec, self.skills)
+        self.sent, self.woken = [], []
+
+    @property
+    def fact(self):
+        return self.registry.facts("one")["dig_a"]
+
+    def attempt(self):
+        return self.registry.begin_attempt("one", self.fact.identity)
+
+    async def run_of(self, attempt, *states):
+        """A Prefect run of the attempt that went through these states."""
+        async with get_client() as client:
+            run = await client.create_flow_run_from_deployment(self.deployment)
+            for state in (Running(), *states):
+                await client.set_flow_run_state(run.id, state, force=True)
+            self.registry.set_flow_run(attempt.id, str(run.id))
+            return await client.read_flow_run(run.id)
+
+    async def settle(self):
+        async def send(attempt):
+            self.sent.append(attempt)
+            return await self.run_of(attempt)
+
+        async with get_client() as client:
+            settlement = Settlement(client, self.home, self.registry, self.campaign, send, self.woken.append)
+            await settlement.settle()
+
+    async def state_of(self, run):
+        async with get_client() as client:
+            return (await client.read_flow_run(run.id)).state
+
+
+@pytest.fixture(scope="module")
+def deployment(server) -> UUID:
+    """Runs of it are never executed: no worker serves its pool."""
+
+    async def create():
+        async with get_client() as client:
+            await client.create_work_pool(WorkPoolCreate(name="nobody", type="process"))
+            flow_id = await client.create_flow_from_name("stand-in")
+            return await client.create_deployment(
+                flow_id, "default", work_pool_name="nobody", entrypoint="none.py:none"
+            )
+
+    return asyncio.run(create())
+
+
+@pytest.fixture
+def one(deployment, tmp_path):
+    campaigner = Campaigner(tmp_path / "home", deployment)
+    yield campaigner
+    campaigner.registry.close()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr("tasks.settlement._FRESH_S", 0.0)
+
+
+def settled(one, *states):
+    """What the attempt, its fact and its run's state are after a run that ended in the last of these states."""
+
+    async def work():
+        attempt = one.attempt()
+        run = await one.run_of(attempt, *states)
+        await one.settle()
+        return one.registry.attempt(attempt.id), await one.state_of(run)
+
+    return asyncio.run(work())
+
+
+def test_a_run_that_executes_is_left_alone(one):
+    attempt, state = settled(one)
+    assert attempt.end is None and state.is_running()
+
+
+@pytest.mark.parametrize("state", [Crashed(message="killed"), Failed(message="disk full"), Completed()])
+def test_a_run_that_left_no_verdict_goes_on_as_the_same_run(one, state):
+    attempt, now = settled(one, state)
+    assert attempt.end is None
+    assert now.type == StateType.SCHEDULED and now.name == AwaitingRetry().name
+    assert one.fact.retries == 1 and one.fact.executing
+
+
+def test_a_crash_is_acted_upon_when_the_worker_has_said_all_it_has_to_say(one, monkeypatch):
+    monkeypatch.setattr("tasks.settlement._FRESH_S", 30.0)
+    attempt, state = settled(one, Crashed())
+    assert attempt.end is None and state.is_crashed() and one.fact.retries == 0
+    assert one.woken == [30.0]
+
+
+def test_retries_are_bounded_and_leave_the_skill_failed_by_infrastructure(one):
+    async def work():
+        attempt = one.attempt()
+        run = await one.run_of(attempt, Crashed())
+        await one.settle()
+        async with get_client() as client:
+            await client.set_flow_run_state(run.id, Crashed(message="again"), force=True)
+        await one.settle()
+        return one.registry.attempt(attempt.id)
+
+    attempt = asyncio.run(work())
+    assert attempt.end == "infrastructure"
+    assert one.fact.failed and one.fact.cause == "infrastructure" and "again" in one.fact.reason
+
+
+def test_a_cancelled_run_is_not_tried_again(one):
+    attempt, state = settled(one, Cancelled(message="by a person"))
+    assert attempt.end == "cancelled" and state.is_cancelled()
+    assert one.fact.cause == "cancelled"
+
+
+def test_a_run_that_the_server_does_not_know_is_trouble(one):
+    async def work():
+        attempt = one.attempt()
+        one.registry.set_flow_run(attempt.id, "00000000-0000-4000-8000-000000000000")
+        await one.settle()
+        return one.registry.attempt(attempt.id)
+
+    assert asyncio.run(work()).end == "infrastructure"
+
+
+def test_the_registrys_verdict_wins_over_a_crash(one):
+    async def work():
+        attempt = one.attempt()
+        run = await one.run_of(attempt, Crashed())
+        one.registry.fail_run(attempt.run, "did not learn")
+        await one.settle()
+        return one.registry.attempt(attempt.id), await one.state_of(run)
+
+    attempt, state = asyncio.run(work())
+    assert attempt.end == "verdict" and state.is_crashed()
+    assert one.fact.cause == "verdict"
+
+
+def test_an_attempt_that_was_never_submitted_is_submitted_under_its_key(one):
+    attempt = one.attempt()
+    asyncio.run(one.settle())
+    assert [sent.key for sent in one.sent] == [attempt.key]
+    assert one.registry.attempt(attempt.id).end is None
+
+
+def test_what_a_dead_campaign_left_behind_is_ended_by_another(one):
+    async def work():
+        attempt = one.attempt()
+        await one.run_of(attempt, Crashed())
+        one.campaign = one.registry.start_campaign(one.spec.model_copy(update={"campaign": "two"}), one.skills)
+        await one.settle()
+        return one.registry.attempt(attempt.id)
+
+    assert asyncio.run(work()).end == "infrastructure"
+    assert not one.registry.facts("two")["dig_a"].failed

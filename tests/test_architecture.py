@@ -1,0 +1,116 @@
+"""The layers: what imports what, what loads, and what the modules say of themselves."""
+
+import ast
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = ("flowrl_core", "tasks", "flows", "flowrl_cli")
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for layer in LAYERS
+    for path in (ROOT / layer).rglob("*.py")
+    if "migrations" not in path.parts
+)
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+def imports_of(module):
+    """The names of all that a module imports, wherever in it."""
+    spec = importlib.util.find_spec(module)
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def loaded_by(*modules):
+    """The top-level names of all modules that a fresh interpreter has after importing these."""
+    code = f"import sys, json, {', '.join(modules)}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downwards(module):
+    layer = module.split(".")[0]
+    above = LAYERS[LAYERS.index(layer) + 1 :]
+    wrong = [name for name in imports_of(module) if name.split(".")[0] in above]
+    assert not wrong, f"{module} imports from a layer above: {wrong}"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("flowrl_core")])
+def test_the_core_never_imports_prefect(module):
+    assert "prefect" not in {name.split(".")[0] for name in imports_of(module)}
+
+
+def test_skills_programs_and_the_registry_load_neither_jax_nor_prefect():
+    packages = ("flowrl_core.skills", "flowrl_core.programs")
+    modules = [module for module in MODULES if module.startswith(packages)]
+    storage = ("flowrl_core.storage.registry", "flowrl_core.storage.layout", "flowrl_core.storage.atomic")
+    loaded = loaded_by(*modules, *storage, "flowrl_core.envs.vocabularies")
+    assert not loaded & {"jax", "flax", "orbax", "craftax", "prefect"}
+
+
+def test_flows_load_no_jax_since_a_run_takes_its_device_before():
+    assert not loaded_by("flows.skill", "flows.campaign", "tasks.orchestration.workers") & {"jax", "flax", "craftax"}
+
+
+def test_the_command_loads_nothing_heavy_for_its_help():
+    assert not loaded_by("flowrl_cli.app") & {"jax", "prefect", "sqlalchemy"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_name_in_all_exists_and_every_module_says_what_it_is(module):
+    if module == "flowrl_cli.__main__":
+        return
+    loaded = importlib.import_module(module)
+    assert loaded.__doc__, f"{module} has no docstring"
+    missing = [name for name in getattr(loaded, "__all__", []) if not hasattr(loaded, name)]
+    assert not missing, f"{module}.__all__ names what is not there: {missing}"
+
+
+def test_prefect_itself_accepts_prefect_yaml():
+    from prefect.cli.deploy._models import PrefectYamlModel
+
+    PrefectYamlModel.model_validate(yaml.safe_load((ROOT / "prefect.yaml").read_text()))
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"])
+def test_entrypoints_load_and_the_deployments_are_those_that_are_submitted_to(deployment, monkeypatch):
+    from prefect.flows import load_flow_from_entrypoint
+
+    from tasks.orchestration.bootstrap import POOLS
+    from tasks.orchestration.submission import CAMPAIGN, SKILL
+
+    monkeypatch.chdir(ROOT)
+    flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+    assert f"{flow.name}/{deployment['name']}" in (CAMPAIGN, SKILL)
+    assert deployment["work_pool"]["name"] in POOLS
+
+
+def test_flow_files_define_flows_only():
+    """Prefect loads them as modules of their own, whose classes would differ from the imported ones."""
+    for path in (ROOT / "flows").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)], path
+        names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        assert names in ([], ["campaign"], ["train_skill"])
+
+
+def test_forms_have_no_unions_nor_nulls():
+    """Prefect's forms show them badly."""
+    from flows.campaign import campaign
+    from flows.skill import train_skill
+
+    for flow in (campaign, train_skill):
+        text = json.dumps(flow.parameters.model_dump(mode="json"))
+        assert '"anyOf"' not in text and '"null"' not in text
