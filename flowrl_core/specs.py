@@ -16,6 +16,7 @@ __all__ = [
     "LimitsSpec",
     "SkillConfig",
     "TrainingSpec",
+    "check_episodes",
     "parse_campaign",
     "resolve",
 ]
@@ -83,7 +84,10 @@ class EvaluationSpec(_Spec):
     min_frames: int = Field(default=16_384, ge=0, description="Frames before the first look and between two looks")
     min_episodes: int = Field(default=64, ge=1, description="Finished episodes in the smoothing window before a look")
     head_episodes: int = Field(
-        default=128, ge=0, description="Episodes that measure the heads before a run starts; 0: do not measure"
+        default=128,
+        ge=0,
+        description="Fewest episodes that measure the heads before a run starts (a multiple of num_envs is played); "
+        "0: do not measure",
     )
 
 
@@ -148,7 +152,8 @@ def resolve(
     """The configuration of one skill's run: the campaign's, the knowledge base's own, then the overrides.
 
     Raises:
-        InputError: an override that names no such field, or a value outside its range.
+        InputError: an override that names no such field, a value outside its range, or episodes that the environments
+            cannot share equally.
     """
     groups: dict[str, dict[str, Any]] = {
         "training": {**spec.training.model_dump(), **(training or {})},
@@ -170,9 +175,22 @@ def resolve(
             )
         groups[owners[0]][found["field"]] = found["value"]
     try:
-        return SkillConfig.model_validate({**groups, "merge": spec.limits.merge})
+        config = SkillConfig.model_validate({**groups, "merge": spec.limits.merge})
     except ValidationError as exc:
         raise _input_error(exc) from exc
+    check_episodes("evaluation.episodes", config.evaluation.episodes, config.training.num_envs)
+    return config
+
+
+def check_episodes(field: str, episodes: int, num_envs: int) -> None:
+    """Refuse a number of episodes that the environments cannot share equally.
+
+    Raises:
+        InputError: `episodes` is no multiple of `num_envs`; the nearest one is named.
+    """
+    if episodes % num_envs:
+        nearest = max(1, round(episodes / num_envs)) * num_envs
+        raise InputError(field, f"{episodes} is no multiple of num_envs ({num_envs})", f"Use for example {nearest}")
 
 
 _GROUPS: dict[str, type[_Spec]] = {"training": TrainingSpec, "evaluation": EvaluationSpec}

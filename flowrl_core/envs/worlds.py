@@ -98,8 +98,8 @@ def draw(use: PoolUse, is_reset: jax.Array) -> tuple[jax.Array, PoolUse]:
 def put_rows(current: Any, source: Any, is_put: jax.Array, index: jax.Array) -> Any:
     """The tree with row b replaced by row `index[b]` of `source` wherever `is_put[b]`.
 
-    A loop as long as there are rows to replace: a reset costs a copy of one world, and a step without one costs nothing,
-    where a choice over the whole batch would copy every world in every step.
+    A loop as long as there are rows to replace: a reset costs a copy of one world, and a step without one costs
+    nothing, where a choice over the whole batch would copy every world in every step.
 
     Args:
         current: leaves [B, ...]; source: leaves [P, ...].

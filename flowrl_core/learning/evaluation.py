@@ -10,10 +10,10 @@ import numpy as np
 from scipy.stats import norm
 
 from flowrl_core.envs.automaton import PlanArrays
-from flowrl_core.errors import InputError
 from flowrl_core.learning.learner import Learner
+from flowrl_core.specs import check_episodes
 
-__all__ = ["Evaluation", "check_episodes", "evaluate", "wilson_lower", "wilson_upper"]
+__all__ = ["Evaluation", "evaluate", "wilson_lower", "wilson_upper"]
 
 
 @dataclass(frozen=True)
@@ -61,25 +61,17 @@ def wilson_upper(successes: int, episodes: int, level: float) -> float:
     return _wilson(successes, episodes, float(norm.isf(level)))
 
 
-def check_episodes(name: str, episodes: int, num_envs: int) -> None:
-    """Refuse a number of episodes that the environments cannot share equally.
-
-    Raises:
-        InputError: `episodes` is no multiple of `num_envs`.
-    """
-    if episodes % num_envs:
-        nearest = max(1, round(episodes / num_envs)) * num_envs
-        raise InputError(name, f"{episodes} is no multiple of num_envs ({num_envs})", f"Use for example {nearest}")
-
-
 def evaluate(learner: Learner, params: Any, plan: PlanArrays, episodes: int, key: jax.Array) -> Evaluation:
     """Play `episodes` episodes of the plan from fresh worlds with sampled actions.
 
     Each environment plays a number of episodes fixed beforehand, so that quick successes do not crowd out slow
     failures; an episode that the limit ends is a failure. Worlds are taken from a new pool in rounds of at most the
     pool's size.
+
+    Raises:
+        InputError: the environments cannot share the episodes equally.
     """
-    check_episodes("evaluation.episodes", episodes, learner.shapes.num_envs)
+    check_episodes("episodes", episodes, learner.shapes.num_envs)
     counts = _Counts(int(plan.num_steps))
     quota = episodes // learner.shapes.num_envs
     per_round = learner.shapes.world_pool // learner.shapes.num_envs

@@ -76,12 +76,12 @@ def block_sizes(num_samples: int, num_experts: int) -> tuple[int, ...]:
     """Sizes of blocks that serve B samples and K experts well, largest first.
 
     A group is cut like a sum of money into coins: as many large blocks as fit, then smaller ones, so that padding is
-    less than one smallest block per expert. Each block costs a pass over one expert's parameters: hence few, and the
-    largest about as large as a group.
+    less than one smallest block per expert. Each block costs a pass over one expert's parameters, hence few sizes, and
+    the largest beyond a mean group (routings are seldom even). Measured on CPU: width 512 with 8,192 samples, and width
+    64 with 64 to 1,024.
     """
-    largest = max(8, min(1024, _power_of_two(num_samples // num_experts)))
-    smallest = max(8, min(64, largest // 2))
-    return tuple(size for size in (largest, largest // 4, largest // 16) if size >= smallest)
+    largest = min(1024, max(8, _power_of_two(4 * num_samples // num_experts)))
+    return tuple(size for size in (largest, largest // 4, largest // 16) if size >= 8)
 
 
 def routed_apply(
@@ -98,12 +98,17 @@ def routed_apply(
         expert: i32[B], in 0..K-1; samples with K get zeros.
         block: rows in a block, or sizes of blocks, largest first and each a multiple of the next; `block_sizes` of B
             and K if None.
+
+    Raises:
+        ValueError: not one expert per sample, or sizes of blocks that do not fit each other.
     """
+    x, expert = jnp.asarray(x), jnp.asarray(expert)
     if x.shape[:1] != expert.shape:
         raise ValueError(f"one expert per sample: x has shape {x.shape}, expert {expert.shape}")
     num_experts = jax.tree.leaves(params)[0].shape[0]
-    sizes = block_sizes(x.shape[0], num_experts) if block is None else (block,) if isinstance(block, int) else block
-    levels = _ladder(expert, num_experts, tuple(sizes))
+    if block is None:
+        block = block_sizes(x.shape[0], num_experts)
+    levels = _ladder(expert, num_experts, (block,) if isinstance(block, int) else tuple(block))
     outputs = _run_blocks(apply, params, x, levels)
 
     place, start = jnp.full_like(expert, sum(level.source.shape[0] for level in levels)), 0

@@ -52,11 +52,16 @@ def evaluate(home: Home, run: int) -> Look:
 
 
 def verdict(home: Home, run: int) -> Verdict | None:
-    """What the looks so far say: learned, failed, or None while training goes on."""
+    """What the looks so far say: learned, failed, or None while training goes on.
+
+    It goes on, too, where the checkpoint that was looked at is damaged: what is published is what was judged.
+    """
     with Registry.open(home) as registry:
         context = open_run(home, registry, run)
         looks = registry.looks(run)
-    frames = looks[-1].frames if looks else 0
+    if not looks or _saved_frames(context) < looks[-1].frames:
+        return None
+    frames = looks[-1].frames
     action = next_action(frames, context.config.training.frames, math.nan, looks, context.config.evaluation)
     return action if action in ("learned", "failed") else None
 
@@ -69,6 +74,13 @@ def _latest(context: RunContext) -> tuple[int, object]:
         raise StorageError(f"run {context.record.id} has no checkpoint to look at; train it first")
     _, tree, metadata = found
     return metadata["run_frames"], tree["learner"]["params"]
+
+
+def _saved_frames(context: RunContext) -> int:
+    from flowrl_core.storage.checkpoints import TrainCheckpoints
+
+    found = TrainCheckpoints(context.directory.checkpoints).latest(None)
+    return found[2]["run_frames"] if found else 0
 
 
 def _look(context: RunContext, number: int, frames: int, params: object) -> Look:

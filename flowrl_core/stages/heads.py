@@ -123,7 +123,8 @@ def _measure(
         episode_limit=config.training.episode_limit,
         use_masks=config.training.action_masks,
     )
-    result = evaluate(learner, params, arrays, config.evaluation.head_episodes, jax_stream(seed, "heads"))
+    episodes = -(-config.evaluation.head_episodes // shapes.num_envs) * shapes.num_envs
+    result = evaluate(learner, params, arrays, episodes, jax_stream(seed, "heads"))
     return {
         "episodes": result.episodes,
         "successes": result.successes,

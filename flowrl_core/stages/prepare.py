@@ -24,7 +24,14 @@ from flowrl_core.specs import SkillConfig
 from flowrl_core.stages.context import run_directory
 from flowrl_core.stages.heads import HeadsReport, choose_seeds
 from flowrl_core.stages.module import module_text
-from flowrl_core.storage.atomic import crash_point, publish_directory, temporary_beside, write_json, write_text
+from flowrl_core.storage.atomic import (
+    crash_point,
+    publish_directory,
+    remove_leftovers,
+    temporary_beside,
+    write_json,
+    write_text,
+)
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import RunRecord, VersionRecord
 from flowrl_core.storage.registry import Registry
@@ -76,6 +83,7 @@ def prepare(home: Home, run: int, config: SkillConfig) -> Path:
         versions, report = choose_seeds(
             home, registry, draft.plan, draft.experts, draft.skills, draft.env, config, draft.seed
         )
+        remove_leftovers(directory.path)
         fresh = temporary_beside(directory.path)
         fresh.mkdir(parents=True)
         try:

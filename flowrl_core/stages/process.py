@@ -16,7 +16,13 @@ from flowrl_core.skills.experts import expert_slice
 from flowrl_core.stages.context import RunContext, open_run, run_directory
 from flowrl_core.stages.evaluate import verdict as verdict_of
 from flowrl_core.stages.timing import mark, write_timing
-from flowrl_core.storage.atomic import crash_point, publish_directory, remove_directory, temporary_beside
+from flowrl_core.storage.atomic import (
+    crash_point,
+    publish_directory,
+    remove_directory,
+    remove_leftovers,
+    temporary_beside,
+)
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import BundleFacts, ExpertResult, Look, Merge, RunRecord, Verdict
 from flowrl_core.storage.registry import Registry
@@ -117,9 +123,11 @@ def _why(context: RunContext, looks: list[Look]) -> str:
 def _archive(home: Home, record: RunRecord) -> None:
     """Keep the run's records, then remove its directory; without a directory both were done before."""
     directory = run_directory(home, record)
+    kept: RunDirectory = home.archived_run(record.campaign, record.skill, record.ordinal)
+    remove_leftovers(directory.path)
+    remove_leftovers(kept.path)
     if not directory.path.is_dir():
         return
-    kept: RunDirectory = home.archived_run(record.campaign, record.skill, record.ordinal)
     if not kept.path.is_dir():
         kept.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = temporary_beside(kept.path)

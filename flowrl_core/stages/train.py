@@ -61,8 +61,7 @@ def train(
         looks = registry.looks(run)
     trainer = _Trainer(context, looks)
     while True:
-        action = next_action(trainer.run_frames, trainer.budget, trainer.success(), looks, context.config.evaluation)
-        if action != "train":
+        if trainer.is_due():
             trainer.save()
             return "look"
         if should_stop():
@@ -79,7 +78,7 @@ class _Trainer:
         from flowrl_core.storage.checkpoints import TrainCheckpoints
 
         self._context = context
-        self._target = look_target(len(looks), context.config.evaluation)
+        self._looks = looks
         self._num_steps = len(context.plan.steps)
         self._training = context.config.training
         self._learner = context.learner()
@@ -102,6 +101,13 @@ class _Trainer:
     def run_frames(self) -> int:
         """Environment steps of the run so far."""
         return self._update * self._training.num_envs * self._training.rollout_length
+
+    def is_due(self) -> bool:
+        """Whether training pauses here, for a look or because the run is over."""
+        spec = self._context.config.evaluation
+        if self._looks and self.run_frames < self._looks[-1].frames:
+            return False  # what was looked at is damaged: it is trained again, with the same numbers
+        return next_action(self.run_frames, self.budget, self.success(), self._looks, spec) != "train"
 
     def success(self) -> float:
         """The smoothed training success; NaN until there is enough to say."""
@@ -164,12 +170,13 @@ class _Trainer:
 
     def _report(self) -> UpdateReport:
         done = (self._update - self._first_update) * self._training.num_envs * self._training.rollout_length
+        num_looks = sum(look.frames < self.run_frames for look in self._looks)
         return UpdateReport(
             update=self._update,
             run_frames=self.run_frames,
             budget=self.budget,
             success=self.success(),
-            target=self._target,
+            target=look_target(num_looks, self._context.config.evaluation),
             frames_per_second=done / max(time.monotonic() - self._began, 1e-9),
         )
 

@@ -19,6 +19,7 @@ __all__ = [
     "is_temporary",
     "publish_directory",
     "remove_directory",
+    "remove_leftovers",
     "sync_directory",
     "sync_tree",
     "temporary_beside",
@@ -131,6 +132,14 @@ def remove_directory(path: Path) -> None:
         return
     sync_directory(path.parent)
     shutil.rmtree(doomed)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of `path` left beside it; only for the one who owns `path`."""
+    if path.parent.is_dir():
+        for left in path.parent.iterdir():
+            if left.name.startswith(path.name + _TEMPORARY):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _is_same_tree(a: Path, b: Path) -> bool:

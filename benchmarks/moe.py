@@ -1,0 +1,137 @@
+"""What a mixture of experts costs: forward and backward, as a multiple of the time of one plain network.
+
+`routed` is `routed_apply`, `dense` runs all K experts on all samples and selects. The samples arrive unsorted; grouping
+them and bringing the outputs back in order are timed. Each ratio is the median over pairs of calls (the mixture and the
+plain network in turns, in one process), so that other work on the machine falls on both.
+
+    python benchmarks/moe.py [--json] [--quick] [--dense-all] [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowrl_core.networks.moe import dense_apply, routed_apply, take_expert
+from flowrl_core.networks.policy_value import ActorCritic, initial_params
+
+FORMS: dict[str, Callable[..., Any]] = {"routed": routed_apply, "dense": dense_apply}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    width: int = 512
+    inputs: int = 1354
+    batch: int = 8192
+    num_actions: int = 17
+    num_experts: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    dense_up_to: int = 8
+
+
+QUICK = Sizes(width=64, inputs=256, batch=1024, num_experts=(1, 2, 4, 8))
+
+
+@dataclass(frozen=True)
+class Row:
+    num_experts: int
+    form: str
+    routing: str
+    ratio: float
+
+
+def measure(sizes: Sizes, rounds: int) -> Iterator[Row]:
+    """One row per number of experts, form and routing, as it is measured."""
+    rng = np.random.default_rng(0)
+    network = ActorCritic(width=sizes.width, num_actions=sizes.num_actions)
+    x = jnp.asarray(rng.standard_normal((sizes.batch, sizes.inputs)), jnp.float32)
+    for num_experts in sizes.num_experts:
+        params = stacked_params(rng, sizes, num_experts)
+        plain = gradient(network.apply).lower(take_expert(params, 0), x).compile()
+        run_plain = call(plain, take_expert(params, 0), x)
+        for form, mixture in FORMS.items():
+            if form == "dense" and num_experts > sizes.dense_up_to:
+                continue
+            expert = jnp.zeros(sizes.batch, jnp.int32)
+            program = gradient(lambda *args, mixture=mixture: mixture(network.apply, *args))
+            compiled = program.lower(params, x, expert).compile()
+            for routing in ("uniform", "zipf"):
+                expert = jnp.asarray(draw_experts(rng, routing, num_experts, sizes.batch))
+                ratio = median_ratio(call(compiled, params, x, expert), run_plain, rounds)
+                yield Row(num_experts, form, routing, round(ratio, 3))
+
+
+def stacked_params(rng: np.random.Generator, sizes: Sizes, num_experts: int) -> Any:
+    one = initial_params(rng, sizes.inputs, sizes.width, sizes.num_actions)
+    return jax.tree.map(lambda leaf: jnp.stack([jnp.roll(leaf, k, 0) for k in range(num_experts)]), one)
+
+
+def draw_experts(rng: np.random.Generator, routing: str, num_experts: int, batch: int) -> np.ndarray:
+    """Expert of each sample, i32[batch], in no order; under `zipf` expert k has a share proportional to 1 / (k + 1)."""
+    share = np.ones(num_experts) if routing == "uniform" else 1 / np.arange(1, num_experts + 1)
+    return rng.choice(num_experts, batch, p=share / share.sum()).astype(np.int32)
+
+
+def gradient(function: Callable[..., Any]) -> Any:
+    """Loss and gradient with respect to the first argument; the loss needs the outputs, so both passes are run."""
+
+    def loss(*args: Any) -> jax.Array:
+        logits, value = function(*args)
+        return (logits**2).mean() + (value**2).mean()
+
+    return jax.jit(jax.value_and_grad(loss))
+
+
+def call(compiled: Callable[..., Any], *args: Any) -> Callable[[], float]:
+    """A function that runs the program once and returns the seconds."""
+
+    def run() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(*args))
+        return time.perf_counter() - start
+
+    return run
+
+
+def median_ratio(measured: Callable[[], float], reference: Callable[[], float], rounds: int) -> float:
+    measured(), reference()
+    ratios = []
+    for number in range(rounds):
+        if number % 2:
+            below, above = reference(), measured()
+        else:
+            above, below = measured(), reference()
+        ratios.append(above / below)
+    return statistics.median(ratios)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print only JSON")
+    parser.add_argument("--quick", action="store_true", help="a small network and batch: seconds, not minutes")
+    parser.add_argument("--dense-all", action="store_true", help="measure the dense form above 8 experts too")
+    parser.add_argument("--rounds", type=int, default=7, help="pairs of calls per row")
+    arguments = parser.parse_args()
+    sizes = QUICK if arguments.quick else Sizes()
+    if arguments.dense_all:
+        sizes = replace(sizes, dense_up_to=max(sizes.num_experts))
+    rows = measure(sizes, max(1, arguments.rounds))
+    if arguments.json:
+        print(json.dumps({"rows": [asdict(row) for row in rows]}))
+        return
+    print(f"width {sizes.width}, {sizes.inputs} inputs, batch {sizes.batch:,}, on {jax.devices()[0].device_kind}")
+    print(f"{'experts':>7}  {'form':6}  {'routing':7}  {'times one network':>17}")
+    for row in rows:
+        print(f"{row.num_experts:7}  {row.form:6}  {row.routing:7}  {row.ratio:17.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What the tests of stages and learning share: the compiled programs and a home with two learned skills."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))  # also for the processes that tests start
+
+import corridor_runs
+
+from flowrl_core.storage.layout import URL_VARIABLE, Home
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """Two processes that started at once with no compiled programs, and learned `dig_a` and `goto_bench`."""
+
+    homes: tuple[Home, Home]
+    answers: tuple[dict[str, Any], dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def cold_start(tmp_path_factory: pytest.TempPathFactory) -> ColdStart:
+    """Builds the session's compiled programs. Their directory is shared by every test's home."""
+    root = tmp_path_factory.mktemp("cold")
+    (root / "cache").mkdir()
+    spec = corridor_runs.make_spec("basics", "dig_a", "goto_bench")
+    homes, children = [], []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(URL_VARIABLE, raising=False)
+        for name in ("first", "second"):
+            home = Home(root / name)
+            home.root.mkdir()
+            home.cache.symlink_to(root / "cache")
+            work = (home, spec, ["dig_a", "goto_bench"])
+            children.append(corridor_runs.start(corridor_runs.learn_in_child, *work, report=root / f"{name}.json"))
+            homes.append(home)
+        first, second = (child.answer() for child in children)
+    return ColdStart((homes[0], homes[1]), (first, second))
+
+
+@pytest.fixture(scope="session")
+def basics(cold_start: ColdStart) -> Home:
+    """A home in which `dig_a` and `goto_bench` are learned: to be copied, not changed."""
+    return cold_start.homes[0]
+
+
+@pytest.fixture
+def home(basics: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home of the test's own in which `dig_a` and `goto_bench` are learned."""
+    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    return corridor_runs.copy_home(basics, tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def learner(basics: Home) -> Any:
+    """The compiled learner of the tests' shapes."""
+    from flowrl_core.learning.learner import shapes_of
+    from flowrl_core.stages.compilation import compiled_learner
+
+    return compiled_learner(basics.cache, shapes_of("corridor", corridor_runs.TRAINING, 3))
+
+
+@pytest.fixture(scope="session")
+def network(learner: Any) -> Any:
+    """The network of one expert."""
+    from flowrl_core.networks.policy_value import ActorCritic
+
+    return ActorCritic(width=learner.shapes.width, num_actions=learner.adapter.num_actions)
+
+
+@pytest.fixture(scope="session")
+def play(learner: Any, network: Any) -> Any:
+    """`rollout` as the learner compiles it (so it is loaded, not compiled), with the mode as an argument."""
+    import jax
+
+    from flowrl_core.learning.rollout import rollout
+
+    options = {"length": learner.shapes.rollout_length, "block": 32}
+    return jax.jit(functools.partial(rollout, learner.adapter, network, **options), donate_argnums=(1, 3, 4))
+
+
+@pytest.fixture(scope="session")
+def improve(learner: Any, network: Any) -> Any:
+    """`update` as the learner compiles it; it consumes parameters and optimizer state."""
+    import jax
+
+    from flowrl_core.learning.ppo import update
+
+    options = {"epochs": learner.shapes.epochs, "minibatch_size": learner.shapes.minibatch_size}
+    return jax.jit(functools.partial(update, network, **options), donate_argnums=(0, 1))
+
+
+@pytest.fixture
+def fresh_params(learner: Any) -> Any:
+    """Stacked parameters of untrained experts, [16, ...], as numpy arrays."""
+    import numpy as np
+
+    from flowrl_core.networks.policy_value import initial_params
+    from flowrl_core.skills.experts import stack_experts
+
+    rng, shapes = np.random.default_rng(0), learner.shapes
+    sizes = (learner.observation_size, shapes.width, learner.adapter.num_actions)
+    return stack_experts([initial_params(rng, *sizes) for _ in range(shapes.num_experts)], shapes.num_experts)

@@ -1,0 +1,46 @@
+"""Programs are compiled once for all skills of the same shapes, whoever comes first."""
+
+import corridor_runs
+
+from flowrl_core.stages.compilation import compiled_learner
+from flowrl_core.storage.versions import get
+
+
+def counts(answer):
+    return [skill["compilations"] for skill in answer["skills"]]
+
+
+def test_two_cold_processes_build_one_cache_and_both_learn(cold_start):
+    assert [[skill["verdict"] for skill in answer["skills"]] for answer in cold_start.answers] == [["learned"] * 2] * 2
+    (first_a, _), (first_b, _) = sorted(map(counts, cold_start.answers))
+    assert first_a == [0, 0] and first_b[0] == first_b[1] > 0
+    xla = cold_start.homes[0].cache / "xla"
+    assert len(list(xla.iterdir())) == 1, "one cache, no lock and nothing unfinished beside it"
+
+
+def test_the_second_skill_of_a_process_compiles_nothing(cold_start):
+    for answer in cold_start.answers:
+        first, second = counts(answer)
+        assert second == first
+
+
+def test_programs_compiled_here_and_programs_loaded_make_the_same_versions(cold_start):
+    for first, second in zip(*(answer["skills"] for answer in cold_start.answers), strict=True):
+        a, b = cold_start.homes
+        assert corridor_runs.facts(a, first["run"]) == corridor_runs.facts(b, second["run"])
+
+
+def test_the_first_skill_of_a_fresh_process_compiles_nothing_with_a_warm_cache(home, tmp_path):
+    spec = corridor_runs.make_spec("warm", "make_b", training={"seed": 3, "learning_rate": 2e-3})
+    child = corridor_runs.start(corridor_runs.learn_in_child, home, spec, ["make_b"], report=tmp_path / "report.json")
+    assert counts(child.answer()) == [[0, 0]]
+
+
+def test_the_same_shapes_give_the_same_learner(home, learner):
+    assert compiled_learner(home.cache, learner.shapes) is learner
+
+
+def test_a_version_can_be_read_where_it_was_published(cold_start):
+    home = cold_start.homes[1]
+    for directory in home.versions.iterdir():
+        assert get(home, directory.name)["params"]

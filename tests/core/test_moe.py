@@ -1,0 +1,203 @@
+"""Routing to one expert per sample is exact for every routing, and costs about one expert."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowrl_core.networks.moe import (
+    block_sizes,
+    dense_apply,
+    group_by_expert,
+    put_expert,
+    routed_apply,
+    take_expert,
+)
+from flowrl_core.networks.policy_value import ActorCritic, initial_params
+
+OBSERVATION, WIDTH, ACTIONS, EXPERTS, SAMPLES = 20, 16, 5, 4, 100
+NETWORK = ActorCritic(width=WIDTH, num_actions=ACTIONS)
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((SAMPLES, OBSERVATION)).astype(np.float32)
+
+ROUTINGS = {
+    "uniform": RNG.integers(0, EXPERTS, SAMPLES),
+    "all on one": np.full(SAMPLES, 2),
+    "one has none": RNG.choice([0, 1, 3], SAMPLES),
+    "one sample apart": np.r_[np.zeros(SAMPLES - 1, int), 3],
+    "some unused": RNG.integers(0, EXPERTS + 1, SAMPLES),
+    "all unused": np.full(SAMPLES, EXPERTS),
+}
+BLOCKS = [7, 128, None]
+
+
+def stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def expert_params(seed):
+    params = initial_params(np.random.default_rng(seed), OBSERVATION, WIDTH, ACTIONS)
+    params["params"]["logits"]["kernel"] *= 100  # policies that differ visibly
+    return params
+
+
+PARAMS = stack([expert_params(seed) for seed in range(EXPERTS)])
+
+
+def loss(mixture, params, x, expert):
+    logits, value = outputs = mixture(NETWORK.apply, params, x, expert)
+    return jnp.sum(jax.nn.log_softmax(logits)[:, 0] * value) / SAMPLES, outputs
+
+
+@functools.cache
+def gradient_and_outputs(mixture, **options):
+    if options:
+        mixture = functools.partial(mixture, **options)
+    return jax.jit(jax.grad(functools.partial(loss, mixture), has_aux=True))
+
+
+@functools.cache
+def routed_outputs():
+    return jax.jit(functools.partial(routed_apply, NETWORK.apply))
+
+
+def assert_close(tree, other):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), tree, other)
+
+
+@pytest.mark.parametrize("routing", ROUTINGS)
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_outputs_and_gradients_equal_those_of_the_dense_reference(block, routing):
+    expert = jnp.asarray(ROUTINGS[routing], jnp.int32)
+    routed = gradient_and_outputs(routed_apply, block=block)(PARAMS, X, expert)
+    assert_close(routed, gradient_and_outputs(dense_apply)(PARAMS, X, expert))
+    for k in set(range(EXPERTS)) - set(ROUTINGS[routing].tolist()):
+        assert not any(leaf.any() for leaf in jax.tree.leaves(take_expert(routed[0], k)))
+
+
+def test_outputs_equal_each_experts_own_network():
+    expert = jnp.asarray(ROUTINGS["uniform"], jnp.int32)
+    logits, value = routed_outputs()(PARAMS, X, expert)
+    everything = jax.vmap(NETWORK.apply, (0, None))(PARAMS, X)
+    for k in range(EXPERTS):
+        mine = ROUTINGS["uniform"] == k
+        assert_close((logits[mine], value[mine]), (everything[0][k, mine], everything[1][k, mine]))
+
+
+def test_unused_samples_get_zeros():
+    logits, value = routed_outputs()(PARAMS, X, jnp.full(SAMPLES, EXPERTS, jnp.int32))
+    assert not logits.any()
+    assert not value.any()
+
+
+@pytest.mark.parametrize(("num_samples", "block"), [(1, None), (5, (64, 16, 4))])
+def test_a_handful_of_samples_is_routed_too(num_samples, block):
+    expert = np.arange(num_samples, dtype=np.int32) % EXPERTS
+    run = jax.jit(functools.partial(routed_apply, NETWORK.apply, block=block))
+    routed = run(PARAMS, X[:num_samples], expert)
+    logits, value = gradient_and_outputs(dense_apply)(PARAMS, X, jnp.arange(SAMPLES, dtype=jnp.int32) % EXPERTS)[1]
+    assert_close(routed, (logits[:num_samples], value[:num_samples]))
+
+
+def test_permuting_local_indices_leaves_every_action_distribution_equal():
+    order = np.array([2, 0, 3, 1])  # the new local index of each expert
+    expert = ROUTINGS["uniform"]
+    permuted = jax.tree.map(lambda leaf: leaf[np.argsort(order)], PARAMS)
+    before, _ = routed_outputs()(PARAMS, X, jnp.asarray(expert, jnp.int32))
+    after, _ = routed_outputs()(permuted, X, jnp.asarray(order[expert], jnp.int32))
+    np.testing.assert_allclose(jax.nn.softmax(before), jax.nn.softmax(after), atol=1e-6)
+
+
+def test_padding_the_experts_leaves_every_action_distribution_equal():
+    expert = jnp.asarray(ROUTINGS["uniform"], jnp.int32)
+    padded = jax.tree.map(lambda leaf: jnp.concatenate([leaf, jnp.full((12, *leaf.shape[1:]), jnp.nan)]), PARAMS)
+    run = gradient_and_outputs(routed_apply, block=None)
+    (_, (before, _)), (gradients, (after, _)) = run(PARAMS, X, expert), run(padded, X, expert)
+    np.testing.assert_allclose(jax.nn.softmax(before), jax.nn.softmax(after), atol=1e-6)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_a_sample_that_is_not_a_number_spoils_no_other_expert():
+    expert = jnp.asarray(np.arange(SAMPLES) % EXPERTS, jnp.int32)
+    x = X.copy()
+    x[-1] = np.nan  # routed to expert 3
+    gradients, _ = gradient_and_outputs(routed_apply, block=None)(PARAMS, x, expert)
+    healthy = jax.tree.map(lambda leaf: leaf[:3], gradients)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(healthy))
+    assert any(np.isnan(leaf).any() for leaf in jax.tree.leaves(take_expert(gradients, 3)))
+
+
+def test_works_inside_a_scan():
+    expert = jnp.asarray(ROUTINGS["uniform"], jnp.int32)
+
+    def play(params, x, expert):
+        return jax.lax.scan(lambda carry, _: (carry, routed_apply(NETWORK.apply, params, x, expert)), 0, length=3)[1]
+
+    logits, value = jax.jit(play)(PARAMS, X, expert)
+    expected = routed_outputs()(PARAMS, X, expert)
+    for t in range(3):
+        assert_close((logits[t], value[t]), expected)
+
+
+def test_the_forward_pass_is_not_computed_again_for_the_gradient():
+    width, samples, inputs = 64, 1024, 200
+    network = ActorCritic(width=width, num_actions=ACTIONS)
+    params = stack([initial_params(np.random.default_rng(0), inputs, width, ACTIONS)] * 2)
+
+    def total(params, x, expert):
+        logits, value = routed_apply(network.apply, params, x, expert, block=256)
+        return (logits**2).sum() + (value**2).sum()
+
+    shapes = params, jnp.zeros((samples, inputs)), jnp.zeros(samples, jnp.int32)
+    program = jax.jit(jax.grad(total)).lower(*shapes).compile().as_text()
+    # Seven layers forward; backward seven for the parameters and at most six for inputs (none for the observation).
+    assert 7 + 7 <= program.count(" dot(") <= 7 + 7 + 6
+
+
+@pytest.mark.parametrize("routing", ROUTINGS)
+@pytest.mark.parametrize("block", [1, 8, 32])
+def test_groups_hold_every_used_sample_once_in_blocks_of_one_expert(routing, block):
+    expert = ROUTINGS[routing]
+    groups = jax.tree.map(np.asarray, group_by_expert(jnp.asarray(expert, jnp.int32), EXPERTS, block))
+    num_places = groups.expert.shape[0] * block
+    used = expert < EXPERTS
+
+    assert groups.source.shape == (num_places,)
+    assert sorted(groups.source[groups.source < SAMPLES]) == sorted(np.flatnonzero(used))
+    np.testing.assert_array_equal(groups.source[groups.slot[used]], np.flatnonzero(used))
+    np.testing.assert_array_equal(groups.expert[groups.slot[used] // block], expert[used])
+    assert (groups.slot[~used] == num_places).all()
+    assert groups.num_blocks == sum(-(-np.sum(expert == k) // block) for k in range(EXPERTS))
+    assert (groups.source[groups.num_blocks * block :] == SAMPLES).all()
+
+
+def test_groups_keep_the_order_of_their_samples():
+    groups = group_by_expert(jnp.array([1, 0, 1, 2, 1, 0], jnp.int32), 2, 2)
+    np.testing.assert_array_equal(groups.source[: 2 * groups.num_blocks], [1, 5, 0, 2, 4, 6])
+    np.testing.assert_array_equal(groups.expert[: groups.num_blocks], [0, 1, 1])
+    np.testing.assert_array_equal(groups.slot, [2, 0, 3, 8, 4, 1])
+
+
+def test_taking_and_putting_an_expert_is_exact():
+    other = expert_params(9)
+    changed = put_expert(PARAMS, jnp.int32(2), other)
+    jax.tree.map(np.testing.assert_array_equal, take_expert(changed, 2), other)
+    for k in (0, 1, 3):
+        jax.tree.map(np.testing.assert_array_equal, take_expert(changed, k), take_expert(PARAMS, k))
+
+
+@pytest.mark.parametrize("num_samples", [1, 64, 1000, 8192])
+@pytest.mark.parametrize("num_experts", [1, 8, 32])
+def test_default_blocks_are_each_a_multiple_of_the_next(num_samples, num_experts):
+    sizes = block_sizes(num_samples, num_experts)
+    assert all(large % small == 0 and large > small for large, small in zip(sizes, sizes[1:], strict=False))
+    assert 8 <= sizes[-1] <= 64
+
+
+def test_sizes_that_do_not_fit_each_other_are_refused():
+    with pytest.raises(ValueError, match="multiple"):
+        routed_apply(NETWORK.apply, PARAMS, X, jnp.zeros(SAMPLES, jnp.int32), block=(32, 12))
+    with pytest.raises(ValueError, match="one expert per sample"):
+        routed_apply(NETWORK.apply, PARAMS, X, jnp.zeros(SAMPLES - 1, jnp.int32))

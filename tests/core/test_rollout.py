@@ -1,0 +1,111 @@
+"""Rollouts in the corridor: masks, snapshot starts, episode ends and counts."""
+
+import jax
+import numpy as np
+import pytest
+from corridor_runs import KNOWLEDGE
+
+from flowrl_core.envs.automaton import lower_plan
+from flowrl_core.envs.snapshots import no_snapshots
+from flowrl_core.envs.vocabularies import CORRIDOR
+from flowrl_core.envs.worlds import PoolUse
+from flowrl_core.learning.rollout import RolloutMode
+from flowrl_core.skills.model import Plan, Step
+
+BENCH_THEN_DIG = Plan("dig_a", (Step("goto_bench", 1), Step("dig_a", 1)))
+MAKE_B = Plan("make_b", (Step("dig_a", 1), Step("goto_bench", 1), Step("make_b", 1)))
+
+
+def arrays(plan, limit=40, **options):
+    experts = {name: local for local, name in enumerate(plan.skills)}
+    return lower_plan(plan, KNOWLEDGE.skills, experts, CORRIDOR, episode_limit=limit, **options)
+
+
+@pytest.fixture
+def rollouts(learner, play, fresh_params):
+    """Play several rollouts in a row as training does; every leaf of the result is [T, B, ...]."""
+
+    def roll(plan, number, snapshot_fraction=0.0):
+        pool = learner.fill(jax.random.PRNGKey(1))
+        playing, snapshots = learner.begin(pool), no_snapshots(pool, learner.shapes.snapshot_capacity)
+        use = jax.tree.map(jax.numpy.asarray, PoolUse(np.zeros(32, np.int32), np.int32(0), np.int32(0)))
+        mode = RolloutMode(np.bool_(False), np.float32(snapshot_fraction))
+        params = jax.tree.map(jax.numpy.asarray, fresh_params)
+        seen, all_stats = [], []
+        for key in jax.random.split(jax.random.PRNGKey(2), number):
+            playing, use, snapshots, trajectory, _, stats = play(params, playing, pool, use, snapshots, plan, mode, key)
+            seen.append(jax.tree.map(np.asarray, trajectory))
+            all_stats.append(jax.tree.map(np.asarray, stats))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *seen), all_stats
+
+    return roll
+
+
+def test_with_masks_no_step_ever_uses_an_action_that_its_skill_does_not_allow(rollouts):
+    plan = arrays(MAKE_B, use_masks=True)
+    trajectory, _ = rollouts(plan, 6)
+    assert set(np.unique(trajectory.step)) >= {0, 1}, "more than one mask was at work"
+    assert plan.actions[trajectory.step, trajectory.action].all()
+    np.testing.assert_array_equal(trajectory.allowed, plan.actions[trajectory.step])
+
+
+def test_without_masks_the_same_experts_use_every_action(rollouts):
+    trajectory, _ = rollouts(arrays(MAKE_B), 6)
+    assert trajectory.allowed.all()
+    assert len(np.unique(trajectory.action)) == len(CORRIDOR.actions)
+
+
+def test_the_log_probability_is_that_of_the_allowed_actions_alone(rollouts):
+    trajectory, _ = rollouts(arrays(MAKE_B, use_masks=True), 2)
+    allowed = trajectory.allowed.sum(-1)
+    # Untrained experts are all but uniform.
+    np.testing.assert_allclose(trajectory.log_prob, -np.log(allowed), atol=0.1)
+
+
+def first_frames(trajectory):
+    """bool[T, B]: the first frame of an episode, those at the very beginning left out."""
+    before = np.roll(trajectory.is_over, 1, axis=0)
+    before[0] = False
+    return before
+
+
+def test_a_snapshot_start_is_at_the_last_step_with_the_time_that_had_passed(rollouts):
+    trajectory, _ = rollouts(arrays(BENCH_THEN_DIG), 30, snapshot_fraction=1.0)
+    starts = first_frames(trajectory) & trajectory.is_snapshot
+    assert starts.sum() > 50
+    assert (trajectory.step[trajectory.is_snapshot] == 1).all() and (trajectory.expert[starts] == 1).all()
+    assert (trajectory.time[starts] > 1).all(), "the time that the way to the entry took counts"
+    at_the_bench = trajectory.inputs[starts][:, 0] == 1
+    assert at_the_bench.all(), "the entry of dig_a is where goto_bench ended"
+
+
+def test_other_starts_are_at_the_first_step_with_no_time_passed(rollouts):
+    trajectory, _ = rollouts(arrays(BENCH_THEN_DIG), 10, snapshot_fraction=0.5)
+    starts = first_frames(trajectory) & ~trajectory.is_snapshot
+    assert starts.any()
+    assert (trajectory.step[starts] == 0).all() and (trajectory.time[starts] == 1).all()
+
+
+def test_without_a_share_for_snapshots_no_episode_begins_at_one(rollouts):
+    trajectory, _ = rollouts(arrays(BENCH_THEN_DIG), 20)
+    assert not trajectory.is_snapshot.any()
+
+
+def test_an_episode_ends_at_its_limit_and_only_then_unless_the_plan_is_done(rollouts):
+    trajectory, _ = rollouts(arrays(MAKE_B, limit=7), 5)
+    assert trajectory.time.max() == 7
+    np.testing.assert_array_equal(trajectory.is_over, trajectory.is_finished | (trajectory.time == 7))
+    assert (trajectory.is_boundary == (trajectory.is_done | trajectory.is_over)).all()
+
+
+def test_statistics_count_what_the_trajectory_shows(rollouts):
+    trajectory, stats = rollouts(arrays(BENCH_THEN_DIG), 12, snapshot_fraction=0.5)
+    ends = trajectory.is_over & ~trajectory.is_snapshot
+    assert sum(s.episodes for s in stats) == ends.sum()
+    assert sum(s.finished for s in stats) == (ends & trajectory.is_finished).sum()
+    for step in (0, 1):
+        mine = trajectory.step == step
+        assert sum(s.attempts[step] for s in stats) == (mine & trajectory.is_boundary).sum()
+        assert sum(s.successes[step] for s in stats) == (mine & trajectory.is_done).sum()
+        assert sum(s.routed_frames[step] for s in stats) == (trajectory.expert == step).sum()
+    assert sum(s.routed_frames.sum() for s in stats) == trajectory.action.size
