@@ -24,9 +24,6 @@ from flowrl_core.specs import TrainingSpec
 
 __all__ = ["Learner", "LearnerState", "Shapes", "hyperparameters", "make_learner", "shapes_of"]
 
-_ROUTING_BLOCK = 32
-"""Rows that a rollout's routing groups together: with 64 environments a larger block is mostly padding."""
-
 
 @dataclass(frozen=True)
 class Shapes:
@@ -134,7 +131,7 @@ def make_learner(shapes: Shapes) -> Learner:
     renew = jax.jit(functools.partial(replace_used, adapter), donate_argnums=(0, 1))
     start = jax.jit(functools.partial(begin, adapter), static_argnums=(2,))
     play = jax.jit(
-        functools.partial(rollout, adapter, network, length=shapes.rollout_length, block=_ROUTING_BLOCK),
+        functools.partial(rollout, adapter, network, length=shapes.rollout_length),
         donate_argnums=(1, 3, 4),
     )
     improve = jax.jit(

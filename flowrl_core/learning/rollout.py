@@ -142,20 +142,18 @@ def rollout(
     key: jax.Array,
     *,
     length: int,
-    block: int,
 ) -> tuple[Playing, PoolUse, Snapshots, Trajectory, jax.Array, RolloutStats]:
     """Play `length` steps. Also returns the value f32[B] of the states after the last step.
 
     Args:
         params: stacked expert parameters, leaves [K, ...].
         length: T.
-        block: rows that the routing groups together.
     """
 
     def act(playing: Playing, key: jax.Array) -> tuple[jax.Array, ...]:
         inputs = expert_inputs(adapter, plan, playing)
         expert = plan.expert[playing.step]
-        logits, value = routed_apply(network.apply, params, inputs, expert, block=block)
+        logits, value = routed_apply(network.apply, params, inputs, expert)
         allowed = plan.actions[playing.step]
         log_probs = jax.nn.log_softmax(jnp.where(allowed, logits, FORBIDDEN))
         action = jax.random.categorical(key, log_probs)
@@ -213,7 +211,7 @@ def rollout(
         advance, (playing, use, snapshots), jax.random.split(key, length)
     )
     last_inputs = expert_inputs(adapter, plan, playing)
-    _, last_value = routed_apply(network.apply, params, last_inputs, plan.expert[playing.step], block=block)
+    _, last_value = routed_apply(network.apply, params, last_inputs, plan.expert[playing.step])
     num_experts = jax.tree.leaves(params)[0].shape[0]
     return playing, use, snapshots, trajectory, last_value, _count(trajectory, num_experts)
 

@@ -82,7 +82,7 @@ def play(learner: Any, network: Any) -> Any:
 
     from flowrl_core.learning.rollout import rollout
 
-    options = {"length": learner.shapes.rollout_length, "block": 32}
+    options = {"length": learner.shapes.rollout_length}
     return jax.jit(functools.partial(rollout, learner.adapter, network, **options), donate_argnums=(1, 3, 4))
 
 
