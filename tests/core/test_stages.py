@@ -94,7 +94,7 @@ def damage_the_latest_checkpoint(home, run):
 
 
 def test_a_truncated_checkpoint_is_told_and_the_one_before_leads_to_the_same_end(home, tmp_path, caplog):
-    spec = make_spec("torn", "make_b", training={"frames": 3_000, "checkpoint_updates": 2})
+    spec = make_spec("torn", "make_b", training={"frames": 2_000, "checkpoint_updates": 2}, evaluation={"episodes": 64})
     run, config = attempted(home, spec, "make_b")
     other = copy_home(home, tmp_path / "other")
     drive(other, run, config)

@@ -95,12 +95,14 @@ def killed(undisturbed, stage, root, *, crash_at="", die_at_update=0):
 
 
 @pytest.fixture(scope="module")
-def kills(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Home]]]:
-    """The homes in which a process was killed at each crash point, by point: two are killed at a time."""
+def kills(
+    undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[tuple[str, str], Future[Home]]]:
+    """The homes in which a process was killed at each of POINTS; two are killed at a time."""
     root = tmp_path_factory.mktemp("kills")
     with ThreadPoolExecutor(2) as pool:
         yield {
-            point: pool.submit(killed, undisturbed, stage, root / str(number), crash_at=point)
+            (stage, point): pool.submit(killed, undisturbed, stage, root / str(number), crash_at=point)
             for number, (stage, point) in enumerate(POINTS)
         }
 
@@ -119,9 +121,9 @@ def test_every_crash_point_of_the_core_is_passed_below():
     assert named == {point.partition(":")[0] for _, point in POINTS}
 
 
-@pytest.mark.parametrize("point", [point for _, point in POINTS])
-def test_a_run_killed_at_a_crash_point_ends_bit_equal(undisturbed, kills, point):
-    home = kills[point].result()
+@pytest.mark.parametrize(("stage", "point"), POINTS)
+def test_a_run_killed_at_a_crash_point_ends_bit_equal(undisturbed, kills, stage, point):
+    home = kills[stage, point].result()
     drive(home, undisturbed.run, undisturbed.config)
     assert facts(home, undisturbed.run) == undisturbed.facts
 
