@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from flowrl_core.errors import ConflictError, InputError, ServiceError
 from flowrl_core.skills.frontier import SkillState, frontier
@@ -30,10 +31,10 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 from flowrl_core.storage.records import Attempt, Campaign
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.events import RunWatcher
-from tasks.orchestration.submission import submit
+from tasks.orchestration.events import TERMINAL, RunWatcher
+from tasks.orchestration.submission import cancel_runs, find_runs, submit
 from tasks.orchestration.tags import campaign_tags, registry_tag
-from tasks.reporting import report_campaign
+from tasks.reporting import report_campaign, show_logs
 from tasks.settlement import Settlement
 
 __all__ = ["Board", "Stand", "conclude", "opened"]
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_WAKING = (*TERMINAL, "CANCELLING")
 _PATIENCE_S = 1800.0
 _AGAIN_S = 5.0
 
@@ -54,17 +56,20 @@ class Stand:
         states: of every skill that a target needs.
         executing: attempts of this campaign that have not ended.
         waiting: skills that another campaign trains just now.
+        is_cancelled: somebody asked the campaign's run to end.
     """
 
     campaign: Campaign
     states: Mapping[str, SkillState]
     executing: int
     waiting: int
+    is_cancelled: bool
 
     @property
     def is_over(self) -> bool:
-        """Nothing is executing, and nothing can be submitted."""
-        return not self.executing and not self.waiting and "ready" not in self.states.values()
+        """Nothing is executing, and nothing can or shall be submitted."""
+        has_more = self.waiting or "ready" in self.states.values()
+        return not self.executing and (self.is_cancelled or not has_more)
 
     @property
     def missed(self) -> tuple[str, ...]:
@@ -92,7 +97,7 @@ class Board:
         return await _patiently(self._turn)
 
     async def changed(self) -> None:
-        """Return when a run of this registry has ended, or after a minute."""
+        """Return when a run of this registry has ended or is to end, or after a minute."""
         await self.watcher.changed()
 
     async def settle(self) -> None:
@@ -102,11 +107,26 @@ class Board:
 
     async def _turn(self) -> Stand:
         await self.settle()
+        is_cancelled = await self._is_cancelled()
+        if is_cancelled:
+            tags = campaign_tags(self.registry.uuid, self.campaign.name)
+            await cancel_runs(self.client, await find_runs(self.client, tags, flow="train-skill", only_live=True))
+        else:
+            await self._submit_ready()
+        return self._stand(is_cancelled)
+
+    async def _is_cancelled(self) -> bool:
+        """Whether this very run is being cancelled; the worker, which then ends its process, may learn of it late."""
+        if not flow_run.id:
+            return False
+        state = (await self.client.read_flow_run(UUID(flow_run.id))).state
+        return state is not None and state.is_cancelling()
+
+    async def _submit_ready(self) -> None:
         ready = frontier(self.knowledge, self.campaign.targets, self._states()).ready
         room = self.campaign.spec.limits.max_parallel - len(self.registry.outstanding(self.campaign.name))
         for skill in ready[: max(0, room)]:
             await self._submit(skill)
-        return self._stand()
 
     def _states(self) -> dict[str, SkillState]:
         return derive(self.knowledge, self.campaign.targets, self.registry.facts(self.campaign.name))
@@ -136,12 +156,12 @@ class Board:
         self.registry.set_flow_run(attempt.id, str(run.id))
         return run
 
-    def _stand(self) -> Stand:
+    def _stand(self, is_cancelled: bool) -> Stand:
         states = self._states()
         outstanding = self.registry.outstanding(self.campaign.name)
         mine = {attempt.skill for attempt in outstanding}
         waiting = [name for name, state in states.items() if state == "submitted" and name not in mine]
-        return Stand(self.campaign, states, len(outstanding), len(waiting))
+        return Stand(self.campaign, states, len(outstanding), len(waiting), is_cancelled)
 
 
 @asynccontextmanager
@@ -152,12 +172,13 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
         ConflictError: another process does.
         InputError: the parameters, the knowledge base, or how they differ from an earlier start of this name.
     """
+    show_logs()
     home = Home.from_environment()
     knowledge = _knowledge(spec)
     lock = exclusive(home.runs / f"{spec.campaign}.lock", what=f"campaign {spec.campaign}")
     with lock, Registry.open(home) as registry:
         campaign = registry.start_campaign(spec, knowledge.skills, is_new_start=False)
-        async with get_client() as client, RunWatcher([registry_tag(registry.uuid)]) as watcher:
+        async with get_client() as client, RunWatcher([registry_tag(registry.uuid)], states=_WAKING) as watcher:
             await _tag(client, campaign_tags(registry.uuid, campaign.name))
             board = Board(client, home, registry, campaign, knowledge, watcher)
             # What an earlier start left behind counts for that one: so it is settled before the new one begins.
@@ -167,6 +188,8 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
 
 async def conclude(board: Board, stand: Stand) -> State:
     """The state in which the campaign's run ends, with a table of its skills on the run's page."""
+    if stand.is_cancelled:
+        return Cancelled(message="the campaign was cancelled")
     figures = board.registry.figures(board.campaign.name)
     await report_campaign(board.campaign.name, stand.states, [figures[name] for name in stand.states])
     if not stand.missed:
@@ -177,9 +200,8 @@ async def conclude(board: Board, stand: Stand) -> State:
 def _knowledge(spec: CampaignSpec) -> Knowledge:
     knowledge = load_knowledge(spec.knowledge or shipped(spec.env))
     if knowledge.env != spec.env:
-        raise InputError(
-            "env", f"{spec.knowledge} is about {knowledge.env!r}, not {spec.env!r}", f"Use {knowledge.env}"
-        )
+        problem = f"{spec.knowledge} is about {knowledge.env!r}, not {spec.env!r}"
+        raise InputError("env", problem, f"Use {knowledge.env}")
     return knowledge
 
 

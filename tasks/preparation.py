@@ -19,10 +19,10 @@ from flowrl_core.storage.registry import Registry
 from tasks.options import IDEMPOTENT
 from tasks.orchestration.slots import device_slot
 from tasks.orchestration.termination import until_told
+from tasks.reporting import LOGGERS, show_logs
 
 __all__ = ["prepare_run", "workplace"]
 
-_LOGGERS = ("flowrl_core", "tasks")
 _MANY = 10_000
 
 
@@ -40,6 +40,7 @@ def workplace(run: int, attempt: int) -> Iterator[None]:
     Raises:
         ConflictError: another process works on the run, or the attempt is over.
     """
+    show_logs()
     home = Home.from_environment()
     with Registry.open(home) as registry:
         record, this = registry.run(run), registry.attempt(attempt)
@@ -54,9 +55,8 @@ def workplace(run: int, attempt: int) -> Iterator[None]:
 def _logged(directory: RunDirectory) -> Iterator[None]:
     """Append what the core says to the run's training.log, as soon as there is a directory for it."""
     handler = _LogHandler(directory)
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
-        logger.setLevel(logging.INFO)
         logger.addHandler(handler)
     try:
         yield

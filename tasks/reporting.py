@@ -15,9 +15,12 @@ from prefect.artifacts import acreate_table_artifact, create_progress_artifact, 
 from flowrl_core.stages.train import UpdateReport
 from flowrl_core.storage.records import SkillFigures
 
-__all__ = ["Progress", "report_campaign"]
+__all__ = ["LOGGERS", "Progress", "report_campaign", "show_logs"]
 
 logger = logging.getLogger(__name__)
+
+LOGGERS = ("flowrl_core", "tasks")
+"""Whose lines belong to a run."""
 
 _EVERY_S = 2.0
 
@@ -68,6 +71,12 @@ class Progress:
                 update_progress_artifact(self._artifact, progress=percent, description=text)
         except Exception as exc:
             logger.debug("progress not shown: %r", exc)
+
+
+def show_logs() -> None:
+    """Let what the core and the tasks say reach the run's page: PREFECT_LOGGING_EXTRA_LOGGERS names these loggers."""
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 async def report_campaign(campaign: str, states: Mapping[str, str], figures: Iterable[SkillFigures]) -> None:

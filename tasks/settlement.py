@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Attempt, AttemptEnd, Campaign
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.submission import find_runs, read_runs, run_again
+from tasks.orchestration.submission import end_cancelled, find_runs, read_runs, run_again
 from tasks.orchestration.tags import campaign_tags
 from tasks.processing import tidy
 
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 # A worker reports a crash twice, seconds apart: a run scheduled again in between would be said to have crashed again.
 _FRESH_S = 5.0
+_UNHEARD_S = 60.0
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 60.0
 _LONGEST_REASON = 500
@@ -62,6 +63,10 @@ class Settlement:
             await self._settle_foreign(attempt, runs.get(attempt.flow_run_id or ""))
 
     async def _settle_own(self, attempt: Attempt, run: FlowRun | None) -> None:
+        if run is not None and _is_unheard(run):
+            await end_cancelled(self.client, [run])
+            self.wake_in(0.0)
+            return
         if run is not None and not _is_over(run):
             return
         if self.registry.run(attempt.run).verdict is not None:
@@ -103,10 +108,17 @@ def _is_over(run: FlowRun) -> bool:
 
 
 def _is_fresh_crash(run: FlowRun) -> bool:
-    if run.state is None or not run.state.is_crashed():
-        return False
     # A clock that was set meanwhile makes this wrong in the harmless direction: at worst one crash counts as two.
-    return 0.0 <= (datetime.now(UTC) - run.state.timestamp).total_seconds() < _FRESH_S
+    return run.state is not None and run.state.is_crashed() and 0.0 <= _age(run.state) < _FRESH_S
+
+
+def _is_unheard(run: FlowRun) -> bool:
+    """Whether it was asked to end so long ago that its worker would have killed it: the process is gone, or alone."""
+    return run.state is not None and run.state.is_cancelling() and _age(run.state) > _UNHEARD_S
+
+
+def _age(state: State) -> float:
+    return (datetime.now(UTC) - state.timestamp).total_seconds()
 
 
 def _how(run: FlowRun | None) -> tuple[AttemptEnd, str]:

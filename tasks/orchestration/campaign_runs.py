@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from flowrl_core.errors import ServiceError
 from flowrl_core.specs import CampaignSpec
 from tasks.orchestration.events import RunWatcher
-from tasks.orchestration.submission import CAMPAIGN, cancel_runs, find_runs
+from tasks.orchestration.submission import CAMPAIGN, cancel_runs, end_cancelled, find_runs
 from tasks.orchestration.tags import campaign_tags
 
 __all__ = ["CampaignRun", "cancel_campaign_run", "start_campaign_run", "watch_campaign_run"]
@@ -86,22 +86,32 @@ async def watch_campaign_run(run: CampaignRun, *, reconcile: float = _RECONCILE_
 
 
 async def cancel_campaign_run(run: CampaignRun, *, patience: float = 45.0) -> bool:
-    """Cancel a campaign and its skills' runs, which save checkpoints. Whether all ended within `patience` seconds."""
+    """Cancel a campaign and its skills' runs, which save checkpoints. Whether all ended within `patience` seconds.
+
+    False also if the server does not answer.
+    """
     tags = campaign_tags(run.registry, run.campaign)
+    try:
+        async with get_client() as client, RunWatcher(tags[-1:]) as watcher:
+            return await _cancel(client, watcher, tags, patience)
+    except (httpx.TransportError, PrefectHTTPStatusError) as exc:
+        logger.warning("not cancelled: %r", exc)
+        return False
+
+
+async def _cancel(client: PrefectClient, watcher: RunWatcher, tags: list[str], patience: float) -> bool:
     deadline = time.monotonic() + patience
-    async with get_client() as client, RunWatcher(tags[-1:]) as watcher:
-        asked: set[UUID] = set()
-        while True:
-            # The campaign first: or it would take the end of its skills' runs for something to act upon.
-            live = await find_runs(client, tags, flow="campaign", only_live=True)
-            live += await find_runs(client, tags, flow="train-skill", only_live=True)
-            if not live:
-                return True
-            await cancel_runs(client, [one for one in live if one.id not in asked])
-            asked |= {one.id for one in live}
-            if time.monotonic() > deadline:
-                return False
-            await watcher.changed(1.0)
+    while True:
+        # The campaign first: or it would take the end of its skills' runs for something to act upon.
+        live = await find_runs(client, tags, flow="campaign", only_live=True)
+        live += await find_runs(client, tags, flow="train-skill", only_live=True)
+        if not live:
+            return True
+        if time.monotonic() > deadline:
+            await end_cancelled(client, live)
+            return False
+        await cancel_runs(client, live)
+        await watcher.changed(1.0)
 
 
 async def _deployment(client: PrefectClient) -> UUID:

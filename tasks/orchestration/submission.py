@@ -14,13 +14,23 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.deployments import arun_deployment
 from prefect.flows import Flow
-from prefect.states import AwaitingRetry, Cancelling
+from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from flowrl_core.specs import SkillConfig
 from flowrl_core.storage.records import Attempt
 from tasks.orchestration.tags import skill_tags
 
-__all__ = ["CAMPAIGN", "SKILL", "cancel_runs", "cancel_skills", "find_runs", "read_runs", "run_again", "submit"]
+__all__ = [
+    "CAMPAIGN",
+    "SKILL",
+    "cancel_runs",
+    "cancel_skills",
+    "end_cancelled",
+    "find_runs",
+    "read_runs",
+    "run_again",
+    "submit",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +88,17 @@ async def find_runs(client: PrefectClient, tags: Sequence[str], *, flow: str, on
 
 
 async def cancel_runs(client: PrefectClient, runs: Iterable[FlowRun]) -> None:
-    """Ask these runs to end; one that has not started ends at once."""
+    """Ask these runs to end, unless they were asked before; one that has not started ends at once."""
     for run in runs:
-        await client.set_flow_run_state(run.id, Cancelling(message="its campaign was cancelled"))
+        if run.state is None or not run.state.is_cancelling():
+            await client.set_flow_run_state(run.id, Cancelling(message="its campaign was cancelled"))
+
+
+async def end_cancelled(client: PrefectClient, runs: Iterable[FlowRun]) -> None:
+    """Say of runs that were asked to end long ago that they have: no worker watches them any more."""
+    for run in runs:
+        if run.state is not None and run.state.is_cancelling():
+            await client.set_flow_run_state(run.id, Cancelled(message="nobody answered the cancellation"), force=True)
 
 
 async def cancel_skills(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:

@@ -1,0 +1,139 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import psutil
+import pytest
+
+from flowrl_cli import embedded
+from flowrl_cli.configured import configured_url, wait_healthy
+from flowrl_cli.processes import MARK_VARIABLE, Started, find, marked, spawn, stop, this_process
+from flowrl_cli.record import Record
+from flowrl_core.errors import ServiceError
+from flowrl_core.storage.layout import Home
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def nothing_configured(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.startswith("PREFECT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "nowhere"))
+    monkeypatch.chdir(tmp_path)
+
+
+def sleeper(tmp_path, mark, code="import time; time.sleep(60)"):
+    environment = {**os.environ, MARK_VARIABLE: mark}
+    return spawn(
+        "sleeper", [sys.executable, "-c", code], environment=environment, directory=tmp_path, log=tmp_path / "log"
+    )
+
+
+def test_a_live_embedded_server_is_used_again(server, nothing_configured):
+    before = Record.load(server.home)
+    again = embedded.up(server.home)
+    assert again.url == server.url and again.is_embedded
+    assert Record.load(server.home).processes == before.processes
+    assert embedded.leave(server.home) is False, "it was started to be kept"
+    assert embedded.status(server.home) == again
+
+
+def test_dead_workers_are_started_again(server):
+    workers = Record.load(server.home).alive("workers")
+    workers.send_signal(signal.SIGKILL)
+    psutil.wait_procs([workers], timeout=10)
+    assert embedded.heal(server.home)
+    assert Record.load(server.home).alive("workers").pid != workers.pid
+    assert not embedded.heal(server.home), "all lives"
+
+
+def test_what_was_started_is_found_by_its_mark_and_by_no_other(tmp_path):
+    started, other = sleeper(tmp_path, "one"), sleeper(tmp_path, "other")
+    try:
+        assert [process.pid for process in marked("one")] == [started.pid]
+        assert find(started) is not None
+        assert find(Started("sleeper", started.pid, started.created - 100)) is None, "another process of that number"
+        assert find(Started("sleeper", started.pid, started.created - 3600), "one"), "the clock was set in between"
+    finally:
+        stop(marked("one") + marked("other"))
+    assert find(started) is None and find(other) is None
+
+
+def test_who_ignores_a_request_to_end_is_killed(tmp_path):
+    started = sleeper(tmp_path, "stubborn", STUBBORN)
+    while "up" not in (tmp_path / "log").read_text():
+        pass
+    stop([find(started)], grace=0.3)
+    assert find(started) is None
+
+
+def test_the_last_user_who_leaves_stops_what_was_started(tmp_path, server):
+    home = Home(tmp_path / "home")
+    started = sleeper(tmp_path, "shared")
+    other = sleeper(tmp_path, "a second command")
+    record = Record("shared", 1, processes=(started,)).joined(this_process(), keep=False).joined(other, keep=False)
+    record.save(home)
+    assert embedded.leave(home) is False and find(started)
+    stop([find(other)])
+    record.joined(this_process(), keep=False).save(home)
+    assert embedded.leave(home) is True
+    assert find(started) is None and not home.embedded.exists()
+
+
+def test_down_where_nothing_was_started_does_nothing(tmp_path):
+    home = Home(tmp_path / "home")
+    assert embedded.down(home) is False
+    assert not home.root.exists()
+
+
+def test_a_configured_server_that_is_silent_is_an_error(nothing_configured, monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
+    with pytest.raises(ServiceError, match="did not answer"):
+        wait_healthy(url, seconds=0.5)
+    with pytest.raises(ServiceError, match="no URL"):
+        wait_healthy("nonsense", seconds=0.5)
+
+
+def test_a_server_that_is_still_starting_is_waited_for(server):
+    class Answer(BaseHTTPRequestHandler):
+        answers = iter([503, 503, 200])
+
+        def do_GET(self):
+            self.send_response(next(self.answers))
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as starting:
+        threading.Thread(target=starting.serve_forever, daemon=True).start()
+        wait_healthy(f"http://127.0.0.1:{starting.server_port}/api", seconds=5.0)
+        starting.shutdown()
+
+
+@pytest.mark.parametrize("where", ["environment", "profile", "prefect.toml"])
+def test_a_server_is_configured_wherever_prefect_looks(nothing_configured, tmp_path, where):
+    environment = {**os.environ}
+    if where == "environment":
+        environment["PREFECT_API_URL"] = "http://there:4200/api/"
+    elif where == "profile":
+        (tmp_path / "nowhere").mkdir()
+        text = 'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "http://there:4200/api"\n'
+        (tmp_path / "nowhere" / "profiles.toml").write_text(text)
+    else:
+        (tmp_path / "prefect.toml").write_text('[api]\nurl = "http://there:4200/api"\n')
+    code = "from flowrl_cli.configured import configured_url; print(configured_url())"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "http://there:4200/api"
+
+
+def test_nothing_is_configured_by_default(nothing_configured):
+    assert configured_url() is None
