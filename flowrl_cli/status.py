@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -103,7 +104,7 @@ def _row(view: SkillView) -> tuple[object, ...]:
 
     figures = view.figures
     own = [merge.action for merge in figures.merges if merge.expert == figures.expert]
-    others = [f"{merge.name} {merge.action}" for merge in figures.merges if merge.expert != figures.expert]
+    others = Counter(merge.action for merge in figures.merges if merge.expert != figures.expert)
     is_timed = figures.started_at is not None and figures.ended_at is not None
     return (
         view.name,
@@ -114,7 +115,7 @@ def _row(view: SkillView) -> tuple[object, ...]:
         figures.success_lower_bound,
         view.threshold,
         figures.looks or None,
-        ", ".join([*own, *others]) or None,
+        ", ".join([*own, *(f"{count} {action}" for action, count in others.items())]) or None,
         seconds((figures.ended_at or 0.0) - (figures.started_at or 0.0)) if is_timed else None,
         figures.fact.reason or figures.fact.cause or None,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from itertools import combinations
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,18 @@ from flowrl_cli.tables import MISSING, seconds
 if TYPE_CHECKING:
     from flowrl_core.storage.records import RunRecord
 
-__all__ = ["Handovers", "RunTrace", "SpeedUp", "handovers", "most_at_once", "speed_up", "summary_lines", "trace_of"]
+__all__ = [
+    "Handovers",
+    "Overlap",
+    "RunTrace",
+    "SpeedUp",
+    "greatest_overlap",
+    "handovers",
+    "most_at_once",
+    "speed_up",
+    "summary_lines",
+    "trace_of",
+]
 
 _TIMES = ("process_started", "first_line", "first_update", "ended", "compilations")
 
@@ -32,6 +45,7 @@ class RunTrace:
         first_update: when its first update was finished.
         compilations: functions compiled, rather than loaded from the cache.
         ended: when it was committed.
+        updates: when each update was finished.
     """
 
     skill: str
@@ -42,6 +56,7 @@ class RunTrace:
     first_update: float | None = None
     ended: float | None = None
     compilations: int | None = None
+    updates: tuple[float, ...] = ()
 
     @property
     def is_timed(self) -> bool:
@@ -74,6 +89,15 @@ class SpeedUp:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """Two runs that trained at the same time: how long, and how many updates each had in that interval."""
+
+    skills: tuple[str, str]
+    seconds: float
+    updates: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Handovers:
     """Seconds from a dependency's end to its dependant's first line, and how many runs waited for a slot instead."""
 
@@ -87,7 +111,8 @@ def trace_of(run: RunRecord, directory: Path) -> RunTrace:
     steps = run.plan.skills if run.plan else ()
     training = run.config.training.model_dump() if run.config else {}
     times = {name: timing.get(name) for name in _TIMES}
-    return RunTrace(run.skill, frozenset(steps) - {run.skill}, training, **times)
+    updates = tuple(line["time"] for line in _read_lines(directory / "metrics.jsonl") if "time" in line)
+    return RunTrace(run.skill, frozenset(steps) - {run.skill}, training, **times, updates=updates)
 
 
 def speed_up(runs: Sequence[RunTrace]) -> SpeedUp | None:
@@ -108,6 +133,20 @@ def most_at_once(runs: Iterable[RunTrace]) -> int:
     """The largest number of runs that were under way at the same moment."""
     timed = [run for run in runs if run.is_timed]
     return max((_under_way(timed, run.first_line or 0.0) for run in timed), default=0)
+
+
+def greatest_overlap(runs: Iterable[RunTrace]) -> Overlap | None:
+    """The two runs whose training overlapped with the most updates of both; None if no two did."""
+    found = [overlap for a, b in combinations(runs, 2) if (overlap := _overlap(a, b)) is not None]
+    return max(found, key=lambda overlap: min(overlap.updates), default=None)
+
+
+def _overlap(a: RunTrace, b: RunTrace) -> Overlap | None:
+    if not a.updates or not b.updates:
+        return None
+    start, end = max(a.updates[0], b.updates[0]), min(a.updates[-1], b.updates[-1])
+    counts = [sum(start <= at <= end for at in run.updates) for run in (a, b)]
+    return Overlap((a.skill, b.skill), end - start, (counts[0], counts[1])) if start < end else None
 
 
 def handovers(runs: Sequence[RunTrace]) -> Handovers:
@@ -141,7 +180,14 @@ def summary_lines(runs: Sequence[RunTrace], steps: Mapping[str, Sequence[tuple[s
         runs: the campaign's runs.
         steps: skill -> its plan's steps, each with its own success among the episodes that reached it.
     """
-    return [_speed_line(runs), _handover_line(runs), *_start_lines(runs), _condition_line(runs), *_step_lines(steps)]
+    return [
+        _speed_line(runs),
+        _overlap_line(runs),
+        _handover_line(runs),
+        *_start_lines(runs),
+        _condition_line(runs),
+        *_step_lines(steps),
+    ]
 
 
 def _under_way(runs: Iterable[RunTrace], at: float, *, just_before: bool = False) -> int:
@@ -159,6 +205,14 @@ def _speed_line(runs: Sequence[RunTrace]) -> str:
         f"({seconds(figures.total)} of runs in {seconds(figures.wall)}); the graph's ceiling is {figures.ceiling:.2f}x "
         f"(its longest chain takes {seconds(figures.longest_chain)})"
     )
+
+
+def _overlap_line(runs: Sequence[RunTrace]) -> str:
+    found = greatest_overlap(runs)
+    if found is None:
+        return f"Training side by side: {MISSING}"
+    both = " and ".join(f"{skill} ({count} updates)" for skill, count in zip(found.skills, found.updates, strict=True))
+    return f"Training side by side: {both} in the same {seconds(found.seconds)}"
 
 
 def _handover_line(runs: Sequence[RunTrace]) -> str:
@@ -198,6 +252,19 @@ def _step_lines(steps: Mapping[str, Sequence[tuple[str, float | None]]]) -> list
         shown = ", ".join(f"{name} {MISSING if value is None else format(value, '.3f')}" for name, value in parts)
         lines.append(f"  {skill}: {shown or MISSING}")
     return lines
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON-lines file that can be read."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    values = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            values.append(json.loads(line))
+    return [value for value in values if isinstance(value, dict)]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,7 +6,15 @@ import json
 
 import pytest
 
-from flowrl_cli.summary import RunTrace, handovers, most_at_once, speed_up, summary_lines, trace_of
+from flowrl_cli.summary import (
+    RunTrace,
+    greatest_overlap,
+    handovers,
+    most_at_once,
+    speed_up,
+    summary_lines,
+    trace_of,
+)
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs import SkillConfig
 from flowrl_core.storage.records import RunRecord
@@ -43,6 +51,14 @@ def test_waiting_for_a_slot_is_no_handover():
     found = handovers(runs)
     assert found.delays == (2,)
     assert found.num_waited_for_slot == 1
+
+
+def test_the_overlap_is_where_both_train():
+    trained = {"a": (1.0, 2.0, 3.0, 4.0), "b": (2.5, 3.0, 3.5, 9.0), "c": (20.0, 21.0), "d": ()}
+    found = greatest_overlap([RunTrace(skill, updates=updates) for skill, updates in trained.items()])
+    assert found is not None
+    assert (found.skills, found.seconds, found.updates) == (("a", "b"), 1.5, (2, 3))
+    assert greatest_overlap([RunTrace("a", updates=(1.0, 2.0)), RunTrace("c", updates=(3.0, 4.0))]) is None
 
 
 def recorded(skill: str, *before: str, **training: object) -> RunRecord:
