@@ -53,7 +53,7 @@ def compare(home: Home, registry: Registry, bundle: Bundle, episodes: int, seed:
     )
     learned = {index: get(home, version.content) for index, version in bundle.versions.items()}
     rng = np.random.default_rng(seed)
-    fresh = initial_params(rng, learner.observation_size, shapes.width, learner.adapter.num_actions)
+    fresh = initial_params(rng, learner.observation_size, shapes.width, learner.num_actions)
 
     def success(params: dict[int, Any]) -> float:
         stacked = stack_experts([params[index] for index in sorted(params)], shapes.num_experts)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import jax
-
-__all__ = ["jax_stream", "numpy_stream"]
+__all__ = ["jax_stream", "jax_substream", "numpy_stream"]
 
 
 def _number(name: str | int) -> int:
@@ -22,11 +18,18 @@ def numpy_stream(seed: int, *path: str | int) -> np.random.Generator:
     return np.random.default_rng([seed, *(_number(name) for name in path)])
 
 
-def jax_stream(seed: int, *path: str | int) -> jax.Array:
-    """The JAX key (uint32[2]) of the stream `path` under `seed`, made by folding in one name after another."""
-    import jax
+def jax_stream(seed: int, *path: str | int) -> np.ndarray:
+    """The key of the stream `path` under `seed` for JAX's default generator, u32[2].
 
-    key = jax.random.PRNGKey(seed)
-    for name in path:
-        key = jax.random.fold_in(key, _number(name))
-    return key
+    Made by numpy's `SeedSequence`: folding names in by JAX would be one more program to load for every process.
+    """
+    return _key(seed, *path)
+
+
+def jax_substream(key: np.ndarray, *path: str | int) -> np.ndarray:
+    """The key of the stream `path` under another key, u32[2]."""
+    return _key(*(int(word) for word in key), *path)
+
+
+def _key(*path: str | int) -> np.ndarray:
+    return np.random.SeedSequence([_number(name) for name in path]).generate_state(2, np.uint32)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from flowrl_core.skills.model import Vocabulary
 
-__all__ = ["NUM_TARGET_FEATURES", "Adapter", "make_adapter"]
+__all__ = ["NUM_TARGET_FEATURES", "Adapter", "make_adapter", "plain_states"]
 
 NUM_TARGET_FEATURES = 6
 
@@ -21,7 +23,6 @@ class Adapter:
 
     Attributes:
         vocabulary: names of fluents, actions and targets, in the order that the arrays below use.
-        observation_size: length D of the environment's own observation.
         reset: key -> (observation f32[D], state).
         step: (key, state, action i32[]) -> (observation f32[D], state, is_dead bool[]); never resets by itself.
         read: (observation, state) -> f32[F], the base fluents in the vocabulary's order.
@@ -30,7 +31,6 @@ class Adapter:
     """
 
     vocabulary: Vocabulary
-    observation_size: int
     reset: Callable[[jax.Array], tuple[jax.Array, Any]]
     step: Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any, jax.Array]]
     read: Callable[[jax.Array, Any], jax.Array]
@@ -40,6 +40,11 @@ class Adapter:
     def num_actions(self) -> int:
         """Number of actions A."""
         return len(self.vocabulary.actions)
+
+    @property
+    def observation_size(self) -> int:
+        """Length D of the environment's own observation."""
+        return self.vocabulary.observation_size
 
 
 def make_adapter(env: str) -> Adapter:
@@ -58,3 +63,35 @@ def make_adapter(env: str) -> Adapter:
     from flowrl_core.envs import craftax_classic
 
     return craftax_classic.make()
+
+
+def plain_states(adapter: Adapter) -> Adapter:
+    """The same environment with tuples of arrays for states.
+
+    A function that was exported to a file can then be called without the classes of the game, and so without importing
+    it.
+    """
+    _, shapes = jax.eval_shape(adapter.reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
+    structure = jax.tree.structure(shapes)
+
+    def plain(state: Any) -> tuple[jax.Array, ...]:
+        return tuple(jax.tree.leaves(state))
+
+    def rich(state: tuple[jax.Array, ...]) -> Any:
+        return jax.tree.unflatten(structure, state)
+
+    def reset(key: jax.Array) -> tuple[jax.Array, Any]:
+        obs, state = adapter.reset(key)
+        return obs, plain(state)
+
+    def step(key: jax.Array, state: Any, action: jax.Array) -> tuple[jax.Array, Any, jax.Array]:
+        obs, after, is_dead = adapter.step(key, rich(state), action)
+        return obs, plain(after), is_dead
+
+    return dataclasses.replace(
+        adapter,
+        reset=reset,
+        step=step,
+        read=lambda obs, state: adapter.read(obs, rich(state)),
+        sight=lambda obs, state, target: adapter.sight(obs, rich(state), target),
+    )

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from flowrl_core.envs.adapter import NUM_TARGET_FEATURES, Adapter
 from flowrl_core.envs.evaluator import evaluate
@@ -21,6 +20,7 @@ from flowrl_core.programs.language import check_done, check_reward
 from flowrl_core.programs.registers import fill, registers_of
 from flowrl_core.programs.tables import NUM_INSTRUCTIONS, Table, lower, stack
 from flowrl_core.skills.model import Plan, Skill, Vocabulary
+from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf
 
 __all__ = [
@@ -39,7 +39,7 @@ MAX_STEPS = 24
 NUM_STEP_FEATURES = 3 + NUM_TARGET_FEATURES
 
 
-@struct.dataclass
+@tree_class
 class PlanArrays:
     """A plan of up to S steps as data. Padded steps repeat the last one.
 
@@ -65,7 +65,7 @@ class PlanArrays:
     episode_limit: Leaf
 
 
-@struct.dataclass
+@tree_class
 class Judgement:
     """What the programs say of one transition: reward f32[B] and whether the current step is done bool[B]."""
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from flowrl_core.envs.adapter import NUM_TARGET_FEATURES, Adapter
 from flowrl_core.envs.vocabularies import CORRIDOR, CORRIDOR_ITEMS, CORRIDOR_LENGTH
+from flowrl_core.trees import tree_class
 
 __all__ = ["make"]
 
@@ -24,7 +24,7 @@ _NEEDED_FOR_P = slice(CORRIDOR_ITEMS.index("b"), CORRIDOR_ITEMS.index("m") + 1)
 _BENCH, _MINE = 0, CORRIDOR_LENGTH - 1
 
 
-@struct.dataclass
+@tree_class
 class _State:
     cell: jax.Array
     items: jax.Array
@@ -34,7 +34,6 @@ def make() -> Adapter:
     """The adapter of the corridor."""
     return Adapter(
         vocabulary=CORRIDOR,
-        observation_size=CORRIDOR_LENGTH + _NUM_ITEMS,
         reset=_reset,
         step=_step,
         read=_read,

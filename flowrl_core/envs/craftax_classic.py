@@ -51,7 +51,6 @@ def make() -> Adapter:
 
     return Adapter(
         vocabulary=CRAFTAX_CLASSIC,
-        observation_size=_VIEW + 22,
         reset=reset,
         step=step,
         read=_read,

@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from flowrl_core.envs.worlds import WorldPool
+from flowrl_core.trees import tree_class
 
 __all__ = ["Snapshots", "no_snapshots", "pick", "record"]
 
@@ -20,7 +20,7 @@ _FEWEST = 32
 """Snapshots that must be there before any is used: a handful would teach that handful."""
 
 
-@struct.dataclass
+@tree_class
 class Snapshots:
     """A ring of C entry states.
 

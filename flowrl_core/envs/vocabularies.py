@@ -56,6 +56,8 @@ CRAFTAX_CLASSIC = Vocabulary(
         "make_iron_sword",
     ),  # fmt: skip
     targets=(*_BLOCKS, *_CREATURES),
+    # 17 kinds of block and 4 of creature in each cell of the view, then 22 numbers.
+    observation_size=7 * 9 * (17 + 4) + 22,
 )
 
 CORRIDOR_LENGTH = 6
@@ -72,6 +74,7 @@ CORRIDOR = Vocabulary(
     ),
     actions=("left", "right", "dig", *(f"make_{item}" for item in CORRIDOR_ITEMS[1:])),
     targets=("bench", "mine"),
+    observation_size=CORRIDOR_LENGTH + len(CORRIDOR_ITEMS),
 )
 
 _ALL = {v.env: v for v in (CRAFTAX_CLASSIC, CORRIDOR)}

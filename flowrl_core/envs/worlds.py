@@ -12,23 +12,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from flowrl_core.envs.adapter import Adapter
+from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf
 
-__all__ = ["PoolUse", "WorldPool", "draw", "empty_pool", "first_use", "put_rows", "replace_used"]
+__all__ = ["PoolUse", "WorldPool", "draw", "empty_pool", "put_rows", "replace_used", "staggered", "used_up"]
 
 
-@struct.dataclass
+@tree_class
 class WorldPool:
     """P worlds at their start: observations f32[P, D] and states with leaves [P, ...]."""
 
-    obs: jax.Array
+    obs: Leaf
     state: Any
 
 
-@struct.dataclass
+@tree_class
 class PoolUse:
     """How the pool was used.
 
@@ -50,9 +50,16 @@ def empty_pool(adapter: Adapter, size: int) -> WorldPool:
     return WorldPool(obs, state)
 
 
-def first_use(size: int) -> PoolUse:
-    """Counters that say of every world that it is used up: the first `replace_used` fills the pool."""
+def used_up(size: int) -> PoolUse:
+    """Counters that say of every world that it is used up: the next `replace_used` makes all of them."""
     return PoolUse(uses=np.full(size, np.iinfo(np.int32).max, np.int32), cursor=np.int32(0), born=np.int32(0))
+
+
+def staggered(size: int, max_uses: int) -> PoolUse:
+    """Counters of a new pool, as if its worlds had been used already, each another number of times, so that
+    replacements spread evenly over time.
+    """
+    return PoolUse(uses=np.arange(size, dtype=np.int32) % max_uses, cursor=np.int32(0), born=np.int32(0))
 
 
 def replace_used(
@@ -65,7 +72,6 @@ def replace_used(
     size = use.uses.shape[0]
     is_used = use.uses >= max_uses
     (index,) = jnp.nonzero(is_used, size=size, fill_value=0)
-    is_first = use.born == 0
 
     def renew(i: jax.Array, pool: WorldPool) -> WorldPool:
         obs, state = adapter.reset(jax.random.fold_in(key, use.born + i))
@@ -73,9 +79,7 @@ def replace_used(
 
     count = is_used.sum(dtype=jnp.int32)
     pool = jax.lax.fori_loop(0, count, renew, pool)
-    staggered = jnp.arange(size, dtype=jnp.int32) % max_uses
-    uses = jnp.where(is_first, staggered, jnp.where(is_used, 0, use.uses))
-    return pool, PoolUse(uses, use.cursor, use.born + count)
+    return pool, PoolUse(jnp.where(is_used, 0, use.uses), use.cursor, use.born + count)
 
 
 def draw(use: PoolUse, is_reset: jax.Array) -> tuple[jax.Array, PoolUse]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
-import jax
 import numpy as np
-from scipy.stats import norm
 
 from flowrl_core.envs.automaton import PlanArrays
 from flowrl_core.learning.learner import Learner
+from flowrl_core.randomness import jax_substream
 from flowrl_core.specs import check_episodes
 
 __all__ = ["Evaluation", "evaluate", "wilson_lower", "wilson_upper"]
@@ -53,15 +53,15 @@ def wilson_lower(successes: int, episodes: int, level: float) -> float:
     """The one-sided lower bound of a success rate at error level `level` (Wilson 1927): the score interval's lower
     end.
     """
-    return _wilson(successes, episodes, -float(norm.isf(level)))
+    return _wilson(successes, episodes, NormalDist().inv_cdf(level))
 
 
 def wilson_upper(successes: int, episodes: int, level: float) -> float:
     """The one-sided upper bound of a success rate at error level `level` (Wilson 1927)."""
-    return _wilson(successes, episodes, float(norm.isf(level)))
+    return _wilson(successes, episodes, -NormalDist().inv_cdf(level))
 
 
-def evaluate(learner: Learner, params: Any, plan: PlanArrays, episodes: int, key: jax.Array) -> Evaluation:
+def evaluate(learner: Learner, params: Any, plan: PlanArrays, episodes: int, key: np.ndarray) -> Evaluation:
     """Play `episodes` episodes of the plan from fresh worlds with sampled actions.
 
     Each environment plays a number of episodes fixed beforehand, so that quick successes do not crowd out slow
@@ -77,18 +77,18 @@ def evaluate(learner: Learner, params: Any, plan: PlanArrays, episodes: int, key
     per_round = learner.shapes.world_pool // learner.shapes.num_envs
     rounds = [per_round] * (quota // per_round) + ([quota % per_round] if quota % per_round else [])
     for number, share in enumerate(rounds):
-        _play_round(learner, params, plan, share, jax.random.fold_in(key, number), counts)
+        _play_round(learner, params, plan, share, jax_substream(key, number), counts)
     return counts.evaluation()
 
 
-def _play_round(learner: Learner, params: Any, plan: PlanArrays, quota: int, key: jax.Array, counts: _Counts) -> None:
-    world_key, play_key = jax.random.split(key)
+def _play_round(learner: Learner, params: Any, plan: PlanArrays, quota: int, key: np.ndarray, counts: _Counts) -> None:
+    world_key, play_key = jax_substream(key, "worlds"), jax_substream(key, "play")
     pool = learner.fill(world_key)
     playing = learner.begin(pool)
     ended = np.zeros(learner.shapes.num_envs, np.int64)
     number = 0
     while ended.min() < quota:
-        playing, trajectory = learner.play(params, playing, pool, plan, jax.random.fold_in(play_key, number))
+        playing, trajectory = learner.play(params, playing, pool, plan, jax_substream(play_key, number))
         ended += counts.add(trajectory, quota)
         number += 1
 

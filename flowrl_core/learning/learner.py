@@ -1,28 +1,28 @@
-"""The learner: one record of compiled functions that serves every plan of the same shapes."""
+"""The learner: what serves every plan of the same shapes, on the functions that were compiled for them."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from flowrl_core.envs.adapter import Adapter, make_adapter
 from flowrl_core.envs.automaton import NUM_STEP_FEATURES, PlanArrays
-from flowrl_core.envs.snapshots import Snapshots, no_snapshots
-from flowrl_core.envs.worlds import PoolUse, WorldPool, empty_pool, first_use, replace_used
+from flowrl_core.envs.snapshots import Snapshots
+from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.envs.worlds import PoolUse, WorldPool, staggered, used_up
+from flowrl_core.learning.functions import Functions
 from flowrl_core.learning.losses import LossParts
-from flowrl_core.learning.ppo import Hyperparameters, initial_optimizer_state, update
-from flowrl_core.learning.rollout import Playing, RolloutMode, RolloutStats, Trajectory, begin, rollout
-from flowrl_core.networks.policy_value import ActorCritic
+from flowrl_core.learning.ppo import Hyperparameters
+from flowrl_core.learning.rollout import Playing, RolloutMode, RolloutStats, Trajectory
+from flowrl_core.randomness import jax_substream
 from flowrl_core.specs import TrainingSpec
+from flowrl_core.trees import tree_class
+from flowrl_core.types import Leaf
 
-__all__ = ["Learner", "LearnerState", "Shapes", "hyperparameters", "make_learner", "shapes_of"]
+__all__ = ["Learner", "LearnerState", "Shapes", "hyperparameters", "shapes_of"]
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ def hyperparameters(training: TrainingSpec) -> Hyperparameters:
     )
 
 
-@struct.dataclass
+@tree_class
 class LearnerState:
     """All that the next update needs.
 
     Attributes:
         params, optimizer_state: of the K experts, leaves [K, ...].
         playing, pool, use, snapshots: the environments and where they restart from.
-        key: u32[2]; world_key: u32[2], the stream of new worlds.
+        key, world_key: u32[2] the streams of training and of new worlds.
         num_updates: i32[].
         routed_frames: i32[K] frames in which each expert acted.
     """
@@ -92,81 +92,94 @@ class LearnerState:
     pool: WorldPool
     use: PoolUse
     snapshots: Snapshots
-    key: jax.Array
-    world_key: jax.Array
-    num_updates: jax.Array
-    routed_frames: jax.Array
+    key: Leaf
+    world_key: Leaf
+    num_updates: Leaf
+    routed_frames: Leaf
+
+
+_ON_DEVICE = ("params", "optimizer_state", "playing", "pool", "use", "snapshots")
 
 
 @dataclass(frozen=True)
 class Learner:
-    """Compiled functions for one set of shapes.
+    """Training and evaluation for one set of shapes.
 
     Attributes:
-        adapter, shapes: what they were made for.
-        observation_size: length of what an expert sees.
-        init: (params, hyper, world_key, key, max_uses) -> LearnerState at the start of training.
-        step: (state, plan, hyper, snapshot_fraction, max_uses) -> (state, RolloutStats, LossParts): one rollout and
-            one update.
-        fill: (key) -> WorldPool of fresh worlds.
-        begin: (pool) -> Playing at the start of evaluation.
-        play: (params, playing, pool, plan, key) -> (Playing, Trajectory): T steps of evaluation.
+        shapes: what it was made for.
+        functions: compiled for these shapes.
+        worlds: at least P worlds that wait in a file, leaves [W, ...]: each run begins with P of them.
     """
 
-    adapter: Adapter
     shapes: Shapes
-    observation_size: int
-    init: Callable[..., LearnerState]
-    step: Callable[..., tuple[LearnerState, RolloutStats, LossParts]]
-    fill: Callable[[jax.Array], WorldPool]
-    begin: Callable[[WorldPool], Playing]
-    play: Callable[..., tuple[Playing, Trajectory]]
+    functions: Functions
+    worlds: WorldPool
 
+    @property
+    def observation_size(self) -> int:
+        """Length of what an expert sees."""
+        return vocabulary(self.shapes.env).observation_size + NUM_STEP_FEATURES
 
-@functools.lru_cache(maxsize=4)
-def make_learner(shapes: Shapes) -> Learner:
-    """The learner of these shapes; the same one for the same shapes, so nothing is traced twice in a process."""
-    adapter = make_adapter(shapes.env)
-    network = ActorCritic(width=shapes.width, num_actions=adapter.num_actions)
-    renew = jax.jit(functools.partial(replace_used, adapter), donate_argnums=(0, 1))
-    start = jax.jit(functools.partial(begin, adapter), static_argnums=(2,))
-    play = jax.jit(
-        functools.partial(rollout, adapter, network, length=shapes.rollout_length),
-        donate_argnums=(1, 3, 4),
-    )
-    improve = jax.jit(
-        functools.partial(update, network, epochs=shapes.epochs, minibatch_size=shapes.minibatch_size),
-        donate_argnums=(0, 1),
-    )
-    blank = functools.partial(empty_pool, adapter, shapes.world_pool)
+    @property
+    def num_actions(self) -> int:
+        """Number of actions A."""
+        return len(vocabulary(self.shapes.env).actions)
 
-    def init(params: Any, hyper: Hyperparameters, world_key: jax.Array, key: jax.Array, max_uses: int) -> LearnerState:
-        pool, use = renew(blank(), _device(first_use(shapes.world_pool)), world_key, np.int32(max_uses))
-        playing, use = start(pool, use, shapes.num_envs, _mode(False, 0.0))
+    def init(self, params: Any, world_key: np.ndarray, key: np.ndarray, max_uses: int) -> LearnerState:
+        """The state at the start of training.
+
+        Args:
+            params: of the K experts, leaves [K, ...].
+            world_key, key: u32[2].
+            max_uses: episodes that a world starts before it is replaced.
+        """
+        pool, use = self._first_worlds(world_key), staggered(self.shapes.world_pool, max_uses)
+        playing, use = self.functions.start(pool, _device(use), _mode(False, 0.0))
         return LearnerState(
             params=_device(params),
-            optimizer_state=initial_optimizer_state(_device(params), hyper),
+            optimizer_state=self.functions.improve.zeros(1),
             playing=playing,
             pool=pool,
             use=use,
-            snapshots=no_snapshots(pool, shapes.snapshot_capacity),
+            snapshots=self.functions.play.zeros(4),
             key=key,
             world_key=world_key,
-            num_updates=jnp.int32(0),
-            routed_frames=jnp.zeros(shapes.num_experts, jnp.int32),
+            num_updates=np.int32(0),
+            routed_frames=np.zeros(self.shapes.num_experts, np.int32),
+        )
+
+    def resume(self, state: LearnerState) -> LearnerState:
+        """A state that was read from a file (numpy leaves), ready for the next step."""
+        on_device = {name: _device(getattr(state, name)) for name in _ON_DEVICE}
+        return dataclasses.replace(state, **on_device)
+
+    def shape(self) -> LearnerState:
+        """The structure of a state, with leaves that tell shape and dtype."""
+        params, playing, pool, use, snapshots, _, _, key = self.functions.play.arguments
+        return LearnerState(
+            params=params,
+            optimizer_state=self.functions.improve.arguments[1],
+            playing=playing,
+            pool=pool,
+            use=use,
+            snapshots=snapshots,
+            key=key,
+            world_key=key,
+            num_updates=np.int32(0),
+            routed_frames=np.zeros(self.shapes.num_experts, np.int32),
         )
 
     def step(
-        state: LearnerState, plan: PlanArrays, hyper: Hyperparameters, snapshot_fraction: float, max_uses: int
+        self, state: LearnerState, plan: PlanArrays, hyper: Hyperparameters, snapshot_fraction: float, max_uses: int
     ) -> tuple[LearnerState, RolloutStats, LossParts]:
-        key, play_key, improve_key = _split3(state.key)
-        pool, use = renew(state.pool, state.use, state.world_key, np.int32(max_uses))
-        mode = _mode(False, snapshot_fraction)
-        playing, use, snapshots, trajectory, last_value, stats = play(
-            state.params, state.playing, pool, use, state.snapshots, plan, mode, play_key
+        """One rollout and one update; `state` is consumed."""
+        play, improve = (jax_substream(state.key, int(state.num_updates), name) for name in ("play", "improve"))
+        pool, use = self.functions.renew(state.pool, state.use, state.world_key, np.int32(max_uses))
+        playing, use, snapshots, trajectory, last_value, stats = self.functions.play(
+            state.params, state.playing, pool, use, state.snapshots, plan, _mode(False, snapshot_fraction), play
         )
-        params, optimizer_state, parts = improve(
-            state.params, state.optimizer_state, trajectory, last_value, hyper, improve_key
+        params, optimizer_state, parts = self.functions.improve(
+            state.params, state.optimizer_state, trajectory, last_value, hyper, improve
         )
         state = LearnerState(
             params=params,
@@ -175,54 +188,43 @@ def make_learner(shapes: Shapes) -> Learner:
             pool=pool,
             use=use,
             snapshots=snapshots,
-            key=key,
+            key=state.key,
             world_key=state.world_key,
-            num_updates=state.num_updates + 1,
-            routed_frames=state.routed_frames + stats.routed_frames,
+            num_updates=np.int32(state.num_updates + 1),
+            routed_frames=np.asarray(state.routed_frames) + np.asarray(stats.routed_frames),
         )
         return state, stats, parts
 
-    def fill(key: jax.Array) -> WorldPool:
-        return renew(blank(), _device(first_use(shapes.world_pool)), key, np.int32(1))[0]
+    def fill(self, key: np.ndarray) -> WorldPool:
+        """P fresh worlds, which no other key makes."""
+        size = self.shapes.world_pool
+        return self.functions.renew(self.functions.renew.zeros(0), _device(used_up(size)), key, np.int32(1))[0]
 
-    def begin_fixed(pool: WorldPool) -> Playing:
-        return start(pool, _no_use(shapes), shapes.num_envs, _mode(True, 0.0))[0]
+    def begin(self, pool: WorldPool) -> Playing:
+        """The environments at the start of evaluation."""
+        return self.functions.start(pool, self.functions.start.zeros(1), _mode(True, 0.0))[0]
 
-    def play_fixed(
-        params: Any, playing: Playing, pool: WorldPool, plan: PlanArrays, key: jax.Array
+    def play(
+        self, params: Any, playing: Playing, pool: WorldPool, plan: PlanArrays, key: np.ndarray
     ) -> tuple[Playing, Trajectory]:
-        snapshots = no_snapshots(pool, shapes.snapshot_capacity)
-        playing, _, _, trajectory, _, _ = play(
-            params, playing, pool, _no_use(shapes), snapshots, plan, _mode(True, 0.0), key
+        """T steps of evaluation; `playing` is consumed."""
+        use, snapshots = (self.functions.play.zeros(number) for number in (3, 4))
+        playing, _, _, trajectory, _, _ = self.functions.play(
+            params, playing, pool, use, snapshots, plan, _mode(True, 0.0), key
         )
         return playing, trajectory
 
-    return Learner(
-        adapter=adapter,
-        shapes=shapes,
-        observation_size=adapter.observation_size + NUM_STEP_FEATURES,
-        init=init,
-        step=step,
-        fill=fill,
-        begin=begin_fixed,
-        play=play_fixed,
-    )
-
-
-@jax.jit
-def _split3(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    a, b, c = jax.random.split(key, 3)
-    return a, b, c
+    def _first_worlds(self, key: np.ndarray) -> WorldPool:
+        """P of the worlds that wait, another choice for each key."""
+        number = self.worlds.obs.shape[0]
+        chosen = np.random.default_rng(key).choice(number, self.shapes.world_pool, replace=False)
+        return _device(jax.tree.map(lambda leaf: leaf[chosen], self.worlds))
 
 
 def _mode(is_fixed: bool, snapshot_fraction: float) -> RolloutMode:
     return RolloutMode(np.bool_(is_fixed), np.float32(snapshot_fraction))
 
 
-def _no_use(shapes: Shapes) -> PoolUse:
-    return _device(PoolUse(np.zeros(shapes.world_pool, np.int32), np.int32(0), np.int32(0)))
-
-
 def _device(tree: Any) -> Any:
-    """The tree on the device, strongly typed: a numpy leaf and a device leaf would be two programs."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, getattr(leaf, "dtype", None)), tree)
+    """The tree on the device: what an argument is made of decides nothing about what is compiled."""
+    return jax.device_put(tree)

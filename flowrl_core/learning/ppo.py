@@ -7,7 +7,7 @@ Each expert has its own Adam state and its own advantage normalisation: a freque
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,9 @@ from flowrl_core.learning.losses import LossParts, ppo_loss
 from flowrl_core.learning.returns import advantages
 from flowrl_core.learning.rollout import FORBIDDEN, Trajectory
 from flowrl_core.networks.moe import group_by_expert, put_expert, take_expert
-from flowrl_core.networks.policy_value import ActorCritic
+
+if TYPE_CHECKING:
+    from flowrl_core.networks.policy_value import ActorCritic
 
 __all__ = ["Hyperparameters", "initial_optimizer_state", "normalise_by_expert", "update"]
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from flowrl_core.envs.adapter import Adapter
 from flowrl_core.envs.automaton import MAX_STEPS, PlanArrays, judge, step_features
 from flowrl_core.envs.snapshots import Snapshots, pick, record
 from flowrl_core.envs.worlds import PoolUse, WorldPool, draw, put_rows
 from flowrl_core.networks.moe import routed_apply
-from flowrl_core.networks.policy_value import ActorCritic
+from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf, Params
+
+if TYPE_CHECKING:
+    from flowrl_core.networks.policy_value import ActorCritic
 
 __all__ = ["FORBIDDEN", "Playing", "RolloutMode", "RolloutStats", "Trajectory", "begin", "expert_inputs", "rollout"]
 
@@ -23,7 +25,7 @@ FORBIDDEN = -1e9
 """Logit of an action that a step may not use."""
 
 
-@struct.dataclass
+@tree_class
 class Playing:
     """B environments in mid-episode.
 
@@ -57,7 +59,7 @@ class RolloutMode(NamedTuple):
     snapshot_fraction: Leaf
 
 
-@struct.dataclass
+@tree_class
 class Trajectory:
     """What T steps of B environments left; every leaf [T, B, ...].
 
@@ -93,7 +95,7 @@ class Trajectory:
     time: jax.Array
 
 
-@struct.dataclass
+@tree_class
 class RolloutStats:
     """Counts of one rollout.
 
@@ -113,7 +115,7 @@ class RolloutStats:
     reward: jax.Array
 
 
-def begin(adapter: Adapter, pool: WorldPool, use: PoolUse, batch: int, mode: RolloutMode) -> tuple[Playing, PoolUse]:
+def begin(adapter: Adapter, pool: WorldPool, use: PoolUse, mode: RolloutMode, *, batch: int) -> tuple[Playing, PoolUse]:
     """B environments at the start of their first episode."""
     drawn, after = draw(use, jnp.ones(batch, bool))
     index = jnp.where(mode.is_fixed, jnp.arange(batch) % pool.obs.shape[0], drawn)

@@ -44,6 +44,8 @@ class Vocabulary:
     actions: tuple[str, ...]
     targets: tuple[str, ...]
     """Kinds of block (or creature) that a skill may name as its target."""
+    observation_size: int
+    """Length of the environment's own observation."""
     capacity: int = 9
     """The most of one item that the inventory holds."""
 

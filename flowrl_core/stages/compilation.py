@@ -1,17 +1,20 @@
-"""One set of compiled programs per (code, versions, device, shapes): compiled once, then loaded by every process.
+"""One learner in files per (code, versions, device, shapes): made once, then read by every process.
 
-JAX's persistent cache writes its files without lock or rename, and never repairs a truncated one. So a cache is built
-whole in a directory of its own, renamed when it is complete, and only read from then on. Two processes that start cold
-at once: the kernel's file lock lets one build while the other waits.
+It is a directory with the functions as `jax.export` writes them, what XLA compiled of them (JAX's persistent cache) and
+worlds for the first episodes. JAX writes its cache without lock or rename, and never repairs a truncated file. So the
+directory is made whole beside its place, renamed when it is complete, and only read from then on; its files' sizes are
+compared before it is used. Two processes that start cold at once: the kernel's file lock lets one build while the other
+waits.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import json
 import logging
 import platform
 import shutil
-import tempfile
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -20,19 +23,37 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from flowrl_core.learning.learner import Learner, Shapes, hyperparameters, make_learner
+from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.envs.worlds import WorldPool
+from flowrl_core.learning.functions import Functions, read_functions, trace_functions, write_functions
+from flowrl_core.learning.learner import Learner, Shapes, hyperparameters
+from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import digest
 from flowrl_core.specs import TrainingSpec
+from flowrl_core.storage.atomic import (
+    publish_directory,
+    remove_directory,
+    remove_leftovers,
+    temporary_beside,
+    write_json,
+)
 from flowrl_core.storage.ownership import exclusive
 
-__all__ = ["compilations", "compiled_learner"]
+__all__ = ["compilations", "compiled_learner", "is_whole", "loading_seconds"]
 
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "craftax", "numpy")
 _NEVER = 1e9
+_XLA, _WORLDS, _SIZES = "xla", "worlds.npz", "sizes.json"
+_POOLS = 2
+"""Times the pool's size: so many worlds wait for the first episodes of the runs."""
 _REQUESTS, _HITS = "/jax/compilation_cache/compile_requests_use_cache", "/jax/compilation_cache/cache_hits"
 _counts = {_REQUESTS: 0, _HITS: 0}
+
+
+_STEPS = ("jaxpr_trace_duration", "jaxpr_to_mlir_module_duration", "backend_compile_duration")
+_seconds = dict.fromkeys((f"/jax/core/compile/{step}" for step in _STEPS), 0.0)
 
 
 def _count(event: str, **_: object) -> None:
@@ -40,7 +61,13 @@ def _count(event: str, **_: object) -> None:
         _counts[event] += 1
 
 
+def _add_seconds(event: str, duration_secs: float, **_: object) -> None:
+    if event in _seconds:
+        _seconds[event] += duration_secs
+
+
 jax.monitoring.register_event_listener(_count)
+jax.monitoring.register_event_duration_secs_listener(_add_seconds)
 
 
 def compilations() -> int:
@@ -48,30 +75,73 @@ def compilations() -> int:
     return _counts[_REQUESTS] - _counts[_HITS]
 
 
+def loading_seconds() -> float:
+    """Seconds that this process spent on tracing, lowering, and compiling or loading programs (JAX's own events)."""
+    return sum(_seconds.values())
+
+
 def compiled_learner(cache: Path, shapes: Shapes) -> Learner:
-    """The learner of these shapes, its programs loaded from the cache below `cache`, which is built first if it is
-    not there.
+    """The learner of these shapes from the files below `cache`, which are made first if they are not there.
+
+    Raises:
+        StorageError: they cannot be made.
     """
-    ready = cache / "xla" / _fingerprint(shapes)
-    if not ready.is_dir():
+    ready = cache / "learners" / _fingerprint(shapes)
+    if not is_whole(ready):
         ready.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(ready.with_suffix(".lock"), what="the compilation cache", wait=True):
-            if not ready.is_dir():
+            if not is_whole(ready):
                 _build(ready, shapes)
-    _use(ready, writes=False)
-    return make_learner(shapes)
+    _use(ready / _XLA, writes=False)
+    return _read(ready.resolve(), shapes)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(ready: Path, shapes: Shapes) -> Learner:
+    """The same one for the same files, so that nothing is loaded twice in a process."""
+    with np.load(ready / _WORLDS) as file:
+        obs, *state = (file[f"{number:03}"] for number in range(len(file.files)))
+    return Learner(shapes, read_functions(ready), WorldPool(obs, tuple(state)))
 
 
 def _build(ready: Path, shapes: Shapes) -> None:
     logger.info("compiling for %s (once for all skills of these shapes)", shapes)
-    fresh = Path(tempfile.mkdtemp(prefix=".building-", dir=ready.parent))
+    remove_leftovers(ready)
+    fresh = temporary_beside(ready)
+    fresh.mkdir()
     try:
-        _use(fresh, writes=True)
-        _exercise(make_learner(shapes))
-        fresh.rename(ready)
-    except BaseException:
+        _use(fresh / _XLA, writes=True)
+        write_functions(trace_functions(shapes, hyperparameters(TrainingSpec())), fresh)
+        functions = read_functions(fresh)
+        worlds = _make_worlds(functions, shapes)
+        np.savez(fresh / _WORLDS, **{f"{number:03}": leaf for number, leaf in enumerate(jax.tree.leaves(worlds))})
+        _exercise(Learner(shapes, functions, worlds))
+        sizes = {
+            str(path.relative_to(fresh)): path.stat().st_size for path in sorted(fresh.rglob("*")) if path.is_file()
+        }
+        write_json(fresh / _SIZES, sizes)
+        if ready.exists():
+            logger.warning("%s was damaged: it is made again", ready)
+            remove_directory(ready)
+        publish_directory(fresh, ready)
+    finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise
+
+
+def is_whole(ready: Path) -> bool:
+    """Whether every file is there with the size it was written with: JAX never repairs a file that was cut short."""
+    try:
+        sizes = json.loads((ready / _SIZES).read_text())
+        return all((ready / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _make_worlds(functions: Functions, shapes: Shapes) -> WorldPool:
+    """Worlds for the first episodes of every run: generating them takes longer than reading them."""
+    learner = Learner(shapes, functions, WorldPool(np.empty(0), ()))
+    pools = [jax.device_get(learner.fill(jax_stream(0, "first worlds", number))) for number in range(_POOLS)]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pools)
 
 
 def _use(directory: Path, *, writes: bool) -> None:
@@ -87,19 +157,14 @@ def _exercise(learner: Learner) -> None:
     """Run every program once, on blank experts and a plan of zeros, as a run does."""
     from flowrl_core.envs.automaton import blank_plan
     from flowrl_core.learning.evaluation import evaluate
-    from flowrl_core.networks.policy_value import initial_params
-    from flowrl_core.skills.experts import stack_experts
 
-    shapes, adapter = learner.shapes, learner.adapter
     hyper = hyperparameters(TrainingSpec())
-    plan = blank_plan(adapter.vocabulary)
-    expert = initial_params(np.random.default_rng(0), learner.observation_size, shapes.width, adapter.num_actions)
-    params = stack_experts([expert], shapes.num_experts)
-    key = jax.random.PRNGKey(0)
-    state = learner.init(params, hyper, key, key, 1)
+    plan = blank_plan(vocabulary(learner.shapes.env))
+    key = jax_stream(0, "exercise")
+    state = learner.init(learner.functions.play.zeros(0), key, key, 1)
     state, _, _ = learner.step(state, plan, hyper, 0.5, 1)
     state, _, _ = learner.step(state, plan, hyper, 0.5, 1)
-    evaluate(learner, state.params, plan, shapes.num_envs, key)
+    evaluate(learner, state.params, plan, learner.shapes.num_envs, key)
     jax.block_until_ready(state)
 
 

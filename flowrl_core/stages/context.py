@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from flowrl_core.envs.automaton import PlanArrays
     from flowrl_core.learning.learner import Learner
 
-__all__ = ["RunContext", "open_run", "run_directory"]
+__all__ = ["PARAMS", "RunContext", "open_run", "run_directory"]
+
+PARAMS = ("learner", "params")
+"""Where the experts' parameters are in a training checkpoint."""
 
 
 @dataclass(frozen=True)

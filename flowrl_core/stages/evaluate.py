@@ -10,7 +10,7 @@ import numpy as np
 from flowrl_core.errors import StorageError
 from flowrl_core.learning.schedule import look_level, look_target, next_action
 from flowrl_core.randomness import jax_stream
-from flowrl_core.stages.context import RunContext, open_run
+from flowrl_core.stages.context import PARAMS, RunContext, open_run
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Look, Verdict
@@ -69,18 +69,18 @@ def verdict(home: Home, run: int) -> Verdict | None:
 def _latest(context: RunContext) -> tuple[int, object]:
     from flowrl_core.storage.checkpoints import TrainCheckpoints
 
-    found = TrainCheckpoints(context.directory.checkpoints).latest(None)
+    found = TrainCheckpoints(context.directory.checkpoints).latest(below=PARAMS)
     if found is None:
         raise StorageError(f"run {context.record.id} has no checkpoint to look at; train it first")
-    _, tree, metadata = found
-    return metadata["run_frames"], tree["learner"]["params"]
+    _, params, metadata = found
+    return metadata["run_frames"], params
 
 
 def _saved_frames(context: RunContext) -> int:
     from flowrl_core.storage.checkpoints import TrainCheckpoints
 
-    found = TrainCheckpoints(context.directory.checkpoints).latest(None)
-    return found[2]["run_frames"] if found else 0
+    metadata = TrainCheckpoints(context.directory.checkpoints).latest_metadata()
+    return metadata["run_frames"] if metadata else 0
 
 
 def _look(context: RunContext, number: int, frames: int, params: object) -> Look:

@@ -125,13 +125,12 @@ def _draft(registry: Registry, record: RunRecord, config: SkillConfig) -> _Draft
 
 
 def _sizes(env: str, config: SkillConfig) -> dict[str, int]:
-    from flowrl_core.envs.adapter import make_adapter
     from flowrl_core.envs.automaton import NUM_STEP_FEATURES
 
-    adapter = make_adapter(env)
+    words = vocabulary(env)
     return {
-        "observation_size": adapter.observation_size + NUM_STEP_FEATURES,
-        "num_actions": adapter.num_actions,
+        "observation_size": words.observation_size + NUM_STEP_FEATURES,
+        "num_actions": len(words.actions),
         "width": config.training.width,
     }
 

@@ -7,13 +7,10 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from flowrl_core.errors import StorageError
 from flowrl_core.skills.experts import expert_slice
-from flowrl_core.stages.context import RunContext, open_run, run_directory
+from flowrl_core.stages.context import PARAMS, RunContext, open_run, run_directory
 from flowrl_core.stages.evaluate import verdict as verdict_of
 from flowrl_core.stages.timing import mark, write_timing
 from flowrl_core.storage.atomic import (
@@ -96,19 +93,18 @@ def _publish(home: Home, context: RunContext) -> list[ExpertResult]:
     from flowrl_core.storage.checkpoints import TrainCheckpoints
     from flowrl_core.storage.versions import put
 
-    found = TrainCheckpoints(context.directory.checkpoints).latest(None)
+    found = TrainCheckpoints(context.directory.checkpoints).latest(below=PARAMS)
     if found is None:
         raise StorageError(f"run {context.record.id} has no checkpoint to publish; train it first")
-    learner: dict[str, Any] = found[1]["learner"]
-    routed = np.asarray(learner["routed_frames"])
+    _, params, facts = found
     names = {index: name for name, index in context.experts.items()}
     results = []
     for index, local in context.remap.global_to_local.items():
         metadata = {"expert": index, "skill": names[index], "env": context.env}
-        content = put(home, expert_slice(learner["params"], local), metadata=metadata)
+        content = put(home, expert_slice(params, local), metadata=metadata)
         crash_point("after_version")
         assert context.record.seeds is not None
-        results.append(ExpertResult(index, content, int(routed[local]), context.record.seeds[index]))
+        results.append(ExpertResult(index, content, facts["routed_frames"][local], context.record.seeds[index]))
     return results
 
 

@@ -26,6 +26,7 @@ def marks() -> dict[str, float]:
 
 def write_timing(directory: RunDirectory) -> None:
     """Write the marks of this process and its compilations to the run's `timing.json`."""
-    from flowrl_core.stages.compilation import compilations
+    from flowrl_core.stages.compilation import compilations, loading_seconds
 
-    write_json(directory.path / "timing.json", {**marks(), "written": time.time(), "compilations": compilations()})
+    facts = {"compilations": compilations(), "loading_seconds": round(loading_seconds(), 3)}
+    write_json(directory.path / "timing.json", {**marks(), "written": time.time(), **facts})

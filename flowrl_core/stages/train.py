@@ -75,8 +75,10 @@ class _Trainer:
 
     def __init__(self, context: RunContext, looks: list[Look]) -> None:
         from flowrl_core.learning.learner import hyperparameters
+        from flowrl_core.stages.compilation import compiled_learner  # noqa: F401
         from flowrl_core.storage.checkpoints import TrainCheckpoints
 
+        mark("imported")
         self._context = context
         self._looks = looks
         self._num_steps = len(context.plan.steps)
@@ -91,6 +93,7 @@ class _Trainer:
         self._logged = -math.inf
         self._first_update = self._update
         _cut_metrics(context, self._update)
+        mark("ready")
 
     @property
     def budget(self) -> int:
@@ -139,34 +142,25 @@ class _Trainer:
         write_timing(self._context.directory)
         if self._update == self._saved_update:
             return
-        from flax.serialization import to_state_dict
-
-        tree = {"learner": to_state_dict(self._state), "window": self._window.as_dict()}
-        self._checkpoints.save(self._update, tree, metadata={"run_frames": self.run_frames})
+        tree = {"learner": self._state, "window": self._window.as_dict()}
+        facts = {"run_frames": self.run_frames, "routed_frames": self._state.routed_frames.tolist()}
+        self._checkpoints.save(self._update, tree, metadata=facts)
         self._saved_update = self._update
 
     def _restore(self) -> tuple[Any, SuccessWindow, int]:
-        from flax.serialization import from_state_dict
-
         from flowrl_core.envs.automaton import MAX_STEPS
         from flowrl_core.storage.checkpoints import load_tree
 
-        context = self._context
         blank = empty_window(MAX_STEPS)
-        seed, _ = load_tree(context.directory.seed)
-        fresh = self._learner.init(
-            seed,
-            self._hyper,
-            jax_stream(context.seed, "worlds"),
-            jax_stream(context.seed, "train"),
-            self._training.world_uses,
-        )
-        found = self._checkpoints.latest(None)
-        if found is None:
-            return fresh, blank, 0
-        step, tree, _ = found
-        logger.info("resuming %s from update %d", context.plan.target, step)
-        return from_state_dict(fresh, tree["learner"]), SuccessWindow.from_dict(tree["window"]), step
+        template = {"learner": self._learner.shape(), "window": blank.as_dict()}
+        found = self._checkpoints.latest(template)
+        if found is not None:
+            step, tree, _ = found
+            logger.info("resuming %s from update %d", self._context.plan.target, step)
+            return self._learner.resume(tree["learner"]), SuccessWindow.from_dict(tree["window"]), step
+        seed, _ = load_tree(self._context.directory.seed)
+        worlds, key = (jax_stream(self._context.seed, name) for name in ("worlds", "train"))
+        return self._learner.init(seed, worlds, key, self._training.world_uses), blank, 0
 
     def _report(self) -> UpdateReport:
         done = (self._update - self._first_update) * self._training.num_envs * self._training.rollout_length

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,26 +83,30 @@ def save_tree(directory: Path, tree: Any, *, metadata: Mapping[str, Any] | None 
     crash_point("tree_after_rename")
 
 
-def load_tree(directory: Path, template: Any = None) -> tuple[Any, dict[str, Any]]:
+def load_tree(directory: Path, template: Any = None, *, below: tuple[str, ...] = ()) -> tuple[Any, dict[str, Any]]:
     """The tree and its metadata, after its checksums were verified.
 
     Args:
         template: a tree of the same structure, whose leaves tell shape and dtype. Leaves come back as numpy arrays,
             or as JAX arrays where the template has those. None: nested dicts, if the tree was made of dicts alone.
+        below: names that lead to a part of the tree; only that part is read.
 
     Raises:
         CorruptError: not there, incomplete, or a checksum is wrong.
         StorageError: the tree does not fit the template, or another FlowRL's format.
     """
     manifest = verify(directory)
-    shapes = {tuple(leaf["path"]): (tuple(leaf["shape"]), np.dtype(leaf["dtype"])) for leaf in manifest["leaves"]}
+    described = [(tuple(leaf["path"]), tuple(leaf["shape"]), np.dtype(leaf["dtype"])) for leaf in manifest["leaves"]]
+    shapes = {path: (shape, dtype) for path, shape, dtype in described if _is_below(path, below)}
     try:
         stored = _read_arrays(directory / _TREE, [_file_name(p) for p, (shape, _) in shapes.items() if 0 not in shape])
     except Exception as exc:
         raise CorruptError(f"checkpoint {directory} cannot be read: {exc}") from exc
     leaves = {p: stored[_file_name(p)] if 0 not in shape else np.zeros(shape, t) for p, (shape, t) in shapes.items()}
+    leaves = {path[len(below) :]: leaf for path, leaf in leaves.items()}
     if template is None:
-        return _nested(directory, leaves, manifest["empty"]), manifest["metadata"]
+        empty = [(path[len(below) :], node) for path, node in manifest["empty"] if _is_below(path, below)]
+        return _nested(directory, leaves, empty), manifest["metadata"]
     return _like(directory, leaves, template), manifest["metadata"]
 
 
@@ -165,18 +169,26 @@ class TrainCheckpoints:
             remove_directory(self._path(old))
         self._sweep()
 
-    def latest(self, template: Any = None) -> tuple[int, Any, dict[str, Any]] | None:
+    def latest(self, template: Any = None, *, below: tuple[str, ...] = ()) -> tuple[int, Any, dict[str, Any]] | None:
         """The step, tree and metadata of the last checkpoint that is whole; None if there is none.
 
-        A corrupt one is set aside under another name, with a warning, and the one before is used. `template`: see
-        `load_tree`.
+        A corrupt one is set aside under another name, with a warning, and the one before is used. `template` and
+        `below`: see `load_tree`.
 
         Raises:
             StorageError: it does not fit the template.
         """
+        return self._last_whole(lambda path: load_tree(path, template, below=below))
+
+    def latest_metadata(self) -> dict[str, Any] | None:
+        """The metadata of the last checkpoint that is whole, without its arrays; None if there is none."""
+        found = self._last_whole(lambda path: (None, verify(path)["metadata"]))
+        return found[2] if found else None
+
+    def _last_whole(self, read: Callable[[Path], tuple[Any, dict[str, Any]]]) -> tuple[int, Any, dict[str, Any]] | None:
         for step in reversed(self.steps()):
             try:
-                tree, metadata = load_tree(self._path(step), template)
+                tree, metadata = read(self._path(step))
             except CorruptError as exc:
                 logger.warning("%s; set aside, going back to the checkpoint before", exc)
                 aside = self._path(step).with_suffix(".corrupt")
@@ -204,7 +216,8 @@ def _write_arrays(directory: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def _read_arrays(directory: Path, names: list[str]) -> dict[str, np.ndarray]:
     as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        return dict(checkpointer.restore(directory.absolute(), restore_args=as_numpy))
+        wanted = ocp.args.PyTreeRestore(item=dict.fromkeys(names, 0), restore_args=as_numpy, partial_restore=True)
+        return dict(checkpointer.restore(directory.absolute(), args=wanted))
 
 
 def _leaves(tree: Any) -> dict[LeafPath, np.ndarray]:
@@ -219,6 +232,10 @@ def _part(key: Any) -> str:
     if isinstance(key, jax.tree_util.GetAttrKey):
         return key.name
     return str(key.idx if isinstance(key, jax.tree_util.SequenceKey) else key.key)
+
+
+def _is_below(path: Sequence[str], names: tuple[str, ...]) -> bool:
+    return tuple(part.removeprefix(_DICT_KEY) for part in path[: len(names)]) == names
 
 
 def _file_name(path: LeafPath) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,29 +71,19 @@ def network(learner: Any) -> Any:
     """The network of one expert."""
     from flowrl_core.networks.policy_value import ActorCritic
 
-    return ActorCritic(width=learner.shapes.width, num_actions=learner.adapter.num_actions)
+    return ActorCritic(width=learner.shapes.width, num_actions=learner.num_actions)
 
 
 @pytest.fixture(scope="session")
-def play(learner: Any, network: Any) -> Any:
-    """`rollout` as the learner compiles it (so it is loaded, not compiled), with the mode as an argument."""
-    import jax
-
-    from flowrl_core.learning.rollout import rollout
-
-    options = {"length": learner.shapes.rollout_length}
-    return jax.jit(functools.partial(rollout, learner.adapter, network, **options), donate_argnums=(1, 3, 4))
+def play(learner: Any) -> Any:
+    """`rollout` as the learner runs it, with the mode as an argument; it consumes what is played."""
+    return learner.functions.play
 
 
 @pytest.fixture(scope="session")
-def improve(learner: Any, network: Any) -> Any:
-    """`update` as the learner compiles it; it consumes parameters and optimizer state."""
-    import jax
-
-    from flowrl_core.learning.ppo import update
-
-    options = {"epochs": learner.shapes.epochs, "minibatch_size": learner.shapes.minibatch_size}
-    return jax.jit(functools.partial(update, network, **options), donate_argnums=(0, 1))
+def improve(learner: Any) -> Any:
+    """`update` as the learner runs it; it consumes parameters and optimizer state."""
+    return learner.functions.improve
 
 
 @pytest.fixture
@@ -106,5 +95,5 @@ def fresh_params(learner: Any) -> Any:
     from flowrl_core.skills.experts import stack_experts
 
     rng, shapes = np.random.default_rng(0), learner.shapes
-    sizes = (learner.observation_size, shapes.width, learner.adapter.num_actions)
+    sizes = (learner.observation_size, shapes.width, learner.num_actions)
     return stack_experts([initial_params(rng, *sizes) for _ in range(shapes.num_experts)], shapes.num_experts)

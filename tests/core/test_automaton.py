@@ -1,5 +1,7 @@
 """The plan automaton on the corridor, played by hand: pointer, rewards, boundaries, limits and snapshots."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +30,9 @@ def arrays(plan=PLAN, experts=None, **kwargs):
 def state(cell, **items):
     _, blank = corridor._reset(jax.random.PRNGKey(0))
     names = [f.name.removeprefix("inv.") for f in CORRIDOR.fluents if f.name.startswith("inv.")]
-    return blank.replace(cell=jnp.int32(cell), items=jnp.array([items.get(name, 0) for name in names], jnp.int32))
+    return dataclasses.replace(
+        blank, cell=jnp.int32(cell), items=jnp.array([items.get(name, 0) for name in names], jnp.int32)
+    )
 
 
 def read(s):

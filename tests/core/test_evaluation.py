@@ -1,7 +1,5 @@
 """Evaluation: episodes fixed beforehand, sampled actions, worlds never used twice, and what the counts prove."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -12,6 +10,8 @@ from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.errors import InputError
 from flowrl_core.learning.evaluation import evaluate, wilson_lower, wilson_upper
+from flowrl_core.learning.learner import Learner
+from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs import resolve
 from flowrl_core.storage.registry import Registry
@@ -25,20 +25,24 @@ def arrays(plan, limit=40):
     return lower_plan(plan, KNOWLEDGE.skills, experts, CORRIDOR, episode_limit=limit)
 
 
-def recording(learner):
-    """The learner, and lists that fill with the keys of its worlds and with what it played (round, trajectory)."""
-    keys, played = [], []
+class Recording(Learner):
+    """A learner that keeps the keys of its worlds and what it played (round, trajectory)."""
 
-    def fill(key):
-        keys.append(tuple(int(x) for x in np.asarray(key)))
-        return learner.fill(key)
+    def fill(self, key):
+        self.keys.append(tuple(int(x) for x in np.asarray(key)))
+        return super().fill(key)
 
-    def play(*args):
-        playing, trajectory = learner.play(*args)
-        played.append((len(keys), jax.tree.map(np.asarray, trajectory)))
+    def play(self, *args):
+        playing, trajectory = super().play(*args)
+        self.played.append((len(self.keys), jax.tree.map(np.asarray, trajectory)))
         return playing, trajectory
 
-    return dataclasses.replace(learner, fill=fill, play=play), keys, played
+
+def recording(learner):
+    """The learner, and lists that fill with the keys of its worlds and with what it played (round, trajectory)."""
+    spy = Recording(learner.shapes, learner.functions, learner.worlds)
+    vars(spy).update(keys=[], played=[])
+    return spy, spy.keys, spy.played
 
 
 @pytest.mark.parametrize(("successes", "episodes"), [(0, 20), (10, 20), (506, 512), (512, 512), (1, 128), (410, 512)])
@@ -59,7 +63,7 @@ def test_the_bounds_equal_numbers_worked_out_by_hand():
 
 def test_every_environment_counts_its_first_episodes_and_no_others(learner, fresh_params):
     spy, keys, played = recording(learner)
-    result = evaluate(spy, fresh_params, arrays(GOTO_BENCH), 16 * 5, jax.random.PRNGKey(4))
+    result = evaluate(spy, fresh_params, arrays(GOTO_BENCH), 16 * 5, jax_stream(4))
     assert result.episodes == 80 and len(keys) == 3, "rounds of 2, 2 and 1 episodes: the pool holds 2 for each"
     won, lengths = 0, []
     for number, share in ((1, 2), (2, 2), (3, 1)):
@@ -79,14 +83,14 @@ def test_every_environment_counts_its_first_episodes_and_no_others(learner, fres
 
 def test_quick_successes_do_not_crowd_out_slow_failures(learner, fresh_params):
     spy, _, played = recording(learner)
-    result = evaluate(spy, fresh_params, arrays(GOTO_BENCH, limit=40), 32, jax.random.PRNGKey(5))
+    result = evaluate(spy, fresh_params, arrays(GOTO_BENCH, limit=40), 32, jax_stream(5))
     everything = np.concatenate([t.is_finished[t.is_over] for _, t in played])
     assert len(everything) > 32, "quick environments went on, and what they did then is not counted"
     assert result.success < everything.mean()
 
 
 def test_an_episode_that_runs_out_of_time_is_a_failure(learner, fresh_params):
-    result = evaluate(learner, fresh_params, arrays(MAKE_B, limit=3), 64, jax.random.PRNGKey(0))
+    result = evaluate(learner, fresh_params, arrays(MAKE_B, limit=3), 64, jax_stream(0))
     assert (result.episodes, result.successes, result.deaths) == (64, 0, 0)
     assert np.isnan(result.median_length)
     assert result.step_attempts[0] >= 64 and result.step_successes[2] == 0
@@ -94,7 +98,7 @@ def test_an_episode_that_runs_out_of_time_is_a_failure(learner, fresh_params):
 
 def test_actions_are_sampled_not_the_likeliest(learner, fresh_params):
     spy, _, played = recording(learner)
-    evaluate(spy, fresh_params, arrays(MAKE_B), 64, jax.random.PRNGKey(6))
+    evaluate(spy, fresh_params, arrays(MAKE_B), 64, jax_stream(6))
     action = np.concatenate([t.action.ravel() for _, t in played])
     share = np.bincount(action, minlength=len(CORRIDOR.actions)) / action.size
     np.testing.assert_allclose(share, 1 / len(CORRIDOR.actions), atol=0.03)  # untrained experts are all but uniform
@@ -102,19 +106,19 @@ def test_actions_are_sampled_not_the_likeliest(learner, fresh_params):
 
 def test_no_episode_of_an_evaluation_begins_from_a_snapshot(learner, fresh_params):
     spy, _, played = recording(learner)
-    evaluate(spy, fresh_params, arrays(MAKE_B), 64, jax.random.PRNGKey(6))
+    evaluate(spy, fresh_params, arrays(MAKE_B), 64, jax_stream(6))
     assert not any(t.is_snapshot.any() for _, t in played)
 
 
 def test_an_evaluation_is_a_function_of_its_key(learner, fresh_params):
     plan = arrays(GOTO_BENCH, limit=12)
-    first, again, other = (evaluate(learner, fresh_params, plan, 64, jax.random.PRNGKey(k)) for k in (7, 7, 8))
+    first, again, other = (evaluate(learner, fresh_params, plan, 64, jax_stream(k)) for k in (7, 7, 8))
     assert first == again != other
 
 
 def test_episodes_that_the_environments_cannot_share_are_refused_with_a_number_that_works(learner, fresh_params):
     with pytest.raises(InputError, match=r"500 is no multiple of num_envs \(16\).*496"):
-        evaluate(learner, fresh_params, arrays(GOTO_BENCH), 500, jax.random.PRNGKey(0))
+        evaluate(learner, fresh_params, arrays(GOTO_BENCH), 500, jax_stream(0))
 
 
 def test_such_episodes_are_refused_before_a_campaign_begins():
@@ -139,8 +143,6 @@ def test_no_two_looks_of_a_registry_share_a_world(home):
 
 
 def test_worlds_of_a_look_are_new_in_every_round_and_are_none_of_the_training(learner, fresh_params):
-    from flowrl_core.randomness import jax_stream
-
     spy, keys, _ = recording(learner)
     for number in (1, 2, 3):
         evaluate(spy, fresh_params, arrays(GOTO_BENCH), 16 * 6, jax_stream(9, "look", number))

@@ -1,13 +1,11 @@
 """FlowRL really learns: measured by the same evaluation before and after, on plans of one and of three steps."""
 
-import time
-
-import jax
 import numpy as np
 import pytest
 from corridor_runs import facts, learn, make_spec
 
 from flowrl_core.learning.evaluation import evaluate
+from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import build_remap, stack_experts
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.stages.prepare import expert_params
@@ -42,26 +40,23 @@ def stacked(home, plan, *, is_trained):
 def test_a_learned_expert_does_far_better_than_an_untrained_one_in_the_same_evaluation(basics, learner, skill):
     plan = Plan(skill, (Step(skill, 1),))
     before, after = (
-        evaluate(learner, *stacked(basics, plan, is_trained=trained), 512, jax.random.PRNGKey(11)).success
+        evaluate(learner, *stacked(basics, plan, is_trained=trained), 512, jax_stream(11)).success
         for trained in (False, True)
     )
     assert after >= 0.95
     assert before <= after - 0.3
 
 
-def test_a_plan_of_three_steps_is_learned_from_about_0_to_over_095_in_seconds(home, learner):
-    began = time.monotonic()
-    run, outcome = learn(home, make_spec("real", "make_b"), "make_b")
-    seconds = time.monotonic() - began
+def test_a_plan_of_three_steps_is_learned_from_about_0_to_over_095(home, learner):
+    run, outcome = learn(home, make_spec("real", "make_b", evaluation={"target": 0.97}), "make_b")
     assert outcome.verdict == "learned" and outcome.success >= 0.95 and outcome.success_lower_bound >= 0.9
     lines = facts(home, run)["metrics"]
     begins = [line["steps"][2] for line in lines[:6] if line["steps"][2] is not None]
     assert np.mean(begins) < 0.4, "the new expert knew nothing of its step at first"
-    assert seconds < 60
 
     plan = Plan("make_b", (Step("dig_a", 1), Step("goto_bench", 1), Step("make_b", 1)))
-    untrained = evaluate(learner, *stacked(home, plan, is_trained=False), 512, jax.random.PRNGKey(12))
-    trained = evaluate(learner, *stacked(home, plan, is_trained=True), 512, jax.random.PRNGKey(12))
+    untrained = evaluate(learner, *stacked(home, plan, is_trained=False), 512, jax_stream(12))
+    trained = evaluate(learner, *stacked(home, plan, is_trained=True), 512, jax_stream(12))
     assert untrained.success <= 0.05 and trained.success >= 0.95
     assert np.prod(np.array(trained.step_successes) / trained.step_attempts) == pytest.approx(trained.success)
 

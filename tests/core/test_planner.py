@@ -17,6 +17,7 @@ from flowrl_core.skills.symbolic import execute
 
 ITEMS = ("a", "b", "c", "d", "e")
 VOCABULARY = Vocabulary(
+    observation_size=1,
     env="paper",
     fluents=(
         *(Fluent(f"inv.{item}", "count", 0, 9) for item in ITEMS),

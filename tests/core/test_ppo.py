@@ -9,6 +9,7 @@ from corridor_runs import TRAINING
 from flowrl_core.learning.learner import hyperparameters
 from flowrl_core.learning.ppo import initial_optimizer_state, normalise_by_expert
 from flowrl_core.learning.rollout import Trajectory
+from flowrl_core.randomness import jax_stream
 
 T, B, A = TRAINING.rollout_length, TRAINING.num_envs, 18
 HYPER = hyperparameters(TRAINING)
@@ -50,7 +51,7 @@ def updated(learner, improve, fresh_params):
         trajectory = made_up(learner.observation_size, *args, **kwargs)
         params = jax.tree.map(jnp.asarray, fresh_params)
         state = initial_optimizer_state(params, hyper)
-        params, state, parts = improve(params, state, trajectory, jnp.zeros(B), hyper, jax.random.PRNGKey(0))
+        params, state, parts = improve(params, state, trajectory, jnp.zeros(B), hyper, jax_stream(0))
         assert all(np.isfinite(parts))
         return jax.tree.map(np.asarray, (params, state))
 

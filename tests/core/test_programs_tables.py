@@ -17,6 +17,7 @@ from flowrl_core.programs.tables import CODES, NUM_INSTRUCTIONS, lower, stack
 from flowrl_core.skills.model import Fluent, Vocabulary
 
 TINY = Vocabulary(
+    observation_size=1,
     env="tiny",
     fluents=(
         Fluent("inv.wood", "count", 0, 9),

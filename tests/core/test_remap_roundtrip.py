@@ -14,6 +14,7 @@ from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.networks.moe import routed_apply
 from flowrl_core.networks.policy_value import initial_params
+from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import build_remap, expert_slice, stack_experts
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs import resolve
@@ -156,8 +157,8 @@ def test_a_plan_is_played_the_same_by_experts_at_other_local_places(stocked, lea
     for names in (EXPERTS - {"make_p"}, set(plan.skills)):
         params, places = stacked(stocked, names)
         arrays = lower_plan(plan, KNOWLEDGE.skills, places, CORRIDOR, episode_limit=40)
-        pool = learner.fill(jax.random.PRNGKey(0))
-        _, trajectory = learner.play(params, learner.begin(pool), pool, arrays, jax.random.PRNGKey(1))
+        pool = learner.fill(jax_stream(0))
+        _, trajectory = learner.play(params, learner.begin(pool), pool, arrays, jax_stream(1))
         seen.append((places, jax.tree.map(np.asarray, trajectory)))
     (many, first), (few, second) = seen
     assert many["make_b"] != few["make_b"]

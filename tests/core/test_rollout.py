@@ -6,10 +6,10 @@ import pytest
 from corridor_runs import KNOWLEDGE
 
 from flowrl_core.envs.automaton import lower_plan
-from flowrl_core.envs.snapshots import no_snapshots
 from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.envs.worlds import PoolUse
 from flowrl_core.learning.rollout import RolloutMode
+from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
 
 BENCH_THEN_DIG = Plan("dig_a", (Step("goto_bench", 1), Step("dig_a", 1)))
@@ -26,13 +26,13 @@ def rollouts(learner, play, fresh_params):
     """Play several rollouts in a row as training does; every leaf of the result is [T, B, ...]."""
 
     def roll(plan, number, snapshot_fraction=0.0):
-        pool = learner.fill(jax.random.PRNGKey(1))
-        playing, snapshots = learner.begin(pool), no_snapshots(pool, learner.shapes.snapshot_capacity)
+        pool = learner.fill(jax_stream(1))
+        playing, snapshots = learner.begin(pool), learner.functions.play.zeros(4)
         use = jax.tree.map(jax.numpy.asarray, PoolUse(np.zeros(32, np.int32), np.int32(0), np.int32(0)))
         mode = RolloutMode(np.bool_(False), np.float32(snapshot_fraction))
         params = jax.tree.map(jax.numpy.asarray, fresh_params)
         seen, all_stats = [], []
-        for key in jax.random.split(jax.random.PRNGKey(2), number):
+        for key in (jax_stream(2, k) for k in range(number)):
             playing, use, snapshots, trajectory, _, stats = play(params, playing, pool, use, snapshots, plan, mode, key)
             seen.append(jax.tree.map(np.asarray, trajectory))
             all_stats.append(jax.tree.map(np.asarray, stats))

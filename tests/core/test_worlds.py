@@ -1,5 +1,6 @@
 """The pool of worlds: how often each starts an episode, and that starts follow the game's own distribution."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from flowrl_core.envs import corridor
 from flowrl_core.envs.vocabularies import CORRIDOR_LENGTH
-from flowrl_core.envs.worlds import draw, empty_pool, first_use, replace_used
+from flowrl_core.envs.worlds import draw, empty_pool, replace_used, staggered, used_up
 
 ADAPTER = corridor.make()
 POOL, BATCH, MAX_USES = 12, 5, 3
@@ -18,11 +19,16 @@ replace = jax.jit(functools.partial(replace_used, ADAPTER))
 drawn = jax.jit(draw)
 
 
+def full_pool(seed):
+    return replace(empty_pool(ADAPTER, POOL), used_up(POOL), jax.random.PRNGKey(seed), 1)
+
+
 def play(rounds, max_uses=MAX_USES, seed=0):
     """Starts as (world's birth number, observation), one list per round of random resets."""
     rng = np.random.default_rng(seed)
-    pool, use = empty_pool(ADAPTER, POOL), first_use(POOL)
-    births = np.zeros(POOL, int)
+    pool, use = full_pool(seed)
+    use = dataclasses.replace(staggered(POOL, max_uses), born=use.born)
+    births = np.arange(POOL)
     starts = []
     for _ in range(rounds):
         stale = np.asarray(use.uses) >= max_uses
@@ -58,10 +64,12 @@ def test_starts_follow_the_games_distribution(max_uses):
 
 def test_the_same_seed_gives_the_same_worlds_however_they_are_split_over_calls():
     def first_worlds(sizes):
-        pool, use = empty_pool(ADAPTER, POOL), first_use(POOL)
+        pool, use = empty_pool(ADAPTER, POOL), used_up(POOL)
         seen = []
         for size in sizes:
-            use = use.replace(uses=np.where(np.arange(POOL) < size, 99, 0).astype(np.int32), born=np.int32(len(seen)))
+            use = dataclasses.replace(
+                use, uses=np.where(np.arange(POOL) < size, 99, 0).astype(np.int32), born=np.int32(len(seen))
+            )
             pool, _ = replace(pool, use, jax.random.PRNGKey(7), 99)
             seen += list(np.asarray(pool.obs)[:size])
         return np.array(seen)
@@ -70,8 +78,7 @@ def test_the_same_seed_gives_the_same_worlds_however_they_are_split_over_calls()
 
 
 def test_replacements_spread_over_time():
-    pool, use = empty_pool(ADAPTER, POOL), first_use(POOL)
-    pool, use = replace(pool, use, jax.random.PRNGKey(0), MAX_USES)
+    pool, use = full_pool(0)[0], staggered(POOL, MAX_USES)
     replaced = []
     for _ in range(60):
         _, use = drawn(use, jnp.ones(BATCH, bool))
