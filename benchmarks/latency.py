@@ -18,9 +18,8 @@ The parts, in their order; a mark is a time that the run's process noted itself 
     engine      -> mark first_line: the first statement of our flow
     prepare     -> mark prepared: planned, seeded and sealed
     libraries   -> mark imported: what training needs is imported
-    programs    -> mark programs: loaded from the cache
-    worlds      -> mark worlds: the learner's first state
-    update      -> mark first_update
+    cache       -> mark ready: the functions and the first worlds read from their files, the seed loaded
+    update      -> mark first_update: XLA's code loaded, a rollout and an update run
 
 `cpu` is the processor time of the run's process, in that part and in those above it that have no entry: other work on
 the machine lengthens the parts, but hardly that.
@@ -59,8 +58,7 @@ PARTS = (
     "engine",
     "prepare",
     "libraries",
-    "programs",
-    "worlds",
+    "cache",
     "update",
 )
 TOTALS = {"learned -> first line": "engine", "learned -> first update": "update"}
@@ -68,8 +66,7 @@ _MARKS = {
     "engine": "first_line",
     "prepare": "prepared",
     "libraries": "imported",
-    "programs": "programs",
-    "worlds": "worlds",
+    "cache": "ready",
     "update": "first_update",
 }
 
