@@ -1,9 +1,9 @@
 """From ready to learning: how long a skill waits once the skill that it needs is learned, part by part.
 
-Chains of Craftax-Classic skills are learned by a campaign as `flowrl campaign` runs it: an embedded server, workers,
-and a process per run, in a home of its own. Each skill needs the one before it and takes one update and one look, so
-the figures are of the starts. One run at a time, with the shapes of the defaults. The first run compiles; it is
-nobody's dependant, so nothing of that is in the table.
+Chains of Craftax-Classic skills are learned by campaigns as `flowrl campaign` runs them, one after another: an embedded
+server, workers, and a process per run, in a home of its own. Each skill needs the one before it and takes one update
+and one look, so the figures are of the starts. One run at a time, with the shapes of the defaults. The first run
+compiles; it is nobody's dependant, so nothing of that is in the table.
 
     python benchmarks/latency.py [--json] [--chains N] [--length N] [--home DIRECTORY]
 
@@ -43,11 +43,10 @@ from typing import Any
 from flowrl_cli import embedded
 from flowrl_core.envs.vocabularies import CRAFTAX_CLASSIC
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.specs import CampaignSpec, EvaluationSpec, LimitsSpec, TrainingSpec
+from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 
-CAMPAIGN = "latency"
 PARTS = (
     "settling",
     "event",
@@ -128,20 +127,19 @@ def name_of(chain: int, number: int) -> str:
     return f"wait_{'abcdefgh'[chain]}{number}"
 
 
-def specification(source: Path, chains: int, length: int) -> CampaignSpec:
+def specification(source: Path, chain: int, length: int) -> CampaignSpec:
     training = TrainingSpec()
     return CampaignSpec(
-        campaign=CAMPAIGN,
-        targets=[name_of(chain, length) for chain in range(chains)],
+        campaign=f"chain-{chain}",
+        targets=[name_of(chain, length)],
         knowledge=str(source),
         training=training.model_copy(update={"frames": training.num_envs * training.rollout_length}),
         evaluation=EvaluationSpec(threshold=0.01, episodes=training.num_envs, looks=1),
-        limits=LimitsSpec(max_parallel=1),
     )
 
 
 def measure(root: Path, chains: int, length: int) -> list[Start]:
-    """The start of each skill that has a dependency, from a campaign of its own in the home at `root`."""
+    """The start of each skill that has a dependency; the home is `root`."""
     root.mkdir(parents=True, exist_ok=True)
     source = root / "knowledge.toml"
     source.write_text(knowledge(chains, length), encoding="utf-8")
@@ -149,13 +147,10 @@ def measure(root: Path, chains: int, length: int) -> list[Start]:
     for name in [name for name in os.environ if name.startswith(("PREFECT_", "FLOWRL_"))]:
         del os.environ[name]
     os.environ["PREFECT_HOME"] = str(home.prefect)
-    spec = specification(source, chains, length)
     server = embedded.up(home, keep=True)
     try:
         with embedded.connected(server), Registry.open(home) as registry:
-            registry.start_campaign(spec, load_knowledge(source).skills, is_new_start=False)
-            flow_runs = asyncio.run(learn(registry, spec))
-            return list(starts(home, registry, flow_runs, chains, length))
+            return [start for chain in range(chains) for start in starts(home, registry, source, chain, length)]
     finally:
         embedded.down(home)
 
@@ -190,30 +185,31 @@ async def learn(registry: Registry, spec: CampaignSpec) -> dict[str, FlowRun]:
         return {run.name: FlowRun(run.parameters["attempt"], await client.read_flow_run_states(run.id)) for run in runs}
 
 
-def starts(
-    home: Home, registry: Registry, flow_runs: Mapping[str, FlowRun], chains: int, length: int
-) -> Iterator[Start]:
-    figures = registry.figures(CAMPAIGN)
-    for chain in range(chains):
-        for number in range(2, length + 1):
-            dependency, name = name_of(chain, number - 1), name_of(chain, number)
-            learned, ordinal, flow_run = figures[dependency].ended_at, figures[name].ordinal, flow_runs[name]
-            assert learned is not None and ordinal is not None
-            directory = home.archived_run(CAMPAIGN, name, ordinal).path
-            timing = json.loads((directory / "timing.json").read_text(encoding="utf-8"))
-            marks = {part: mark for part, mark in _MARKS.items() if mark in timing}
-            at = {
-                "learned": learned,
-                "settling": flow_runs[dependency].entered("COMPLETED"),
-                "event": registry.attempt(flow_run.attempt).created_at,
-                "submission": flow_run.entered("SCHEDULED"),
-                "worker": flow_run.entered("PENDING"),
-                "process": timing["process_started"],
-                "imports": flow_run.entered("RUNNING"),
-                **{part: timing[mark] for part, mark in marks.items()},
-            }
-            cpu = {part: timing["cpu_seconds"][mark] for part, mark in marks.items()}
-            yield Start(name, at, cpu, timing["compilations"])
+def starts(home: Home, registry: Registry, source: Path, chain: int, length: int) -> Iterator[Start]:
+    """Learn a chain; the start of each of its skills but the first."""
+    spec = specification(source, chain, length)
+    registry.start_campaign(spec, load_knowledge(spec.knowledge).skills, is_new_start=False)
+    flow_runs = asyncio.run(learn(registry, spec))
+    figures = registry.figures(spec.campaign)
+    for number in range(2, length + 1):
+        dependency, name = name_of(chain, number - 1), name_of(chain, number)
+        learned, ordinal, flow_run = figures[dependency].ended_at, figures[name].ordinal, flow_runs[name]
+        assert learned is not None and ordinal is not None
+        directory = home.archived_run(spec.campaign, name, ordinal).path
+        timing = json.loads((directory / "timing.json").read_text(encoding="utf-8"))
+        marks = {part: mark for part, mark in _MARKS.items() if mark in timing}
+        at = {
+            "learned": learned,
+            "settling": flow_runs[dependency].entered("COMPLETED"),
+            "event": registry.attempt(flow_run.attempt).created_at,
+            "submission": flow_run.entered("SCHEDULED"),
+            "worker": flow_run.entered("PENDING"),
+            "process": timing["process_started"],
+            "imports": flow_run.entered("RUNNING"),
+            **{part: timing[mark] for part, mark in marks.items()},
+        }
+        cpu = {part: timing["cpu_seconds"][mark] for part, mark in marks.items()}
+        yield Start(name, at, cpu, timing["compilations"])
 
 
 def table(starts: Sequence[Start]) -> list[dict[str, Any]]:
