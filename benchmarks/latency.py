@@ -32,7 +32,9 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import statistics
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -243,6 +245,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=5, choices=range(2, 6), help="skills of each chain")
     parser.add_argument("--home", type=Path, help="an empty directory to work in, which is kept")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server and the workers are stopped
     with tempfile.TemporaryDirectory(prefix="flowrl-latency-") as temporary:
         found = measure(arguments.home or Path(temporary), arguments.chains, arguments.length)
     rows = table(found)
