@@ -18,7 +18,7 @@ from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
 
 from tasks.orchestration.bootstrap import POOLS
-from tasks.orchestration.events import TERMINAL, RunWatcher
+from tasks.orchestration.events import RunWatcher
 from tasks.orchestration.tags import FLOWRL
 
 __all__ = ["serve"]
@@ -56,11 +56,13 @@ async def _serve(pool: str) -> None:
 
 
 async def _wake(worker: ProcessWorker) -> None:
-    """Have the worker look for runs when one was scheduled, or ended and left its place, without waiting for its clock.
+    """Have the worker look for runs when one was scheduled, without waiting for its clock.
 
     The clock goes on: it covers lost events. That both find the same run does no harm, the server lets it start once.
+    The end of a run, which leaves its place to another, wakes nobody here: the campaign acts on it at that very moment,
+    and on SQLite who looks for runs writes, too.
     """
-    async with RunWatcher([FLOWRL], states=("SCHEDULED", *TERMINAL)) as watcher:
+    async with RunWatcher([FLOWRL], states=("SCHEDULED",)) as watcher:
         while True:
             if await watcher.changed() and worker.is_setup:
                 with contextlib.suppress(httpx.HTTPError, PrefectHTTPStatusError):
