@@ -36,11 +36,10 @@ def choose_cell(key: jax.Array, cells: Any, *, shape: tuple[int, ...], p: jax.Ar
     is_open = (p > 0).reshape(_WIDTH, _WIDTH, _WIDTH)
     count = is_open.astype(jnp.float32).sum(-1)  # floats: a sum of integers takes XLA:CPU twice as long
     each = 1 / count.sum()
-    block = jnp.zeros_like(count)
-    for number in range(_WIDTH):  # not count * each: that rounds once, the game's sum at every cell
-        block = jnp.where(count > number, block + each, block)
-    within_region = _running_sums(block)
-    before_region = _shift(_running_sums(within_region[:, -1]))
+    # Not count * each: that rounds once, the game's sum at every cell.
+    block = jnp.append(0.0, jnp.cumsum(jnp.full(_WIDTH, each)))[count.astype(jnp.int32)]
+    within_region = jnp.cumsum(block, -1)
+    before_region = _shift(jnp.cumsum(within_region[:, -1]))
     total = block[-1, -1] + (within_region[-1, -2] + before_region[-1])
     threshold = total * (1 - jax.random.uniform(key, dtype=p.dtype))
 
@@ -48,17 +47,9 @@ def choose_cell(key: jax.Array, cells: Any, *, shape: tuple[int, ...], p: jax.Ar
     after_block = within_region[i] + before_region[i]
     j = jnp.minimum((after_block < threshold).sum(), _WIDTH - 1)
     before_block = jnp.where(j > 0, after_block[j - 1], before_region[i])
-    after_cell = _running_sums(jnp.where(is_open[i, j], each, 0)) + before_block
+    after_cell = jnp.cumsum(jnp.where(is_open[i, j], each, 0)) + before_block
     k = (after_cell < threshold).sum()
     return ((i * _WIDTH + j) * _WIDTH + k).astype(jnp.int32).reshape(shape)
-
-
-def _running_sums(x: jax.Array) -> jax.Array:
-    """Sums of the first 1, 2, ... elements along the last axis, each from the one before it."""
-    sums = [x[..., 0]]
-    for number in range(1, x.shape[-1]):
-        sums.append(sums[-1] + x[..., number])
-    return jnp.stack(sums, -1)
 
 
 def _shift(x: jax.Array) -> jax.Array:
