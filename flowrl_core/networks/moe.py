@@ -1,9 +1,13 @@
 """Mixture of experts with one active expert per sample, at about the cost of one expert.
 
-Parameters are stacked: every leaf is [K, ...]. Samples are put in groups by their expert and the groups are cut into
-blocks of fixed sizes; a loop as long as the number of *used* blocks runs one expert's network on each. So every routing
-is exact, also when all samples go to one expert: there is no capacity and nothing is dropped. The idea of block-wise
-experts is that of MegaBlocks (Gale et al. 2022, arXiv:2211.15841); here a block is a whole network, not a tile.
+Parameters are stacked: every leaf is [K, ...]. Every routing is exact, also when all samples go to one expert: there is
+no capacity and nothing is dropped. Two forms compute the same:
+
+- blocks, for CPUs: the samples are put in groups by their expert, the groups are cut into blocks of fixed sizes, and a
+  loop as long as the number of *used* blocks runs one expert's network on each. The idea is that of MegaBlocks (Gale et
+  al. 2022, arXiv:2211.15841); here a block is a whole network, not a tile.
+- ragged, for GPUs: one `jax.lax.ragged_dot` per layer over the samples sorted by expert. Its results are tested on the
+  CPU, where XLA computes it K times as dear; its speed on a GPU has not been measured.
 """
 
 from __future__ import annotations
@@ -170,6 +174,8 @@ def _power_of_two(number: int) -> int:
 def _ragged_apply(apply: Apply, params: Any, x: jax.Array, expert: jax.Array) -> Any:
     """`routed_apply` by `jax.lax.ragged_dot`: the samples are sorted by expert once, and each dense layer is one
     product of the sorted rows with all experts' kernels.
+
+    On a CPU XLA multiplies the other experts' kernels by zeros, so there a parameter that is not a number spoils all.
     """
     num_experts = jax.tree.leaves(params)[0].shape[0]
     # An unused sample is a row of zeros of the last expert: a ragged product need not define rows of no group.
@@ -377,7 +383,7 @@ def _linearise(
 
 
 def _is_saved(num_rows: int, primitive: Any, *operands: Any, **params: Any) -> bool:
-    """Whether the result is costly and has rows, so that it can be kept in the layout."""
+    """Whether a result is costly and has a block's rows, so that it can be kept in the rows of the layout."""
     if primitive not in _COSTLY:
         return False
     shape = jax.eval_shape(functools.partial(primitive.bind, **params), *operands).shape

@@ -187,6 +187,14 @@ def test_memory_grows_with_the_parameters_and_not_with_experts_times_samples():
     assert many - few <= (memory(dense_apply, 32)[0] - memory(dense_apply, 2)[0]) / 10
 
 
+@pytest.mark.parametrize(("backend", "is_ragged"), [("cpu", False), ("gpu", True)])
+def test_the_backend_decides_the_form(monkeypatch, backend, is_ragged):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    expert = jnp.asarray(ROUTINGS["uniform"], jnp.int32)
+    program = jax.make_jaxpr(functools.partial(routed_apply, NETWORK.apply))(PARAMS, X, expert)
+    assert ("ragged_dot" in str(program)) == is_ragged
+
+
 def test_the_ragged_form_refuses_what_is_no_dense_layer():
     def bias_alone(params, x):
         return x + params["bias"]
