@@ -107,7 +107,8 @@ def block_sizes(num_samples: int, num_experts: int) -> tuple[int, ...]:
         return (1024, 512, 256, 128)
     if mean >= 256:
         return tuple(mean // 8 * number for number in range(10, 0, -1))
-    return (*(size for size in (8 * mean, 4 * mean, 3 * mean, 2 * mean, mean, mean // 2) if size > 8), 8)
+    few = (8 * mean, 4 * mean, 3 * mean, 2 * mean, mean, mean // 2)
+    return tuple(sorted({max(8, size) for size in few}, reverse=True))
 
 
 def routed_apply(
