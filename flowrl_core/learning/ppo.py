@@ -16,7 +16,7 @@ import optax
 from flowrl_core.learning.losses import LossParts, ppo_loss
 from flowrl_core.learning.returns import advantages
 from flowrl_core.learning.rollout import FORBIDDEN, Trajectory
-from flowrl_core.networks.moe import group_by_expert, put_expert, take_expert
+from flowrl_core.networks.moe import put_expert, take_expert
 from flowrl_core.networks.policy_value import ActorCritic
 
 __all__ = ["Hyperparameters", "initial_optimizer_state", "normalise_by_expert", "update"]
@@ -90,40 +90,51 @@ def update(
     num_experts = jax.tree.leaves(params)[0].shape[0]
     samples, expert = _samples(trajectory, last_value, hyper, num_experts)
     num_samples = expert.shape[0]
+    size = min(minibatch_size, num_samples)
+    count = jnp.zeros(num_experts, jnp.int32).at[expert].add(1)
+    first = jnp.cumsum(count) - count
+    orders = _shuffled_by_expert(expert, key, epochs)
 
-    def gradient_step(params: Any, optimizer_state: Any, rows: jax.Array, k: jax.Array) -> tuple[Any, Any, LossParts]:
-        weight = (rows < num_samples).astype(jnp.float32)
-        batch = jax.tree.map(lambda leaf: leaf[jnp.minimum(rows, num_samples - 1)], samples)
-        mine = take_expert(params, k)
-        gradient, parts = jax.grad(lambda p: _loss(network, p, batch, weight, hyper), has_aux=True)(mine)
-        # A minibatch that is mostly padding says less: its step is shorter.
-        scale = jnp.minimum(1.0, 2.0 * weight.mean())
-        updates, state = _optimizer(hyper, scale).update(gradient, take_expert(optimizer_state, k), mine)
-        params = put_expert(params, k, optax.apply_updates(mine, updates))
-        return params, put_expert(optimizer_state, k, state), parts
+    def learn(i: jax.Array, carry: tuple[Any, Any, LossParts]) -> tuple[Any, Any, LossParts]:
+        params, optimizer_state, total = carry
+        k = used[i]
+        num_blocks = -(-count[k] // size)
 
-    def epoch(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], LossParts]:
-        shuffle_key, order_key = jax.random.split(key)
-        shuffled = jax.random.permutation(shuffle_key, num_samples)
-        groups = group_by_expert(expert[shuffled], num_experts, minibatch_size)
-        num_blocks = groups.expert.shape[0]
-        source = groups.source.reshape(num_blocks, minibatch_size)
-        rows = jnp.where(source < num_samples, shuffled[jnp.minimum(source, num_samples - 1)], num_samples)
-        chance = jax.random.uniform(order_key, (num_blocks,))
-        order = jnp.argsort(jnp.where(jnp.arange(num_blocks) < groups.num_blocks, chance, 2.0))
+        def step(j: jax.Array, carry: tuple[Any, Any, LossParts]) -> tuple[Any, Any, LossParts]:
+            mine, state, total = carry
+            epoch, block = j // num_blocks, j % num_blocks
+            begin, end = (block * count[k]) // num_blocks, ((block + 1) * count[k]) // num_blocks
+            place = jnp.minimum(first[k] + begin, num_samples - size)
+            rows = jax.lax.dynamic_slice(orders, (epoch, place), (1, size))[0]
+            position = place + jnp.arange(size) - first[k]
+            weight = ((position >= begin) & (position < end)).astype(jnp.float32)
+            batch = jax.tree.map(lambda leaf: leaf[rows], samples)
+            gradient, parts = jax.grad(lambda p: _loss(network, p, batch, weight, hyper), has_aux=True)(mine)
+            # A minibatch that is mostly padding says less: its step is shorter.
+            scale = jnp.minimum(1.0, 2.0 * weight.mean())
+            updates, state = _optimizer(hyper, scale).update(gradient, state, mine)
+            return optax.apply_updates(mine, updates), state, jax.tree.map(jnp.add, total, parts)
 
-        def one(i: jax.Array, carry: tuple[Any, Any, LossParts]) -> tuple[Any, Any, LossParts]:
-            params, state, total = carry
-            block = order[i]
-            params, state, parts = gradient_step(params, state, rows[block], groups.expert[block])
-            return params, state, jax.tree.map(jnp.add, total, parts)
+        mine, state = take_expert((params, optimizer_state), k)
+        mine, state, total = jax.lax.fori_loop(0, epochs * num_blocks, step, (mine, state, total))
+        params, optimizer_state = put_expert((params, optimizer_state), k, (mine, state))
+        return params, optimizer_state, total
 
-        nothing = LossParts(jnp.float32(0), jnp.float32(0), jnp.float32(0))
-        params, state, total = jax.lax.fori_loop(0, groups.num_blocks, one, (*carry, nothing))
-        return (params, state), jax.tree.map(lambda x: x / groups.num_blocks, total)
+    used = jnp.argsort(count == 0, stable=True)
+    nothing = LossParts(jnp.float32(0), jnp.float32(0), jnp.float32(0))
+    params, optimizer_state, total = jax.lax.fori_loop(
+        0, (count > 0).sum(), learn, (params, optimizer_state, nothing)
+    )
+    num_steps = epochs * (-(-count // size)).sum()
+    return params, optimizer_state, jax.tree.map(lambda x: x / num_steps, total)
 
-    (params, optimizer_state), parts = jax.lax.scan(epoch, (params, optimizer_state), jax.random.split(key, epochs))
-    return params, optimizer_state, jax.tree.map(jnp.mean, parts)
+
+def _shuffled_by_expert(expert: jax.Array, key: jax.Array, epochs: int) -> jax.Array:
+    """For each epoch the samples in the order of their experts, each expert's in random order: i32[epochs, N]."""
+    chance = jax.random.bits(key, (epochs, expert.shape[0]))
+    order = (expert.astype(jnp.uint32) << 24) | (chance >> 8)
+    sample = jnp.broadcast_to(jnp.arange(expert.shape[0], dtype=jnp.int32), order.shape)
+    return jax.lax.sort((order, sample), num_keys=1, dimension=1)[1]
 
 
 def _samples(
