@@ -35,6 +35,7 @@ def make() -> Adapter:
     return Adapter(
         vocabulary=CORRIDOR,
         observation_size=CORRIDOR_LENGTH + _NUM_ITEMS,
+        num_flags=CORRIDOR_LENGTH,
         reset=_reset,
         step=_step,
         read=_read,

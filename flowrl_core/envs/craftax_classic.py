@@ -52,6 +52,7 @@ def make() -> Adapter:
     return Adapter(
         vocabulary=CRAFTAX_CLASSIC,
         observation_size=_VIEW + 22,
+        num_flags=_VIEW,
         reset=reset,
         step=step,
         read=_read,

@@ -15,7 +15,7 @@ import optax
 
 from flowrl_core.learning.losses import LossParts, ppo_loss
 from flowrl_core.learning.returns import advantages
-from flowrl_core.learning.rollout import FORBIDDEN, Trajectory
+from flowrl_core.learning.rollout import FORBIDDEN, Inputs, Trajectory, widen
 from flowrl_core.networks.moe import put_expert, take_expert
 from flowrl_core.networks.policy_value import ActorCritic
 
@@ -38,7 +38,7 @@ class Hyperparameters(NamedTuple):
 
 
 class _Samples(NamedTuple):
-    inputs: jax.Array
+    inputs: Inputs
     allowed: jax.Array
     action: jax.Array
     log_prob: jax.Array
@@ -61,11 +61,11 @@ def initial_optimizer_state(params: Any, hyper: Hyperparameters) -> Any:
 
 def normalise_by_expert(advantage: jax.Array, expert: jax.Array, num_experts: int) -> jax.Array:
     """Advantages f32[B] with mean 0 and deviation 1 within each expert's samples."""
-    zeros = jnp.zeros(num_experts)
-    count = jnp.maximum(zeros.at[expert].add(1.0), 1.0)
-    mean = zeros.at[expert].add(advantage) / count
+    is_mine = expert[:, None] == jnp.arange(num_experts)  # sums over a mask: a scatter is a slow loop on a CPU
+    count = jnp.maximum(is_mine.sum(0), 1)
+    mean = jnp.where(is_mine, advantage[:, None], 0.0).sum(0) / count
     centred = advantage - mean[expert]
-    deviation = jnp.sqrt(zeros.at[expert].add(centred**2) / count)
+    deviation = jnp.sqrt(jnp.where(is_mine, centred[:, None] ** 2, 0.0).sum(0) / count)
     return centred / (deviation[expert] + 1e-8)
 
 
@@ -91,7 +91,7 @@ def update(
     samples, expert = _samples(trajectory, last_value, hyper, num_experts)
     num_samples = expert.shape[0]
     size = min(minibatch_size, num_samples)
-    count = jnp.zeros(num_experts, jnp.int32).at[expert].add(1)
+    count = (expert[:, None] == jnp.arange(num_experts)).sum(0)
     first = jnp.cumsum(count) - count
     orders = _shuffled_by_expert(expert, key, epochs)
 
@@ -156,7 +156,7 @@ def _samples(
 
     expert = flat(trajectory.expert)
     samples = _Samples(
-        inputs=flat(trajectory.inputs),
+        inputs=jax.tree.map(flat, trajectory.inputs),
         allowed=flat(trajectory.allowed),
         action=flat(trajectory.action),
         log_prob=flat(trajectory.log_prob),
@@ -170,7 +170,7 @@ def _samples(
 def _loss(
     network: ActorCritic, params: Any, batch: _Samples, weight: jax.Array, hyper: Hyperparameters
 ) -> tuple[jax.Array, LossParts]:
-    logits, value = cast(tuple[jax.Array, jax.Array], network.apply(params, batch.inputs))
+    logits, value = cast(tuple[jax.Array, jax.Array], network.apply(params, widen(batch.inputs)))
     log_probs = jax.nn.log_softmax(jnp.where(batch.allowed, logits, FORBIDDEN))
     return ppo_loss(
         log_probs,
