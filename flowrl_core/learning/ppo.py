@@ -1,12 +1,15 @@
 """One PPO update of a mixture of experts: every gradient step belongs to one expert.
 
 Samples are grouped by the expert that acted, so a gradient step costs what one network costs, whatever the number of
-experts.
-Each expert has its own Adam state and its own advantage normalisation: a frequent expert does not drown a rare one.
+experts. Each expert has its own Adam state and its own advantage normalisation: a frequent expert does not drown a rare
+one. So nothing is shared, and experts are updated one after another, each through all its epochs: its parameters and
+moments are taken out of the stack once and put back once.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -19,7 +22,7 @@ from flowrl_core.learning.rollout import FORBIDDEN, Inputs, Trajectory, widen
 from flowrl_core.networks.moe import put_expert, take_expert
 from flowrl_core.networks.policy_value import ActorCritic
 
-__all__ = ["Hyperparameters", "initial_optimizer_state", "normalise_by_expert", "update"]
+__all__ = ["Hyperparameters", "initial_optimizer_state", "normalise_by_expert", "shuffled_by_expert", "update"]
 
 _ADAM_EPSILON = 1e-5
 
@@ -37,6 +40,7 @@ class Hyperparameters(NamedTuple):
     is_bootstrap: Any
 
 
+SIZES=lambda M: [M*i//4 for i in eval(os.environ.get('LADDER','[1,2,3,4]'))]
 class _Samples(NamedTuple):
     inputs: Inputs
     allowed: jax.Array
@@ -45,6 +49,14 @@ class _Samples(NamedTuple):
     value: jax.Array
     advantage: jax.Array
     return_: jax.Array
+
+
+class _Expert(NamedTuple):
+    """Parameters and optimizer state (of one expert or stacked), and the sum of the loss parts of all steps so far."""
+
+    params: Any
+    optimizer_state: Any
+    total: LossParts
 
 
 def _optimizer(hyper: Hyperparameters, scale: jax.Array | float = 1.0) -> optax.GradientTransformation:
@@ -69,6 +81,14 @@ def normalise_by_expert(advantage: jax.Array, expert: jax.Array, num_experts: in
     return centred / (deviation[expert] + 1e-8)
 
 
+def shuffled_by_expert(expert: jax.Array, key: jax.Array, epochs: int) -> jax.Array:
+    """For each epoch the samples in the order of their experts, each expert's in random order: i32[epochs, N]."""
+    chance = jax.random.bits(key, (epochs, expert.shape[0]))
+    order = (expert.astype(jnp.uint32) << 24) | (chance >> 8)  # two of 24 random bits that are equal hurt nothing
+    sample = jnp.broadcast_to(jnp.arange(expert.shape[0], dtype=jnp.int32), order.shape)
+    return jax.lax.sort((order, sample), num_keys=1, dimension=1)[1]
+
+
 def update(
     network: ActorCritic,
     params: Any,
@@ -89,52 +109,51 @@ def update(
     """
     num_experts = jax.tree.leaves(params)[0].shape[0]
     samples, expert = _samples(trajectory, last_value, hyper, num_experts)
-    num_samples = expert.shape[0]
-    size = min(minibatch_size, num_samples)
+    size = min(minibatch_size, expert.shape[0])
     count = (expert[:, None] == jnp.arange(num_experts)).sum(0)
     first = jnp.cumsum(count) - count
-    orders = _shuffled_by_expert(expert, key, epochs)
+    num_blocks = -(-count // size)
+    orders = shuffled_by_expert(expert, key, epochs)
 
-    def learn(i: jax.Array, carry: tuple[Any, Any, LossParts]) -> tuple[Any, Any, LossParts]:
-        params, optimizer_state, total = carry
-        k = used[i]
-        num_blocks = -(-count[k] // size)
+    def improve(k: jax.Array, mine: _Expert) -> _Expert:
+        """Expert k after its epochs: its samples of each are shared out evenly over as few minibatches as hold them."""
 
-        def step(j: jax.Array, carry: tuple[Any, Any, LossParts]) -> tuple[Any, Any, LossParts]:
-            mine, state, total = carry
-            epoch, block = j // num_blocks, j % num_blocks
-            begin, end = (block * count[k]) // num_blocks, ((block + 1) * count[k]) // num_blocks
-            place = jnp.minimum(first[k] + begin, num_samples - size)
-            rows = jax.lax.dynamic_slice(orders, (epoch, place), (1, size))[0]
-            position = place + jnp.arange(size) - first[k]
-            weight = ((position >= begin) & (position < end)).astype(jnp.float32)
+        def gradient_step(j: jax.Array, mine: _Expert) -> _Expert:
+            epoch, block = j // num_blocks[k], j % num_blocks[k]
+            begin, end = block * count[k] // num_blocks[k], (block + 1) * count[k] // num_blocks[k]
+            rows, weight = _rows(orders[epoch], first[k] + begin, end - begin, size)
             batch = jax.tree.map(lambda leaf: leaf[rows], samples)
-            gradient, parts = jax.grad(lambda p: _loss(network, p, batch, weight, hyper), has_aux=True)(mine)
+            gradient, parts = jax.grad(lambda p: _loss(network, p, batch, weight, hyper), has_aux=True)(mine.params)
             # A minibatch that is mostly padding says less: its step is shorter.
             scale = jnp.minimum(1.0, 2.0 * weight.mean())
-            updates, state = _optimizer(hyper, scale).update(gradient, state, mine)
-            return optax.apply_updates(mine, updates), state, jax.tree.map(jnp.add, total, parts)
+            updates, state = _optimizer(hyper, scale).update(gradient, mine.optimizer_state, mine.params)
+            total = jax.tree.map(jnp.add, mine.total, parts)
+            return _Expert(optax.apply_updates(mine.params, updates), state, total)
 
-        mine, state = take_expert((params, optimizer_state), k)
-        mine, state, total = jax.lax.fori_loop(0, epochs * num_blocks, step, (mine, state, total))
-        params, optimizer_state = put_expert((params, optimizer_state), k, (mine, state))
-        return params, optimizer_state, total
+        return jax.lax.fori_loop(0, epochs * num_blocks[k], gradient_step, mine)
 
-    used = jnp.argsort(count == 0, stable=True)
+    def improve_next(i: jax.Array, all_: _Expert) -> _Expert:
+        k = acted[i]
+        params, optimizer_state = take_expert((all_.params, all_.optimizer_state), k)
+        mine = improve(k, _Expert(params, optimizer_state, all_.total))
+        params, optimizer_state = put_expert(
+            (all_.params, all_.optimizer_state), k, (mine.params, mine.optimizer_state)
+        )
+        return _Expert(params, optimizer_state, mine.total)
+
+    acted = jnp.argsort(count == 0, stable=True)
     nothing = LossParts(jnp.float32(0), jnp.float32(0), jnp.float32(0))
-    params, optimizer_state, total = jax.lax.fori_loop(
-        0, (count > 0).sum(), learn, (params, optimizer_state, nothing)
-    )
-    num_steps = epochs * (-(-count // size)).sum()
-    return params, optimizer_state, jax.tree.map(lambda x: x / num_steps, total)
+    after = jax.lax.fori_loop(0, (count > 0).sum(), improve_next, _Expert(params, optimizer_state, nothing))
+    num_steps = epochs * num_blocks.sum()
+    return after.params, after.optimizer_state, jax.tree.map(lambda x: x / num_steps, after.total)
 
 
-def _shuffled_by_expert(expert: jax.Array, key: jax.Array, epochs: int) -> jax.Array:
-    """For each epoch the samples in the order of their experts, each expert's in random order: i32[epochs, N]."""
-    chance = jax.random.bits(key, (epochs, expert.shape[0]))
-    order = (expert.astype(jnp.uint32) << 24) | (chance >> 8)
-    sample = jnp.broadcast_to(jnp.arange(expert.shape[0], dtype=jnp.int32), order.shape)
-    return jax.lax.sort((order, sample), num_keys=1, dimension=1)[1]
+def _rows(order: jax.Array, begin: jax.Array, length: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """The samples order[begin : begin + length] and others beside them: i32[size], and weights f32[size] 1 or 0."""
+    start = jnp.minimum(begin, order.shape[0] - size)
+    place = start + jnp.arange(size)
+    weight = (place >= begin) & (place < begin + length)
+    return jax.lax.dynamic_slice_in_dim(order, start, size), weight.astype(jnp.float32)
 
 
 def _samples(

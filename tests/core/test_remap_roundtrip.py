@@ -163,7 +163,7 @@ def test_a_plan_is_played_the_same_by_experts_at_other_local_places(stocked, lea
     assert many["make_b"] != few["make_b"]
     np.testing.assert_array_equal([many[plan.steps[s].skill] for s in first.step.ravel()], first.expert.ravel())
     for field in ("inputs", "action", "log_prob", "value", "reward", "step", "is_over"):
-        np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
+        jax.tree.map(np.testing.assert_array_equal, getattr(first, field), getattr(second, field))
     assert (first.step > 0).any()
 
 
