@@ -8,8 +8,6 @@ moments are taken out of the stack once and put back once.
 
 from __future__ import annotations
 
-import functools
-import os
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -40,7 +38,6 @@ class Hyperparameters(NamedTuple):
     is_bootstrap: Any
 
 
-SIZES=lambda M: [M*i//4 for i in eval(os.environ.get('LADDER','[1,2,3,4]'))]
 class _Samples(NamedTuple):
     inputs: Inputs
     allowed: jax.Array
@@ -120,8 +117,9 @@ def update(
 
         def gradient_step(j: jax.Array, mine: _Expert) -> _Expert:
             epoch, block = j // num_blocks[k], j % num_blocks[k]
-            begin, end = block * count[k] // num_blocks[k], (block + 1) * count[k] // num_blocks[k]
-            rows, weight = _rows(orders[epoch], first[k] + begin, end - begin, size)
+            share, rest = count[k] // num_blocks[k], count[k] % num_blocks[k]
+            begin = first[k] + block * share + jnp.minimum(block, rest)
+            rows, weight = _rows(orders, epoch, begin, share + (block < rest), size)
             batch = jax.tree.map(lambda leaf: leaf[rows], samples)
             gradient, parts = jax.grad(lambda p: _loss(network, p, batch, weight, hyper), has_aux=True)(mine.params)
             # A minibatch that is mostly padding says less: its step is shorter.
@@ -148,12 +146,16 @@ def update(
     return after.params, after.optimizer_state, jax.tree.map(lambda x: x / num_steps, after.total)
 
 
-def _rows(order: jax.Array, begin: jax.Array, length: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """The samples order[begin : begin + length] and others beside them: i32[size], and weights f32[size] 1 or 0."""
-    start = jnp.minimum(begin, order.shape[0] - size)
+def _rows(
+    orders: jax.Array, epoch: jax.Array, begin: jax.Array, length: jax.Array, size: int
+) -> tuple[jax.Array, jax.Array]:
+    """The samples orders[epoch, begin : begin + length] and others beside them, i32[size]; and weights f32[size], 1 or
+    0.
+    """
+    start = jnp.minimum(begin, orders.shape[1] - size)
     place = start + jnp.arange(size)
     weight = (place >= begin) & (place < begin + length)
-    return jax.lax.dynamic_slice_in_dim(order, start, size), weight.astype(jnp.float32)
+    return jax.lax.dynamic_slice(orders, (epoch, start), (1, size))[0], weight.astype(jnp.float32)
 
 
 def _samples(

@@ -97,9 +97,7 @@ def reference_update(network, params, trajectory, key, k):
     mine = np.flatnonzero(flat.expert == k)
     normalised = np.zeros(T * B, np.float32)
     normalised[mine] = (gained[mine] - gained[mine].mean()) / (gained[mine].std() + 1e-8)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(HYPER.max_grad_norm), optax.adam(HYPER.learning_rate, eps=1e-5)
-    )
+    optimizer = optax.chain(optax.clip_by_global_norm(HYPER.max_grad_norm), optax.adam(HYPER.learning_rate, eps=1e-5))
 
     @jax.jit
     def gradient(params, inputs, *rest):
