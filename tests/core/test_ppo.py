@@ -123,14 +123,14 @@ def reference_update(network, params, trajectory, key, k):
 def test_experts_updated_together_come_out_as_each_does_alone_on_its_own_samples(
     updated, learner, network, fresh_params
 ):
-    share = np.random.default_rng(2).choice([0, 3, 15], p=[0.6, 0.25, 0.15], size=(T, B))
-    assert not any((share == k).sum() % TRAINING.minibatch_size == 0 for k in (0, 3, 15)), "minibatches with padding"
+    share = np.random.default_rng(3).choice([0, 3, 15], p=[0.6, 0.25, 0.15], size=(T, B))
+    assert [(share == k).sum() for k in (0, 3, 15)] == [151, 71, 34], "minibatches of uneven sizes, and padding"
     together = updated(share, REWARD)
     trajectory = made_up(learner.adapter, share, REWARD)
     for k in (0, 3, 15):
         alone = reference_update(network, fresh_params, trajectory, jax.random.PRNGKey(0), k)
         for got, expected in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(got[k], expected, rtol=1e-3, atol=1e-5)
+            np.testing.assert_allclose(got[k], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_each_epoch_has_every_sample_once_in_the_order_of_experts_and_shuffled_anew():
