@@ -24,8 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.networks.moe import dense_apply, routed_apply, take_expert
-from flowrl_core.networks.policy_value import ActorCritic, initial_params
+from flowrl_core.networks.policy_value import ActorCritic
 
 FORMS: dict[str, Callable[..., Any]] = {"routed": routed_apply, "dense": dense_apply}
 

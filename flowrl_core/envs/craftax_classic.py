@@ -56,6 +56,7 @@ def make() -> Adapter:
 
     return Adapter(
         vocabulary=CRAFTAX_CLASSIC,
+        num_flags=_VIEW,
         reset=reset,
         step=step,
         read=_read,

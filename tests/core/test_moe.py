@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowrl_core.networks import moe
+from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.networks.moe import (
     block_sizes,
     dense_apply,
@@ -18,7 +19,7 @@ from flowrl_core.networks.moe import (
     routed_apply,
     take_expert,
 )
-from flowrl_core.networks.policy_value import ActorCritic, initial_params
+from flowrl_core.networks.policy_value import ActorCritic
 
 OBSERVATION, WIDTH, ACTIONS, EXPERTS, SAMPLES = 20, 16, 5, 4, 100
 NETWORK = ActorCritic(width=WIDTH, num_actions=ACTIONS)

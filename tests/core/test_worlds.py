@@ -17,7 +17,8 @@ from flowrl_core.envs.snapshots import no_snapshots
 from flowrl_core.envs.vocabularies import CORRIDOR, CORRIDOR_LENGTH
 from flowrl_core.envs.worlds import draw, empty_pool, replace_used, staggered, used_up
 from flowrl_core.learning.rollout import RolloutMode, begin, rollout
-from flowrl_core.networks.policy_value import ActorCritic, initial_params
+from flowrl_core.networks.initialisation import initial_params
+from flowrl_core.networks.policy_value import ActorCritic
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.skills.model import Plan, Step
 
