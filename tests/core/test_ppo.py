@@ -7,6 +7,8 @@ import optax
 import pytest
 from corridor_runs import TRAINING
 
+from flowrl_core.envs import corridor
+from flowrl_core.envs.adapter import plain_states
 from flowrl_core.learning.learner import hyperparameters
 from flowrl_core.learning.losses import ppo_loss
 from flowrl_core.learning.ppo import initial_optimizer_state, normalise_by_expert, shuffled_by_expert
@@ -15,6 +17,7 @@ from flowrl_core.learning.rollout import Inputs, Trajectory, widen
 from flowrl_core.networks.moe import take_expert
 from flowrl_core.randomness import jax_stream
 
+ADAPTER = plain_states(corridor.make())
 T, B, A = TRAINING.rollout_length, TRAINING.num_envs, 18
 HYPER = hyperparameters(TRAINING)
 
@@ -55,7 +58,7 @@ def updated(learner, improve, fresh_params):
     """(parameters, optimizer state) [16, ...] after one update."""
 
     def run(*args, hyper=HYPER, **kwargs):
-        trajectory = made_up(learner.adapter, *args, **kwargs)
+        trajectory = made_up(ADAPTER, *args, **kwargs)
         params = jax.tree.map(jnp.asarray, fresh_params)
         state = initial_optimizer_state(params, hyper)
         params, state, parts = improve(params, state, trajectory, jnp.zeros(B), hyper, jax_stream(0))
@@ -127,7 +130,7 @@ def test_experts_updated_together_come_out_as_each_does_alone_on_its_own_samples
     share = np.random.default_rng(3).choice([0, 3, 15], p=[0.6, 0.25, 0.15], size=(T, B))
     assert [(share == k).sum() for k in (0, 3, 15)] == [151, 71, 34], "minibatches of uneven sizes, and padding"
     together = updated(share, REWARD)
-    trajectory = made_up(learner.adapter, share, REWARD)
+    trajectory = made_up(ADAPTER, share, REWARD)
     for k in (0, 3, 15):
         alone = reference_update(network, fresh_params, trajectory, jax.random.PRNGKey(0), k)
         for got, expected in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
