@@ -138,7 +138,7 @@ def test_experts_updated_together_come_out_as_each_does_alone_on_its_own_samples
     together = updated(share, REWARD)
     trajectory = made_up(ADAPTER, share, REWARD)
     for k in (0, 3, 15):
-        alone = reference_update(network, fresh_params, trajectory, jax.random.PRNGKey(0), k)
+        alone = reference_update(network, fresh_params, trajectory, jax_stream(0), k)
         for got, expected in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(got[k], expected, rtol=1e-4, atol=1e-6)
 
