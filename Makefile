@@ -10,7 +10,7 @@ TARGETS := make_stone_pickaxe make_wood_sword collect_sapling place_furnace
 help:
 	@echo "make demo     learn Craftax-Classic skills up to a stone pickaxe (minutes; data in ./.flowrl)"
 	@echo "make test     lint, types and tests"
-	@echo "make bench    benchmarks: mixture of experts, environment resets"
+	@echo "make bench    the tables of docs/performance.md (half an hour)"
 	@echo "make install  .venv with the flowrl command"
 
 install: $(INSTALLED)
@@ -39,7 +39,11 @@ unit: install
 
 bench: install
 	$(BIN)/python benchmarks/moe.py
-	$(BIN)/python benchmarks/env.py
+	$(BIN)/python benchmarks/learner.py
+	$(BIN)/python benchmarks/env.py --resets none pool optimistic
+	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/whole.py speed
+	$(BIN)/python benchmarks/whole.py frames --seeds 0 --skip plain
 
 lock: install
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-emit-index-url \

@@ -45,6 +45,8 @@ _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flowrl_core,tasks",
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    # Huge pages where the kernel has them by madvise: XLA asks for fresh memory at every call (glibc 2.35 and later).
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 # What a person's environment says of another server must not reach ours.
 _FOREIGN = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
