@@ -24,10 +24,8 @@ import jax.numpy as jnp
 __all__ = [
     "Apply",
     "Form",
-    "Groups",
     "block_sizes",
     "dense_apply",
-    "group_by_expert",
     "put_expert",
     "routed_apply",
     "take_expert",
@@ -43,22 +41,6 @@ _COSTLY = (jax.lax.dot_general_p, jax.lax.conv_general_dilated_p, jax.lax.tanh_p
 """What the backward pass reads from memory rather than computes again."""
 
 
-class Groups(NamedTuple):
-    """B samples laid out in N blocks of one expert each.
-
-    Attributes:
-        slot: i32[B] place of each sample in the layout; N * block for a sample that is not in it.
-        source: i32[N * block] sample at each place; B where the place is empty.
-        expert: i32[N] expert of each block; anything in 0..K-1 for unused blocks.
-        num_blocks: i32[] used blocks; they are the first ones, ordered by expert.
-    """
-
-    slot: jax.Array
-    source: jax.Array
-    expert: jax.Array
-    num_blocks: jax.Array
-
-
 def take_expert(params: Any, k: int | jax.Array) -> Any:
     """The tree of expert k from stacked parameters [K, ...]; k may be traced and is clamped to 0..K-1."""
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, k, 0, keepdims=False), params)
@@ -67,29 +49,6 @@ def take_expert(params: Any, k: int | jax.Array) -> Any:
 def put_expert(params: Any, k: int | jax.Array, expert: Any) -> Any:
     """Stacked parameters [K, ...] with expert k replaced by the tree `expert`."""
     return jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_index_in_dim(leaf, new, k, 0), params, expert)
-
-
-def group_by_expert(expert: jax.Array, num_experts: int, block: int) -> Groups:
-    """The samples grouped by expert, each group padded to a multiple of `block`; within a group the order is kept.
-
-    There are N = (B + K * (block - 1)) // block blocks: enough for any routing.
-
-    Args:
-        expert: i32[B], in 0..K-1, or K for a sample that is not used.
-        num_experts: K.
-        block: places in a block.
-    """
-    num_samples = expert.shape[0]
-    capacity = (num_samples + num_experts * (block - 1)) // block
-    rank, count = _rank(expert, num_experts)
-    num_blocks = -(-count // block)
-    end = jnp.cumsum(num_blocks)
-    first = (end - num_blocks)[jnp.minimum(expert, num_experts - 1)] * block
-    slot = jnp.where(expert < num_experts, first + rank, capacity * block).astype(jnp.int32)
-    source = jnp.full(capacity * block, num_samples, jnp.int32)
-    source = source.at[slot].set(jnp.arange(num_samples, dtype=jnp.int32), mode="drop")
-    owner = (jnp.arange(capacity)[:, None] >= end).sum(1)
-    return Groups(slot, source, jnp.minimum(owner, num_experts - 1).astype(jnp.int32), end[-1].astype(jnp.int32))
 
 
 def block_sizes(num_samples: int, num_experts: int) -> tuple[int, ...]:

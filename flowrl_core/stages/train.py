@@ -75,7 +75,6 @@ class _Trainer:
 
     def __init__(self, context: RunContext, looks: list[Look]) -> None:
         from flowrl_core.learning.learner import hyperparameters
-        from flowrl_core.stages.compilation import compiled_learner  # noqa: F401
         from flowrl_core.storage.checkpoints import TrainCheckpoints
 
         mark("imported")

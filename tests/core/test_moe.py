@@ -14,7 +14,6 @@ from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.networks.moe import (
     block_sizes,
     dense_apply,
-    group_by_expert,
     put_expert,
     routed_apply,
     take_expert,
@@ -208,30 +207,6 @@ def test_the_ragged_form_refuses_what_is_no_dense_layer():
             ROUTINGS["uniform"][:4],
             form="ragged",
         )
-
-
-@pytest.mark.parametrize("routing", ROUTINGS)
-@pytest.mark.parametrize("block", [1, 8, 32])
-def test_groups_hold_every_used_sample_once_in_blocks_of_one_expert(routing, block):
-    expert = ROUTINGS[routing]
-    groups = jax.tree.map(np.asarray, group_by_expert(jnp.asarray(expert, jnp.int32), EXPERTS, block))
-    num_places = groups.expert.shape[0] * block
-    used = expert < EXPERTS
-
-    assert groups.source.shape == (num_places,)
-    assert sorted(groups.source[groups.source < SAMPLES]) == sorted(np.flatnonzero(used))
-    np.testing.assert_array_equal(groups.source[groups.slot[used]], np.flatnonzero(used))
-    np.testing.assert_array_equal(groups.expert[groups.slot[used] // block], expert[used])
-    assert (groups.slot[~used] == num_places).all()
-    assert groups.num_blocks == sum(-(-np.sum(expert == k) // block) for k in range(EXPERTS))
-    assert (groups.source[groups.num_blocks * block :] == SAMPLES).all()
-
-
-def test_groups_keep_the_order_of_their_samples():
-    groups = group_by_expert(jnp.array([1, 0, 1, 2, 1, 0], jnp.int32), 2, 2)
-    np.testing.assert_array_equal(groups.source[: 2 * groups.num_blocks], [1, 5, 0, 2, 4, 6])
-    np.testing.assert_array_equal(groups.expert[: groups.num_blocks], [0, 1, 1])
-    np.testing.assert_array_equal(groups.slot, [2, 0, 3, 8, 4, 1])
 
 
 def test_taking_and_putting_an_expert_is_exact():
