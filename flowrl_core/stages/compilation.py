@@ -39,10 +39,11 @@ from flowrl_core.storage.atomic import (
 )
 from flowrl_core.storage.ownership import exclusive
 
-__all__ = ["compilations", "compiled_learner", "is_whole", "loading_seconds"]
+__all__ = ["compilations", "compiled_learner", "fingerprint", "is_whole", "loading_seconds"]
 
 logger = logging.getLogger(__name__)
 
+_ROOT = Path(__file__).parents[1]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "craftax", "numpy")
 _NEVER = 1e9
 _XLA, _WORLDS, _SIZES = "xla", "worlds.npz", "sizes.json"
@@ -86,7 +87,7 @@ def compiled_learner(cache: Path, shapes: Shapes) -> Learner:
     Raises:
         StorageError: they cannot be made.
     """
-    ready = cache / "learners" / _fingerprint(shapes)
+    ready = cache / "learners" / fingerprint(shapes)
     if not is_whole(ready):
         ready.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(ready.with_suffix(".lock"), what="the compilation cache", wait=True):
@@ -168,7 +169,8 @@ def _exercise(learner: Learner) -> None:
     jax.block_until_ready(state)
 
 
-def _fingerprint(shapes: Shapes) -> str:
+def fingerprint(shapes: Shapes) -> str:
+    """What a learner's files depend on, as sixteen hex digits: another of these is another directory."""
     device = jax.devices()[0]
     return digest(
         {
@@ -182,8 +184,8 @@ def _fingerprint(shapes: Shapes) -> str:
 
 def _code() -> str:
     """The hash of the sources that end up in compiled programs."""
-    root = Path(__file__).parents[1]
-    files = sorted(p for name in ("envs", "learning", "networks", "programs") for p in (root / name).glob("*.py"))
+    files = sorted(p for name in ("envs", "learning", "networks", "programs") for p in (_ROOT / name).glob("*.py"))
+    files.append(_ROOT / "trees.py")
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

@@ -1,10 +1,13 @@
 """Programs are compiled once for all skills of the same shapes, whoever comes first."""
 
+import dataclasses
+import importlib.metadata
 import shutil
 
 import corridor_runs
 import pytest
 
+from flowrl_core.stages import compilation
 from flowrl_core.stages.compilation import compiled_learner, is_whole
 from flowrl_core.storage.versions import get
 
@@ -77,3 +80,24 @@ def test_a_damaged_learner_is_made_again_whole(own_cache, home, tmp_path):
     assert counts(child.answer())[0][0] > 0
     assert is_whole(own_cache)
     assert list(own_cache.parent.iterdir()) == [own_cache], "what a killed builder left is swept"
+
+
+def test_other_shapes_another_jax_and_other_code_are_other_files(learner, monkeypatch, tmp_path):
+    shapes = learner.shapes
+    seen = [compilation.fingerprint(shapes)]
+    assert compilation.fingerprint(shapes) == seen[0]
+    seen.append(compilation.fingerprint(dataclasses.replace(shapes, num_envs=shapes.num_envs * 2)))
+
+    version = importlib.metadata.version
+    monkeypatch.setattr("importlib.metadata.version", lambda name: version(name) + "1" * (name == "jaxlib"))
+    seen.append(compilation.fingerprint(shapes))
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    copied = shutil.copytree(compilation._ROOT, tmp_path / "flowrl_core", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(compilation, "_ROOT", copied)
+    assert compilation.fingerprint(shapes) == seen[0]
+    for changed in ("learning/ppo.py", "trees.py"):
+        with (copied / changed).open("a") as file:
+            file.write("# another line")
+        seen.append(compilation.fingerprint(shapes))
+    assert len(set(seen)) == len(seen) == 5
