@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from variants import game_learner
+from variants import game_learner, warm_up
 
 from flowrl_core.envs.automaton import MAX_STEPS, PlanArrays, lower_plan
 from flowrl_core.learning.evaluation import evaluate as play
@@ -214,6 +214,7 @@ def original(cache: Path, seed: int, knowledge: Knowledge, cap: int) -> Row:
         episode_limit=training.episode_limit,
     )
     learner = compiled_learner(cache, shapes_of(knowledge.env, training, len(plan.skills)))
+    warm_up(learner)
     run = Training(learner, arrays, training, EvaluationSpec())
     stopped, reached, success, looked = "", math.nan, math.nan, 0
     while run.frames < cap and not (stopped and reached == reached):
@@ -308,7 +309,7 @@ def _ours(plans: Plans, seed: int, knowledge: Knowledge, cache: Path, root: Path
         evaluation=EvaluationSpec(**plans.evaluation),
         overrides=list(plans.overrides),
     )
-    compiled_learner(cache, shapes_of(knowledge.env, spec.training, 1))  # compiling is not counted
+    warm_up(compiled_learner(cache, shapes_of(knowledge.env, spec.training, 1)))
     root.mkdir(parents=True)
     os.symlink(cache.resolve(), root / "cache")
     needed = list(dict.fromkeys(name for target in plans.targets for name in make_plan(knowledge, target).skills))

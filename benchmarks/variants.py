@@ -16,7 +16,8 @@ import numpy as np
 import optax
 
 from flowrl_core.envs.adapter import Adapter
-from flowrl_core.envs.automaton import Judgement, PlanArrays, judge
+from flowrl_core.envs.automaton import Judgement, PlanArrays, blank_plan, judge
+from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.envs.worlds import WorldPool
 from flowrl_core.learning.functions import read_functions, trace_functions, write_functions
 from flowrl_core.learning.learner import Learner, Shapes, hyperparameters
@@ -55,7 +56,17 @@ def _learner(shapes: Shapes, replaced: dict[str, Any]) -> Learner:
         write_functions(trace_functions(shapes, hyperparameters(TrainingSpec())), Path(directory))
         functions = read_functions(Path(directory))
     blank = Learner(shapes, functions, WorldPool(np.empty(0), ()))
-    return dataclasses.replace(blank, worlds=jax.device_get(blank.fill(jax_stream(0, "first worlds"))))
+    learner = dataclasses.replace(blank, worlds=jax.device_get(blank.fill(jax_stream(0, "first worlds"))))
+    warm_up(learner)
+    return learner
+
+
+def warm_up(learner: Learner) -> None:
+    """Run every program once, so that nothing is compiled or loaded while something is measured."""
+    key, plan = jax_stream(0, "warm up"), blank_plan(vocabulary(learner.shapes.env))
+    state = learner.init(learner.functions.play.zeros(0), key, key, 1)
+    state, _, _ = learner.step(state, plan, hyperparameters(TrainingSpec()), 0.5, 1)
+    jax.block_until_ready(state)
 
 
 def one_optimizer_state(params: Any, hyper: Hyperparameters) -> Any:
