@@ -18,7 +18,7 @@ from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.learning.evaluation import evaluate
 from flowrl_core.learning.learner import shapes_of
-from flowrl_core.networks.policy_value import initial_params
+from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.skills.experts import build_remap, stack_experts
 from flowrl_core.stages.compilation import compiled_learner
 from flowrl_core.storage.layout import Home

@@ -48,6 +48,9 @@ _SETTINGS = {
 }
 # What a person's environment says of another server must not reach ours.
 _FOREIGN = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
+# With this set (as many containers have it), and packages installed without bytecode, every run of every skill would
+# compile all that it imports from source: half of its processor time to the first line.
+_SLOW = ("PYTHONDONTWRITEBYTECODE",)
 
 
 def up(home: Home, *, keep: bool = False, say: Callable[[str], None] = lambda text: None) -> Server:
@@ -193,7 +196,7 @@ def _spawn(home: Home, record: Record, name: str, command: list[str]) -> Record:
 
 
 def _environment(home: Home, record: Record) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    kept = {name: value for name, value in os.environ.items() if name not in (*_FOREIGN, *_SLOW)}
     environment = {
         **_SETTINGS,
         **kept,

@@ -20,7 +20,7 @@ __all__ = ["train_skill"]
 _DEFAULT = SkillConfig()
 
 
-@flow(name="train-skill", flow_run_name="{skill}")
+@flow(name="train-skill")
 def train_skill(
     campaign: str,
     skill: str,

@@ -13,6 +13,7 @@ from flowrl_core.errors import ConflictError
 from flowrl_core.specs import SkillConfig
 from flowrl_core.stages.context import run_directory
 from flowrl_core.stages.prepare import prepare
+from flowrl_core.stages.timing import mark
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.ownership import own_run
 from flowrl_core.storage.registry import Registry
@@ -30,7 +31,9 @@ _MANY = 10_000
 def prepare_run(run: int, config: SkillConfig) -> str:
     """Plan, remap and seed the run; the path of its sealed directory."""
     home = Home.from_environment()
-    return str(until_told(lambda _: prepare(home, run, config)))
+    path = until_told(lambda _: prepare(home, run, config))
+    mark("prepared")
+    return str(path)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ class Adapter:
 
     Attributes:
         vocabulary: names of fluents, actions and targets, in the order that the arrays below use.
+        num_flags: how many leading entries of the observation are always exactly 0 or 1; they are stored as such.
         reset: key -> (observation f32[D], state).
         step: (key, state, action i32[]) -> (observation f32[D], state, is_dead bool[]); never resets by itself.
         read: (observation, state) -> f32[F], the base fluents in the vocabulary's order.
@@ -31,6 +32,7 @@ class Adapter:
     """
 
     vocabulary: Vocabulary
+    num_flags: int
     reset: Callable[[jax.Array], tuple[jax.Array, Any]]
     step: Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any, jax.Array]]
     read: Callable[[jax.Array, Any], jax.Array]

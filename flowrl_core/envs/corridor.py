@@ -34,6 +34,7 @@ def make() -> Adapter:
     """The adapter of the corridor."""
     return Adapter(
         vocabulary=CORRIDOR,
+        num_flags=CORRIDOR_LENGTH,
         reset=_reset,
         step=_step,
         read=_read,

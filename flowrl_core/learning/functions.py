@@ -140,7 +140,7 @@ def _read(path: Path, donated: tuple[int, ...]) -> Function:
 
 def _stacked_params(shapes: Shapes) -> Any:
     from flowrl_core.envs.automaton import NUM_STEP_FEATURES
-    from flowrl_core.networks.policy_value import initial_params
+    from flowrl_core.networks.initialisation import initial_params
 
     words = vocabulary(shapes.env)
     size = words.observation_size + NUM_STEP_FEATURES

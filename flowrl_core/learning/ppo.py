@@ -1,8 +1,9 @@
 """One PPO update of a mixture of experts: every gradient step belongs to one expert.
 
 Samples are grouped by the expert that acted, so a gradient step costs what one network costs, whatever the number of
-experts.
-Each expert has its own Adam state and its own advantage normalisation: a frequent expert does not drown a rare one.
+experts. Each expert has its own Adam state and its own advantage normalisation: a frequent expert does not drown a rare
+one. So nothing is shared, and experts are updated one after another, each through all its epochs: its parameters and
+moments are taken out of the stack once and put back once.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import optax
 
 from flowrl_core.learning.losses import LossParts, ppo_loss
 from flowrl_core.learning.returns import advantages
-from flowrl_core.learning.rollout import FORBIDDEN, Trajectory
-from flowrl_core.networks.moe import group_by_expert, put_expert, take_expert
+from flowrl_core.learning.rollout import FORBIDDEN, Inputs, Trajectory, widen
+from flowrl_core.networks.moe import put_expert, take_expert
 
 if TYPE_CHECKING:
     from flowrl_core.networks.policy_value import ActorCritic
 
-__all__ = ["Hyperparameters", "initial_optimizer_state", "normalise_by_expert", "update"]
+__all__ = ["Hyperparameters", "initial_optimizer_state", "normalise_by_expert", "shuffled_by_expert", "update"]
 
 _ADAM_EPSILON = 1e-5
 
@@ -40,13 +41,21 @@ class Hyperparameters(NamedTuple):
 
 
 class _Samples(NamedTuple):
-    inputs: jax.Array
+    inputs: Inputs
     allowed: jax.Array
     action: jax.Array
     log_prob: jax.Array
     value: jax.Array
     advantage: jax.Array
     return_: jax.Array
+
+
+class _Expert(NamedTuple):
+    """Parameters and optimizer state (of one expert or stacked), and the sum of the loss parts of all steps so far."""
+
+    params: Any
+    optimizer_state: Any
+    total: LossParts
 
 
 def _optimizer(hyper: Hyperparameters, scale: jax.Array | float = 1.0) -> optax.GradientTransformation:
@@ -63,12 +72,20 @@ def initial_optimizer_state(params: Any, hyper: Hyperparameters) -> Any:
 
 def normalise_by_expert(advantage: jax.Array, expert: jax.Array, num_experts: int) -> jax.Array:
     """Advantages f32[B] with mean 0 and deviation 1 within each expert's samples."""
-    zeros = jnp.zeros(num_experts)
-    count = jnp.maximum(zeros.at[expert].add(1.0), 1.0)
-    mean = zeros.at[expert].add(advantage) / count
+    is_mine = expert[:, None] == jnp.arange(num_experts)  # sums over a mask: a scatter is a slow loop on a CPU
+    count = jnp.maximum(is_mine.sum(0), 1)
+    mean = jnp.where(is_mine, advantage[:, None], 0.0).sum(0) / count
     centred = advantage - mean[expert]
-    deviation = jnp.sqrt(zeros.at[expert].add(centred**2) / count)
+    deviation = jnp.sqrt(jnp.where(is_mine, centred[:, None] ** 2, 0.0).sum(0) / count)
     return centred / (deviation[expert] + 1e-8)
+
+
+def shuffled_by_expert(expert: jax.Array, key: jax.Array, epochs: int) -> jax.Array:
+    """For each epoch the samples in the order of their experts, each expert's in random order: i32[epochs, N]."""
+    chance = jax.random.bits(key, (epochs, expert.shape[0]))
+    order = (expert.astype(jnp.uint32) << 24) | (chance >> 8)  # two of 24 random bits that are equal hurt nothing
+    sample = jnp.broadcast_to(jnp.arange(expert.shape[0], dtype=jnp.int32), order.shape)
+    return jax.lax.sort((order, sample), num_keys=1, dimension=1)[1]
 
 
 def update(
@@ -91,41 +108,56 @@ def update(
     """
     num_experts = jax.tree.leaves(params)[0].shape[0]
     samples, expert = _samples(trajectory, last_value, hyper, num_experts)
-    num_samples = expert.shape[0]
+    size = min(minibatch_size, expert.shape[0])
+    count = (expert[:, None] == jnp.arange(num_experts)).sum(0)
+    first = jnp.cumsum(count) - count
+    num_blocks = -(-count // size)
+    orders = shuffled_by_expert(expert, key, epochs)
 
-    def gradient_step(params: Any, optimizer_state: Any, rows: jax.Array, k: jax.Array) -> tuple[Any, Any, LossParts]:
-        weight = (rows < num_samples).astype(jnp.float32)
-        batch = jax.tree.map(lambda leaf: leaf[jnp.minimum(rows, num_samples - 1)], samples)
-        mine = take_expert(params, k)
-        gradient, parts = jax.grad(lambda p: _loss(network, p, batch, weight, hyper), has_aux=True)(mine)
-        # A minibatch that is mostly padding says less: its step is shorter.
-        scale = jnp.minimum(1.0, 2.0 * weight.mean())
-        updates, state = _optimizer(hyper, scale).update(gradient, take_expert(optimizer_state, k), mine)
-        params = put_expert(params, k, optax.apply_updates(mine, updates))
-        return params, put_expert(optimizer_state, k, state), parts
+    def improve(k: jax.Array, mine: _Expert) -> _Expert:
+        """Expert k after its epochs: its samples of each are shared out evenly over as few minibatches as hold them."""
 
-    def epoch(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], LossParts]:
-        shuffle_key, order_key = jax.random.split(key)
-        shuffled = jax.random.permutation(shuffle_key, num_samples)
-        groups = group_by_expert(expert[shuffled], num_experts, minibatch_size)
-        num_blocks = groups.expert.shape[0]
-        source = groups.source.reshape(num_blocks, minibatch_size)
-        rows = jnp.where(source < num_samples, shuffled[jnp.minimum(source, num_samples - 1)], num_samples)
-        chance = jax.random.uniform(order_key, (num_blocks,))
-        order = jnp.argsort(jnp.where(jnp.arange(num_blocks) < groups.num_blocks, chance, 2.0))
+        def gradient_step(j: jax.Array, mine: _Expert) -> _Expert:
+            epoch, block = j // num_blocks[k], j % num_blocks[k]
+            share, rest = count[k] // num_blocks[k], count[k] % num_blocks[k]
+            begin = first[k] + block * share + jnp.minimum(block, rest)
+            rows, weight = _rows(orders, epoch, begin, share + (block < rest), size)
+            batch = jax.tree.map(lambda leaf: leaf[rows], samples)
+            gradient, parts = jax.grad(lambda p: _loss(network, p, batch, weight, hyper), has_aux=True)(mine.params)
+            # A minibatch that is mostly padding says less: its step is shorter.
+            scale = jnp.minimum(1.0, 2.0 * weight.mean())
+            updates, state = _optimizer(hyper, scale).update(gradient, mine.optimizer_state, mine.params)
+            total = jax.tree.map(jnp.add, mine.total, parts)
+            return _Expert(optax.apply_updates(mine.params, updates), state, total)
 
-        def one(i: jax.Array, carry: tuple[Any, Any, LossParts]) -> tuple[Any, Any, LossParts]:
-            params, state, total = carry
-            block = order[i]
-            params, state, parts = gradient_step(params, state, rows[block], groups.expert[block])
-            return params, state, jax.tree.map(jnp.add, total, parts)
+        return jax.lax.fori_loop(0, epochs * num_blocks[k], gradient_step, mine)
 
-        nothing = LossParts(jnp.float32(0), jnp.float32(0), jnp.float32(0))
-        params, state, total = jax.lax.fori_loop(0, groups.num_blocks, one, (*carry, nothing))
-        return (params, state), jax.tree.map(lambda x: x / groups.num_blocks, total)
+    def improve_next(i: jax.Array, all_: _Expert) -> _Expert:
+        k = acted[i]
+        params, optimizer_state = take_expert((all_.params, all_.optimizer_state), k)
+        mine = improve(k, _Expert(params, optimizer_state, all_.total))
+        params, optimizer_state = put_expert(
+            (all_.params, all_.optimizer_state), k, (mine.params, mine.optimizer_state)
+        )
+        return _Expert(params, optimizer_state, mine.total)
 
-    (params, optimizer_state), parts = jax.lax.scan(epoch, (params, optimizer_state), jax.random.split(key, epochs))
-    return params, optimizer_state, jax.tree.map(jnp.mean, parts)
+    acted = jnp.argsort(count == 0, stable=True)
+    nothing = LossParts(jnp.float32(0), jnp.float32(0), jnp.float32(0))
+    after = jax.lax.fori_loop(0, (count > 0).sum(), improve_next, _Expert(params, optimizer_state, nothing))
+    num_steps = epochs * num_blocks.sum()
+    return after.params, after.optimizer_state, jax.tree.map(lambda x: x / num_steps, after.total)
+
+
+def _rows(
+    orders: jax.Array, epoch: jax.Array, begin: jax.Array, length: jax.Array, size: int
+) -> tuple[jax.Array, jax.Array]:
+    """The samples orders[epoch, begin : begin + length] and others beside them, i32[size]; and weights f32[size], 1 or
+    0.
+    """
+    start = jnp.minimum(begin, orders.shape[1] - size)
+    place = start + jnp.arange(size)
+    weight = (place >= begin) & (place < begin + length)
+    return jax.lax.dynamic_slice(orders, (epoch, start), (1, size))[0], weight.astype(jnp.float32)
 
 
 def _samples(
@@ -147,7 +179,7 @@ def _samples(
 
     expert = flat(trajectory.expert)
     samples = _Samples(
-        inputs=flat(trajectory.inputs),
+        inputs=jax.tree.map(flat, trajectory.inputs),
         allowed=flat(trajectory.allowed),
         action=flat(trajectory.action),
         log_prob=flat(trajectory.log_prob),
@@ -161,7 +193,7 @@ def _samples(
 def _loss(
     network: ActorCritic, params: Any, batch: _Samples, weight: jax.Array, hyper: Hyperparameters
 ) -> tuple[jax.Array, LossParts]:
-    logits, value = cast(tuple[jax.Array, jax.Array], network.apply(params, batch.inputs))
+    logits, value = cast(tuple[jax.Array, jax.Array], network.apply(params, widen(batch.inputs)))
     log_probs = jax.nn.log_softmax(jnp.where(batch.allowed, logits, FORBIDDEN))
     return ppo_loss(
         log_probs,

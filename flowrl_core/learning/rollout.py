@@ -19,7 +19,19 @@ from flowrl_core.types import Leaf, Params
 if TYPE_CHECKING:
     from flowrl_core.networks.policy_value import ActorCritic
 
-__all__ = ["FORBIDDEN", "Playing", "RolloutMode", "RolloutStats", "Trajectory", "begin", "expert_inputs", "rollout"]
+__all__ = [
+    "FORBIDDEN",
+    "Inputs",
+    "Playing",
+    "RolloutMode",
+    "RolloutStats",
+    "Trajectory",
+    "begin",
+    "expert_inputs",
+    "narrow",
+    "rollout",
+    "widen",
+]
 
 FORBIDDEN = -1e9
 """Logit of an action that a step may not use."""
@@ -60,11 +72,24 @@ class RolloutMode(NamedTuple):
 
 
 @tree_class
+class Inputs:
+    """What experts saw, as small as exactness allows: a flag takes one byte, not four.
+
+    Attributes:
+        flags: bool[..., N] the leading inputs, which are 0 or 1.
+        numbers: f32[..., D + 9 - N] the rest.
+    """
+
+    flags: jax.Array
+    numbers: jax.Array
+
+
+@tree_class
 class Trajectory:
     """What T steps of B environments left; every leaf [T, B, ...].
 
     Attributes:
-        inputs: f32[T, B, D + 9] what the expert saw.
+        inputs: what the expert saw, see `widen`.
         expert: i32 local expert that acted.
         allowed: bool[T, B, A] actions it could choose.
         action, log_prob, value, reward: of that expert.
@@ -77,7 +102,7 @@ class Trajectory:
         is_snapshot, episode: of the episode, see Playing; time: i32 its length with this step.
     """
 
-    inputs: jax.Array
+    inputs: Inputs
     expert: jax.Array
     allowed: jax.Array
     action: jax.Array
@@ -129,6 +154,16 @@ def expert_inputs(adapter: Adapter, plan: PlanArrays, playing: Playing) -> jax.A
     """What the acting experts see: f32[B, D + 9]."""
     features = step_features(adapter, plan, playing.step, playing.obs, playing.state, playing.now, playing.start)
     return jnp.concatenate([playing.obs, features], axis=-1)
+
+
+def narrow(inputs: jax.Array, num_flags: int) -> Inputs:
+    """The inputs f32[..., D + 9] for storage; the first `num_flags` are 0 or 1."""
+    return Inputs(inputs[..., :num_flags] > 0.5, inputs[..., num_flags:])
+
+
+def widen(inputs: Inputs) -> jax.Array:
+    """The inputs f32[..., D + 9] as they were, bit for bit."""
+    return jnp.concatenate([inputs.flags.astype(jnp.float32), inputs.numbers], axis=-1)
 
 
 def rollout(
@@ -190,7 +225,7 @@ def rollout(
         snapshots = record(snapshots, is_entry, obs, state, time)
         after, use = _restart(adapter, after, is_over, pool, use, snapshots, plan, mode, start_key)
         seen = Trajectory(
-            inputs=inputs,
+            inputs=narrow(inputs, adapter.num_flags),
             expert=expert,
             allowed=allowed,
             action=action,

@@ -1,22 +1,29 @@
 """Mixture of experts with one active expert per sample, at about the cost of one expert.
 
-Parameters are stacked: every leaf is [K, ...]. Samples are put in groups by their expert and the groups are cut into
-blocks of fixed sizes; a loop as long as the number of *used* blocks runs one expert's network on each. So every routing
-is exact, also when all samples go to one expert: there is no capacity and nothing is dropped. The idea of block-wise
-experts is that of MegaBlocks (Gale et al. 2022, arXiv:2211.15841); here a block is a whole network, not a tile.
+Parameters are stacked: every leaf is [K, ...]. Every routing is exact, also when all samples go to one expert: there is
+no capacity and nothing is dropped. Two forms compute the same:
+
+- blocks, for CPUs: the samples are put in groups by their expert, the groups are cut into blocks of fixed sizes, and a
+  loop as long as the number of *used* blocks runs one expert's network on each. The idea is that of MegaBlocks (Gale et
+  al. 2022, arXiv:2211.15841); here a block is a whole network, not a tile.
+- ragged, for GPUs: one `jax.lax.ragged_dot` per layer over the samples sorted by expert. Its results are tested on the
+  CPU, where XLA computes it K times as dear; its speed on a GPU has not been measured.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 __all__ = [
     "Apply",
+    "Form",
     "Groups",
     "block_sizes",
     "dense_apply",
@@ -28,6 +35,9 @@ __all__ = [
 
 Apply = Callable[[Any, jax.Array], Any]
 """One expert's network: (its parameters, x [B, ...]) -> tree of outputs, leaves [B, ...]."""
+
+Form = Literal["blocks", "ragged"]
+"""How `routed_apply` computes: a loop over blocks, for CPUs, or layers of ragged products, for GPUs."""
 
 _COSTLY = (jax.lax.dot_general_p, jax.lax.conv_general_dilated_p, jax.lax.tanh_p)
 """What the backward pass reads from memory rather than computes again."""
@@ -69,23 +79,45 @@ def group_by_expert(expert: jax.Array, num_experts: int, block: int) -> Groups:
         num_experts: K.
         block: places in a block.
     """
-    return _ladder(expert, num_experts, (block,))[0]
+    num_samples = expert.shape[0]
+    capacity = (num_samples + num_experts * (block - 1)) // block
+    rank, count = _rank(expert, num_experts)
+    num_blocks = -(-count // block)
+    end = jnp.cumsum(num_blocks)
+    first = (end - num_blocks)[jnp.minimum(expert, num_experts - 1)] * block
+    slot = jnp.where(expert < num_experts, first + rank, capacity * block).astype(jnp.int32)
+    source = jnp.full(capacity * block, num_samples, jnp.int32)
+    source = source.at[slot].set(jnp.arange(num_samples, dtype=jnp.int32), mode="drop")
+    owner = (jnp.arange(capacity)[:, None] >= end).sum(1)
+    return Groups(slot, source, jnp.minimum(owner, num_experts - 1).astype(jnp.int32), end[-1].astype(jnp.int32))
 
 
 def block_sizes(num_samples: int, num_experts: int) -> tuple[int, ...]:
     """Sizes of blocks that serve B samples and K experts well, largest first.
 
-    A group is cut like a sum of money into coins: as many large blocks as fit, then smaller ones, so that padding is
-    less than one smallest block per expert. Each block costs a pass over one expert's parameters, hence few sizes, and
-    the largest beyond a mean group (routings are seldom even). Measured on CPU: width 512 with 8,192 samples, and width
-    64 with 64 to 1,024.
+    A block costs a pass over one expert's parameters (about as much as 25 samples), each row of padding what a sample
+    costs, and each size the compilation of one more copy of the network. So with groups of hundreds of samples ten
+    multiples of an eighth of the mean group: under an even routing an expert needs one block, of which a sixteenth is
+    padding; larger groups take several. Few sizes are enough where groups are so large that the padding of a last block
+    says little, and for the small batches of a rollout, in which most of the experts have no sample at all.
     """
-    largest = min(1024, max(8, _power_of_two(4 * num_samples // num_experts)))
-    return tuple(size for size in (largest, largest // 4, largest // 16) if size >= 8)
+    mean = _power_of_two(max(1, num_samples // num_experts))
+    if mean >= 2048:
+        return (1024, 512, 256, 128)
+    if mean >= 256:
+        return tuple(mean // 8 * number for number in range(10, 0, -1))
+    few = (8 * mean, 4 * mean, 3 * mean, 2 * mean, mean, mean // 2)
+    return tuple(sorted({max(8, size) for size in few}, reverse=True))
 
 
 def routed_apply(
-    apply: Apply, params: Any, x: jax.Array, expert: jax.Array, *, block: int | Sequence[int] | None = None
+    apply: Apply,
+    params: Any,
+    x: jax.Array,
+    expert: jax.Array,
+    *,
+    block: int | Sequence[int] | None = None,
+    form: Form | None = None,
 ) -> Any:
     """The outputs `apply(take_expert(params, expert[b]), x[b])` of all samples, leaves [B, ...].
 
@@ -96,32 +128,29 @@ def routed_apply(
         params: stacked parameters, leaves [K, ...].
         x: [B, ...].
         expert: i32[B], in 0..K-1; samples with K get zeros.
-        block: rows in a block, or sizes of blocks, largest first and each a multiple of the next; `block_sizes` of B
-            and K if None.
+        block: rows in a block, or sizes of blocks, largest first; `block_sizes` of B and K if None. Without meaning in
+            the ragged form.
+        form: how it is computed; "blocks" if None and JAX's default backend is the CPU, else "ragged". That form serves
+            networks of flax's `nn.Dense` layers, whose `apply` this must be.
 
     Raises:
-        ValueError: not one expert per sample, or sizes of blocks that do not fit each other.
+        ValueError: not one expert per sample, sizes of blocks that are not in descending order, or a network with
+            layers that the ragged form does not know.
     """
-    x, expert = jnp.asarray(x), jnp.asarray(expert)
+    x, expert = jax.lax.stop_gradient(jnp.asarray(x)), jnp.asarray(expert)
     if x.shape[:1] != expert.shape:
         raise ValueError(f"one expert per sample: x has shape {x.shape}, expert {expert.shape}")
+    if form is None:
+        form = "blocks" if jax.default_backend() == "cpu" else "ragged"
+    if form == "ragged":
+        from flowrl_core.networks.ragged import ragged_apply  # flax is not needed to run what was exported
+
+        return ragged_apply(apply, params, x, expert)
     num_experts = jax.tree.leaves(params)[0].shape[0]
     if block is None:
         block = block_sizes(x.shape[0], num_experts)
-    levels = _ladder(expert, num_experts, (block,) if isinstance(block, int) else tuple(block))
-    outputs = _run_blocks(apply, params, x, levels)
-
-    place, start = jnp.full_like(expert, sum(level.source.shape[0] for level in levels)), 0
-    for level in levels:
-        num_places = level.source.shape[0]
-        place = jnp.where(level.slot < num_places, start + level.slot, place)
-        start += num_places
-
-    def restore(*blocks: jax.Array) -> jax.Array:
-        rows = jnp.concatenate([block.reshape(-1, *block.shape[2:]) for block in blocks])
-        return rows.at[place].get(mode="fill", fill_value=0)
-
-    return jax.tree.map(restore, *outputs)
+    sizes = _ascending((block,) if isinstance(block, int) else tuple(block), x.shape[0])
+    return _run_blocks(apply, sizes, params, x, _layout(expert, num_experts, sizes))
 
 
 def dense_apply(apply: Apply, params: Any, x: jax.Array, expert: jax.Array) -> Any:
@@ -131,107 +160,171 @@ def dense_apply(apply: Apply, params: Any, x: jax.Array, expert: jax.Array) -> A
     return jax.tree.map(lambda leaf: leaf.at[expert, sample].get(mode="fill", fill_value=0), everything)
 
 
+def _ascending(block: tuple[int, ...], num_samples: int) -> tuple[int, ...]:
+    """The sizes in ascending order, without those that no group can need."""
+    if not block or block[-1] < 1 or any(large <= small for large, small in zip(block, block[1:], strict=False)):
+        raise ValueError(f"block sizes {block}: largest first, no two equal, each at least 1")
+    smaller = (*block[1:], 0)
+    return tuple(size for size, below in zip(block, smaller, strict=True) if below < max(num_samples, 1))[::-1]
+
+
 def _power_of_two(number: int) -> int:
     """The largest power of two that is at most `number`; 0 for 0."""
     return 1 << (number.bit_length() - 1) if number else 0
 
 
-def _ladder(expert: jax.Array, num_experts: int, sizes: tuple[int, ...]) -> list[Groups]:
-    """The layout of each size of blocks; every used sample is in exactly one of them."""
-    if min(sizes) < 1 or any(large % small for large, small in zip(sizes, sizes[1:], strict=False)):
-        raise ValueError(f"block sizes {sizes}: each must be a multiple of the next, and at least 1")
-    num_samples = expert.shape[0]
+class _Layout(NamedTuple):
+    """B samples in P rows, sorted by expert, each expert's rows cut into blocks of N possible ones.
+
+    Attributes:
+        place: i32[B] row of each sample; P for one that is not used.
+        source: i32[P] sample in each row; B where the row is padding.
+        expert, start: i32[N] expert and first row of each block, sorted by size.
+        bound: i32[S + 1] the blocks of the s-th size are bound[s] <= j < bound[s + 1].
+    """
+
+    place: jax.Array
+    source: jax.Array
+    expert: jax.Array
+    start: jax.Array
+    bound: jax.Array
+
+
+def _layout(expert: jax.Array, num_experts: int, sizes: tuple[int, ...]) -> _Layout:
+    """As many of the largest blocks as leave something, and one block of the smallest of the `sizes` (ascending) that
+    holds the rest.
+    """
+    num_samples, largest = expert.shape[0], sizes[-1]
+    num_rows = _num_rows(num_samples, num_experts, sizes)
+    k = jnp.arange(num_experts)
+    rank, count = _rank(expert, num_experts)
+    num_largest = jnp.maximum(count - 1, 0) // largest
+    rest = count - num_largest * largest
+    level = jnp.where(count > 0, (rest[:, None] > jnp.array(sizes)).sum(1), -1)
+    rows = num_largest * largest + jnp.where(count > 0, jnp.array(sizes)[level], 0)
+    first = jnp.cumsum(rows) - rows
+    last_start = first + num_largest * largest
+
+    # Experts without samples come first, then the last blocks by size, then the largest ones: those of one size, the
+    # largest too, are next to each other.
+    is_before = (level[:, None] < level) | ((level[:, None] == level) & (k[:, None] < k))
+    order = ((is_before.sum(0) == k[:, None]) * k).sum(1)
+    end = jnp.cumsum(num_largest)
+    block = jnp.arange(num_samples // largest)
+    owner = jnp.minimum((block[:, None] >= end).sum(1), num_experts - 1)
+    start = first[owner] + (block - (end - num_largest)[owner]) * largest
+    bound = (level < jnp.arange(len(sizes))[:, None]).sum(1)
+
+    place = jnp.where(expert < num_experts, first[jnp.minimum(expert, num_experts - 1)] + rank, num_rows)
+    source = jnp.full(num_rows, num_samples, jnp.int32)
+    source = source.at[place].set(jnp.arange(num_samples, dtype=jnp.int32), mode="drop")
+    return _Layout(
+        place,
+        source,
+        jnp.concatenate([order, owner]),
+        jnp.concatenate([last_start[order], start]),
+        jnp.concatenate([bound, num_experts + end[-1:]]),
+    )
+
+
+def _rank(expert: jax.Array, num_experts: int) -> tuple[jax.Array, jax.Array]:
+    """i32[B] samples of the same expert before each one, i32[K] samples of each expert."""
     is_mine = (expert[:, None] == jnp.arange(num_experts)).astype(jnp.int32)
-    rank = ((jnp.cumsum(is_mine, axis=0) - is_mine) * is_mine).sum(1)
-    count = is_mine.sum(0)
-    remaining = -(-count // sizes[-1]) * sizes[-1]
-    num_padded = num_samples + num_experts * (sizes[-1] - 1)
-    first = jnp.zeros_like(count)
-    levels = []
-    for number, size in enumerate(sizes):
-        num_blocks = remaining // size
-        # Below the first size a group has less than one larger block left.
-        capacity = num_padded // size if number == 0 else num_experts * (sizes[number - 1] // size - 1)
-        capacity = min(capacity, num_padded // size)
-        if capacity > 0:
-            levels.append(_layout(expert, rank, first, num_blocks, size, capacity))
-        first = first + num_blocks * size
-        remaining = remaining % size
-    return levels
+    return ((jnp.cumsum(is_mine, axis=0) - is_mine) * is_mine).sum(1), is_mine.sum(0)
 
 
-def _layout(
-    expert: jax.Array, rank: jax.Array, first: jax.Array, num_blocks: jax.Array, size: int, capacity: int
-) -> Groups:
-    """Blocks of one size: expert k gives `num_blocks[k]` of them, which hold its samples from rank `first[k]` on."""
-    num_samples, num_experts = expert.shape[0], num_blocks.shape[0]
-    end = jnp.cumsum(num_blocks)
-    k = jnp.minimum(expert, num_experts - 1)
-    offset = rank - first[k]
-    is_here = (expert < num_experts) & (offset >= 0) & (offset < num_blocks[k] * size)
-    slot = jnp.where(is_here, (end - num_blocks)[k] * size + offset, capacity * size).astype(jnp.int32)
-    source = jnp.full(capacity * size, num_samples, jnp.int32)
-    source = source.at[slot].set(jnp.arange(num_samples, dtype=jnp.int32), mode="drop")
-    owner = (jnp.arange(capacity)[:, None] >= end).sum(1)
-    return Groups(slot, source, jnp.minimum(owner, num_experts - 1).astype(jnp.int32), end[-1].astype(jnp.int32))
+def _num_rows(num_samples: int, num_experts: int, sizes: tuple[int, ...]) -> int:
+    """Rows that are enough for any routing: `slope * c + smallest` is no less than a group of c samples takes."""
+    num_groups, steps = min(num_experts, num_samples), list(itertools.pairwise(sizes))
+    padding = max([sizes[0], *(above - below for below, above in steps)]) - 1
+    slope = max([1.0, *((above - sizes[0]) / (below + 1) for below, above in steps)])
+    return min(num_samples + num_groups * padding, math.ceil(slope * num_samples) + num_groups * sizes[0])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _run_blocks(apply: Apply, params: Any, x: jax.Array, levels: list[Groups]) -> list[Any]:
-    """Outputs of all places of each level, leaves [N, block, ...]; those of unused blocks are zeros."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _run_blocks(apply: Apply, sizes: tuple[int, ...], params: Any, x: jax.Array, layout: _Layout) -> Any:
+    """Outputs of all samples, leaves [B, ...]; zeros for those that are not used."""
 
-    def run(level: Groups, j: jax.Array) -> Any:
-        return apply(take_expert(params, level.expert[j]), _rows(x, level, j))
+    def run(size: int, j: jax.Array) -> Any:
+        return apply(take_expert(params, layout.expert[j]), _rows(x, layout, j, size))
 
-    return [_collect(functools.partial(run, level), level) for level in levels]
+    return _restore(_collect(run, layout, sizes), layout)
 
 
-def _run_blocks_forward(apply: Apply, params: Any, x: jax.Array, levels: list[Groups]) -> tuple[list[Any], Any]:
-    def run(level: Groups, j: jax.Array) -> tuple[Any, list[jax.Array]]:
-        outputs, _, residuals, is_known = _linearise(apply, take_expert(params, level.expert[j]), _rows(x, level, j))
+def _run_blocks_forward(
+    apply: Apply, sizes: tuple[int, ...], params: Any, x: jax.Array, layout: _Layout
+) -> tuple[Any, Any]:
+    def run(size: int, j: jax.Array) -> tuple[Any, list[jax.Array]]:
+        rows = _rows(x, layout, j, size)
+        outputs, _, residuals, is_known = _linearise(apply, take_expert(params, layout.expert[j]), rows)
         return outputs, [saved for saved, known in zip(residuals, is_known, strict=True) if not known]
 
-    results = [_collect(functools.partial(run, level), level) for level in levels]
-    outputs, saved = zip(*results, strict=True)
-    return list(outputs), (params, x, levels, list(saved))
+    outputs, saved = _collect(run, layout, sizes)
+    return _restore(outputs, layout), (params, x, layout, saved)
 
 
-def _run_blocks_backward(apply: Apply, residuals: Any, cotangents: list[Any]) -> tuple[Any, None, None]:
-    params, x, levels, saved = residuals
-    gradient = jax.tree.map(jnp.zeros_like, params)
-    for level, level_saved, level_cotangents in zip(levels, saved, cotangents, strict=True):
+def _run_blocks_backward(
+    apply: Apply, sizes: tuple[int, ...], residuals: Any, cotangent: Any
+) -> tuple[Any, None, None]:
+    params, x, layout, saved = residuals
 
-        def add(j: jax.Array, gradient: Any, level: Any = level, stored: Any = (level_saved, level_cotangents)) -> Any:
-            block_saved, cotangent = take_expert(stored, j)
-            k = level.expert[j]
-            # The forward pass is traced again for its structure alone; the saved values take its place, so the
-            # compiler removes it as dead code.
-            _, pull, residuals, is_known = _linearise(apply, take_expert(params, k), _rows(x, level, j))
-            rest = iter(block_saved)
-            residuals = [value if known else next(rest) for value, known in zip(residuals, is_known, strict=True)]
-            (block_gradient,) = pull(cotangent, *residuals)
-            return put_expert(gradient, k, jax.tree.map(jnp.add, take_expert(gradient, k), block_gradient))
+    def block_gradient(size: int, j: jax.Array) -> Any:
+        # The forward pass is traced again for its structure alone; the saved values take its place, so the compiler
+        # removes it as dead code.
+        expert = take_expert(params, layout.expert[j])
+        _, pull, residuals, is_known = _linearise(apply, expert, _rows(x, layout, j, size))
+        rest = (jax.lax.dynamic_slice_in_dim(rows, layout.start[j], size) for rows in saved)
+        residuals = [value if known else next(rest) for value, known in zip(residuals, is_known, strict=True)]
+        (gradient,) = pull(jax.tree.map(lambda leaf: _rows(leaf, layout, j, size), cotangent), *residuals)
+        return gradient
 
-        gradient = jax.lax.fori_loop(0, level.num_blocks, add, gradient)
-    return gradient, None, None
+    def put(size: int, j: jax.Array, gradient: Any) -> Any:
+        k, block = layout.expert[j], block_gradient(size, j)
+        # An expert has one block of all sizes but the largest, whose turn is last.
+        if size == sizes[-1]:
+            block = jax.tree.map(jnp.add, take_expert(gradient, k), block)
+        return put_expert(gradient, k, block)
+
+    return _for_each_block(put, layout, sizes, jax.tree.map(jnp.zeros_like, params)), None, None
 
 
 _run_blocks.defvjp(_run_blocks_forward, _run_blocks_backward)
 
 
-def _collect(run: Callable[[jax.Array], Any], level: Groups) -> Any:
-    """`run(j)` of every used block j, stacked: leaves [N, ...], zeros for unused blocks."""
-    num_blocks = level.expert.shape[0]
-    shapes = jax.eval_shape(run, jnp.int32(0))
-    empty = jax.tree.map(lambda one: jnp.zeros((num_blocks, *one.shape), one.dtype), shapes)
-    return jax.lax.fori_loop(0, level.num_blocks, lambda j, stack: put_expert(stack, j, run(j)), empty)
+def _for_each_block(body: Callable[..., Any], layout: _Layout, sizes: tuple[int, ...], carry: Any) -> Any:
+    """`carry = body(size, j, carry)` for the used blocks j, from the smallest to the largest."""
+    for level, size in enumerate(sizes):
+        first, end = layout.bound[level], layout.bound[level + 1]
+        carry = jax.lax.fori_loop(first, end, functools.partial(body, size), carry)
+    return carry
 
 
-def _rows(x: jax.Array, level: Groups, j: jax.Array) -> jax.Array:
-    """The samples of block j, [block, ...], zeros at empty places; gathered here, so `x` is never copied whole."""
-    size = level.source.shape[0] // level.expert.shape[0]
-    source = jax.lax.dynamic_slice_in_dim(level.source, j * size, size)
-    return x.at[source].get(mode="fill", fill_value=0)
+def _collect(run: Callable[..., Any], layout: _Layout, sizes: tuple[int, ...]) -> Any:
+    """The rows that `run(size, j)` gives for each used block j, leaves [P, ...]; zeros in other rows."""
+    num_rows = layout.source.shape[0]
+    shapes = jax.eval_shape(functools.partial(run, sizes[0]), jnp.int32(0))
+    empty = jax.tree.map(lambda one: jnp.zeros((num_rows, *one.shape[1:]), one.dtype), shapes)
+
+    def put(size: int, j: jax.Array, collected: Any) -> Any:
+        start = layout.start[j]
+        return jax.tree.map(
+            lambda all_rows, rows: jax.lax.dynamic_update_slice_in_dim(all_rows, rows, start, 0),
+            collected,
+            run(size, j),
+        )
+
+    return _for_each_block(put, layout, sizes, empty)
+
+
+def _restore(rows: Any, layout: _Layout) -> Any:
+    """Leaves [P, ...] brought into the order of the samples, [B, ...]."""
+    return jax.tree.map(lambda leaf: leaf.at[layout.place].get(mode="fill", fill_value=0), rows)
+
+
+def _rows(samples: jax.Array, layout: _Layout, j: jax.Array, size: int) -> jax.Array:
+    """The samples of block j, [size, ...], zeros in padding; gathered here, so `samples` is never copied whole."""
+    source = jax.lax.dynamic_slice_in_dim(layout.source, layout.start[j], size)
+    return samples.at[source].get(mode="fill", fill_value=0)
 
 
 def _linearise(
@@ -241,7 +334,7 @@ def _linearise(
     is a parameter or the input itself, which need not be saved.
     """
 
-    @functools.partial(jax.checkpoint, policy=_is_saved, prevent_cse=False)
+    @functools.partial(jax.checkpoint, policy=functools.partial(_is_saved, rows.shape[0]), prevent_cse=False)
     def network(expert: Any) -> Any:
         return apply(expert, rows)
 
@@ -251,5 +344,9 @@ def _linearise(
     return outputs, pull, residuals, [id(residual) in given for residual in residuals]
 
 
-def _is_saved(primitive: Any, *_: Any, **__: Any) -> bool:
-    return primitive in _COSTLY
+def _is_saved(num_rows: int, primitive: Any, *operands: Any, **params: Any) -> bool:
+    """Whether a result is costly and has a block's rows, so that it can be kept in the rows of the layout."""
+    if primitive not in _COSTLY:
+        return False
+    shape = jax.eval_shape(functools.partial(primitive.bind, **params), *operands).shape
+    return shape[:1] == (num_rows,)

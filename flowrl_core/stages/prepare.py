@@ -199,7 +199,7 @@ def _write_seed(
 
 def expert_params(home: Home, version: VersionRecord | None, env: str, config: SkillConfig, seed: int) -> Any:
     """The parameters of a version, or fresh ones (numpy) for an expert that has none."""
-    from flowrl_core.networks.policy_value import initial_params
+    from flowrl_core.networks.initialisation import initial_params
     from flowrl_core.storage.versions import get
 
     if version is not None:

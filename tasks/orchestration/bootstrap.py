@@ -114,7 +114,10 @@ async def _ensure_deployment(client: PrefectClient, entry: dict[str, Any], *, ow
     job = dict(entry["work_pool"].get("job_variables", {}))
     if own:
         # Without a command Prefect starts two interpreters for a run; a bare `python` may be another one.
-        job |= {"command": f"{shlex.quote(sys.executable)} -m prefect.engine", "working_dir": str(ROOT)}
+        command = f"{shlex.quote(sys.executable)} -m tasks.orchestration.engine"
+        # Told where the flow is, the engine need not ask the server and run the pull steps to find it.
+        environment = {"PREFECT__FLOW_ENTRYPOINT": entry["entrypoint"]}
+        job |= {"command": command, "working_dir": str(ROOT), "env": environment}
     await client.create_deployment(
         flow_id=await client.create_flow_from_name(flow.name),
         name=entry["name"],

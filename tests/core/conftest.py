@@ -91,7 +91,7 @@ def fresh_params(learner: Any) -> Any:
     """Stacked parameters of untrained experts, [16, ...], as numpy arrays."""
     import numpy as np
 
-    from flowrl_core.networks.policy_value import initial_params
+    from flowrl_core.networks.initialisation import initial_params
     from flowrl_core.skills.experts import stack_experts
 
     rng, shapes = np.random.default_rng(0), learner.shapes

@@ -55,6 +55,23 @@ def test_the_observation_has_the_games_size(adapter, world):
     assert world[0].shape == (adapter.observation_size,) == (1345,)
 
 
+def test_the_view_is_made_of_flags_whatever_is_in_it(adapter, world, observe):
+    """They are stored in one byte each: a number that is neither 0 nor 1 would be lost."""
+    rng, (_, state) = np.random.default_rng(0), world
+    seen = []
+    for _ in range(8):
+        everything = state.replace(map=jnp.asarray(rng.integers(0, len(BlockType), state.map.shape), state.map.dtype))
+        for kind in ("zombies", "cows", "skeletons", "arrows"):
+            mobs = getattr(state, kind)
+            beside = state.player_position + rng.integers(-1, 2, mobs.position.shape)
+            mobs = mobs.replace(position=beside.astype(mobs.position.dtype), mask=jnp.ones_like(mobs.mask))
+            everything = everything.replace(**{kind: mobs})
+        seen.append(np.asarray(observe(everything))[: adapter.num_flags])
+    assert adapter.num_flags == 7 * 9 * 21
+    np.testing.assert_array_equal(np.unique(seen), [0, 1])
+    assert np.reshape(seen, (8, 63, 21)).max((0, 1))[1:].all(), "blocks and creatures of every kind were in view"
+
+
 def test_every_item_and_achievement_is_read_from_its_own_place(adapter, world):
     obs, state = world
     items = [name.removeprefix("inv.") for name in NAMES if name.startswith("inv.")]

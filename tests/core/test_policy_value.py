@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowrl_core.networks.policy_value import ActorCritic, initial_params
+from flowrl_core.networks.initialisation import initial_params
+from flowrl_core.networks.policy_value import ActorCritic
 
 OBSERVATION, WIDTH, ACTIONS = 40, 16, 5
 

@@ -3,19 +3,23 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from corridor_runs import TRAINING
 
 from flowrl_core.learning.learner import hyperparameters
-from flowrl_core.learning.ppo import initial_optimizer_state, normalise_by_expert
-from flowrl_core.learning.rollout import Trajectory
+from flowrl_core.learning.losses import ppo_loss
+from flowrl_core.learning.ppo import initial_optimizer_state, normalise_by_expert, shuffled_by_expert
+from flowrl_core.learning.returns import advantages
+from flowrl_core.learning.rollout import Inputs, Trajectory, widen
+from flowrl_core.networks.moe import take_expert
 from flowrl_core.randomness import jax_stream
 
 T, B, A = TRAINING.rollout_length, TRAINING.num_envs, 18
 HYPER = hyperparameters(TRAINING)
 
 
-def made_up(size, expert, reward, boundary=None, value=None):
+def made_up(adapter, expert, reward, boundary=None, value=None):
     """A trajectory of random inputs and actions; `expert` and `reward` are [T, B]."""
     rng = np.random.default_rng(0)
     boundary = np.zeros((T, B), bool) if boundary is None else boundary
@@ -23,7 +27,10 @@ def made_up(size, expert, reward, boundary=None, value=None):
     return jax.tree.map(
         jnp.asarray,
         Trajectory(
-            inputs=rng.normal(size=(T, B, size)).astype(np.float32),
+            inputs=Inputs(
+                flags=rng.integers(0, 2, (T, B, adapter.num_flags)).astype(bool),
+                numbers=rng.normal(size=(T, B, adapter.observation_size + 9 - adapter.num_flags)).astype(np.float32),
+            ),
             expert=np.asarray(expert, np.int32),
             allowed=np.ones((T, B, A), bool),
             action=rng.integers(0, A, (T, B)).astype(np.int32),
@@ -48,7 +55,7 @@ def updated(learner, improve, fresh_params):
     """(parameters, optimizer state) [16, ...] after one update."""
 
     def run(*args, hyper=HYPER, **kwargs):
-        trajectory = made_up(learner.observation_size, *args, **kwargs)
+        trajectory = made_up(learner.adapter, *args, **kwargs)
         params = jax.tree.map(jnp.asarray, fresh_params)
         state = initial_optimizer_state(params, hyper)
         params, state, parts = improve(params, state, trajectory, jnp.zeros(B), hyper, jax_stream(0))
@@ -80,6 +87,61 @@ def test_an_expert_is_updated_the_same_whatever_another_one_earned(updated):
     louder, louder_state = updated(COLUMNS, np.where(COLUMNS == 1, 1000 * REWARD + 7, REWARD))
     assert of_expert(params, 0) == of_expert(louder, 0) and of_expert(state, 0) == of_expert(louder_state, 0)
     assert of_expert(params, 1) != of_expert(louder, 1)
+
+
+def reference_update(network, params, trajectory, key, k):
+    """Expert k after an update on its own samples alone: optax, no padding, no stack; and its optimizer state."""
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trajectory)
+    ends = (trajectory.is_boundary, trajectory.is_over)
+    gae = {"discount": HYPER.discount, "gae_lambda": HYPER.gae_lambda, "is_bootstrap": HYPER.is_bootstrap}
+    gained = advantages(trajectory.reward, trajectory.value, jnp.zeros(B), *ends, **gae).reshape(-1)
+    mine = np.flatnonzero(flat.expert == k)
+    normalised = np.zeros(T * B, np.float32)
+    normalised[mine] = (gained[mine] - gained[mine].mean()) / (gained[mine].std() + 1e-8)
+    optimizer = optax.chain(optax.clip_by_global_norm(HYPER.max_grad_norm), optax.adam(HYPER.learning_rate, eps=1e-5))
+
+    @jax.jit
+    def gradient(params, inputs, *rest):
+        def loss(params):
+            logits, value = network.apply(params, inputs)
+            weights = {"clip": HYPER.clip, "entropy_weight": HYPER.entropy_weight, "value_weight": HYPER.value_weight}
+            return ppo_loss(jax.nn.log_softmax(logits), value, *rest, jnp.ones(len(inputs)), **weights)[0]
+
+        return jax.grad(loss)(params)
+
+    params = take_expert(params, k)
+    state = optimizer.init(params)
+    for order in np.asarray(shuffled_by_expert(flat.expert, key, TRAINING.epochs)):
+        order = order[np.isin(order, mine)]
+        for rows in np.array_split(order, -(-len(mine) // TRAINING.minibatch_size)):
+            old = (flat.action, flat.log_prob, flat.value, normalised, gained + flat.value)
+            step = gradient(params, widen(flat.inputs)[rows], *(np.asarray(leaf)[rows] for leaf in old))
+            updates, state = optimizer.update(step, state, params)
+            params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def test_experts_updated_together_come_out_as_each_does_alone_on_its_own_samples(
+    updated, learner, network, fresh_params
+):
+    share = np.random.default_rng(3).choice([0, 3, 15], p=[0.6, 0.25, 0.15], size=(T, B))
+    assert [(share == k).sum() for k in (0, 3, 15)] == [151, 71, 34], "minibatches of uneven sizes, and padding"
+    together = updated(share, REWARD)
+    trajectory = made_up(learner.adapter, share, REWARD)
+    for k in (0, 3, 15):
+        alone = reference_update(network, fresh_params, trajectory, jax.random.PRNGKey(0), k)
+        for got, expected in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(got[k], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_each_epoch_has_every_sample_once_in_the_order_of_experts_and_shuffled_anew():
+    expert = np.random.default_rng(0).integers(0, 5, 300)
+    orders = np.asarray(shuffled_by_expert(jnp.asarray(expert), jax.random.PRNGKey(0), 3))
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(300))
+        assert (np.diff(expert[order]) >= 0).all()
+    first = [order[: (expert == 0).sum()].tolist() for order in orders]
+    assert first[0] != sorted(first[0]) and first[0] != first[1] != first[2]
 
 
 def test_each_experts_optimizer_counts_its_own_gradient_steps(updated):

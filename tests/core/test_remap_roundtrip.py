@@ -12,8 +12,8 @@ from corridor_runs import KNOWLEDGE, TRAINING, begin, copy_home, drive, make_spe
 
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.vocabularies import CORRIDOR
+from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.networks.moe import routed_apply
-from flowrl_core.networks.policy_value import initial_params
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import build_remap, expert_slice, stack_experts
 from flowrl_core.skills.model import Plan, Step
@@ -164,7 +164,7 @@ def test_a_plan_is_played_the_same_by_experts_at_other_local_places(stocked, lea
     assert many["make_b"] != few["make_b"]
     np.testing.assert_array_equal([many[plan.steps[s].skill] for s in first.step.ravel()], first.expert.ravel())
     for field in ("inputs", "action", "log_prob", "value", "reward", "step", "is_over"):
-        np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
+        jax.tree.map(np.testing.assert_array_equal, getattr(first, field), getattr(second, field))
     assert (first.step > 0).any()
 
 

@@ -8,7 +8,7 @@ from corridor_runs import KNOWLEDGE
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.envs.worlds import PoolUse
-from flowrl_core.learning.rollout import RolloutMode
+from flowrl_core.learning.rollout import RolloutMode, expert_inputs, narrow, widen
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
 
@@ -75,7 +75,7 @@ def test_a_snapshot_start_is_at_the_last_step_with_the_time_that_had_passed(roll
     assert starts.sum() > 50
     assert (trajectory.step[trajectory.is_snapshot] == 1).all() and (trajectory.expert[starts] == 1).all()
     assert (trajectory.time[starts] > 1).all(), "the time that the way to the entry took counts"
-    at_the_bench = trajectory.inputs[starts][:, 0] == 1
+    at_the_bench = trajectory.inputs.flags[starts][:, 0]
     assert at_the_bench.all(), "the entry of dig_a is where goto_bench ended"
 
 
@@ -89,6 +89,25 @@ def test_other_starts_are_at_the_first_step_with_no_time_passed(rollouts):
 def test_without_a_share_for_snapshots_no_episode_begins_at_one(rollouts):
     trajectory, _ = rollouts(arrays(BENCH_THEN_DIG), 20)
     assert not trajectory.is_snapshot.any()
+
+
+def test_inputs_are_stored_small_and_come_back_bit_for_bit(learner):
+    num_flags = learner.adapter.num_flags
+    inputs = np.random.default_rng(0).normal(size=(3, 5, num_flags + 7)).astype(np.float32)
+    inputs[..., :num_flags] = np.random.default_rng(1).integers(0, 2, (3, 5, num_flags))
+    stored = narrow(inputs, num_flags)
+    assert stored.flags.nbytes == 3 * 5 * num_flags
+    assert np.asarray(widen(stored)).tobytes() == inputs.tobytes()
+
+
+def test_a_trajectory_holds_what_the_experts_saw(learner, fresh_params):
+    plan = arrays(BENCH_THEN_DIG)
+    pool = learner.fill(jax.random.PRNGKey(1))
+    playing = learner.begin(pool)
+    seen = np.asarray(expert_inputs(learner.adapter, plan, playing))
+    _, trajectory = learner.play(fresh_params, playing, pool, plan, jax.random.PRNGKey(0))
+    assert trajectory.inputs.flags.shape[-1] == learner.adapter.num_flags > 0
+    assert np.asarray(widen(trajectory.inputs))[0].tobytes() == seen.tobytes()
 
 
 def test_an_episode_ends_at_its_limit_and_only_then_unless_the_plan_is_done(rollouts):

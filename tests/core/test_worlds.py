@@ -7,10 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from corridor_runs import KNOWLEDGE
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flowrl_core.envs import corridor
-from flowrl_core.envs.vocabularies import CORRIDOR_LENGTH
+from flowrl_core.envs.automaton import NUM_STEP_FEATURES, lower_plan
+from flowrl_core.envs.snapshots import no_snapshots
+from flowrl_core.envs.vocabularies import CORRIDOR, CORRIDOR_LENGTH
 from flowrl_core.envs.worlds import draw, empty_pool, replace_used, staggered, used_up
+from flowrl_core.learning.rollout import RolloutMode, begin, rollout
+from flowrl_core.networks.initialisation import initial_params
+from flowrl_core.networks.policy_value import ActorCritic
+from flowrl_core.skills.experts import stack_experts
+from flowrl_core.skills.model import Plan, Step
 
 ADAPTER = corridor.make()
 POOL, BATCH, MAX_USES = 12, 5, 3
@@ -86,3 +96,82 @@ def test_replacements_spread_over_time():
         pool, use = replace(pool, use, jax.random.PRNGKey(0), MAX_USES)
         replaced.append(int(use.born) - born)
     assert max(replaced) <= -(-BATCH // MAX_USES) + 1
+
+
+class CountedPool:
+    """A pool, and how many episodes each world that was ever in it has started, by the world's birth number."""
+
+    def __init__(self, size, max_uses):
+        self.size, self.max_uses = size, max_uses
+        self.pool, use = replace(empty_pool(ADAPTER, size), used_up(size), jax.random.PRNGKey(0), 1)
+        self.use = dataclasses.replace(staggered(size, max_uses), born=use.born)
+        self.births = np.arange(size)
+        self.starts = np.zeros(size, int)
+
+    def replace(self):
+        stale, born = np.asarray(self.use.uses) >= self.max_uses, int(self.use.born)
+        self.births[stale] = born + np.arange(stale.sum())
+        self.pool, self.use = replace(self.pool, self.use, jax.random.PRNGKey(0), self.max_uses)
+        self.starts = np.append(self.starts, np.zeros(stale.sum(), int))
+
+    def count(self, use):
+        """The episodes that a rollout with these counters at its end has started."""
+        self.starts[self.births] += np.asarray(use.uses) - np.asarray(self.use.uses)
+        self.use = use
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 4),
+    st.lists(st.lists(st.integers(0, 2**BATCH - 1), max_size=6), max_size=25),
+)
+def test_whatever_the_resets_no_world_starts_more_than_its_uses_and_those_of_the_last_rollout(max_uses, rollouts):
+    counted = CountedPool(POOL, max_uses)
+    bound = max_uses
+    for steps in rollouts:
+        counted.replace()
+        use, resets = counted.use, 0
+        for step in steps:
+            is_reset = np.array([step >> b & 1 for b in range(BATCH)], bool)
+            index, use = drawn(use, jnp.asarray(is_reset))
+            assert len(set(np.asarray(index)[is_reset])) == is_reset.sum(), "worlds drawn at once differ"
+            resets += is_reset.sum()
+        counted.count(use)
+        # While a rollout resets at most P times, that is max_uses.
+        bound = max(bound, max_uses - 1 + -(-resets // POOL))
+        assert counted.starts.max() <= bound
+    assert (counted.starts >= 0).all()
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_in_rollouts_that_reset_all_the_time_no_world_starts_more_than_its_uses(limit):
+    num_envs, length, number = 4, 8, 40
+    counted = CountedPool(num_envs * length, MAX_USES)
+    network = ActorCritic(width=8, num_actions=ADAPTER.num_actions)
+    plan = lower_plan(
+        Plan("make_b", (Step("dig_a", 1), Step("goto_bench", 1), Step("make_b", 1))),
+        KNOWLEDGE.skills,
+        {"dig_a": 0, "goto_bench": 1, "make_b": 2},
+        CORRIDOR,
+        episode_limit=limit,
+    )
+    mode = RolloutMode(np.bool_(False), np.float32(0))
+    counted.replace()
+    playing, use = begin(ADAPTER, counted.pool, counted.use, mode, batch=num_envs)
+    counted.count(use)
+    snapshots = no_snapshots(counted.pool, 4)
+    rng, num_inputs = np.random.default_rng(0), ADAPTER.observation_size + NUM_STEP_FEATURES
+    params = stack_experts([initial_params(rng, num_inputs, 8, ADAPTER.num_actions)] * 3, 3)
+    play = jax.jit(functools.partial(rollout, ADAPTER, network, length=length))
+    ends = 0
+    for key in jax.random.split(jax.random.PRNGKey(0), number):
+        counted.replace()
+        playing, use, snapshots, trajectory, *_ = play(
+            params, playing, counted.pool, counted.use, snapshots, plan, mode, key
+        )
+        counted.count(use)
+        ends += int(trajectory.is_over.sum())
+        assert counted.starts.max() <= MAX_USES
+    assert ends >= number * num_envs * (length // limit - 1)
+    assert counted.starts.sum() == num_envs + ends, "every episode that began is counted"
+    assert (counted.starts == MAX_USES).mean() > 0.5
