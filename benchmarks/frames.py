@@ -28,7 +28,7 @@ from flowrl_core.learning.learner import Learner, hyperparameters, shapes_of
 from flowrl_core.learning.rollout import RolloutStats
 from flowrl_core.learning.schedule import look_level
 from flowrl_core.learning.success import empty_window
-from flowrl_core.networks.policy_value import initial_params
+from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.randomness import jax_stream, numpy_stream
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge, shipped

@@ -117,7 +117,7 @@ def make(variant: str, size: Size, updates: int, cache: Path) -> Callable[[], di
     from variants import dense_learner
 
     from flowrl_core.learning.learner import hyperparameters, shapes_of
-    from flowrl_core.networks.policy_value import initial_params
+    from flowrl_core.networks.initialisation import initial_params
     from flowrl_core.randomness import jax_stream
     from flowrl_core.skills.experts import stack_experts
     from flowrl_core.specs import TrainingSpec
