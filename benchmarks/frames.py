@@ -1,6 +1,7 @@
 """Frames and CPU seconds until success is proven: the lower bound of 512 fresh episodes reaches the threshold.
 
 ours: the skills that a stone pickaxe needs, one after another, by the stages that `flowrl campaign` runs.
+masked: the same with each skill kept to the actions that its definition allows (`action_masks`).
 original: the protocol of github.com/renos/flow-rl in our harness: the whole plan from scratch in one run, skill
 boundaries terminal, no entry snapshots, no target features, no action masks; other hyperparameters as ours.
 plain: PPO with one network on the game's own reward, in our harness.
@@ -120,7 +121,7 @@ def _learn(home: Home, spec: CampaignSpec, knowledge: Knowledge, skill: str) -> 
     with Registry.open(home) as registry:
         registry.end_attempt(attempt.id, "verdict")
     return Row(
-        protocol=f"ours/{skill}",
+        protocol=skill,
         seed=spec.training.seed,
         frames=outcome.run_frames if outcome.verdict == "learned" else math.nan,
         cpu_seconds=watch.seconds["train"],
@@ -294,31 +295,35 @@ def compare(plans: Plans, seeds: Sequence[int], cache: Path, root: Path) -> Iter
     knowledge = load_knowledge(shipped("craftax-classic"))
     learner = plain_learner() if "plain" in plans.protocols else None
     for seed in seeds:
-        if "ours" in plans.protocols:
-            yield from _ours(plans, seed, knowledge, cache, root / f"seed-{seed}")
+        for name, masks in (("ours", {}), ("masked", {"action_masks": True})):
+            if name in plans.protocols:
+                fields = {**plans.training, **masks, "seed": seed}
+                yield from _ours(name, plans, fields, knowledge, cache, root / f"{name}-{seed}")
         if "original" in plans.protocols:
             yield original(cache, seed, knowledge, plans.original_cap)
         if learner is not None:
             yield plain(learner, seed, knowledge, plans.plain_cap, plans.plain_every)
 
 
-def _ours(plans: Plans, seed: int, knowledge: Knowledge, cache: Path, root: Path) -> Iterator[Row]:
+def _ours(
+    name: str, plans: Plans, training: Mapping[str, Any], knowledge: Knowledge, cache: Path, root: Path
+) -> Iterator[Row]:
     spec = CampaignSpec(
         targets=list(plans.targets),
-        training=TrainingSpec(seed=seed, **plans.training),
+        training=TrainingSpec(**training),
         evaluation=EvaluationSpec(**plans.evaluation),
         overrides=list(plans.overrides),
     )
     warm_up(compiled_learner(cache, shapes_of(knowledge.env, spec.training, 1)))
     root.mkdir(parents=True)
     os.symlink(cache.resolve(), root / "cache")
-    needed = list(dict.fromkeys(name for target in plans.targets for name in make_plan(knowledge, target).skills))
-    rows = ours(root, spec, knowledge, needed)
+    needed = list(dict.fromkeys(skill for target in plans.targets for skill in make_plan(knowledge, target).skills))
+    rows = [dataclasses.replace(row, protocol=f"{name}/{row.protocol}") for row in ours(root, spec, knowledge, needed)]
     yield from rows
     first = make_plan(knowledge, plans.targets[0]).skills
-    yield total("ours", rows[: len(first)])
+    yield total(name, rows[: len(first)])
     if len(needed) > len(first):
-        yield total(f"ours, all {len(needed)} skills", rows)
+        yield total(f"{name}, all {len(needed)} skills", rows)
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
@@ -329,7 +334,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
             f"{row.protocol:>26} {row.seed:>6} {row.frames:>9.0f} {row.cpu_seconds:>7.1f} "
             f"{row.look_cpu_seconds:>12.1f} {row.success:>8.3f}  {row.note}"
         )
-    names = list(dict.fromkeys(row.protocol for row in rows if not row.protocol.startswith("ours/")))
+    names = list(dict.fromkeys(row.protocol for row in rows if "/" not in row.protocol))
     reference = median_frames(rows, "original")
     for name in names:
         frames = median_frames(rows, name)

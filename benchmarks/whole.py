@@ -39,7 +39,7 @@ def speed(args: argparse.Namespace, cache: Path) -> dict[str, Any]:
 def frames(args: argparse.Namespace, cache: Path) -> dict[str, Any]:
     import frames as subject
 
-    protocols = tuple(name for name in ("ours", "original", "plain") if name not in args.skip)
+    protocols = tuple(name for name in ("ours", "masked", "original", "plain") if name not in args.skip)
     training, evaluation = split_fields(args.set)
     targets = (subject.TARGET, *(subject.OTHERS if args.all else ()))
     options: dict[str, Any] = {}
@@ -96,7 +96,7 @@ def arguments() -> argparse.Namespace:
     two = commands.add_parser("frames", parents=[common], help="frames and CPU seconds to the bound")
     two.set_defaults(run=frames)
     two.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    two.add_argument("--skip", nargs="+", choices=["ours", "original", "plain"], default=[])
+    two.add_argument("--skip", nargs="+", choices=["ours", "masked", "original", "plain"], default=[])
     two.add_argument("--all", action="store_true", help="ours: all skills of the demo, not only the stone pickaxe's")
     two.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="ours: a training or evaluation field")
     two.add_argument("--override", nargs="+", default=[], metavar="SKILL.FIELD=VALUE", help="ours: for one skill")
