@@ -115,13 +115,11 @@ def update(
     orders = shuffled_by_expert(expert, key, epochs)
 
     def improve(k: jax.Array, mine: _Expert) -> _Expert:
-        """Expert k after its epochs: its samples of each are shared out evenly over as few minibatches as hold them."""
+        """Expert k after its epochs; the last minibatch of each epoch may be padded."""
 
         def gradient_step(j: jax.Array, mine: _Expert) -> _Expert:
             epoch, block = j // num_blocks[k], j % num_blocks[k]
-            share, rest = count[k] // num_blocks[k], count[k] % num_blocks[k]
-            begin = first[k] + block * share + jnp.minimum(block, rest)
-            rows, weight = _rows(orders, epoch, begin, share + (block < rest), size)
+            rows, weight = _rows(orders, epoch, first[k] + block * size, count[k] - block * size, size)
             batch = jax.tree.map(lambda leaf: leaf[rows], samples)
             gradient, parts = jax.grad(lambda p: _loss(network, p, batch, weight, hyper), has_aux=True)(mine.params)
             # A minibatch that is mostly padding says less: its step is shorter.

@@ -13,8 +13,8 @@ class ActorCritic(nn.Module):
     """Action logits and the value of observations, by two separate networks of three tanh layers.
 
     The first layers of actor and critic are one matrix (columns: actor, then critic), since both read the wide
-    observation: one pass over it instead of two. Start from `initialisation.initial_params`; the parameters that `init` makes have
-    the same structure but not the same scale.
+    observation: one pass over it instead of two. Start from `initialisation.initial_params`; the parameters that `init`
+    makes have the same structure but not the same scale.
 
     Attributes:
         width: units of each hidden layer, in the actor and again in the critic.

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from corridor_runs import KNOWLEDGE
 
+from flowrl_core.envs import corridor
+from flowrl_core.envs.adapter import plain_states
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.envs.worlds import PoolUse
@@ -12,6 +14,7 @@ from flowrl_core.learning.rollout import RolloutMode, expert_inputs, narrow, wid
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
 
+ADAPTER = plain_states(corridor.make())
 BENCH_THEN_DIG = Plan("dig_a", (Step("goto_bench", 1), Step("dig_a", 1)))
 MAKE_B = Plan("make_b", (Step("dig_a", 1), Step("goto_bench", 1), Step("make_b", 1)))
 
@@ -92,7 +95,7 @@ def test_without_a_share_for_snapshots_no_episode_begins_at_one(rollouts):
 
 
 def test_inputs_are_stored_small_and_come_back_bit_for_bit(learner):
-    num_flags = learner.adapter.num_flags
+    num_flags = ADAPTER.num_flags
     inputs = np.random.default_rng(0).normal(size=(3, 5, num_flags + 7)).astype(np.float32)
     inputs[..., :num_flags] = np.random.default_rng(1).integers(0, 2, (3, 5, num_flags))
     stored = narrow(inputs, num_flags)
@@ -104,9 +107,9 @@ def test_a_trajectory_holds_what_the_experts_saw(learner, fresh_params):
     plan = arrays(BENCH_THEN_DIG)
     pool = learner.fill(jax.random.PRNGKey(1))
     playing = learner.begin(pool)
-    seen = np.asarray(expert_inputs(learner.adapter, plan, playing))
+    seen = np.asarray(expert_inputs(ADAPTER, plan, playing))
     _, trajectory = learner.play(fresh_params, playing, pool, plan, jax.random.PRNGKey(0))
-    assert trajectory.inputs.flags.shape[-1] == learner.adapter.num_flags > 0
+    assert trajectory.inputs.flags.shape[-1] == ADAPTER.num_flags > 0
     assert np.asarray(widen(trajectory.inputs))[0].tobytes() == seen.tobytes()
 
 
