@@ -81,3 +81,19 @@ def test_two_holders_have_different_devices(home):
         os.sched_setaffinity(0, range(os.cpu_count()))
         with device_slot(home) as other:
             assert one.device != other.device
+
+
+def test_the_holder_of_a_gpu_sees_that_one_alone_and_takes_most_of_its_memory(home, monkeypatch):
+    # No GPU is needed: JAX is not asked, and the plugin is looked for by name.
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "")
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    with device_slot(home) as slot:
+        assert (slot.kind, slot.device) == ("gpu", "4")
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
+        assert 0.75 < float(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"]) < 1
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")
+    with device_slot(home):
+        assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.4", "what a user says stays"
