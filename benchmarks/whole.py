@@ -42,7 +42,7 @@ def frames(args: argparse.Namespace, cache: Path) -> dict[str, Any]:
     protocols = tuple(name for name in ("ours", "masked", "original", "plain") if name not in args.skip)
     training, evaluation = split_fields(args.set)
     targets = (subject.TARGET, *(subject.OTHERS if args.all else ()))
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"plain_cap": args.plain_frames}
     if args.quick:
         training, targets = {**training, "frames": 4096}, ("collect_wood",)
         options = {"original_cap": 4096, "plain_cap": 4096, "plain_every": 4096}
@@ -97,6 +97,7 @@ def arguments() -> argparse.Namespace:
     two.set_defaults(run=frames)
     two.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     two.add_argument("--skip", nargs="+", choices=["ours", "masked", "original", "plain"], default=[])
+    two.add_argument("--plain-frames", type=int, default=1_000_000, help="most frames of plain PPO")
     two.add_argument("--all", action="store_true", help="ours: all skills of the demo, not only the stone pickaxe's")
     two.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="ours: a training or evaluation field")
     two.add_argument("--override", nargs="+", default=[], metavar="SKILL.FIELD=VALUE", help="ours: for one skill")
