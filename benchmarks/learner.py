@@ -1,4 +1,5 @@
-"""What one frame of training costs: processor time of the rollout and of the update, and the memory of the process.
+"""What one frame of training costs: processor time of the rollout and of the update, and the memory of the process;
+and how long the process took until its first update (with `--cache`, from the second time on, with nothing to compile).
 
 The functions are those of a run, compiled for the shapes that are asked for. `--experts` of them act in turn on a plan
 of 24 steps: a step is done whenever random play comes closer to a tree, so that all of them act in every rollout.
@@ -32,6 +33,7 @@ from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.stages.compilation import compiled_learner
+from flowrl_core.stages.timing import mark, marks
 
 
 def plan_of(num_experts: int) -> PlanArrays:
@@ -66,6 +68,7 @@ def measure(learner: Learner, num_experts: int, training: TrainingSpec, rounds: 
     )
     for _ in range(rounds + 1):  # the first one loads the functions
         state = _step(timed, state, plan, hyper, training)
+        mark("first_update")
     return {name: statistics.median(found[1:]) / frames * 1e6 for name, found in seconds.items()}
 
 
@@ -102,15 +105,18 @@ def main() -> None:
         shapes = shapes_of("craftax-classic", training, max(given.experts))
         learner = compiled_learner(given.cache or Path(temporary), shapes)
         rows = [{"experts": number, **measure(learner, number, training, given.rounds)} for number in given.experts]
+    noted = marks()
+    start = noted["first_update"] - noted["process_started"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if given.json:
-        print(json.dumps({"shapes": vars(shapes), "rows": rows, "peak_rss_mib": peak}))
+        print(json.dumps({"shapes": vars(shapes), "rows": rows, "start_seconds": start, "peak_rss_mib": peak}))
         return
     print(f"{shapes.num_envs} environments x {shapes.rollout_length} steps, width {shapes.width}: CPU us per frame")
     print(f"{'experts':>7}  {'worlds':>6}  {'rollout':>7}  {'update':>6}  {'all':>6}")
     for row in rows:
         parts = [row[name] for name in ("renew", "play", "improve")]
         print(f"{row['experts']:7}  {parts[0]:6.1f}  {parts[1]:7.1f}  {parts[2]:6.1f}  {sum(parts):6.1f}")
+    print(f"process start -> first finished update {start:.1f} s")
     print(f"peak RSS {peak:,.0f} MiB{'' if given.cache else ', compiling in this process'}")
 
 
