@@ -10,7 +10,7 @@ TARGETS := make_stone_pickaxe make_wood_sword collect_sapling place_furnace
 help:
 	@echo "make demo     learn Craftax-Classic skills up to a stone pickaxe (minutes; data in ./.flowrl)"
 	@echo "make test     lint, types and tests"
-	@echo "make bench    the tables of docs/performance.md (half an hour)"
+	@echo "make bench    the tables of docs/performance.md (long)"
 	@echo "make install  .venv with the flowrl command"
 
 install: $(INSTALLED)
