@@ -6,6 +6,8 @@ Resume approves it, with changes or without; Cancel rejects it. A run that waits
 from __future__ import annotations
 
 import contextlib
+import copy
+from typing import Any
 
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
@@ -14,7 +16,7 @@ from prefect.input.actions import read_flow_run_input
 from prefect.input.run_input import keyset_from_paused_state
 from prefect.runtime import flow_run
 from prefect.states import Suspended
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, create_model
 
 from flowrl_core.errors import InputError
 from flowrl_core.specs import SkillConfig
@@ -48,11 +50,9 @@ def held_state() -> State:
 
 async def offer_changes(run: FlowRun, config: SkillConfig) -> None:
     """Give the form of a held run its fields, filled with the configuration; again changes nothing."""
-    values = {name: getattr(config.training, name) for name in _TRAINING}
-    form = Changes.with_initial_data(
-        description=f"Approve the training of **{run.name}**, with changes if need be. To reject it, cancel the run.",
-        threshold=config.evaluation.threshold,
-        **values,
+    form = _form(config)
+    form._description = (
+        f"Approve the training of **{run.name}**, with changes if need be. To reject it, cancel the run."
     )
     with contextlib.suppress(ObjectAlreadyExists):
         try:
@@ -60,6 +60,16 @@ async def offer_changes(run: FlowRun, config: SkillConfig) -> None:
         except PrefectHTTPStatusError as exc:
             if not _is_there(exc):
                 raise
+
+
+def _form(config: SkillConfig) -> type[Changes]:
+    """`Changes` with the configuration as its defaults (`with_initial_data` would drop bounds and descriptions)."""
+    fields: dict[str, Any] = {}
+    for name, field in Changes.model_fields.items():
+        filled = copy.copy(field)
+        filled.default = getattr(config.training if name in _TRAINING else config.evaluation, name)
+        fields[name] = (field.annotation, filled)
+    return create_model("Changes", __base__=Changes, **fields)
 
 
 def approved(config: SkillConfig) -> SkillConfig:
