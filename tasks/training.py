@@ -15,7 +15,7 @@ __all__ = ["train_run"]
 
 
 @task(name="train", **RESUMABLE)
-def train_run(run: int, skill: str) -> str:
+def train_run(run: int, skill: str, epoch: int) -> str:
     """Train until a look is due."""
     home = Home.from_environment()
     beat()
@@ -25,4 +25,4 @@ def train_run(run: int, skill: str) -> str:
             beat()
             progress.show(report)
 
-        return until_told(lambda should_stop: train(home, run, should_stop=should_stop, on_update=show))
+        return until_told(lambda should_stop: train(home, run, should_stop=should_stop, on_update=show, epoch=epoch))

@@ -64,7 +64,7 @@ def run_seed(seed: int, identity: str, ordinal: int) -> int:
     return int(numpy_stream(seed, "run", crc32(identity.encode()), ordinal).integers(2**31 - 1))
 
 
-def prepare(home: Home, run: int, config: SkillConfig) -> Path:
+def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = None) -> Path:
     """The run's sealed directory; one that is sealed already is returned as it is.
 
     The plan is built now, from what is learned now, and proven by symbolic execution. Dependency experts come from
@@ -73,6 +73,7 @@ def prepare(home: Home, run: int, config: SkillConfig) -> Path:
     Raises:
         PlanError: no valid plan.
         InputError: an expert was made for another observation size, width or number of actions.
+        ConflictError: the run was claimed after `epoch`.
     """
     with Registry.open(home) as registry:
         record = registry.run(run)
@@ -89,6 +90,7 @@ def prepare(home: Home, run: int, config: SkillConfig) -> Path:
         try:
             _write(home, RunDirectory(fresh), draft, versions, report)
             crash_point("before_seal")
+            registry.check_claim(run, epoch)  # or the directory below might be that of a run under way
             if directory.path.exists():  # left by a kill between the two steps below; not sealed, so worth nothing
                 shutil.rmtree(directory.path)
             publish_directory(fresh, directory.path)
@@ -96,7 +98,9 @@ def prepare(home: Home, run: int, config: SkillConfig) -> Path:
             shutil.rmtree(fresh, ignore_errors=True)
         crash_point("between_seal_and_record")
         seeds = {index: version.id if version else None for index, version in versions.items()}
-        registry.seal_run(run, plan=draft.plan, remap=draft.remap.global_to_local, config=config, seeds=seeds)
+        registry.seal_run(
+            run, plan=draft.plan, remap=draft.remap.global_to_local, config=config, seeds=seeds, epoch=epoch
+        )
     logger.info("prepared %s: %s", record.skill, " -> ".join(f"{s.skill} x{s.n}" for s in draft.plan.steps))
     return directory.path
 

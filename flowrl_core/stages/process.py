@@ -47,16 +47,17 @@ class Outcome:
     run_frames: int
 
 
-def process(home: Home, run: int) -> Outcome:
+def process(home: Home, run: int, *, epoch: int | None = None) -> Outcome:
     """Commit a run that has a verdict, archive it and remove its directory. Safe to repeat after a kill at any point.
 
     Raises:
         StorageError: the run has no verdict yet.
+        ConflictError: it was claimed after `epoch`.
     """
     with Registry.open(home) as registry:
         record = registry.run(run)
         if record.verdict is None:
-            _commit(home, registry, run)
+            _commit(home, registry, run, epoch)
             record = registry.run(run)
         crash_point("after_registry_commit")
         _archive(home, record)
@@ -67,8 +68,8 @@ def process(home: Home, run: int) -> Outcome:
     return Outcome(record.verdict, tuple(merges), look.success, look.lower_bound, record.run_frames)
 
 
-def _commit(home: Home, registry: Registry, run: int) -> None:
-    context = open_run(home, registry, run)
+def _commit(home: Home, registry: Registry, run: int, epoch: int | None) -> None:
+    context = open_run(home, registry, run, epoch=epoch)
     verdict = verdict_of(home, run)
     if verdict is None:
         raise StorageError(f"run {run} has no verdict yet; train and evaluate it first")
@@ -85,6 +86,7 @@ def _commit(home: Home, registry: Registry, run: int) -> None:
         bundle=BundleFacts(look.success, look.lower_bound, look.episodes, context.config.evaluation.threshold)
         if verdict == "learned"
         else None,
+        epoch=epoch,
     )
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "ExpertRecord",
     "ExpertResult",
     "Look",
+    "Measured",
     "Merge",
     "MergeAction",
     "RunRecord",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 Verdict = Literal["learned", "failed"]
-AttemptEnd = Literal["verdict", "infrastructure", "cancelled"]
+AttemptEnd = Literal["verdict", "infrastructure", "cancelled", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class SkillFact(Fact):
         learned: a bundle exists for its identity, made by any campaign.
         failed: not tried again as things are; `cause` says why.
         cause: `verdict` (its last run in this campaign did not learn), `infrastructure` (more trouble since the
-            campaign's last start than `max_retries`), `cancelled` (since the campaign's last start), else "".
+            campaign's last start than `max_retries`), `cancelled` (since the campaign's last start), `rejected` (a
+            person refused it, and no start has named it in `retry` since), else "".
         executing: an attempt is outstanding whose run has no verdict, whichever campaign submitted it.
         identity: what the campaign means by the skill's name now.
         retries: infrastructure trouble since the campaign's last start; another try is due while it is at most
@@ -163,6 +165,7 @@ class RunRecord:
             index to the version it starts from (None: freshly initialised).
         verdict: None while the run is open, also through infrastructure trouble.
         reason: why it failed, in words; "" otherwise.
+        epoch: how many processes have begun to work on it; see `Registry.claim_run`.
     """
 
     id: int
@@ -171,6 +174,7 @@ class RunRecord:
     identity: str
     skill: str
     ordinal: int
+    epoch: int
     plan: Plan | None
     remap: Mapping[int, int] | None
     config: SkillConfig | None
@@ -248,6 +252,22 @@ class Bundle:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What an expert's own skill came to with its head and with a run's version of it: all else was the same.
+
+    Attributes:
+        head: the version that was the head.
+        episodes: played with each of the two.
+        head_successes, version_successes: how many of them reached the end of the skill's plan.
+    """
+
+    head: int
+    episodes: int
+    head_successes: int
+    version_successes: int
+
+
+@dataclass(frozen=True)
 class Merge:
     """What a run's end meant for one expert.
 
@@ -257,6 +277,7 @@ class Merge:
         version: the run's version of it; `frames` are that version's cumulative frames.
         from_version, to_version: the head before and after.
         routed_frames: frames routed to it in this run.
+        measured: where the merge policy compared the version with the head; else None.
     """
 
     run: int
@@ -268,6 +289,7 @@ class Merge:
     to_version: int | None
     frames: int
     routed_frames: int
+    measured: Measured | None
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,102 @@ def _next_migration(directory: Path) -> Path:
     return directory
 
 
+def _first_schema(home: Home) -> dict[str, list[dict[str, Any]]]:
+    """A registry as the first migration makes it, with rows in each of its tables; these rows by table."""
+    home.root.mkdir()
+    bring_up_to_date(home, make_engine(home.registry_url), head="0001")
+    run = {"kind": "skill", "campaign": "old", "identity": "i1", "skill": "wood", "created_at": 1.0}
+    tried = {"campaign": "old", "identity": "i1", "skill": "wood", "created_at": 1.0}
+    version = {"kind": "skill", "expert": 0, "run": 1, "created_at": 1.0}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "campaigns": [{"name": "old", "env": "e", "spec": "{}", "start": 1, "created_at": 1.0, "started_at": 1.0}],
+        "skills": [{"identity": "i1", "name": "wood", "env": "e", "definition": "{}", "created_at": 1.0}],
+        "runs": [{"id": 1, "ordinal": 1, "verdict": "learned", **run}, {"id": 2, "ordinal": 2, **run}],
+        "attempts": [
+            {"id": 1, "run": 1, "number": 1, "key": "k1", "ended": "cancelled", "ended_in_start": 1, **tried},
+            {"id": 2, "run": 2, "number": 2, "key": "k2", "flow_run_id": "f", **tried},
+        ],
+        "interruptions": [{"attempt": 1, "number": 1, "start": 1, "reason": "killed", "created_at": 1.0}],
+        "experts": [{"global_index": 0, "identity": "i1", "kind": "skill"} | SIZES],
+        "versions": [
+            {"id": 1, "content": "a", "frames": 5, **version},
+            {"id": 2, "content": "b", "frames": 7, "parent": 1, **version},
+        ],
+        "heads": [{"expert": 0, "version": 2}],
+        "looks": [
+            {"run": 1, "number": 1, "frames": 9, "episodes": 8, "successes": 7, "lower_bound": 0.5, "level": 0.05}
+            | {"target": 0.8, "steps": "[]", "worlds": "[]", "created_at": 1.0}
+        ],
+        "merges": [
+            {"run": 1, "expert": 0, "action": "new", "version": 1, "to_version": 1, "frames": 5, "routed_frames": 5}
+        ],
+        "bundles": [
+            {"id": 1, "run": 1, "identity": "i1", "plan": "{}", "success": 0.9, "lower_bound": 0.8, "episodes": 8}
+            | {"threshold": 0.7, "created_at": 1.0}
+        ],
+        "bundle_versions": [{"bundle": 1, "expert": 0, "version": 1}],
+        "campaign_skills": [{"campaign": "old", "name": "wood", "identity": "i1", "forgiven_run": 1}],
+    }
+    with sqlite3.connect(home.registry) as connection:
+        connection.execute("PRAGMA foreign_keys=ON")
+        for table, entries in rows.items():
+            for entry in entries:
+                marks = ", ".join("?" * len(entry))
+                connection.execute(f"INSERT INTO {table} ({', '.join(entry)}) VALUES ({marks})", [*entry.values()])
+    return rows
+
+
+def test_a_registry_of_the_first_schema_keeps_every_row_and_has_a_backup_beside_it(home: Home) -> None:
+    rows = _first_schema(home)
+    with sqlite3.connect(home.registry) as connection:
+        (meta,) = connection.execute("SELECT * FROM meta").fetchall()
+    with Registry.open(home) as registry:
+        assert registry.uuid == meta[1]
+        assert (registry.attempt(1).end, registry.attempt(2).end) == ("cancelled", None)
+
+    (backup,) = home.root.glob("registry-schema-0001-*.sqlite")
+    for file, revision in ((backup, "0001"), (home.registry, "0002")):
+        with sqlite3.connect(file) as connection:
+            assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
+            assert connection.execute("SELECT * FROM meta").fetchall() == [meta]
+            assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+            for table, entries in rows.items():
+                names = ", ".join(entries[0])
+                kept = connection.execute(f"SELECT {names} FROM {table} ORDER BY 1").fetchall()
+                assert kept == [tuple(entry.get(name) for name in entries[0]) for entry in entries], table
+    with sqlite3.connect(home.registry) as connection:
+        assert connection.execute("SELECT epoch FROM runs").fetchall() == [(0,), (0,)]
+
+
+def _rules(engine: sa.Engine) -> dict[str, list[str]]:
+    """All constraints, references and indexes of a database, by table."""
+    inspector = sa.inspect(engine)
+    found = {}
+    for table in schema.metadata.tables:
+        rules: list[Any] = [*inspector.get_check_constraints(table), *inspector.get_unique_constraints(table)]
+        rules += [*inspector.get_foreign_keys(table), inspector.get_pk_constraint(table)]
+        for index in inspector.get_indexes(table):
+            condition = index.pop("dialect_options", {}).get("sqlite_where")
+            rules.append({**index, "where": str(condition)})
+        columns = [(column["name"], column["nullable"]) for column in inspector.get_columns(table)]
+        found[table] = sorted(str(rule) for rule in [*rules, *columns])
+    return found
+
+
+def test_a_migrated_registry_refuses_what_the_schema_refuses(home: Home, tmp_path: Path) -> None:
+    _first_schema(home)
+    Registry.open(home).close()
+    fresh = make_engine(f"sqlite:///{tmp_path}/fresh.sqlite")
+    schema.metadata.create_all(fresh)
+    migrated = _rules(make_engine(home.registry_url))
+    for table, rules in _rules(fresh).items():
+        assert migrated[table] == rules, table
+    with sqlite3.connect(home.registry) as connection:
+        connection.execute("UPDATE attempts SET ended = 'rejected' WHERE id = 2")
+        with pytest.raises(sqlite3.IntegrityError, match="ck_attempts_ended"):
+            connection.execute("UPDATE attempts SET ended = 'nonsense' WHERE id = 2")
+
+
 def test_an_older_schema_is_migrated_with_a_backup_and_a_newer_one_refused(home: Home, tmp_path: Path) -> None:
     with Registry.open(home) as registry:
         uuid = registry.uuid
@@ -320,6 +416,25 @@ def test_a_cancelled_attempt_is_not_repeated_until_the_campaign_is_started_again
     assert _begin(registry, "wood").run == attempt.run
 
 
+def test_a_rejected_skill_is_not_tried_until_a_start_names_it(registry: Registry) -> None:
+    attempt = _begin(registry, "wood")
+    registry.end_attempt(attempt.id, "rejected", "not this one")
+    for _ in range(2):
+        fact = registry.facts("default")["wood"]
+        assert (fact.failed, fact.cause, fact.reason) == (True, "rejected", "not this one")
+        with pytest.raises(ConflictError, match="wood was rejected; start the campaign again with it"):
+            _begin(registry, "wood")
+        registry.start_campaign(_spec(), SKILLS)  # which does not name it
+    registry.start_campaign(_spec(campaign="other"), SKILLS)
+    assert not registry.facts("other")["wood"].failed, "another campaign may"
+    registry.start_campaign(_spec(retry=["wood"]), SKILLS)
+    assert not registry.facts("default")["wood"].failed
+    again = _begin(registry, "wood")
+    assert (again.run, again.number) == (attempt.run, 2)
+    registry.end_attempt(again.id, "rejected", "again")
+    assert registry.facts("default")["wood"].cause == "rejected", "what was forgiven is the first rejection"
+
+
 def test_the_first_end_of_an_attempt_stands(registry: Registry) -> None:
     attempt = _begin(registry, "wood")
     registry.end_attempt(attempt.id, "cancelled")
@@ -431,6 +546,31 @@ def test_looks_are_numbered_and_the_first_at_a_number_of_frames_stands(registry:
     registry.fail_run(run, "")
     with pytest.raises(ConflictError, match="has ended"):
         registry.record_look(run, Look(3000, 512, 500, 0.95, 0.0125, 0.9))
+
+
+def test_a_process_whose_run_was_claimed_by_a_later_one_writes_nothing(registry: Registry) -> None:
+    attempt = _begin(registry, "wood")
+    zombie = registry.claim_run(attempt.run)
+    _seal(registry, attempt.run, ["wood"])
+    owner = registry.claim_run(attempt.run)
+    assert (zombie, owner, registry.run(attempt.run).epoch) == (1, 2, 2)
+    sealed = registry.run(attempt.run)
+    assert sealed.plan and sealed.remap and sealed.config and sealed.seeds
+    parts: dict[str, Any] = {"plan": sealed.plan, "remap": sealed.remap, "config": sealed.config, "seeds": sealed.seeds}
+    look = Look(10, 512, 480, 0.9, 0.0125, 0.88)
+    for write in (
+        lambda epoch: registry.check_claim(attempt.run, epoch),
+        lambda epoch: registry.seal_run(attempt.run, **parts, epoch=epoch),
+        lambda epoch: registry.record_look(attempt.run, look, epoch=epoch),
+        lambda epoch: _commit(registry, attempt.run, {0: ("a", 50)}, epoch=epoch),
+        lambda epoch: registry.fail_run(attempt.run, "it diverged", epoch=epoch),
+    ):
+        before = (registry.run(attempt.run), registry.looks(attempt.run), registry.merges(attempt.run))
+        with pytest.raises(ConflictError, match=r"taken over by another process \(claim 2, this one has 1\)"):
+            write(zombie)
+        assert (registry.run(attempt.run), registry.looks(attempt.run), registry.merges(attempt.run)) == before
+        write(owner)
+    assert registry.run(attempt.run).verdict == "learned"
 
 
 @pytest.mark.parametrize("call", ["run", "version", "attempt"])

@@ -6,7 +6,7 @@ import logging
 import pytest
 from corridor_runs import KNOWLEDGE, begin, copy_home, drive, facts, learn, make_spec
 
-from flowrl_core.errors import InputError, StorageError
+from flowrl_core.errors import ConflictError, InputError, StorageError
 from flowrl_core.specs import resolve
 from flowrl_core.stages.evaluate import evaluate, verdict
 from flowrl_core.stages.prepare import prepare
@@ -69,6 +69,44 @@ def test_a_stopped_run_resumes_and_ends_as_if_nothing_had_happened(home, tmp_pat
     assert [u.update for u in updates] == [4, 5]
     drive(home, run, config)
     assert facts(home, run) == facts(other, run)
+
+
+def test_a_process_that_was_taken_for_dead_saves_nothing_once_another_has_begun(home):
+    """Its machine comes back while the run goes on elsewhere, where its lock was not seen."""
+    spec = make_spec("zombie", "make_b", training={"frames": 40_000, "checkpoint_updates": 2})
+    run, config = attempted(home, spec, "make_b")
+    with Registry.open(home) as registry:
+        zombie = registry.claim_run(run)
+    directory = RunDirectory(prepare(home, run, config, epoch=zombie))
+
+    def taken_over(report):
+        if report.update == 3:
+            with Registry.open(home) as registry:
+                registry.claim_run(run)
+
+    with pytest.raises(ConflictError, match=r"taken over by another process \(claim 2, this one has 1\)"):
+        train(home, run, should_stop=lambda: False, on_update=taken_over, epoch=zombie)
+    assert [path.name for path in directory.checkpoints.iterdir()] == ["step-000000000002"]
+    for stage in (evaluate, process):
+        with pytest.raises(ConflictError):
+            stage(home, run, epoch=zombie)
+    with Registry.open(home) as registry:
+        assert registry.run(run).verdict is None and registry.looks(run) == []
+
+
+def test_a_directory_that_another_process_has_sealed_is_not_thrown_away_by_one_taken_for_dead(home):
+    run, config = attempted(home, make_spec("zombie", "make_b"), "make_b")
+    with Registry.open(home) as registry:
+        zombie, owner = registry.claim_run(run), registry.claim_run(run)
+    directory = RunDirectory(prepare(home, run, config, epoch=owner))
+    with Registry.open(home) as registry:
+        assert registry.run(run).seeds is not None
+    train_on(home, run, stop_at=1)
+    directory.config.unlink()  # so that the other has something to do, as if it had looked before it was sealed
+    with pytest.raises(ConflictError):
+        prepare(home, run, config, epoch=zombie)
+    assert [path.name for path in directory.checkpoints.iterdir()] == ["step-000000000001"]
+    assert not [path for path in directory.path.parent.iterdir() if ".tmp-" in path.name]
 
 
 def test_metrics_behind_the_checkpoint_and_a_torn_last_line_are_cut_on_resume(home):

@@ -88,6 +88,8 @@ def _check_may_begin(name: str, fact: SkillFact, *, new_run: bool) -> None:
         raise ConflictError(f"{name} is learned; its definition would have to change for it to be trained again")
     if fact.cause == "verdict" and not new_run:
         raise ConflictError(f"{name} did not learn; start the campaign again with it among the skills to retry")
+    if fact.cause == "rejected" and not new_run:
+        raise ConflictError(f"{name} was rejected; start the campaign again with it among the skills to retry")
     if fact.cause in ("infrastructure", "cancelled"):
         raise ConflictError(f"{name} is failed ({fact.cause}: {fact.reason}); start the campaign again")
 

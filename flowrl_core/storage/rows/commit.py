@@ -14,7 +14,7 @@ from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.skills.merging import MergePolicy, decide
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import crash_point
-from flowrl_core.storage.records import BundleFacts, ExpertResult, Merge, RunRecord, Verdict, VersionRecord
+from flowrl_core.storage.records import BundleFacts, ExpertResult, Measured, Merge, RunRecord, Verdict, VersionRecord
 from flowrl_core.storage.rows import library, runs
 
 __all__ = ["Ending", "merges", "run"]
@@ -41,9 +41,9 @@ class Ending:
             raise InputError("results", "a learned run without experts", "Give the result of every expert of the plan")
 
 
-def run(tx: sa.Connection, run_id: int, ending: Ending) -> list[Merge]:
+def run(tx: sa.Connection, run_id: int, ending: Ending, epoch: int | None) -> list[Merge]:
     """See `Registry.commit_run`."""
-    record = runs.get(tx, run_id)
+    record = runs.check_claim(runs.get(tx, run_id), epoch)
     if record.verdict is not None:
         return merges(tx, [run_id]).get(run_id, [])
     heads = library.heads(tx, [result.global_index for result in ending.results])
@@ -81,7 +81,8 @@ def merges(tx: sa.Connection, run_ids: Collection[int]) -> dict[int, list[Merge]
     )
     found: dict[int, list[Merge]] = collections.defaultdict(list)
     for row in tx.execute(query).mappings():
-        found[row["run"]].append(Merge(**row))
+        measured = Measured(**row["measured"]) if row["measured"] else None
+        found[row["run"]].append(Merge(**{**row, "measured": measured}))
     return found
 
 
