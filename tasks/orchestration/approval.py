@@ -44,7 +44,7 @@ _TRAINING = ("frames", "learning_rate", "entropy_weight", "episode_limit")
 def held_state() -> State:
     """The state of a run that waits for approval, for as long as it takes."""
     state: State = Suspended(pause_key=APPROVAL, message="waits for approval: Resume approves, Cancel rejects")
-    state.state_details.run_input_keyset = keyset_from_paused_state(state)
+    state.state_details.run_input_keyset = {str(kind): key for kind, key in keyset_from_paused_state(state).items()}
     return state
 
 
