@@ -43,6 +43,10 @@ async def serve(pools: Sequence[str] = POOLS) -> None:
 class SlotWorker(ProcessWorker):
     """A process worker that asks for as many runs as there are slots for."""
 
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        return "flowrl-slots"  # not that of the class it extends, whose place it would take for all of Prefect
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._slots = count_slots()
