@@ -13,8 +13,9 @@ from prefect.states import Cancelling
 from flowrl_cli import embedded
 from flowrl_core.errors import ConflictError
 from flowrl_core.storage.ownership import exclusive
-from tasks.orchestration.campaign_runs import cancel_campaign_run
+from tasks.orchestration.campaign_runs import cancel_campaign_run, start_campaign_run
 from tasks.orchestration.slots import slots
+from tasks.orchestration.submission import CAMPAIGN
 
 MIXED = spec("mixed", "make_b", "make_d", overrides=["make_d.frames=512"])
 
@@ -82,6 +83,30 @@ def endless(server, registry):
 def test_a_second_start_attaches_to_the_campaign_that_runs(endless):
     again = start(endless.registry, endless.wanted)
     assert again.attached and again.id == endless.run.id
+
+
+def test_two_who_start_it_at_the_same_moment_get_the_same_run(endless):
+    async def both():
+        wanted = endless.wanted.model_copy(update={"campaign": "twice", "targets": ["make_e"]})
+        first, second = await asyncio.gather(*(start_campaign_run(endless.registry.uuid, wanted) for _ in range(2)))
+        assert await cancel_campaign_run(first)
+        return first, second
+
+    first, second = asyncio.run(both())
+    assert first.id == second.id
+
+
+def test_a_second_run_of_the_campaign_made_by_hand_is_refused_and_changes_nothing(endless):
+    async def by_hand():
+        async with get_client() as client:
+            deployment = await client.read_deployment_by_name(CAMPAIGN)
+            parameters = endless.wanted.model_dump(mode="json")
+            return await client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+
+    run = asyncio.run(by_hand())
+    state = until(lambda: (state := flow_run(run.id).state).is_final() and state, "the end of the second run")
+    assert state.name == "Refused" and "campaign endless is held by process" in state.message
+    assert [one.id for one in endless.registry.outstanding("endless")] == [endless.attempt.id]
 
 
 def test_a_killed_trainer_goes_on_in_the_same_prefect_run_from_its_checkpoint(endless):
