@@ -47,6 +47,10 @@ app.command("flowrl_cli.plan:plan", name="plan", help="Show the plan that reache
 app.command("flowrl_cli.servers:up", name="up", help="Start a local Prefect server and its workers, and leave them up.")
 app.command("flowrl_cli.servers:down", name="down", help="Stop what this home's record says was started.")
 app.command("flowrl_cli.doctor:doctor", name="doctor", help="Check versions, devices, server and disk.")
+app.command(
+    "flowrl_cli.backup:backup", name="backup", help="Copy the registry, the experts and the records of this home."
+)
+app.command("flowrl_cli.backup:restore", name="restore", help="Make a home of such a copy.")
 
 for _group, _command, _help, _what in (
     ("knowledge", "check", "Work with knowledge bases.", "Check a knowledge base and plan each of its skills."),

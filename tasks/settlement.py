@@ -125,9 +125,10 @@ def _is_unheard(run: FlowRun) -> bool:
 
 def _is_asleep(run: FlowRun) -> bool:
     """Whether it waits for a time that nobody meant: the clock was set back after it was scheduled."""
-    if run.state is None or not run.state.is_scheduled() or run.state.state_details.scheduled_time is None:
+    if run.state is None or not run.state.is_scheduled():
         return False
-    ahead = (run.state.state_details.scheduled_time - datetime.now(UTC)).total_seconds()
+    scheduled = run.state.state_details.scheduled_time
+    ahead = scheduled.timestamp() - datetime.now(UTC).timestamp() if scheduled else 0.0
     return ahead > _LONGEST_DELAY_S + _UNHEARD_S
 
 
