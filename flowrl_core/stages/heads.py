@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.randomness import jax_stream
-from flowrl_core.skills.experts import build_remap, stack_experts
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs import SkillConfig
+from flowrl_core.stages.comparison import Game, play
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle, VersionRecord
 from flowrl_core.storage.registry import Registry
@@ -103,28 +102,13 @@ def _measure(
     config: SkillConfig,
     seed: int,
 ) -> dict[str, Any]:
-    from flowrl_core.envs.automaton import lower_plan
-    from flowrl_core.learning.evaluation import evaluate, wilson_upper
-    from flowrl_core.learning.learner import shapes_of
-    from flowrl_core.stages.compilation import compiled_learner
-    from flowrl_core.storage.versions import get
+    from flowrl_core.learning.evaluation import wilson_upper
 
-    remap = build_remap(sorted(set(experts.values())))
-    shapes = shapes_of(env, config.training, len(remap.global_to_local))
-    learner = compiled_learner(home.cache, shapes)
-    known = {index: get(home, version.content) for index, version in heads.items() if version is not None}
-    filler = next(iter(known.values()))  # the new expert has no part in the prefix; anything of the right shape will do
-    params = stack_experts([known.get(index, filler) for index in sorted(remap.global_to_local)], shapes.num_experts)
-    arrays = lower_plan(
-        prefix,
-        skills,
-        {name: remap.global_to_local[index] for name, index in experts.items()},
-        vocabulary(env),
-        episode_limit=config.training.episode_limit,
-        use_masks=config.training.action_masks,
-    )
-    episodes = -(-config.evaluation.head_episodes // shapes.num_envs) * shapes.num_envs
-    result = evaluate(learner, params, arrays, episodes, jax_stream(seed, "heads"))
+    game = Game(env, prefix, experts, skills, config.training)
+    known = {index: version.content for index, version in heads.items() if version is not None}
+    num_envs = config.training.num_envs
+    episodes = -(-config.evaluation.head_episodes // num_envs) * num_envs
+    result = play(home, game, known, episodes, jax_stream(seed, "heads"), room=len(experts))
     return {
         "episodes": result.episodes,
         "successes": result.successes,
