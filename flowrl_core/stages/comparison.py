@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowrl_core.envs.vocabularies import vocabulary
-from flowrl_core.errors import StorageError
+from flowrl_core.errors import CorruptError, StorageError
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import build_remap, stack_experts
 from flowrl_core.skills.model import Plan, Skill
@@ -102,7 +102,8 @@ def compare(
     skill.
 
     All else is as the newest bundle of that skill has it (plan, versions of the other experts), and both meet the same
-    fresh worlds, as many as in a look of the run. An expert whose own skill has no bundle is not measured.
+    fresh worlds, as many as in a look of the run. An expert whose own skill has no bundle, or a damaged one, is not
+    measured.
 
     Args:
         before: an earlier answer; what it measured against a head that has not moved since stands.
@@ -116,7 +117,11 @@ def compare(
         if head is None or head.content == result.content or bundle is None:
             measured.pop(index, None)
         elif index not in measured or measured[index].head != head.id:
-            measured[index] = _measure(home, registry, context, bundle, result, head)
+            measured.pop(index, None)
+            try:
+                measured[index] = _measure(home, registry, context, bundle, result, head)
+            except CorruptError as exc:
+                logger.warning("expert %d is not measured: %s", index, exc)
     return Compared({index: head.id if head else None for index, head in heads.items()}, measured)
 
 

@@ -163,8 +163,8 @@ class RunRecord:
     """One training of one skill.
 
     Attributes:
-        ordinal: counts the runs of this skill's name over all campaigns from 1; with campaign and skill it names the
-            directory.
+        ordinal: counts the runs of this skill's name over all campaigns from 1 (names that differ by case or Unicode
+            form only count as one); with campaign and skill it names the directory.
         plan, remap, config, seeds: None until the run is sealed. `remap`: global to local index; `seeds`: global
             index to the version it starts from (None: freshly initialised).
         verdict: None while the run is open, also through infrastructure trouble.
