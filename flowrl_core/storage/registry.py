@@ -41,6 +41,9 @@ from flowrl_core.storage.records import (
     Bundle,
     BundleFacts,
     Campaign,
+    Compared,
+    EvaluationOf,
+    EvaluationRecord,
     ExpertRecord,
     ExpertResult,
     Look,
@@ -52,7 +55,7 @@ from flowrl_core.storage.records import (
     Verdict,
     VersionRecord,
 )
-from flowrl_core.storage.rows import attempts, campaigns, commit, facts, figures, library, runs
+from flowrl_core.storage.rows import attempts, campaigns, commit, evaluations, facts, figures, library, runs
 
 __all__ = ["Registry"]
 
@@ -262,6 +265,26 @@ class Registry:
         with reading(self._engine) as tx:
             return library.bundles(tx, global_index=global_index)
 
+    def begin_evaluation(
+        self, identity: str, of: EvaluationOf, versions: Mapping[int, int], *, episodes: int, level: float
+    ) -> int:
+        """The id of a new evaluation, which names its worlds; it counts once `record_evaluation` was called."""
+        with writing(self._engine) as tx:
+            return evaluations.begin(tx, identity, of, versions, episodes=episodes, level=level)
+
+    def record_evaluation(
+        self, evaluation: int, *, successes: int, lower_bound: float, steps: Sequence[float], worlds: Sequence[int]
+    ) -> EvaluationRecord:
+        """The evaluation with what came of it; the first record stands."""
+        figures = {"successes": successes, "lower_bound": lower_bound, "steps": list(steps), "worlds": list(worlds)}
+        with writing(self._engine) as tx:
+            return evaluations.record(tx, evaluation, figures)
+
+    def evaluations(self, identity: str) -> list[EvaluationRecord]:
+        """The evaluations of an identity that were recorded, oldest first."""
+        with reading(self._engine) as tx:
+            return evaluations.of_identity(tx, identity)
+
     # Runs
 
     def run(self, run_id: int) -> RunRecord:
@@ -351,6 +374,7 @@ class Registry:
         policy: MergePolicy,
         bundle: BundleFacts | None = None,
         reason: str = "",
+        compared: Compared | None = None,
         epoch: int | None = None,
     ) -> list[Merge]:
         """End a run: versions, heads, bundle and verdict at once.
@@ -364,16 +388,18 @@ class Registry:
             results: all experts of the run, their content already in the store of versions.
             bundle: of a learned run, required; None otherwise.
             reason: why it failed, in words.
+            compared: required of a learned run under the policy `evaluated`.
 
         Returns:
             One merge per expert, by global index.
 
         Raises:
-            InputError: a learned run without a bundle, the other way round, or an expert that comes twice.
+            InputError: a learned run without a bundle, the other way round, an expert that comes twice, or no
+                comparison where the policy needs one.
             ConflictError: a head was moved by somebody else in between (nothing was changed; call again), or the run
                 was claimed after `epoch`.
         """
-        ending = commit.Ending(verdict, run_frames, tuple(results), policy, bundle, reason)
+        ending = commit.Ending(verdict, run_frames, tuple(results), policy, bundle, reason, compared)
         with writing(self._engine) as tx:
             merges = commit.run(tx, run_id, ending, epoch)
             crash_point("before_registry_commit")

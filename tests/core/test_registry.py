@@ -1,3 +1,4 @@
+import dataclasses
 import resource
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import MIGRATIONS, bring_up_to_date, make_engine
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Attempt, BundleFacts, ExpertResult, Look, Merge
+from flowrl_core.storage.records import Attempt, BundleFacts, Compared, ExpertResult, Look, Measured, Merge
 from flowrl_core.storage.registry import Registry
 
 
@@ -651,6 +652,30 @@ def test_frozen_heads_stay_but_a_new_expert_gets_its_first(registry: Registry) -
     _learn(registry, ["wood"], {0: ("c1", 50)})
     merges = _learn(registry, ["wood", "table"], {0: ("c2", 500), 1: ("t1", 10)}, policy="frozen")
     assert [merge.action for merge in merges] == ["kept", "new"]
+
+
+def test_the_policy_evaluated_moves_a_head_by_what_was_measured_against_it_and_says_so(registry: Registry) -> None:
+    _learn(registry, ["wood"], {0: ("a", 50)})
+    attempt = _begin(registry, "table")
+    _seal(registry, attempt.run, ["wood", "table"])
+    contents = {0: ("b", 50), 1: ("c", 50)}
+    with pytest.raises(InputError, match="compared: missing under the policy 'evaluated'"):
+        _commit(registry, attempt.run, contents, policy="evaluated")
+    measured = Measured(head=1, episodes=512, head_successes=400, version_successes=399)
+    for stale in ({0: None, 1: None}, {0: 7, 1: None}, {0: 1, 1: 7}):
+        with pytest.raises(ConflictError, match="was moved while it was measured"):
+            _commit(registry, attempt.run, contents, policy="evaluated", compared=Compared(stale, {0: measured}))
+    assert registry.run(attempt.run).verdict is None and len(registry.versions(0)) == 1
+    compared = Compared({0: 1, 1: None}, {0: measured})
+    merges = _commit(registry, attempt.run, contents, policy="evaluated", compared=compared)
+    assert [(merge.action, merge.measured) for merge in merges] == [("kept", measured), ("new", None)]
+    assert registry.merges(attempt.run) == merges
+    assert registry.figures("default")["table"].merges == tuple(merges)
+    registry.end_attempt(attempt.id, "verdict")
+    as_good = dataclasses.replace(measured, version_successes=400)
+    compared = Compared({0: 1, 2: None}, {0: as_good})
+    merges = _learn(registry, ["wood", "pickaxe"], {0: ("d", 1), 2: ("e", 1)}, policy="evaluated", compared=compared)
+    assert [(merge.action, merge.measured) for merge in merges] == [("updated", as_good), ("new", None)]
 
 
 def test_bundles_that_hold_an_expert_come_newest_first(registry: Registry) -> None:
