@@ -47,7 +47,7 @@ from flowrl_core.storage.records import (
     Verdict,
     VersionRecord,
 )
-from flowrl_core.storage.rows import attempts, campaigns, commit, facts, figures, library, runs
+from flowrl_core.storage.rows import attempts, campaigns, commit, facts, figures, library, retention, runs
 
 __all__ = ["Registry"]
 
@@ -255,6 +255,11 @@ class Registry:
         with reading(self._engine) as tx:
             return library.bundles(tx, global_index=global_index)
 
+    def needed_contents(self) -> frozenset[str]:
+        """The contents of all versions that are a head, in a bundle, or that an open run was seeded from."""
+        with reading(self._engine) as tx:
+            return retention.needed_contents(tx)
+
     # Runs
 
     def run(self, run_id: int) -> RunRecord:
@@ -266,6 +271,11 @@ class Registry:
         """All runs of an identity, oldest first."""
         with reading(self._engine) as tx:
             return runs.of_identity(tx, identity)
+
+    def ended_runs(self) -> list[RunRecord]:
+        """All runs that have a verdict, oldest first."""
+        with reading(self._engine) as tx:
+            return retention.ended_runs(tx)
 
     def seal_run(
         self,
