@@ -97,7 +97,8 @@ class Registry:
     def start_campaign(self, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool = True) -> Campaign:
         """Begin a campaign, or start it again.
 
-        Targets are added to those it has; `max_parallel` and `max_retries` are replaced; all else must be the same. A
+        Targets are added to those it has; `max_parallel` and `max_retries` are replaced; all else must be the same.
+        Without targets it is the earlier start again (see `settled`, by which a caller knows which skills it needs). A
         new start begins a new count of retries, lifts cancellations, and forgives the failures that `spec.retry` names.
 
         Args:
@@ -110,6 +111,15 @@ class Registry:
         """
         with writing(self._engine) as tx:
             return campaigns.start(tx, spec, skills, is_new_start=is_new_start)
+
+    def settled(self, spec: CampaignSpec) -> CampaignSpec:
+        """What a start with these parameters means: without targets, the campaign's earlier start.
+
+        Raises:
+            InputError: no targets, and there is no campaign of this name.
+        """
+        with reading(self._engine) as tx:
+            return campaigns.settled(tx, spec)
 
     def campaign(self, name: str) -> Campaign:
         """The campaign of this name.
