@@ -27,7 +27,7 @@ from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import BundleFacts, ExpertResult, Look, Merge, RunRecord, Verdict
 from flowrl_core.storage.registry import Registry
 
-__all__ = ["Outcome", "process"]
+__all__ = ["Outcome", "archive", "process"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def process(home: Home, run: int, *, epoch: int | None = None) -> Outcome:
             _commit(home, registry, run, epoch)
             record = registry.run(run)
         crash_point("after_registry_commit")
-        _archive(home, record)
+        archive(home, record)
         merges, look = registry.merges(run), registry.looks(run)[-1]
     assert record.verdict is not None
     for merge in merges:
@@ -139,7 +139,7 @@ def _why(context: RunContext, looks: list[Look]) -> str:
     )
 
 
-def _archive(home: Home, record: RunRecord) -> None:
+def archive(home: Home, record: RunRecord) -> None:
     """Keep the run's records, then remove its directory; without a directory both were done before."""
     directory = run_directory(home, record)
     kept: RunDirectory = home.archived_run(record.campaign, record.skill, record.ordinal)

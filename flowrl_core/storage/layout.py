@@ -117,6 +117,11 @@ class Home:
         return self.root / "versions"
 
     @property
+    def versions_lock(self) -> Path:
+        """Held by who takes a version that is there for his own, and by who removes one."""
+        return self.root / "versions.lock"
+
+    @property
     def runs(self) -> Path:
         """The runs that last."""
         return self.root / "runs"

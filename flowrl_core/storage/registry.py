@@ -55,7 +55,7 @@ from flowrl_core.storage.records import (
     Verdict,
     VersionRecord,
 )
-from flowrl_core.storage.rows import attempts, campaigns, commit, evaluations, facts, figures, library, runs
+from flowrl_core.storage.rows import attempts, campaigns, commit, evaluations, facts, figures, library, retention, runs
 
 __all__ = ["Registry"]
 
@@ -105,9 +105,9 @@ class Registry:
     def start_campaign(self, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool = True) -> Campaign:
         """Begin a campaign, or start it again.
 
-        Targets are added to those it has; `max_parallel` and `max_retries` are replaced; all else must be the same. A
-        new start begins a new count of retries, lifts cancellations, and forgives the failures and rejections that
-        `spec.retry` names.
+        Targets are added to those it has; limits but `merge` are replaced; all else must be the same. Without targets
+        it is the earlier start again (see `settled`, by which a caller knows which skills it needs). A new start begins
+        a new count of retries, lifts cancellations, and forgives the failures and rejections that `spec.retry` names.
 
         Args:
             skills: all skills of the knowledge base, by name; a changed definition gets a new identity.
@@ -119,6 +119,15 @@ class Registry:
         """
         with writing(self._engine) as tx:
             return campaigns.start(tx, spec, skills, is_new_start=is_new_start)
+
+    def settled(self, spec: CampaignSpec) -> CampaignSpec:
+        """What a start with these parameters means: without targets, the campaign's earlier start.
+
+        Raises:
+            InputError: no targets, and there is no campaign of this name.
+        """
+        with reading(self._engine) as tx:
+            return campaigns.settled(tx, spec)
 
     def campaign(self, name: str) -> Campaign:
         """The campaign of this name.
@@ -285,6 +294,11 @@ class Registry:
         with reading(self._engine) as tx:
             return evaluations.of_identity(tx, identity)
 
+    def needed_contents(self) -> frozenset[str]:
+        """The contents of all versions that are a head, in a bundle, or that an open run was seeded from."""
+        with reading(self._engine) as tx:
+            return retention.needed_contents(tx)
+
     # Runs
 
     def run(self, run_id: int) -> RunRecord:
@@ -314,6 +328,11 @@ class Registry:
         """
         with reading(self._engine) as tx:
             runs.check_claim(runs.get(tx, run_id), epoch)
+
+    def ended_runs(self) -> list[RunRecord]:
+        """All runs that have a verdict, oldest first."""
+        with reading(self._engine) as tx:
+            return retention.ended_runs(tx)
 
     def seal_run(
         self,
