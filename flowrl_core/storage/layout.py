@@ -5,7 +5,7 @@
       versions/<content>/              immutable parameters of experts, named by their content
       runs/<campaign>/<skill>-<k>/     the k-th run of a skill while it lasts (beside it `<skill>-<k>.lock`)
       archive/<campaign>/<skill>-<k>/  what is kept of it afterwards
-      cache/  slots/  prefect/         compiled programs, device slots, the embedded server's home
+      cache/  prefect/                 compiled programs, the embedded server's home
       embedded.json                    the server and workers that were started here
 
 Nothing is created by asking for a path.
@@ -130,11 +130,6 @@ class Home:
     def cache(self) -> Path:
         """Compiled programs."""
         return self.root / "cache"
-
-    @property
-    def slots(self) -> Path:
-        """Locks of device slots."""
-        return self.root / "slots"
 
     @property
     def prefect(self) -> Path:
