@@ -183,11 +183,10 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become a
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
 def test_users_of_a_machine_share_its_slots(common, monkeypatch):
     monkeypatch.setenv("FLOWRL_SLOTS", "2")
-    with holding(NOBODY) as (first, (theirs, *_)), device_slot() as slot:
-        assert slot.name != theirs
+    with holding(NOBODY) as (first, (theirs, *_)), holding() as (second, (mine, *_)):
         assert free_slots() == 0
-        held = {slot.name: holder for slot, holder in occupancy()}
-        assert (held[theirs].pid, held[theirs].user) == (first.pid, "nobody")
+        held = {slot.name: (holder.pid, holder.user) for slot, holder in occupancy()}
+        assert held == {theirs: (first.pid, "nobody"), mine: (second.pid, "root")}
     assert stat.S_IMODE(common.stat().st_mode) == 0o1777
     assert {stat.S_IMODE(path.stat().st_mode) for path in common.iterdir()} == {0o666}
     with holding(NOBODY) as (_, (theirs, *_)):  # the file of the first may be root's now
