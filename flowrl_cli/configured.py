@@ -13,7 +13,7 @@ from typing import Any
 
 from flowrl_core.errors import ServiceError
 
-__all__ = ["AUTH_VARIABLE", "KEY_VARIABLE", "check_server", "configured_url", "credentials", "wait_healthy"]
+__all__ = ["AUTH_VARIABLE", "KEY_VARIABLE", "check_server", "configured_url", "credentials", "opener", "wait_healthy"]
 
 AUTH_VARIABLE = "PREFECT_API_AUTH_STRING"
 KEY_VARIABLE = "PREFECT_API_KEY"
@@ -58,7 +58,7 @@ def wait_healthy(url: str, *, seconds: float = _PATIENCE_S) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            with _opener(url).open(f"{url}/health", timeout=max(0.5, min(5.0, seconds))) as answer:
+            with opener(url).open(f"{url}/health", timeout=max(0.5, min(5.0, seconds))) as answer:
                 if answer.status == 200:
                     return
                 problem = f"HTTP {answer.status}"
@@ -87,7 +87,7 @@ def check_server(url: str, secrets: dict[str, str]) -> None:
     """
     request = urllib.request.Request(f"{url}/admin/version", headers=_headers(secrets))
     try:
-        with _opener(url).open(request, timeout=_ANSWER_S) as answer:
+        with opener(url).open(request, timeout=_ANSWER_S) as answer:
             version: Any = json.loads(answer.read(1_000))
     except urllib.error.HTTPError as exc:
         if exc.code in (401, 403):
@@ -114,7 +114,8 @@ def _headers(secrets: dict[str, str]) -> dict[str, str]:
     return {}
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
+def opener(url: str) -> urllib.request.OpenerDirector:
+    """What opens URLs of the server: through the proxy that is set, but for this machine's own."""
     is_local = url.startswith(("http://127.0.0.1", "http://localhost"))
     return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_local else []))
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-from flowrl_cli.address import SERVER_AUTH_VARIABLE, choose_address
+from flowrl_cli.address import LOOPBACK, SERVER_AUTH_VARIABLE, choose_address
 from flowrl_cli.configured import AUTH_VARIABLE, KEY_VARIABLE, check_server, configured_url, credentials, wait_healthy
 from flowrl_cli.environment import bypass_proxies, child_environment
 from flowrl_cli.launch import SERVER, WORKERS, launch, launch_workers, log_of, stop_recorded
@@ -25,7 +25,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 from tasks.orchestration.slots import count_slots
 
-__all__ = ["Server", "check_startable", "connected", "down", "heal", "leave", "status", "up"]
+__all__ = ["Server", "check_startable", "connected", "down", "heal", "leave", "secrets_of", "status", "up"]
 
 _START_S = 180.0
 
@@ -81,7 +81,7 @@ def check_startable(home: Home, host: str | None = None, port: int | None = None
             raise InputError(field, "a server is configured already", "Unset PREFECT_API_URL to start one here")
         return
     count_slots()
-    _secrets(_recorded(home, host, port))
+    secrets_of(_recorded(home, host, port).server)
 
 
 def heal(home: Home, *, say: Callable[[str], None] = lambda text: None) -> bool:
@@ -153,7 +153,7 @@ def connected(server: Server) -> Iterator[None]:
     )
 
     bypass_proxies(os.environ)
-    secrets = _password(server.asks_for_password) if server.is_embedded else credentials()
+    secrets = secrets_of(server)
     own = {
         PREFECT_API_AUTH_STRING: secrets.get(AUTH_VARIABLE),
         PREFECT_API_KEY: secrets.get(KEY_VARIABLE),
@@ -164,6 +164,15 @@ def connected(server: Server) -> Iterator[None]:
         restore_defaults=own.keys() - given.keys(),
     ):
         yield
+
+
+def secrets_of(server: Server) -> dict[str, str]:
+    """How this process identifies itself to the server: variable -> secret.
+
+    Raises:
+        InputError: the server asks for a password, and none is set.
+    """
+    return _password(server.asks_for_password) if server.is_embedded else credentials()
 
 
 def _load_here(home: Home) -> Record | None:
@@ -197,10 +206,6 @@ def _recorded(home: Home, host: str | None, port: int | None) -> Record:
     return record
 
 
-def _secrets(record: Record) -> dict[str, str]:
-    return _password(record.asks_for_password)
-
-
 def _password(is_asked: bool) -> dict[str, str]:
     """What clients of an embedded server need. It is written nowhere, so it must be in this process's environment.
 
@@ -227,13 +232,13 @@ def _ensure(home: Home, record: Record, say: Callable[[str], None]) -> Server:
     alive = None
     if not record.alive(WORKERS):
         alive = _flow_runs_alive(record)
-        secrets = _secrets(record)
+        secrets = secrets_of(record.server)
         environment = child_environment(home, home.prefect, record.mark, record.server.url, secrets)
         record = launch_workers(home, record, environment=environment, directory=home.prefect)
     import tasks.orchestration.bootstrap  # noqa: F401  (its two seconds of imports pass while the server starts)
 
     _await_start(home, record)
-    check_server(record.server.url, _secrets(record))
+    check_server(record.server.url, secrets_of(record.server))
     _deploy(record.server, alive=alive)
     return record.server
 
@@ -259,11 +264,15 @@ def _ensure_server(home: Home, record: Record, say: Callable[[str], None]) -> Re
 
 
 def _server_environment(home: Home, record: Record) -> dict[str, str]:
-    secrets = _secrets(record)
+    secrets = secrets_of(record.server)
     environment = child_environment(home, home.prefect, record.mark, record.server.url, secrets)
     if secrets:
         environment[SERVER_AUTH_VARIABLE] = secrets[AUTH_VARIABLE]
-    if not record.address.is_loopback:
+    if record.address.is_loopback:
+        # Or any page that somebody opens in a browser here could ask the server for all it has.
+        origins = ",".join(f"http://{host}:{record.port}" for host in (LOOPBACK, "localhost", record.host))
+        environment.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", origins)
+    else:
         # What the browser of another machine asks, unless somebody knows better (a proxy's address, for example).
         environment.setdefault("PREFECT_UI_API_URL", f"{record.server.ui}/api")
     return environment

@@ -126,9 +126,12 @@ def _say_inventory(record: Record) -> None:
 
     with connected(record.server):
         found = take_inventory()
-    print(f"pools: {', '.join(found.workers)}")
-    print(f"automations: {', '.join(found.automations)}")
-    print(f"deployments: {', '.join(found.deployments)}", flush=True)
+    for what, names in (
+        ("pools", found.workers),
+        ("automations", found.automations),
+        ("deployments", found.deployments),
+    ):
+        print(f"{what}: up to date: {', '.join(names)}", flush=True)
 
 
 def _say_ready(home: Home, record: Record) -> None:

@@ -20,14 +20,14 @@ import psutil
 
 from flowrl_core.errors import InputError, ServiceError
 
-__all__ = ["MOST_VARIABLE", "PER_GPU_VARIABLE", "Slot", "slots"]
+__all__ = ["GPU_MEMORY", "MOST_VARIABLE", "PER_GPU_VARIABLE", "Slot", "slots"]
 
 logger = logging.getLogger(__name__)
 
 MOST_VARIABLE = "FLOWRL_SLOTS"
 PER_GPU_VARIABLE = "FLOWRL_SLOTS_PER_GPU"
 
-_GPU_MEMORY = 0.90
+GPU_MEMORY = 0.90
 """The share of a GPU's memory that its runs take at once. JAX's own 0.75 leaves room for others; there are none."""
 _CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 _GB_PER_RUN = 2
@@ -58,7 +58,7 @@ class Slot:
     @property
     def memory_fraction(self) -> float:
         """The share of the GPU's memory that its run takes."""
-        return int(1000 * _GPU_MEMORY / self.parts) / 1000
+        return int(1000 * GPU_MEMORY / self.parts) / 1000
 
 
 def slots(*, known: Collection[str] = ()) -> tuple[Slot, ...]:
