@@ -126,12 +126,14 @@ def _say_inventory(record: Record) -> None:
 
     with connected(record.server):
         found = take_inventory()
+    # On anybody else's server nothing that was there is changed.
+    state = "there" if record.elsewhere else "up to date"
     for what, names in (
         ("pools", found.workers),
         ("automations", found.automations),
         ("deployments", found.deployments),
     ):
-        print(f"{what}: up to date: {', '.join(names)}", flush=True)
+        print(f"{what}: {state}: {', '.join(names)}", flush=True)
 
 
 def _say_ready(home: Home, record: Record) -> None:

@@ -37,9 +37,13 @@ def join(home: Home, url: str, pools: Sequence[str] = ()) -> tuple[Record, bool]
             asked for that is not there.
         ServiceError: the server does not answer, is no Prefect server, does not let us in, or lacks the pools.
     """
-    count_slots()
     url = url.rstrip("/")
     _check_pools(pools)
+    record = Record.load_workers(home)
+    if record is not None and record.alive(WORKERS):
+        _check_same(record, url, pools)
+        return record, True
+    count_slots()
     wait_healthy(url, seconds=_ANSWER_S)
     check_server(url, credentials())
     _check_served(Server(url, is_embedded=False), pools)
@@ -102,11 +106,11 @@ def _check_pools(pools: Sequence[str]) -> None:
 
 
 def _check_served(server: Server, pools: Sequence[str]) -> None:
-    from tasks.orchestration.inventory import take_inventory
+    from tasks.orchestration.bootstrap import POOLS
+    from tasks.orchestration.inventory import missing_pools
 
     with connected(server):
-        found = take_inventory()
-    missing = [pool for pool, workers in found.workers.items() if workers is None and (not pools or pool in pools)]
+        missing = missing_pools(pools or POOLS)
     if missing:
         raise ServiceError(
             f"the server {server.url} has no pool {' and '.join(missing)}: run `flowrl up` there, or here "

@@ -19,7 +19,7 @@ from prefect.utilities.callables import parameter_schema
 from tasks.orchestration.bootstrap import POOLS, ROOT
 from tasks.orchestration.tags import FLOWRL
 
-__all__ = ["Inventory", "await_workers", "take_inventory"]
+__all__ = ["Inventory", "await_workers", "missing_pools", "take_inventory"]
 
 _POLL_S = 0.25
 
@@ -49,6 +49,16 @@ def take_inventory() -> Inventory:
                 {name: await _is_current(client, name, *rest) for name, *rest in _expected()},
                 tuple(one.name for one in await client.read_automations() if one.name.startswith(FLOWRL)),
             )
+
+    return asyncio.run(work())
+
+
+def missing_pools(pools: Collection[str]) -> list[str]:
+    """Those of the pools that the server does not have."""
+
+    async def work() -> list[str]:
+        async with get_client() as client:
+            return [pool for pool in pools if await _workers(client, pool) is None]
 
     return asyncio.run(work())
 
