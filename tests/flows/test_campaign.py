@@ -11,10 +11,8 @@ from prefect.client.orchestration import get_client
 from prefect.states import Cancelling
 
 from flowrl_cli import embedded
-from flowrl_core.errors import ConflictError
-from flowrl_core.storage.ownership import exclusive
 from tasks.orchestration.campaign_runs import cancel_campaign_run, start_campaign_run
-from tasks.orchestration.slots import slots
+from tasks.orchestration.slots import count_slots, free_slots
 from tasks.orchestration.submission import CAMPAIGN
 
 MIXED = spec("mixed", "make_b", "make_d", overrides=["make_d.frames=512"])
@@ -154,7 +152,7 @@ def test_cancelling_a_campaign_in_the_ui_ends_its_skills_and_marks_the_ledger(en
     print(f"\ncancelled in {time.monotonic() - began:.1f} s")
     assert endless.checkpoint() == endless.updates(), "the last update is saved"
     assert endless.registry.facts("endless")["make_c"].cause == "cancelled"
-    assert slots_held(endless) == 0
+    assert free_slots() == count_slots()
 
 
 def test_a_cancelled_campaign_goes_on_from_its_checkpoint_when_it_is_started_again(endless):
@@ -173,15 +171,3 @@ def test_cancelling_a_campaign_by_the_command_saves_a_checkpoint_and_leaves_no_p
     until(lambda: process_of(endless.run.id) is None, "the end of the campaign")
     assert endless.checkpoint() == endless.updates(), "the last update is saved"
     assert endless.registry.facts("endless")["make_c"].cause == "cancelled"
-
-
-def slots_held(endless):
-    """How many device slots are held; one that is free can be taken."""
-    held = 0
-    for slot in slots():
-        try:
-            with exclusive(endless.home.slots / f"{slot.name}.lock", what=slot.name):
-                pass
-        except ConflictError:
-            held += 1
-    return held
