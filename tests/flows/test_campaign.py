@@ -18,8 +18,9 @@ from tasks.orchestration.submission import CAMPAIGN
 MIXED = spec("mixed", "make_b", "make_d", overrides=["make_d.frames=512"])
 
 
-def archived(server, skill, name):
-    return (server.home.archived_run("mixed", skill, 1).path / name).read_text()
+def archived(server, registry, skill, name):
+    figures = registry.figures("mixed")[skill]
+    return (server.home.archived_run("mixed", skill, figures.ordinal).path / name).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +52,17 @@ def test_a_skill_that_did_not_learn_ends_completed_and_is_not_tried_again(mixed,
     assert all(run.state.is_completed() for run in runs)
 
 
-def test_a_dependant_starts_as_soon_as_its_dependencies_are_learned(mixed, server):
-    timing = {name: json.loads(archived(server, name, "timing.json")) for name in ("dig_a", "goto_bench", "make_b")}
+def test_a_dependant_starts_as_soon_as_its_dependencies_are_learned(mixed, server, registry):
+    timing = {
+        name: json.loads(archived(server, registry, name, "timing.json")) for name in ("dig_a", "goto_bench", "make_b")
+    }
     waited = timing["make_b"]["first_line"] - max(timing["dig_a"]["ended"], timing["goto_bench"]["ended"])
     print(f"\ndependency done -> dependant's first line: {waited:.1f} s")
     assert 0 < waited < 45, "a loaded machine is slow, but it was not the safety net of a minute that woke the campaign"
 
 
-def test_what_a_run_says_is_kept_in_its_log(mixed, server):
-    log = archived(server, "make_b", "training.log")
+def test_what_a_run_says_is_kept_in_its_log(mixed, server, registry):
+    log = archived(server, registry, "make_b", "training.log")
     assert "device slot" in log and "prepared make_b" in log and "look 1" in log
 
 
