@@ -121,7 +121,9 @@ class CampaignSpec(_Spec):
     env: str = Field(default="craftax-classic", min_length=1)
     targets: list[str] = []
     knowledge: str = Field(
-        default="", description="A shipped knowledge base or a TOML file; empty: the one shipped for the environment"
+        default="",
+        description="A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge; empty: the one shipped for the "
+        "environment",
     )
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
