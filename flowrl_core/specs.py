@@ -102,7 +102,9 @@ class LimitsSpec(_Spec):
     max_parallel: int = Field(default=8, ge=1, le=1_024, description="Skills submitted at the same time")
     max_retries: int = Field(default=2, ge=0, le=100, description="New tries of a skill after infrastructure trouble")
     merge: MergePolicy = Field(
-        default="most_frames", description="Which version of a shared expert the next runs start from"
+        default="most_frames",
+        description="Which version of a shared expert the next runs start from: the one with more frames, the new one "
+        "unless it is measured to be worse at its own skill (evaluated), or always the first (frozen)",
     )
     approval: Literal["none", "required"] = Field(
         default="none",
