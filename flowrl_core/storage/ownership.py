@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -140,6 +141,10 @@ def _open_plain(path: Path) -> int:
     except PermissionError:
         # Its maker has not yet given it its mode, or has another mind: a lock needs no right to write.
         return os.open(path, os.O_RDONLY | _FLAGS)
+    except OSError as exc:
+        if exc.errno != errno.ELOOP:
+            raise
+        raise StorageError(f"{path} is a link: it cannot be a lock; remove it") from exc
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
         return descriptor

@@ -154,7 +154,7 @@ def test_what_others_put_in_the_place_of_a_lock_is_refused(directory, tmp_path, 
         pass
     lock.unlink()
     lock.symlink_to(mine)
-    with pytest.raises(OSError, match="symbolic link"), device_slot():
+    with pytest.raises(StorageError, match="is a link"), device_slot():
         pass
     assert mine.read_text() == "precious"
 
