@@ -204,6 +204,14 @@ def test_a_lock_file_that_may_only_be_read_is_a_lock_all_the_same(common, monkey
         assert str(find_holder(lock)) == "an unknown process"
 
 
+@needs_root
+def test_a_lock_file_that_its_owner_keeps_is_no_free_slot(common, monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS", "1")
+    (common / f"{slots()[0].name}.lock").touch(0o600)
+    code = f"import os; from tasks.orchestration.slots import free_slots; os.setuid({NOBODY}); print(free_slots())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"0\n"
+
+
 def test_each_gpu_is_a_slot_and_its_holder_sees_that_one_alone(listing):
     assert [slot.name for slot in slots()] == ["gpu-0.0", "gpu-1.0"]
     with holding() as (_, first), holding() as (_, second):
