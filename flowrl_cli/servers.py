@@ -132,7 +132,7 @@ def _say_inventory(record: Record) -> None:
     # On anybody else's server nothing that was there is changed.
     state = "there" if record.elsewhere else "up to date"
     for what, names in (
-        ("pools", found.workers),
+        ("pools", [f"{pool} (queues {', '.join(queues)})" for pool, queues in found.queues.items()]),
         ("automations", found.automations),
         ("deployments", found.deployments),
     ):

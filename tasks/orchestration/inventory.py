@@ -31,11 +31,13 @@ class Inventory:
     Attributes:
         workers: pool -> names of its workers that are online; None for a pool that is not there.
         deployments: name -> whether it is as this FlowRL has it; None for one that is not there.
+        queues: pool -> names of its queues, the first to be served first.
         automations: names of ours.
     """
 
     workers: Mapping[str, tuple[str, ...] | None]
     deployments: Mapping[str, bool | None]
+    queues: Mapping[str, tuple[str, ...]]
     automations: tuple[str, ...]
 
 
@@ -47,6 +49,7 @@ def take_inventory() -> Inventory:
             return Inventory(
                 {pool: await _workers(client, pool) for pool in POOLS},
                 {name: await _is_current(client, name, *rest) for name, *rest in _expected()},
+                {pool: await _queues(client, pool) for pool in POOLS},
                 tuple(one.name for one in await client.read_automations() if one.name.startswith(FLOWRL)),
             )
 
@@ -88,6 +91,14 @@ async def _workers(client: PrefectClient, pool: str) -> tuple[str, ...] | None:
     except ObjectNotFound:
         return None
     return tuple(worker.name for worker in found if worker.status == WorkerStatus.ONLINE)
+
+
+async def _queues(client: PrefectClient, pool: str) -> tuple[str, ...]:
+    try:
+        found = await client.read_work_queues(work_pool_name=pool)
+    except ObjectNotFound:
+        return ()
+    return tuple(queue.name for queue in sorted(found, key=lambda queue: queue.priority or 0))
 
 
 def _expected() -> list[tuple[str, str, Any]]:
