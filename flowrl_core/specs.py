@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flowrl_core.errors import InputError
+from flowrl_core.skills.merging import MergePolicy
 
 __all__ = [
     "CampaignName",
@@ -100,7 +101,7 @@ class LimitsSpec(_Spec):
 
     max_parallel: int = Field(default=8, ge=1, le=1_024, description="Skills submitted at the same time")
     max_retries: int = Field(default=2, ge=0, le=100, description="New tries of a skill after infrastructure trouble")
-    merge: Literal["most_frames", "frozen"] = Field(
+    merge: MergePolicy = Field(
         default="most_frames", description="Which version of a shared expert the next runs start from"
     )
 
@@ -128,7 +129,7 @@ class SkillConfig(_Spec):
 
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
-    merge: Literal["most_frames", "frozen"] = "most_frames"
+    merge: MergePolicy = "most_frames"
 
 
 def parse_campaign(**parameters: Any) -> CampaignSpec:

@@ -163,7 +163,7 @@ def _register(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill]
 
 
 def _forgive(tx: sa.Connection, spec: CampaignSpec) -> None:
-    mine, runs = schema.campaign_skills, schema.runs.c
+    mine, runs, tried = schema.campaign_skills, schema.runs.c, schema.attempts.c
     for name in spec.retry:
         is_skill = sa.and_(mine.c.campaign == spec.campaign, mine.c.name == name)
         last = (
@@ -171,4 +171,9 @@ def _forgive(tx: sa.Connection, spec: CampaignSpec) -> None:
             .where(runs.campaign == spec.campaign, runs.identity == mine.c.identity, runs.verdict == "failed")
             .scalar_subquery()
         )
-        tx.execute(sa.update(mine).where(is_skill).values(forgiven_run=last))
+        rejected = (
+            sa.select(sa.func.max(tried.id))
+            .where(tried.campaign == spec.campaign, tried.identity == mine.c.identity, tried.ended == "rejected")
+            .scalar_subquery()
+        )
+        tx.execute(sa.update(mine).where(is_skill).values(forgiven_run=last, forgiven_attempt=rejected))
