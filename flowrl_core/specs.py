@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flowrl_core.errors import InputError
+from flowrl_core.skills.merging import MergePolicy
 
 __all__ = [
     "CampaignName",
@@ -17,6 +18,7 @@ __all__ = [
     "SkillConfig",
     "TrainingSpec",
     "check_episodes",
+    "continued",
     "parse_campaign",
     "resolve",
 ]
@@ -26,7 +28,10 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    # A form shows a field under the name that overrides and command lines use.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, field_title_generator=lambda name, _: name
+    )
 
 
 class TrainingSpec(_Spec):
@@ -96,17 +101,17 @@ class LimitsSpec(_Spec):
 
     max_parallel: int = Field(default=8, ge=1, le=1_024, description="Skills submitted at the same time")
     max_retries: int = Field(default=2, ge=0, le=100, description="New tries of a skill after infrastructure trouble")
-    merge: Literal["most_frames", "frozen"] = Field(
+    merge: MergePolicy = Field(
         default="most_frames", description="Which version of a shared expert the next runs start from"
     )
 
 
 class CampaignSpec(_Spec):
-    """All parameters of a campaign."""
+    """All parameters of a campaign. Without targets: those of its earlier start (see `continued`)."""
 
     campaign: CampaignName = "default"
     env: str = Field(default="craftax-classic", min_length=1)
-    targets: list[str] = Field(min_length=1)
+    targets: list[str] = []
     knowledge: str = Field(
         default="", description="A shipped knowledge base or a TOML file; empty: the one shipped for the environment"
     )
@@ -124,7 +129,7 @@ class SkillConfig(_Spec):
 
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
-    merge: Literal["most_frames", "frozen"] = "most_frames"
+    merge: MergePolicy = "most_frames"
 
 
 def parse_campaign(**parameters: Any) -> CampaignSpec:
@@ -137,6 +142,23 @@ def parse_campaign(**parameters: Any) -> CampaignSpec:
         return CampaignSpec.model_validate(parameters)
     except ValidationError as exc:
         raise _input_error(exc) from exc
+
+
+def continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
+    """A start without targets as it is meant: the earlier one again, but for what is given besides.
+
+    What equals a default counts as not given. What may not change under one name is refused by who starts it.
+    """
+    given = spec.model_dump(exclude_defaults=True, exclude={"targets", "retry"})
+    return before.model_copy(
+        update={
+            "retry": spec.retry,
+            **{
+                name: getattr(before, name).model_copy(update=value) if isinstance(value, dict) else value
+                for name, value in given.items()
+            },
+        }
+    )
 
 
 _OVERRIDE = re.compile(r"^(?P<skill>[^.=\s]+)\.(?P<field>[a-z_]+)=(?P<value>.+)$")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flowrl_core.errors import InputError, TrainingError
+from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.timing import mark
 from tasks.evaluation import evaluate_run, verdict_of
@@ -28,7 +27,7 @@ def train_skill(
     run: int,
     training: TrainingSpec = _DEFAULT.training,
     evaluation: EvaluationSpec = _DEFAULT.evaluation,
-    merge: Literal["most_frames", "frozen"] = "most_frames",
+    merge: MergePolicy = "most_frames",
 ) -> State:
     """Learn one skill: prepare, then train and evaluate in turns until there is a verdict, then commit.
 
@@ -45,13 +44,13 @@ def train_skill(
     """
     mark("first_line")
     config = SkillConfig(training=training, evaluation=evaluation, merge=merge)
-    with workplace(run, attempt):
+    with workplace(run, attempt) as epoch:
         try:
             if not is_decided(run):
-                prepare_run(run, config)
+                prepare_run(run, config, epoch)
                 while verdict_of(run) is None:
-                    train_run(run, skill)
-                    evaluate_run(run)
+                    train_run(run, skill, epoch)
+                    evaluate_run(run, epoch)
         except (InputError, TrainingError) as exc:
-            return give_up(run, exc)
-        return conclude(process_run(run))
+            return give_up(run, exc, epoch)
+        return conclude(process_run(run, epoch))

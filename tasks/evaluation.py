@@ -14,10 +14,10 @@ __all__ = ["evaluate_run", "verdict_of"]
 
 
 @task(name="evaluate", **RESUMABLE)
-def evaluate_run(run: int) -> float:
+def evaluate_run(run: int, epoch: int) -> float:
     """Take one look; its lower bound."""
     home = Home.from_environment()
-    return until_told(lambda _: evaluate(home, run)).lower_bound
+    return until_told(lambda _: evaluate(home, run, epoch=epoch)).lower_bound
 
 
 def verdict_of(run: int) -> Verdict | None:

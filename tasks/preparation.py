@@ -28,17 +28,17 @@ _MANY = 10_000
 
 
 @task(name="prepare", **IDEMPOTENT)
-def prepare_run(run: int, config: SkillConfig) -> str:
+def prepare_run(run: int, config: SkillConfig, epoch: int) -> str:
     """Plan, remap and seed the run; the path of its sealed directory."""
     home = Home.from_environment()
-    path = until_told(lambda _: prepare(home, run, config))
+    path = until_told(lambda _: prepare(home, run, config, epoch=epoch))
     mark("prepared")
     return str(path)
 
 
 @contextlib.contextmanager
-def workplace(run: int, attempt: int) -> Iterator[None]:
-    """Own the run and a device for the block, and keep its log.
+def workplace(run: int, attempt: int) -> Iterator[int]:
+    """Own the run and a device for the block, and keep its log; the epoch under which the run is claimed.
 
     Raises:
         ConflictError: another process works on the run, or the attempt is over.
@@ -51,7 +51,9 @@ def workplace(run: int, attempt: int) -> Iterator[None]:
         raise ConflictError(f"attempt {this.number} of {record.skill} is over ({this.end}): another one does its work")
     directory = run_directory(home, record)
     with own_run(directory), _logged(directory), device_slot():
-        yield
+        with Registry.open(home) as registry:
+            epoch = registry.claim_run(run)
+        yield epoch
 
 
 @contextlib.contextmanager

@@ -24,10 +24,10 @@ NOT_LEARNED = "NotLearned"
 
 
 @task(name="process", **IDEMPOTENT)
-def process_run(run: int) -> Outcome:
+def process_run(run: int, epoch: int) -> Outcome:
     """Commit and archive the run."""
     home = Home.from_environment()
-    return until_told(lambda _: process(home, run))
+    return until_told(lambda _: process(home, run, epoch=epoch))
 
 
 def conclude(outcome: Outcome) -> State:
@@ -43,11 +43,11 @@ def is_decided(run: int) -> bool:
         return registry.run(run).verdict is not None
 
 
-def give_up(run: int, reason: FlowRLError) -> State:
+def give_up(run: int, reason: FlowRLError, epoch: int) -> State:
     """End a run that cannot be done as it is, and would fail in the same way if it were tried again."""
     logger.error("giving up: %s", reason)
     with Registry.open(Home.from_environment()) as registry:
-        registry.fail_run(run, str(reason))
+        registry.fail_run(run, str(reason), epoch=epoch)
     return Completed(name=NOT_LEARNED, message=str(reason))
 
 

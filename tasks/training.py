@@ -14,8 +14,10 @@ __all__ = ["train_run"]
 
 
 @task(name="train", **RESUMABLE)
-def train_run(run: int, skill: str) -> str:
+def train_run(run: int, skill: str, epoch: int) -> str:
     """Train until a look is due."""
     home = Home.from_environment()
     with Progress(skill) as progress:
-        return until_told(lambda should_stop: train(home, run, should_stop=should_stop, on_update=progress.show))
+        return until_told(
+            lambda should_stop: train(home, run, should_stop=should_stop, on_update=progress.show, epoch=epoch)
+        )

@@ -11,7 +11,7 @@ from flowrl_core.skills.knowledge import Knowledge
 
 __all__ = ["Cause", "Entry", "Fact", "SkillState", "derive"]
 
-Cause = Literal["", "verdict", "infrastructure", "cancelled"]
+Cause = Literal["", "verdict", "infrastructure", "cancelled", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Fact:
     Attributes:
         learned: a bundle of this definition has passed its looks.
         failed: the last run ended without, for the `cause` given.
-        cause: `verdict`: it did not learn; `infrastructure`: no retry is left; `cancelled`: somebody stopped it.
+        cause: `verdict`: it did not learn; `infrastructure`: no retry is left; `cancelled`: somebody stopped it;
+            `rejected`: somebody refused to have it trained.
         executing: an attempt is outstanding.
     """
 

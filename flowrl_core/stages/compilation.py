@@ -13,6 +13,7 @@ import functools
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import shutil
 from dataclasses import asdict
@@ -88,11 +89,11 @@ def compiled_learner(cache: Path, shapes: Shapes) -> Learner:
         StorageError: they cannot be made.
     """
     ready = cache / "learners" / fingerprint(shapes)
-    if not is_whole(ready):
-        ready.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(ready.with_suffix(".lock"), what="the compilation cache", wait=True):
-            if not is_whole(ready):
-                _build(ready, shapes)
+    ready.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(ready.with_suffix(".lock"), what="the compilation cache", wait=True):
+        if not is_whole(ready):
+            _build(ready, shapes)
+        os.utime(ready)  # housekeeping removes what was not used for long
     _use(ready / _XLA, writes=False)
     return _read(ready.resolve(), shapes)
 

@@ -31,6 +31,7 @@ class RunContext:
     """A prepared run.
 
     Attributes:
+        epoch: the claim under which this process works on the run; None: it claims nothing.
         seed: of all the run's random streams; no other run of the registry has it.
         experts: global index of each skill of the plan.
         skills: definitions of the plan's skills.
@@ -38,6 +39,7 @@ class RunContext:
 
     home: Home
     record: RunRecord
+    epoch: int | None
     directory: RunDirectory
     env: str
     seed: int
@@ -74,17 +76,19 @@ def run_directory(home: Home, record: RunRecord) -> RunDirectory:
     return home.run_directory(record.campaign, record.skill, record.ordinal)
 
 
-def open_run(home: Home, registry: Registry, run: int) -> RunContext:
+def open_run(home: Home, registry: Registry, run: int, *, epoch: int | None = None) -> RunContext:
     """The prepared run with this id.
 
     Raises:
         StorageError: its directory is not there or not sealed.
+        ConflictError: it was claimed after `epoch`.
     """
     record = registry.run(run)
-    return _read(home, record, run_directory(home, record))
+    registry.check_claim(run, epoch)
+    return _read(home, record, run_directory(home, record), epoch)
 
 
-def _read(home: Home, record: RunRecord, directory: RunDirectory) -> RunContext:
+def _read(home: Home, record: RunRecord, directory: RunDirectory, epoch: int | None) -> RunContext:
     if not directory.config.is_file():
         raise StorageError(f"run {record.id} has no sealed directory at {directory.path}; prepare it again")
     config = json.loads(directory.config.read_text(encoding="utf-8"))
@@ -92,6 +96,7 @@ def _read(home: Home, record: RunRecord, directory: RunDirectory) -> RunContext:
     return RunContext(
         home=home,
         record=record,
+        epoch=epoch,
         directory=directory,
         env=config["env"],
         seed=config["seed"],

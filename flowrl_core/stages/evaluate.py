@@ -21,21 +21,22 @@ __all__ = ["evaluate", "verdict"]
 logger = logging.getLogger(__name__)
 
 
-def evaluate(home: Home, run: int) -> Look:
+def evaluate(home: Home, run: int, *, epoch: int | None = None) -> Look:
     """Look at the run's latest checkpoint; a look that is there already is returned, not taken again.
 
     Raises:
         StorageError: there is no checkpoint to look at.
+        ConflictError: the run was claimed after `epoch`.
     """
     with Registry.open(home) as registry:
-        context = open_run(home, registry, run)
+        context = open_run(home, registry, run, epoch=epoch)
         looks = registry.looks(run)
         frames, params = _latest(context)
         if looks and looks[-1].frames >= frames:
             return looks[-1]
         look = _look(context, len(looks) + 1, frames, params)
         crash_point("before_look_record")
-        recorded = registry.record_look(run, look)
+        recorded = registry.record_look(run, look, epoch=epoch)
         crash_point("after_look_record")
     logger.info(
         "%s: look %d of %d at %d frames: %d of %d episodes, bound %.3f (needs %.2f)",

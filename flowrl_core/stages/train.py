@@ -49,15 +49,21 @@ class UpdateReport:
 
 
 def train(
-    home: Home, run: int, *, should_stop: Callable[[], bool], on_update: Callable[[UpdateReport], None]
+    home: Home,
+    run: int,
+    *,
+    should_stop: Callable[[], bool],
+    on_update: Callable[[UpdateReport], None],
+    epoch: int | None = None,
 ) -> Literal["look", "stopped"]:
     """Train the run until a look is due, or until `should_stop` says so; either way a checkpoint is saved.
 
     Raises:
         TrainingError: a loss is not finite.
+        ConflictError: the run was claimed after `epoch`; nothing is saved then.
     """
     with Registry.open(home) as registry:
-        context = open_run(home, registry, run)
+        context = open_run(home, registry, run, epoch=epoch)
         looks = registry.looks(run)
     trainer = _Trainer(context, looks)
     while True:
@@ -138,6 +144,8 @@ class _Trainer:
 
     def save(self) -> None:
         """Save a checkpoint of this update, unless there is one."""
+        with Registry.open(self._context.home) as registry:
+            registry.check_claim(self._context.record.id, self._context.epoch)
         write_timing(self._context.directory)
         if self._update == self._saved_update:
             return

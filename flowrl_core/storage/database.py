@@ -54,8 +54,12 @@ def _on_connect(connection: Any, _: Any) -> None:
 
 
 def _on_begin(connection: sa.Connection) -> None:
+    options = connection.get_execution_options()
+    if options.get("flowrl_migrate", False):
+        # SQLite changes a table by making it anew, and refuses to drop the old one while rows refer to it.
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
     # A transaction that reads first and then writes fails at once under WAL if another one has written in between.
-    is_write = connection.get_execution_options().get("flowrl_write", False)
+    is_write = options.get("flowrl_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
 
 
@@ -73,6 +77,20 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
         connection = plain.execution_options(flowrl_write=True)
         with connection.begin():
             yield connection
+
+
+@contextlib.contextmanager
+def _migrating(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """`writing` on a connection of its own; on SQLite, references between rows are checked once, at the end."""
+    with _named_errors(engine), engine.connect() as plain:
+        connection = plain.execution_options(flowrl_write=True, flowrl_migrate=True)
+        connection.detach()
+        with connection.begin():
+            yield connection
+            if engine.dialect.name == "sqlite":
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+                if broken is not None:
+                    raise CorruptError(f"a row of {broken[0]} refers to a row of {broken[2]} that is not there")
 
 
 @contextlib.contextmanager
@@ -122,7 +140,7 @@ def bring_up_to_date(home: Home, engine: sa.Engine, *, head: str = HEAD, migrati
             )
         if engine.dialect.name == "sqlite":
             _prepare_file(engine, found)
-        with writing(engine) as connection:
+        with _migrating(engine) as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, head)
             _ensure_name(connection)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from flowrl_core.errors import InputError
 
-__all__ = ["HOME_VARIABLE", "URL_VARIABLE", "Home", "RunDirectory"]
+__all__ = ["HOME_VARIABLE", "URL_VARIABLE", "Home", "RunDirectory", "folded"]
 
 HOME_VARIABLE = "FLOWRL_HOME"
 URL_VARIABLE = "FLOWRL_REGISTRY_URL"
@@ -119,6 +119,11 @@ class Home:
         return self.root / "versions"
 
     @property
+    def versions_lock(self) -> Path:
+        """Held by who takes a version that is there for his own, and by who removes one."""
+        return self.root / "versions.lock"
+
+    @property
     def runs(self) -> Path:
         """The runs that last."""
         return self.root / "runs"
@@ -162,6 +167,14 @@ class Home:
     def version(self, content: str) -> Path:
         """The directory of the parameters with this content hash."""
         return self.versions / _component("version", content)
+
+
+def folded(name: str) -> str:
+    """What is the same for names that some file systems take for one: they differ by case or Unicode form only.
+
+    Canonical caseless matching (The Unicode Standard, definition D145).
+    """
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
 def _component(field: str, name: str) -> str:

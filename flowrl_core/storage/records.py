@@ -17,9 +17,13 @@ __all__ = [
     "Bundle",
     "BundleFacts",
     "Campaign",
+    "Compared",
+    "EvaluationOf",
+    "EvaluationRecord",
     "ExpertRecord",
     "ExpertResult",
     "Look",
+    "Measured",
     "Merge",
     "MergeAction",
     "RunRecord",
@@ -31,7 +35,8 @@ __all__ = [
 ]
 
 Verdict = Literal["learned", "failed"]
-AttemptEnd = Literal["verdict", "infrastructure", "cancelled"]
+EvaluationOf = Literal["bundle", "heads"]
+AttemptEnd = Literal["verdict", "infrastructure", "cancelled", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,8 @@ class SkillFact(Fact):
         learned: a bundle exists for its identity, made by any campaign.
         failed: not tried again as things are; `cause` says why.
         cause: `verdict` (its last run in this campaign did not learn), `infrastructure` (more trouble since the
-            campaign's last start than `max_retries`), `cancelled` (since the campaign's last start), else "".
+            campaign's last start than `max_retries`), `cancelled` (since the campaign's last start), `rejected` (a
+            person refused it, and no start has named it in `retry` since), else "".
         executing: an attempt is outstanding whose run has no verdict, whichever campaign submitted it.
         identity: what the campaign means by the skill's name now.
         retries: infrastructure trouble since the campaign's last start; another try is due while it is at most
@@ -157,12 +163,13 @@ class RunRecord:
     """One training of one skill.
 
     Attributes:
-        ordinal: counts the runs of this skill's name over all campaigns from 1; with campaign and skill it names the
-            directory.
+        ordinal: counts the runs of this skill's name over all campaigns from 1 (names that differ by case or Unicode
+            form only count as one); with campaign and skill it names the directory.
         plan, remap, config, seeds: None until the run is sealed. `remap`: global to local index; `seeds`: global
             index to the version it starts from (None: freshly initialised).
         verdict: None while the run is open, also through infrastructure trouble.
         reason: why it failed, in words; "" otherwise.
+        epoch: how many processes have begun to work on it; see `Registry.claim_run`.
     """
 
     id: int
@@ -171,6 +178,7 @@ class RunRecord:
     identity: str
     skill: str
     ordinal: int
+    epoch: int
     plan: Plan | None
     remap: Mapping[int, int] | None
     config: SkillConfig | None
@@ -248,6 +256,35 @@ class Bundle:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What an expert's own skill came to with its head and with a run's version of it: all else was the same.
+
+    Attributes:
+        head: the version that was the head.
+        episodes: played with each of the two.
+        head_successes, version_successes: how many of them reached the end of the skill's plan.
+    """
+
+    head: int
+    episodes: int
+    head_successes: int
+    version_successes: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the merge policy `evaluated` decides by.
+
+    Attributes:
+        heads: the head of each expert of the run as it was read: global index to version id, None without one.
+        measured: by global index, for the experts that could be measured and whose head is not the run's version.
+    """
+
+    heads: Mapping[int, int | None]
+    measured: Mapping[int, Measured]
+
+
+@dataclass(frozen=True)
 class Merge:
     """What a run's end meant for one expert.
 
@@ -257,6 +294,7 @@ class Merge:
         version: the run's version of it; `frames` are that version's cumulative frames.
         from_version, to_version: the head before and after.
         routed_frames: frames routed to it in this run.
+        measured: where the merge policy compared the version with the head; else None.
     """
 
     run: int
@@ -268,6 +306,32 @@ class Merge:
     to_version: int | None
     frames: int
     routed_frames: int
+    measured: Measured | None
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One evaluation of a learned skill, outside any run.
+
+    Attributes:
+        of: the versions of its newest bundle, or the heads of the same experts.
+        versions: global index to version id.
+        level: one-sided error level of `lower_bound`.
+        steps: success of each plan step on its own.
+        worlds: seeds that name the worlds used.
+    """
+
+    id: int
+    identity: str
+    of: EvaluationOf
+    versions: Mapping[int, int]
+    episodes: int
+    successes: int
+    lower_bound: float
+    level: float
+    steps: tuple[float, ...]
+    worlds: tuple[int, ...]
+    created_at: float
 
 
 @dataclass(frozen=True)

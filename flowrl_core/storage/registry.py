@@ -12,8 +12,13 @@ Infrastructure trouble is never a skill's verdict:
 - A skill is failed with cause `verdict` if its last run in this campaign did not learn. It stays so until a start
   names it in `retry`, or its definition (so its identity) changes. What another campaign failed at is no failure
   here; what it learned is learned.
+- A skill is failed with cause `rejected` if a person refused to have it trained in this campaign. It stays so until a
+  start names it in `retry`.
 
 An identity has at most one outstanding attempt, whichever campaign submitted it.
+
+A machine that was taken for dead may come back: whoever begins to work on a run claims it (`claim_run`), and what a
+process with an older claim wants to write is refused.
 """
 
 from __future__ import annotations
@@ -36,6 +41,9 @@ from flowrl_core.storage.records import (
     Bundle,
     BundleFacts,
     Campaign,
+    Compared,
+    EvaluationOf,
+    EvaluationRecord,
     ExpertRecord,
     ExpertResult,
     Look,
@@ -47,7 +55,17 @@ from flowrl_core.storage.records import (
     Verdict,
     VersionRecord,
 )
-from flowrl_core.storage.rows import attempts, campaigns, commit, facts, figures, library, runs
+from flowrl_core.storage.rows import (
+    attempts,
+    campaigns,
+    commit,
+    evaluations,
+    facts,
+    figures,
+    library,
+    retention,
+    runs,
+)
 
 __all__ = ["Registry"]
 
@@ -97,8 +115,10 @@ class Registry:
     def start_campaign(self, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool = True) -> Campaign:
         """Begin a campaign, or start it again.
 
-        Targets are added to those it has; `max_parallel` and `max_retries` are replaced; all else must be the same. A
-        new start begins a new count of retries, lifts cancellations, and forgives the failures that `spec.retry` names.
+        Targets are added to those it has; `max_parallel` and `max_retries` are replaced; all else must be the same.
+        Without targets it is the earlier start again (see `settled`, by which a caller knows which skills it needs). A
+        new start begins a new count of retries, lifts cancellations, and forgives the failures and rejections that
+        `spec.retry` names.
 
         Args:
             skills: all skills of the knowledge base, by name; a changed definition gets a new identity.
@@ -110,6 +130,15 @@ class Registry:
         """
         with writing(self._engine) as tx:
             return campaigns.start(tx, spec, skills, is_new_start=is_new_start)
+
+    def settled(self, spec: CampaignSpec) -> CampaignSpec:
+        """What a start with these parameters means: without targets, the campaign's earlier start.
+
+        Raises:
+            InputError: no targets, and there is no campaign of this name.
+        """
+        with reading(self._engine) as tx:
+            return campaigns.settled(tx, spec)
 
     def campaign(self, name: str) -> Campaign:
         """The campaign of this name.
@@ -165,7 +194,8 @@ class Registry:
         """The row of a new attempt, committed before anything is submitted; a run is opened for it unless one is open.
 
         Args:
-            new_run: begin a new run although the last one did not learn (a start with `retry` does that already).
+            new_run: begin a new run although the last one did not learn, or the skill was rejected (a start with
+                `retry` does that already).
 
         Raises:
             ConflictError: an attempt is outstanding, the skill is learned, or it counts as failed (see the module's
@@ -255,6 +285,31 @@ class Registry:
         with reading(self._engine) as tx:
             return library.bundles(tx, global_index=global_index)
 
+    def needed_contents(self) -> frozenset[str]:
+        """The contents of all versions that are a head, in a bundle, or that an open run was seeded from."""
+        with reading(self._engine) as tx:
+            return retention.needed_contents(tx)
+
+    def begin_evaluation(
+        self, identity: str, of: EvaluationOf, versions: Mapping[int, int], *, episodes: int, level: float
+    ) -> int:
+        """The id of a new evaluation, which names its worlds; it counts once `record_evaluation` was called."""
+        with writing(self._engine) as tx:
+            return evaluations.begin(tx, identity, of, versions, episodes=episodes, level=level)
+
+    def record_evaluation(
+        self, evaluation: int, *, successes: int, lower_bound: float, steps: Sequence[float], worlds: Sequence[int]
+    ) -> EvaluationRecord:
+        """The evaluation with what came of it; the first record stands."""
+        figures = {"successes": successes, "lower_bound": lower_bound, "steps": list(steps), "worlds": list(worlds)}
+        with writing(self._engine) as tx:
+            return evaluations.record(tx, evaluation, figures)
+
+    def evaluations(self, identity: str) -> list[EvaluationRecord]:
+        """The evaluations of an identity that were recorded, oldest first."""
+        with reading(self._engine) as tx:
+            return evaluations.of_identity(tx, identity)
+
     # Runs
 
     def run(self, run_id: int) -> RunRecord:
@@ -267,6 +322,29 @@ class Registry:
         with reading(self._engine) as tx:
             return runs.of_identity(tx, identity)
 
+    def ended_runs(self) -> list[RunRecord]:
+        """All runs that have a verdict, oldest first."""
+        with reading(self._engine) as tx:
+            return retention.ended_runs(tx)
+
+    def claim_run(self, run_id: int) -> int:
+        """The epoch of the process that begins to work on the run: every earlier one is fenced from now on.
+
+        To be called by the run's owner (`ownership.own_run`). Given to the methods below, an epoch that is not the
+        run's last one is a ConflictError; None is not checked.
+        """
+        with writing(self._engine) as tx:
+            return runs.claim(tx, run_id)
+
+    def check_claim(self, run_id: int, epoch: int | None) -> None:
+        """Nothing, if the run has not been claimed since `epoch`.
+
+        Raises:
+            ConflictError: it has.
+        """
+        with reading(self._engine) as tx:
+            runs.check_claim(runs.get(tx, run_id), epoch)
+
     def seal_run(
         self,
         run_id: int,
@@ -275,6 +353,7 @@ class Registry:
         remap: Mapping[int, int],
         config: SkillConfig,
         seeds: Mapping[int, int | None],
+        epoch: int | None = None,
     ) -> RunRecord:
         """Record what a run was prepared with; the same again changes nothing.
 
@@ -283,34 +362,37 @@ class Registry:
             seeds: the version each global index starts from; None for one freshly initialised.
 
         Raises:
-            ConflictError: it was sealed with something else, or has its verdict.
+            ConflictError: it was sealed with something else, has its verdict, or was claimed after `epoch`.
         """
         with writing(self._engine) as tx:
-            return runs.seal(tx, run_id, plan=plan, remap=remap, config=config, seeds=seeds)
+            return runs.seal(tx, run_id, plan=plan, remap=remap, config=config, seeds=seeds, epoch=epoch)
 
-    def record_look(self, run_id: int, look: Look) -> Look:
+    def record_look(self, run_id: int, look: Look, *, epoch: int | None = None) -> Look:
         """The look as recorded, with its number.
 
         The first look at a number of frames stands: a kill buys no second one.
 
         Raises:
-            ConflictError: the run has its verdict.
+            ConflictError: the run has its verdict, or was claimed after `epoch`.
         """
         with writing(self._engine) as tx:
-            return runs.record_look(tx, run_id, look)
+            return runs.record_look(tx, run_id, look, epoch)
 
     def looks(self, run_id: int) -> list[Look]:
         """The run's looks in order."""
         with reading(self._engine) as tx:
             return runs.looks(tx, run_id)
 
-    def fail_run(self, run_id: int, reason: str) -> RunRecord:
+    def fail_run(self, run_id: int, reason: str, *, epoch: int | None = None) -> RunRecord:
         """End a run that has no results as failed by verdict: it diverged, or it cannot be planned.
 
         A run that has a verdict keeps it. Infrastructure trouble is no verdict: see `end_attempt`.
+
+        Raises:
+            ConflictError: the run was claimed after `epoch`.
         """
         with writing(self._engine) as tx:
-            return runs.fail(tx, run_id, reason)
+            return runs.fail(tx, run_id, reason, epoch)
 
     def commit_run(
         self,
@@ -322,6 +404,8 @@ class Registry:
         policy: MergePolicy,
         bundle: BundleFacts | None = None,
         reason: str = "",
+        compared: Compared | None = None,
+        epoch: int | None = None,
     ) -> list[Merge]:
         """End a run: versions, heads, bundle and verdict at once.
 
@@ -334,17 +418,20 @@ class Registry:
             results: all experts of the run, their content already in the store of versions.
             bundle: of a learned run, required; None otherwise.
             reason: why it failed, in words.
+            compared: required of a learned run under the policy `evaluated`.
 
         Returns:
             One merge per expert, by global index.
 
         Raises:
-            InputError: a learned run without a bundle, the other way round, or an expert that comes twice.
-            ConflictError: a head was moved by somebody else in between (nothing was changed; call again).
+            InputError: a learned run without a bundle, the other way round, an expert that comes twice, or no
+                comparison where the policy needs one.
+            ConflictError: a head was moved by somebody else in between (nothing was changed; call again), or the run
+                was claimed after `epoch`.
         """
-        ending = commit.Ending(verdict, run_frames, tuple(results), policy, bundle, reason)
+        ending = commit.Ending(verdict, run_frames, tuple(results), policy, bundle, reason, compared)
         with writing(self._engine) as tx:
-            merges = commit.run(tx, run_id, ending)
+            merges = commit.run(tx, run_id, ending, epoch)
             crash_point("before_registry_commit")
         crash_point("after_registry_commit")
         return merges

@@ -29,6 +29,7 @@ __all__ = [
     "bundles",
     "campaign_skills",
     "campaigns",
+    "evaluations",
     "experts",
     "heads",
     "interruptions",
@@ -41,7 +42,7 @@ __all__ = [
     "versions",
 ]
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration: a database that says so needs nothing."""
 
 metadata = MetaData(
@@ -108,6 +109,8 @@ runs = Table(
     Column("reason", Text, nullable=False, server_default=text("''")),
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
+    # Counts the processes that began to work on it; only the last of them may write.
+    Column("epoch", Integer, nullable=False, server_default=text("0")),
     # By name, not identity: together with the campaign it names the run's directory.
     UniqueConstraint("skill", "ordinal"),
     CheckConstraint("verdict IN ('learned', 'failed')", name="verdict"),
@@ -130,6 +133,8 @@ campaign_skills = Table(
     Column("identity", ForeignKey("skills.identity"), nullable=False),
     # A failed run that a later start asked to retry: it does not count as the skill's failure any more.
     Column("forgiven_run", ForeignKey("runs.id")),
+    # The same for an attempt that was rejected.
+    Column("forgiven_attempt", ForeignKey("attempts.id")),
 )
 
 experts = Table(
@@ -181,7 +186,7 @@ attempts = Table(
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
     UniqueConstraint("campaign", "skill", "number"),
-    CheckConstraint("ended IN ('verdict', 'infrastructure', 'cancelled')", name="ended"),
+    CheckConstraint("ended IN ('verdict', 'infrastructure', 'cancelled', 'rejected')", name="ended"),
     # A skill is trained once at a time, whoever asks for it.
     Index(
         "ix_attempts_outstanding",
@@ -232,6 +237,8 @@ merges = Table(
     Column("to_version", ForeignKey("versions.id")),
     Column("frames", BigInteger, nullable=False),
     Column("routed_frames", BigInteger, nullable=False),
+    # Successes of the head and of the version, where the merge policy measured them.
+    Column("measured", _Json),
     CheckConstraint("action IN ('new', 'updated', 'kept')", name="action"),
 )
 
@@ -255,4 +262,22 @@ bundle_versions = Table(
     Column("bundle", ForeignKey("bundles.id"), primary_key=True),
     Column("expert", ForeignKey("experts.global_index"), primary_key=True),
     Column("version", ForeignKey("versions.id"), nullable=False),
+)
+
+# Evaluations of a learned skill, outside any run. The row comes first: its id names the worlds.
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("identity", ForeignKey("skills.identity"), nullable=False, index=True),
+    Column("of", String(16), nullable=False),
+    Column("versions", _Json, nullable=False),
+    Column("episodes", Integer, nullable=False),
+    Column("successes", Integer),
+    Column("lower_bound", Float),
+    Column("level", Float, nullable=False),
+    Column("steps", _Json),
+    Column("worlds", _Json),
+    Column("created_at", Float, nullable=False),
+    CheckConstraint("\"of\" IN ('bundle', 'heads')", name="of"),
 )

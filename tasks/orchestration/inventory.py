@@ -6,17 +6,14 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound
-from prefect.flows import Flow, load_flow_from_entrypoint
-from prefect.utilities.callables import parameter_schema
 
-from tasks.orchestration.bootstrap import POOLS, ROOT
+from tasks.orchestration.bootstrap import POOLS
+from tasks.orchestration.deployments import document, flow_of, form_of
 from tasks.orchestration.tags import FLOWRL
 
 __all__ = ["Inventory", "await_workers", "missing_pools", "take_inventory"]
@@ -103,14 +100,8 @@ async def _queues(client: PrefectClient, pool: str) -> tuple[str, ...]:
 
 def _expected() -> list[tuple[str, str, Any]]:
     """Name, entry point and form of each deployment of prefect.yaml."""
-    found = []
-    for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
-        path, function = entry["entrypoint"].split(":")
-        module = Path(path).with_suffix("").as_posix().replace("/", ".")
-        flow: Flow[..., Any] = load_flow_from_entrypoint(f"{module}.{function}", use_placeholder_flow=False)
-        form = parameter_schema(flow).model_dump_for_openapi()
-        found.append((f"{flow.name}/{entry['name']}", entry["entrypoint"], form))
-    return found
+    flows = [(entry, flow_of(entry)) for entry in document()["deployments"]]
+    return [(f"{flow.name}/{entry['name']}", entry["entrypoint"], form_of(flow)) for entry, flow in flows]
 
 
 async def _is_current(client: PrefectClient, name: str, entrypoint: str, form: Any) -> bool | None:

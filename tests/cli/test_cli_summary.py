@@ -71,6 +71,7 @@ def recorded(skill: str, *before: str, **training: object) -> RunRecord:
         identity="i",
         skill=skill,
         ordinal=1,
+        epoch=0,
         plan=plan,
         remap={},
         config=config,

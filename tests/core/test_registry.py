@@ -1,3 +1,4 @@
+import dataclasses
 import resource
 import shutil
 import sqlite3
@@ -16,8 +17,8 @@ from flowrl_core.skills.model import Linear, Plan, Program, Skill, Step
 from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import MIGRATIONS, bring_up_to_date, make_engine
-from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Attempt, BundleFacts, ExpertResult, Look, Merge
+from flowrl_core.storage.layout import Home, folded
+from flowrl_core.storage.records import Attempt, BundleFacts, Compared, ExpertResult, Look, Measured, Merge
 from flowrl_core.storage.registry import Registry
 
 
@@ -118,6 +119,102 @@ def _next_migration(directory: Path) -> Path:
         "def upgrade():\n    op.add_column('meta', sa.Column('note', sa.Text()))\n"
     )
     return directory
+
+
+def _first_schema(home: Home) -> dict[str, list[dict[str, Any]]]:
+    """A registry as the first migration makes it, with rows in each of its tables; these rows by table."""
+    home.root.mkdir()
+    bring_up_to_date(home, make_engine(home.registry_url), head="0001")
+    run = {"kind": "skill", "campaign": "old", "identity": "i1", "skill": "wood", "created_at": 1.0}
+    tried = {"campaign": "old", "identity": "i1", "skill": "wood", "created_at": 1.0}
+    version = {"kind": "skill", "expert": 0, "run": 1, "created_at": 1.0}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "campaigns": [{"name": "old", "env": "e", "spec": "{}", "start": 1, "created_at": 1.0, "started_at": 1.0}],
+        "skills": [{"identity": "i1", "name": "wood", "env": "e", "definition": "{}", "created_at": 1.0}],
+        "runs": [{"id": 1, "ordinal": 1, "verdict": "learned", **run}, {"id": 2, "ordinal": 2, **run}],
+        "attempts": [
+            {"id": 1, "run": 1, "number": 1, "key": "k1", "ended": "cancelled", "ended_in_start": 1, **tried},
+            {"id": 2, "run": 2, "number": 2, "key": "k2", "flow_run_id": "f", **tried},
+        ],
+        "interruptions": [{"attempt": 1, "number": 1, "start": 1, "reason": "killed", "created_at": 1.0}],
+        "experts": [{"global_index": 0, "identity": "i1", "kind": "skill"} | SIZES],
+        "versions": [
+            {"id": 1, "content": "a", "frames": 5, **version},
+            {"id": 2, "content": "b", "frames": 7, "parent": 1, **version},
+        ],
+        "heads": [{"expert": 0, "version": 2}],
+        "looks": [
+            {"run": 1, "number": 1, "frames": 9, "episodes": 8, "successes": 7, "lower_bound": 0.5, "level": 0.05}
+            | {"target": 0.8, "steps": "[]", "worlds": "[]", "created_at": 1.0}
+        ],
+        "merges": [
+            {"run": 1, "expert": 0, "action": "new", "version": 1, "to_version": 1, "frames": 5, "routed_frames": 5}
+        ],
+        "bundles": [
+            {"id": 1, "run": 1, "identity": "i1", "plan": "{}", "success": 0.9, "lower_bound": 0.8, "episodes": 8}
+            | {"threshold": 0.7, "created_at": 1.0}
+        ],
+        "bundle_versions": [{"bundle": 1, "expert": 0, "version": 1}],
+        "campaign_skills": [{"campaign": "old", "name": "wood", "identity": "i1", "forgiven_run": 1}],
+    }
+    with sqlite3.connect(home.registry) as connection:
+        connection.execute("PRAGMA foreign_keys=ON")
+        for table, entries in rows.items():
+            for entry in entries:
+                marks = ", ".join("?" * len(entry))
+                connection.execute(f"INSERT INTO {table} ({', '.join(entry)}) VALUES ({marks})", [*entry.values()])
+    return rows
+
+
+def test_a_registry_of_the_first_schema_keeps_every_row_and_has_a_backup_beside_it(home: Home) -> None:
+    rows = _first_schema(home)
+    with sqlite3.connect(home.registry) as connection:
+        (meta,) = connection.execute("SELECT * FROM meta").fetchall()
+    with Registry.open(home) as registry:
+        assert registry.uuid == meta[1]
+        assert (registry.attempt(1).end, registry.attempt(2).end) == ("cancelled", None)
+
+    (backup,) = home.root.glob("registry-schema-0001-*.sqlite")
+    for file, revision in ((backup, "0001"), (home.registry, "0002")):
+        with sqlite3.connect(file) as connection:
+            assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
+            assert connection.execute("SELECT * FROM meta").fetchall() == [meta]
+            assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+            for table, entries in rows.items():
+                names = ", ".join(entries[0])
+                kept = connection.execute(f"SELECT {names} FROM {table} ORDER BY 1").fetchall()
+                assert kept == [tuple(entry.get(name) for name in entries[0]) for entry in entries], table
+    with sqlite3.connect(home.registry) as connection:
+        assert connection.execute("SELECT epoch FROM runs").fetchall() == [(0,), (0,)]
+
+
+def _rules(engine: sa.Engine) -> dict[str, list[str]]:
+    """All constraints, references and indexes of a database, by table."""
+    inspector = sa.inspect(engine)
+    found = {}
+    for table in schema.metadata.tables:
+        rules: list[Any] = [*inspector.get_check_constraints(table), *inspector.get_unique_constraints(table)]
+        rules += [*inspector.get_foreign_keys(table), inspector.get_pk_constraint(table)]
+        for index in inspector.get_indexes(table):
+            condition = index.pop("dialect_options", {}).get("sqlite_where")
+            rules.append({**index, "where": str(condition)})
+        columns = [(column["name"], column["nullable"]) for column in inspector.get_columns(table)]
+        found[table] = sorted(str(rule) for rule in [*rules, *columns])
+    return found
+
+
+def test_a_migrated_registry_refuses_what_the_schema_refuses(home: Home, tmp_path: Path) -> None:
+    _first_schema(home)
+    Registry.open(home).close()
+    fresh = make_engine(f"sqlite:///{tmp_path}/fresh.sqlite")
+    schema.metadata.create_all(fresh)
+    migrated = _rules(make_engine(home.registry_url))
+    for table, rules in _rules(fresh).items():
+        assert migrated[table] == rules, table
+    with sqlite3.connect(home.registry) as connection:
+        connection.execute("UPDATE attempts SET ended = 'rejected' WHERE id = 2")
+        with pytest.raises(sqlite3.IntegrityError, match="ck_attempts_ended"):
+            connection.execute("UPDATE attempts SET ended = 'nonsense' WHERE id = 2")
 
 
 def test_an_older_schema_is_migrated_with_a_backup_and_a_newer_one_refused(home: Home, tmp_path: Path) -> None:
@@ -320,6 +417,25 @@ def test_a_cancelled_attempt_is_not_repeated_until_the_campaign_is_started_again
     assert _begin(registry, "wood").run == attempt.run
 
 
+def test_a_rejected_skill_is_not_tried_until_a_start_names_it(registry: Registry) -> None:
+    attempt = _begin(registry, "wood")
+    registry.end_attempt(attempt.id, "rejected", "not this one")
+    for _ in range(2):
+        fact = registry.facts("default")["wood"]
+        assert (fact.failed, fact.cause, fact.reason) == (True, "rejected", "not this one")
+        with pytest.raises(ConflictError, match="wood was rejected; start the campaign again with it"):
+            _begin(registry, "wood")
+        registry.start_campaign(_spec(), SKILLS)  # which does not name it
+    registry.start_campaign(_spec(campaign="other"), SKILLS)
+    assert not registry.facts("other")["wood"].failed, "another campaign may"
+    registry.start_campaign(_spec(retry=["wood"]), SKILLS)
+    assert not registry.facts("default")["wood"].failed
+    again = _begin(registry, "wood")
+    assert (again.run, again.number) == (attempt.run, 2)
+    registry.end_attempt(again.id, "rejected", "again")
+    assert registry.facts("default")["wood"].cause == "rejected", "what was forgiven is the first rejection"
+
+
 def test_the_first_end_of_an_attempt_stands(registry: Registry) -> None:
     attempt = _begin(registry, "wood")
     registry.end_attempt(attempt.id, "cancelled")
@@ -433,6 +549,31 @@ def test_looks_are_numbered_and_the_first_at_a_number_of_frames_stands(registry:
         registry.record_look(run, Look(3000, 512, 500, 0.95, 0.0125, 0.9))
 
 
+def test_a_process_whose_run_was_claimed_by_a_later_one_writes_nothing(registry: Registry) -> None:
+    attempt = _begin(registry, "wood")
+    zombie = registry.claim_run(attempt.run)
+    _seal(registry, attempt.run, ["wood"])
+    owner = registry.claim_run(attempt.run)
+    assert (zombie, owner, registry.run(attempt.run).epoch) == (1, 2, 2)
+    sealed = registry.run(attempt.run)
+    assert sealed.plan and sealed.remap and sealed.config and sealed.seeds
+    parts: dict[str, Any] = {"plan": sealed.plan, "remap": sealed.remap, "config": sealed.config, "seeds": sealed.seeds}
+    look = Look(10, 512, 480, 0.9, 0.0125, 0.88)
+    for write in (
+        lambda epoch: registry.check_claim(attempt.run, epoch),
+        lambda epoch: registry.seal_run(attempt.run, **parts, epoch=epoch),
+        lambda epoch: registry.record_look(attempt.run, look, epoch=epoch),
+        lambda epoch: _commit(registry, attempt.run, {0: ("a", 50)}, epoch=epoch),
+        lambda epoch: registry.fail_run(attempt.run, "it diverged", epoch=epoch),
+    ):
+        before = (registry.run(attempt.run), registry.looks(attempt.run), registry.merges(attempt.run))
+        with pytest.raises(ConflictError, match=r"taken over by another process \(claim 2, this one has 1\)"):
+            write(zombie)
+        assert (registry.run(attempt.run), registry.looks(attempt.run), registry.merges(attempt.run)) == before
+        write(owner)
+    assert registry.run(attempt.run).verdict == "learned"
+
+
 @pytest.mark.parametrize("call", ["run", "version", "attempt"])
 def test_an_id_that_does_not_exist_is_named(registry: Registry, call: str) -> None:
     with pytest.raises(StorageError, match="no .* 77"):
@@ -513,6 +654,30 @@ def test_frozen_heads_stay_but_a_new_expert_gets_its_first(registry: Registry) -
     assert [merge.action for merge in merges] == ["kept", "new"]
 
 
+def test_the_policy_evaluated_moves_a_head_by_what_was_measured_against_it_and_says_so(registry: Registry) -> None:
+    _learn(registry, ["wood"], {0: ("a", 50)})
+    attempt = _begin(registry, "table")
+    _seal(registry, attempt.run, ["wood", "table"])
+    contents = {0: ("b", 50), 1: ("c", 50)}
+    with pytest.raises(InputError, match="compared: missing under the policy 'evaluated'"):
+        _commit(registry, attempt.run, contents, policy="evaluated")
+    measured = Measured(head=1, episodes=512, head_successes=400, version_successes=399)
+    for stale in ({0: None, 1: None}, {0: 7, 1: None}, {0: 1, 1: 7}):
+        with pytest.raises(ConflictError, match="was moved while it was measured"):
+            _commit(registry, attempt.run, contents, policy="evaluated", compared=Compared(stale, {0: measured}))
+    assert registry.run(attempt.run).verdict is None and len(registry.versions(0)) == 1
+    compared = Compared({0: 1, 1: None}, {0: measured})
+    merges = _commit(registry, attempt.run, contents, policy="evaluated", compared=compared)
+    assert [(merge.action, merge.measured) for merge in merges] == [("kept", measured), ("new", None)]
+    assert registry.merges(attempt.run) == merges
+    assert registry.figures("default")["table"].merges == tuple(merges)
+    registry.end_attempt(attempt.id, "verdict")
+    as_good = dataclasses.replace(measured, version_successes=400)
+    compared = Compared({0: 1, 2: None}, {0: as_good})
+    merges = _learn(registry, ["wood", "pickaxe"], {0: ("d", 1), 2: ("e", 1)}, policy="evaluated", compared=compared)
+    assert [(merge.action, merge.measured) for merge in merges] == [("updated", as_good), ("new", None)]
+
+
 def test_bundles_that_hold_an_expert_come_newest_first(registry: Registry) -> None:
     _learn(registry, ["wood"], {0: ("c1", 50)})
     _learn(registry, ["wood", "table"], {0: ("c2", 5), 1: ("t1", 10)})
@@ -573,15 +738,107 @@ def test_the_figures_of_a_campaign_tell_runs_looks_and_merges(registry: Registry
     assert other["table"].run is None
 
 
-def test_the_state_of_a_thousand_skills_is_read_quickly(home: Home) -> None:
-    skills = {f"s{i}": _skill(f"s{i}") for i in range(1000)}
+def test_names_that_differ_by_case_or_unicode_form_only_are_skills_of_their_own(home: Home) -> None:
+    """Also where the file system takes their directories' names for one."""
+    names = ["wood", "Wood", "\u212b", "\u00c5"]
     with Registry.open(home) as registry:
-        registry.start_campaign(_spec(targets=["s0"]), skills)
-        identities = {name: record.identity for name, record in registry.skills("default").items()}
-        for i in range(60):
-            attempt = registry.begin_attempt("default", identities[f"s{i}"])
-            registry.end_attempt(attempt.id, "infrastructure", "x")
-        start = time.perf_counter()
-        assert sum(fact.retries for fact in registry.facts("default").values()) == 60
-        assert len(registry.figures("default")) == 1000
-        assert time.perf_counter() - start < 2.0
+        paths = []
+        for campaign in ("night", "Night"):
+            skills = {name: _skill(name, ephemeral=campaign == "Night") for name in names}
+            registry.start_campaign(_spec(campaign=campaign, targets=names), skills)
+            for name in names:
+                run = registry.run(_begin(registry, name, campaign).run)
+                directories = (home.run_directory, home.archived_run)
+                paths += [directory(campaign, run.skill, run.ordinal).path for directory in directories]
+        assert len({folded(str(path)) for path in paths}) == len(paths) == 16
+        registry.end_attempt(registry.outstanding("night")[0].id, "cancelled")
+        assert {n: f.cause for n, f in registry.facts("night").items()} == dict.fromkeys(names, "") | {
+            "wood": "cancelled"
+        }
+        assert not any(fact.failed for fact in registry.facts("Night").values())
+
+
+def _ended_runs(home: Home, count: int) -> None:
+    """A campaign of so many learned skills, each with two looks and a version of the one before it."""
+    names = [f"s{i:04}" for i in range(count)]
+    with Registry.open(home) as registry:
+        registry.start_campaign(_spec(targets=names), {name: _skill(name) for name in names})
+        known = registry.skills("default")
+    skills = [known[name].identity for name in names]
+    plan = Plan("x", (Step("x", 1),))
+    sealed = {"plan": plan.as_dict(), "plan_hash": plan.hash, "remap": {"0": 0}, "seeds": {"0": None}}
+    sealed |= {"config": SkillConfig().model_dump(mode="json"), "created_at": 1.0, "ended_at": 2.0}
+    common = {"campaign": "default", "created_at": 1.0}
+    rows: dict[sa.Table, list[dict[str, Any]]] = {
+        schema.runs: [
+            {"id": i + 1, "kind": "skill", "identity": skills[i], "skill": name, "ordinal": 1, "verdict": "learned"}
+            | (common | sealed)
+            for i, name in enumerate(names)
+        ],
+        schema.attempts: [
+            {"id": i + 1, "run": i + 1, "identity": skills[i], "skill": name, "number": 1, "key": name, **common}
+            | {"ended": "verdict", "ended_in_start": 1}
+            for i, name in enumerate(names)
+        ],
+        schema.interruptions: [
+            {"attempt": i + 1, "number": 1, "start": 1, "reason": "killed", "created_at": 1.0} for i in range(count)
+        ],
+        schema.looks: [
+            {"run": i + 1, "number": k, "frames": k, "episodes": 512, "successes": 500, "lower_bound": 0.9}
+            | {"level": 0.0125, "target": 0.88, "steps": [0.9] * 6, "worlds": [i, k], "created_at": 1.0}
+            for i in range(count)
+            for k in (1, 2)
+        ],
+        schema.experts: [
+            {"global_index": i, "identity": identity, "kind": "skill", **SIZES} for i, identity in enumerate(skills)
+        ],
+        schema.versions: [
+            {"id": 1 + 2 * i + k, "kind": "skill", "expert": max(0, i - k), "content": f"{i}-{k}", "frames": 100}
+            | {"run": i + 1, "created_at": 1.0}
+            for i in range(count)
+            for k in (0, 1)
+        ],
+        schema.heads: [{"expert": i, "version": 1 + 2 * i} for i in range(count)],
+        schema.merges: [
+            {"run": i + 1, "expert": max(0, i - k), "action": "new", "version": 1 + 2 * i + k, "frames": 100}
+            | {"to_version": 1 + 2 * i + k, "routed_frames": 100}
+            for i in range(count)
+            for k in ((0, 1) if i else (0,))
+        ],
+        schema.bundles: [
+            {"id": i + 1, "run": i + 1, "identity": identity, "plan": plan.as_dict(), "success": 0.9}
+            | {"lower_bound": 0.8, "episodes": 512, "threshold": 0.75, "created_at": 1.0}
+            for i, identity in enumerate(skills)
+        ],
+        schema.bundle_versions: [{"bundle": i + 1, "expert": i, "version": 1 + 2 * i} for i in range(count)],
+    }
+    with make_engine(home.registry_url).execution_options(flowrl_write=True).begin() as connection:
+        for table, entries in rows.items():
+            connection.execute(sa.insert(table), entries)
+
+
+def _resumed(home: Home, count: int) -> tuple[int, float]:
+    """Statements and seconds of all that a resumed campaign, and its table, read of `count` ended runs."""
+    _ended_runs(home, count)
+    spec, skills = _spec(targets=["s0000"]), {f"s{i:04}": _skill(f"s{i:04}") for i in range(count)}
+    statements = []
+    start = time.perf_counter()
+    with Registry.open(home) as registry:
+        sa.event.listen(registry._engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+        registry.start_campaign(spec, skills, is_new_start=False)
+        assert registry.outstanding("default") == []
+        facts, figures = registry.facts("default"), registry.figures("default")
+        assert len(registry.experts()) == len(registry.skills("default")) == count
+    seconds = time.perf_counter() - start
+    assert sum(fact.retries for fact in facts.values()) == sum(fact.learned for fact in facts.values()) == count
+    assert {(one.looks, one.success, one.bundle is not None) for one in figures.values()} == {(2, 500 / 512, True)}
+    assert sum(len(one.merges) for one in figures.values()) == 2 * count - 1
+    return len(statements), seconds
+
+
+def test_a_thousand_ended_runs_are_read_in_as_many_statements_as_ten(tmp_path: Path, home: Home) -> None:
+    few, _ = _resumed(Home(tmp_path / "few"), 10)
+    many, seconds = _resumed(home, 1000)
+    print(f"{many} statements, {seconds:.2f} s for 1,000 skills")
+    assert many == few < 50
+    assert seconds < 2.0

@@ -27,6 +27,7 @@ class _Known:
     last_runs: Mapping[str, Mapping[Any, Any]]
     interruptions: Mapping[str, list[str]]
     cancellations: Mapping[str, str]
+    rejections: Mapping[str, str]
     outstanding: Mapping[str, Attempt]
     decided: set[int]
 
@@ -50,6 +51,8 @@ def _fact(identity: str, forgiven_run: int | None, known: _Known, max_retries: i
         reason = ""
     elif last is not None and last["verdict"] == "failed" and last["id"] != forgiven_run:
         cause, reason = "verdict", last["reason"]
+    elif identity in known.rejections:
+        cause, reason = "rejected", known.rejections[identity]
     elif identity in known.cancellations:
         cause, reason = "cancelled", known.cancellations[identity]
     elif len(interruptions) > max_retries:
@@ -77,6 +80,7 @@ def _read(tx: sa.Connection, campaign: Campaign) -> _Known:
         last_runs={row["identity"]: row for row in last_runs},
         interruptions=_interruptions_of(tx, campaign),
         cancellations=_cancellations_of(tx, campaign),
+        rejections=_rejections_of(tx, campaign),
         outstanding={attempt.identity: attempt for attempt in outstanding},
         decided=set(tx.execute(decided).scalars()),
     )
@@ -101,5 +105,18 @@ def _cancellations_of(tx: sa.Connection, campaign: Campaign) -> dict[str, str]:
         _attempts.campaign == campaign.name,
         _attempts.ended == "cancelled",
         _attempts.ended_in_start == campaign.start,
+    )
+    return dict(tx.execute(query).tuples().all())
+
+
+def _rejections_of(tx: sa.Connection, campaign: Campaign) -> dict[str, str]:
+    """Reasons of the rejections that no start has forgiven, by identity."""
+    mine = schema.campaign_skills.c
+    query = (
+        sa.select(_attempts.identity, _attempts.reason)
+        .join(schema.campaign_skills, sa.and_(mine.campaign == _attempts.campaign, mine.identity == _attempts.identity))
+        .where(_attempts.campaign == campaign.name, _attempts.ended == "rejected")
+        .where(_attempts.id > sa.func.coalesce(mine.forgiven_attempt, 0))
+        .order_by(_attempts.id)
     )
     return dict(tx.execute(query).tuples().all())

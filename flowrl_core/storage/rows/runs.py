@@ -14,7 +14,18 @@ from flowrl_core.specs import SkillConfig
 from flowrl_core.storage import schema
 from flowrl_core.storage.records import Look, RunRecord
 
-__all__ = ["fail", "get", "look_record", "looks", "of_identity", "record_look", "run_record", "seal"]
+__all__ = [
+    "check_claim",
+    "claim",
+    "fail",
+    "get",
+    "look_record",
+    "looks",
+    "of_identity",
+    "record_look",
+    "run_record",
+    "seal",
+]
 
 _runs, _looks = schema.runs.c, schema.looks.c
 
@@ -33,6 +44,27 @@ def of_identity(tx: sa.Connection, identity: str) -> list[RunRecord]:
     return [run_record(row) for row in tx.execute(query).mappings()]
 
 
+def claim(tx: sa.Connection, run_id: int) -> int:
+    """See `Registry.claim_run`."""
+    epoch = get(tx, run_id).epoch + 1
+    tx.execute(sa.update(schema.runs).where(_runs.id == run_id).values(epoch=epoch))
+    return epoch
+
+
+def check_claim(run: RunRecord, epoch: int | None) -> RunRecord:
+    """The run, unless it was claimed after `epoch`; None: whoever asks claims nothing.
+
+    Raises:
+        ConflictError: it was.
+    """
+    if epoch is not None and epoch != run.epoch:
+        raise ConflictError(
+            f"run {run.id} ({run.skill}) was taken over by another process (claim {run.epoch}, this one has {epoch}); "
+            "nothing was written, and nothing is left to do here"
+        )
+    return run
+
+
 def seal(
     tx: sa.Connection,
     run_id: int,
@@ -41,9 +73,10 @@ def seal(
     remap: Mapping[int, int],
     config: SkillConfig,
     seeds: Mapping[int, int | None],
+    epoch: int | None,
 ) -> RunRecord:
     """See `Registry.seal_run`."""
-    run = get(tx, run_id)
+    run = check_claim(get(tx, run_id), epoch)
     if (run.plan, run.remap, run.config, run.seeds) == (plan, dict(remap), config, dict(seeds)):
         return run
     _check_open(run)
@@ -56,9 +89,9 @@ def seal(
     return get(tx, run_id)
 
 
-def record_look(tx: sa.Connection, run_id: int, look: Look) -> Look:
+def record_look(tx: sa.Connection, run_id: int, look: Look, epoch: int | None) -> Look:
     """See `Registry.record_look`."""
-    run = get(tx, run_id)
+    run = check_claim(get(tx, run_id), epoch)
     before = looks(tx, run_id)
     for recorded in before:
         if recorded.frames == look.frames:
@@ -77,9 +110,9 @@ def looks(tx: sa.Connection, run_id: int) -> list[Look]:
     return [look_record(row) for row in rows]
 
 
-def fail(tx: sa.Connection, run_id: int, reason: str) -> RunRecord:
+def fail(tx: sa.Connection, run_id: int, reason: str, epoch: int | None) -> RunRecord:
     """See `Registry.fail_run`."""
-    if get(tx, run_id).verdict is None:
+    if check_claim(get(tx, run_id), epoch).verdict is None:
         ended = {"verdict": "failed", "reason": reason, "ended_at": time.time()}
         tx.execute(sa.update(schema.runs).where(_runs.id == run_id).values(**ended))
     return get(tx, run_id)
@@ -93,7 +126,7 @@ def look_record(row: Mapping[Any, Any]) -> Look:
 
 def run_record(row: Mapping[Any, Any]) -> RunRecord:
     """The run of a row."""
-    copied = ("id", "kind", "campaign", "identity", "skill", "ordinal", "run_frames", "verdict", "reason")
+    copied = ("id", "kind", "campaign", "identity", "skill", "ordinal", "epoch", "run_frames", "verdict", "reason")
     is_sealed = row["plan"] is not None
     return RunRecord(
         **{name: row[name] for name in copied},
