@@ -94,7 +94,7 @@ def test_entrypoints_load_and_the_deployments_that_are_submitted_to_are_there(mo
     monkeypatch.chdir(ROOT)
     flows = {at: load_flow_from_entrypoint(at, use_placeholder_flow=False) for at in FLOWS}
     names = {f"{flows[one['entrypoint']].name}/{one['name']}" for one in DEPLOYMENTS}
-    assert names == {CAMPAIGN, SKILL, "campaign/nightly", "housekeeping/default"}
+    assert names == {CAMPAIGN, SKILL, "campaign/nightly", "evaluate-skill/gpu", "housekeeping/default"}
     assert {one["work_pool"]["name"] for one in DEPLOYMENTS} == set(POOLS)
 
 
