@@ -25,10 +25,15 @@ from flowrl_core.storage.layout import Home
 
 @dataclass(frozen=True)
 class Running:
-    """A home whose embedded Prefect is up, with workers for both pools; clients of this process talk to it."""
+    """A home whose embedded Prefect is up, with workers for both pools; clients of this process talk to it.
+
+    Attributes:
+        crash_file: FLOWRL_CRASH_FILE of all its processes.
+    """
 
     home: Home
     url: str
+    crash_file: Path
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +44,15 @@ def server(tmp_path_factory) -> Iterator[Running]:
             if name.startswith(("PREFECT_", "FLOWRL_")):
                 patch.delenv(name)
         patch.setenv("PREFECT_HOME", str(home.prefect))
+        crash_file = tmp_path_factory.mktemp("crash") / "file"
+        patch.setenv("FLOWRL_CRASH_FILE", str(crash_file))
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         started = embedded.up(home, keep=True)
     record = Record.load(home)
     assert record is not None
     try:
         with embedded.connected(started):
-            yield Running(home, started.url)
+            yield Running(home, started.url, crash_file)
     finally:
         embedded.down(home)
     assert marked(record.mark) == []

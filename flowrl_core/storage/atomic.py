@@ -40,7 +40,8 @@ def crash_point(name: str) -> None:
 
     FLOWRL_CRASH_AT is `name`, or `name:k` for the k-th passing, of every process that has it in its environment.
     FLOWRL_CRASH_FILE is for processes that run already: it names a file, there or not, with such a text in it. Of all
-    that pass the point, the one that removes the file is killed; with `name:k:hang` it sleeps for ever instead.
+    that pass the point, one is killed: the one that renames the file, to FILE.PID. With `name:k:hang` it sleeps for
+    ever instead.
     """
     if wanted := os.environ.get(_CRASH_VARIABLE):
         if _is_passing(name, wanted):
@@ -54,7 +55,7 @@ def _crash_by_file(name: str, path: Path) -> None:
         wanted = path.read_text().strip()
         if not _is_passing(name, wanted):
             return
-        path.unlink()
+        path.rename(f"{path}.{os.getpid()}")
     except FileNotFoundError:  # nothing is asked for, or another process was quicker
         return
     if not wanted.endswith(":hang"):

@@ -116,5 +116,6 @@ def test_a_crash_file_can_make_a_process_hang(tmp_path: Path) -> None:
     while file.exists():
         assert time.monotonic() < deadline
     assert process.poll() is None
+    assert [path.name for path in tmp_path.iterdir()] == [f"crash.{process.pid}"]
     process.kill()
     assert process.communicate(timeout=60)[0] == "", "nothing after the point"
