@@ -19,10 +19,11 @@ from flow_runs import end_of, flow_run, process_of, spec, start, until
 import flowrl_core
 import tasks
 from flowrl_core.skills.knowledge import shipped
-from flowrl_core.specs import LimitsSpec
+from flowrl_core.specs import CampaignSpec, LimitsSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
+from tasks.orchestration.campaign_runs import CampaignRun
 
 __all__ = ["CASES", "Disturbed", "named_points"]
 
@@ -78,6 +79,17 @@ class Disturbed:
     crash_file: Path
     directory: Path
 
+    def wanted(self) -> CampaignSpec:
+        """A campaign that is still to be started."""
+        number = len(self.registry.campaigns())
+        # Whoever earns a little more for the same is another skill.
+        rewards = re.compile(r'reward = "(gained\.[bc])"')
+        text = rewards.sub(rf'reward = "{1 + number / 1000} * \1"', shipped("corridor").read_text())
+        knowledge = self.directory / f"{number}.toml"
+        knowledge.write_text(text)
+        limits = LimitsSpec(max_parallel=2, max_retries=4)
+        return spec(f"disturbed-{number}", "make_b", "make_c", knowledge=str(knowledge), limits=limits)
+
     def survives(self, point: str, victim: Victim) -> None:
         """Run a campaign in which a process dies at the point; start it again until it ends, then check everything.
 
@@ -85,7 +97,7 @@ class Disturbed:
             victim: who passes the point; or the other, the campaign's process for a skill's and the other way round:
                 then who passes hangs at the point meanwhile, and dies afterwards.
         """
-        wanted = self._wanted(len(self.registry.campaigns()))
+        wanted = self.wanted()
         with self._armed(point if victim == "who passes" else f"{_with_number(point)}:hang"):
             run = start(self.registry, wanted)
             process = until(self._met, f"a process at {point}")
@@ -98,7 +110,7 @@ class Disturbed:
                     psutil.Process(process).kill()
         self.carry_on(wanted)
 
-    def carry_on(self, wanted) -> None:
+    def carry_on(self, wanted: CampaignSpec) -> None:
         """Start the campaign, or attach to it, until it ends by itself; then check everything."""
         for _ in range(_MOST_STARTS):
             end = end_of(start(self.registry, wanted))
@@ -106,15 +118,6 @@ class Disturbed:
                 break
         assert end.is_completed(), end
         invariants.check(self.home, self.registry, wanted.campaign)
-
-    def _wanted(self, number: int):
-        # Whoever earns a little more for the same is another skill.
-        rewards = re.compile(r'reward = "(gained\.[bc])"')
-        text = rewards.sub(rf'reward = "{1 + number / 1000} * \1"', shipped("corridor").read_text())
-        knowledge = self.directory / f"{number}.toml"
-        knowledge.write_text(text)
-        limits = LimitsSpec(max_parallel=2, max_retries=4)
-        return spec(f"disturbed-{number}", "make_b", "make_c", knowledge=str(knowledge), limits=limits)
 
     @contextlib.contextmanager
     def _armed(self, text: str) -> Iterator[None]:
@@ -131,7 +134,7 @@ class Disturbed:
         found = list(self.crash_file.parent.glob(f"{self.crash_file.name}.*"))
         return int(found[0].suffix[1:]) if found else None
 
-    def _kill_the_campaign(self, run, wanted) -> None:
+    def _kill_the_campaign(self, run: CampaignRun, wanted: CampaignSpec) -> None:
         """And start it again, while who passes the point still hangs."""
         process_of(run.id).kill()
         until(lambda: flow_run(run.id).state.is_crashed(), "the campaign's crash")
