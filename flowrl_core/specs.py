@@ -18,6 +18,7 @@ __all__ = [
     "SkillConfig",
     "TrainingSpec",
     "check_episodes",
+    "continued",
     "parse_campaign",
     "resolve",
 ]
@@ -27,7 +28,10 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    # A form shows a field under the name that overrides and command lines use.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, field_title_generator=lambda name, _: name
+    )
 
 
 class TrainingSpec(_Spec):
@@ -111,11 +115,11 @@ class LimitsSpec(_Spec):
 
 
 class CampaignSpec(_Spec):
-    """All parameters of a campaign."""
+    """All parameters of a campaign. Without targets: those of its earlier start (see `continued`)."""
 
     campaign: CampaignName = "default"
     env: str = Field(default="craftax-classic", min_length=1)
-    targets: list[str] = Field(min_length=1)
+    targets: list[str] = []
     knowledge: str = Field(
         default="", description="A shipped knowledge base or a TOML file; empty: the one shipped for the environment"
     )
@@ -147,6 +151,23 @@ def parse_campaign(**parameters: Any) -> CampaignSpec:
         return CampaignSpec.model_validate(parameters)
     except ValidationError as exc:
         raise _input_error(exc) from exc
+
+
+def continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
+    """A start without targets as it is meant: the earlier one again, but for what is given besides.
+
+    What equals a default counts as not given. What may not change under one name is refused by who starts it.
+    """
+    given = spec.model_dump(exclude_defaults=True, exclude={"targets", "retry"})
+    return before.model_copy(
+        update={
+            "retry": spec.retry,
+            **{
+                name: getattr(before, name).model_copy(update=value) if isinstance(value, dict) else value
+                for name, value in given.items()
+            },
+        }
+    )
 
 
 _OVERRIDE = re.compile(r"^(?P<skill>[^.=\s]+)\.(?P<field>[a-z_]+)=(?P<value>.+)$")

@@ -18,30 +18,30 @@ _TRAINING, _EVALUATION, _LIMITS = TrainingSpec(), EvaluationSpec(), LimitsSpec()
 
 @flow(name="campaign", flow_run_name="{campaign}", on_cancellation=[cancel_skills])
 async def campaign(
-    targets: list[str],
+    targets: list[str] = [],  # noqa: B006  (a form shows a list; nothing changes it)
     campaign: CampaignName = "default",
     env: str = "craftax-classic",
     knowledge: str = "",
-    training: TrainingSpec = _TRAINING,
-    evaluation: EvaluationSpec = _EVALUATION,
-    limits: LimitsSpec = _LIMITS,
-    overrides: list[str] = [],  # noqa: B006  (a form shows a list; nothing changes it)
     retry: list[str] = [],  # noqa: B006
+    overrides: list[str] = [],  # noqa: B006
+    limits: LimitsSpec = _LIMITS,
+    evaluation: EvaluationSpec = _EVALUATION,
+    training: TrainingSpec = _TRAINING,
 ) -> State:
     """Learn the targets and all skills that they need, each in a flow run of its own.
 
     Started again under the same name it goes on: no finished skill is repeated.
 
     Args:
-        targets: Skills to learn
-        campaign: The campaign's name
-        env: The environment
-        knowledge: A shipped knowledge base or a TOML file; empty: the one of the environment
-        training: How skills are trained
-        evaluation: How skills are judged
-        limits: How much of the machine is used, and what is done with results
-        overrides: SKILL.FIELD=VALUE: one training or evaluation field of one skill
+        targets: Skills to learn. None: those of the earlier start of this campaign, with all its settings
+        campaign: The campaign's name. One that was started before goes on
+        env: The environment: craftax-classic, or corridor (a tiny one to try things out)
+        knowledge: A shipped knowledge base, or a TOML file by its absolute path. Empty: the one of the environment
         retry: Skills that failed and shall be tried again
+        overrides: SKILL.FIELD=VALUE, one training or evaluation field of one skill each
+        limits: How much of the machine is used, and what is done with results
+        evaluation: How skills are judged
+        training: How skills are trained
     """
     try:
         spec = parse_campaign(

@@ -185,6 +185,7 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
     """
     show_logs()
     home = Home.from_environment()
+    spec = _settled(home, spec)
     knowledge = _knowledge(spec)
     lock = exclusive(home.runs / f"{spec.campaign}.lock", what=f"campaign {spec.campaign}")
     with lock, Registry.open(home) as registry:
@@ -206,6 +207,13 @@ async def conclude(board: Board, stand: Stand) -> State:
     if not stand.missed:
         return Completed(message=f"learned {', '.join(board.campaign.targets)}")
     return Failed(name="TargetsMissed", message=f"not learned: {', '.join(stand.missed)}")
+
+
+def _settled(home: Home, spec: CampaignSpec) -> CampaignSpec:
+    if spec.targets:
+        return spec
+    with Registry.open(home) as registry:
+        return registry.settled(spec)
 
 
 def _knowledge(spec: CampaignSpec) -> Knowledge:

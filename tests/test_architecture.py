@@ -20,6 +20,7 @@ MODULES = sorted(
     if "migrations" not in path.parts
 )
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+FLOWS = sorted({deployment["entrypoint"] for deployment in DEPLOYMENTS})
 
 
 def imports_of(module):
@@ -84,17 +85,17 @@ def test_prefect_itself_accepts_prefect_yaml():
     PrefectYamlModel.model_validate(yaml.safe_load((ROOT / "prefect.yaml").read_text()))
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"])
-def test_entrypoints_load_and_the_deployments_are_those_that_are_submitted_to(deployment, monkeypatch):
+def test_entrypoints_load_and_the_deployments_that_are_submitted_to_are_there(monkeypatch):
     from prefect.flows import load_flow_from_entrypoint
 
     from tasks.orchestration.bootstrap import POOLS
     from tasks.orchestration.submission import CAMPAIGN, SKILL
 
     monkeypatch.chdir(ROOT)
-    flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
-    assert f"{flow.name}/{deployment['name']}" in (CAMPAIGN, SKILL)
-    assert deployment["work_pool"]["name"] in POOLS
+    flows = {at: load_flow_from_entrypoint(at, use_placeholder_flow=False) for at in FLOWS}
+    names = {f"{flows[one['entrypoint']].name}/{one['name']}" for one in DEPLOYMENTS}
+    assert names == {CAMPAIGN, SKILL, "campaign/nightly", "evaluate-skill/gpu", "housekeeping/default"}
+    assert {one["work_pool"]["name"] for one in DEPLOYMENTS} == set(POOLS)
 
 
 def test_flow_files_define_flows_only():
@@ -103,14 +104,19 @@ def test_flow_files_define_flows_only():
         tree = ast.parse(path.read_text())
         assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)], path
         names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-        assert names in ([], ["campaign"], ["train_skill"])
+        assert [f"flows/{path.name}:{name}" for name in names] in ([], *([at] for at in FLOWS))
 
 
-def test_forms_have_no_unions_nor_nulls():
-    """Prefect's forms show them badly."""
-    from flows.campaign import campaign
-    from flows.skill import train_skill
+@pytest.mark.parametrize("entrypoint", FLOWS)
+def test_forms_say_what_each_field_is_and_have_no_unions_nor_nulls(entrypoint, monkeypatch):
+    """Prefect's forms show unions and nulls badly."""
+    from prefect.flows import load_flow_from_entrypoint
 
-    for flow in (campaign, train_skill):
-        text = json.dumps(flow.parameters.model_dump(mode="json"))
-        assert '"anyOf"' not in text and '"null"' not in text
+    monkeypatch.chdir(ROOT)
+    schema = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False).parameters.model_dump(mode="json")
+    text = json.dumps(schema)
+    assert '"anyOf"' not in text and '"null"' not in text
+    fields = dict(schema["properties"])
+    for group, definition in schema["definitions"].items():
+        fields |= {f"{group}.{name}": field for name, field in definition.get("properties", {}).items()}
+    assert fields and [name for name, field in fields.items() if not field.get("description")] == []

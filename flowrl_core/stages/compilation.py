@@ -13,6 +13,7 @@ import functools
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import shutil
 from dataclasses import asdict
@@ -39,7 +40,7 @@ from flowrl_core.storage.atomic import (
 )
 from flowrl_core.storage.ownership import exclusive
 
-__all__ = ["compilations", "compiled_learner", "fingerprint", "is_whole", "loading_seconds"]
+__all__ = ["compilations", "compiled_learner", "exercise", "fingerprint", "is_whole", "loading_seconds"]
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +89,11 @@ def compiled_learner(cache: Path, shapes: Shapes) -> Learner:
         StorageError: they cannot be made.
     """
     ready = cache / "learners" / fingerprint(shapes)
-    if not is_whole(ready):
-        ready.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(ready.with_suffix(".lock"), what="the compilation cache", wait=True):
-            if not is_whole(ready):
-                _build(ready, shapes)
+    ready.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(ready.with_suffix(".lock"), what="the compilation cache", wait=True):
+        if not is_whole(ready):
+            _build(ready, shapes)
+        os.utime(ready)  # housekeeping removes what was not used for long
     _use(ready / _XLA, writes=False)
     return _read(ready.resolve(), shapes)
 
@@ -116,7 +117,7 @@ def _build(ready: Path, shapes: Shapes) -> None:
         functions = read_functions(fresh)
         worlds = _make_worlds(functions, shapes)
         np.savez(fresh / _WORLDS, **{f"{number:03}": leaf for number, leaf in enumerate(jax.tree.leaves(worlds))})
-        _exercise(Learner(shapes, functions, worlds))
+        exercise(Learner(shapes, functions, worlds))
         sizes = {
             str(path.relative_to(fresh)): path.stat().st_size for path in sorted(fresh.rglob("*")) if path.is_file()
         }
@@ -154,7 +155,7 @@ def _use(directory: Path, *, writes: bool) -> None:
     compilation_cache.reset_cache()
 
 
-def _exercise(learner: Learner) -> None:
+def exercise(learner: Learner) -> None:
     """Run every program once, on blank experts and a plan of zeros, as a run does."""
     from flowrl_core.envs.automaton import blank_plan
     from flowrl_core.learning.evaluation import evaluate

@@ -1,9 +1,9 @@
-"""From which versions a run starts: the heads, unless they are measurably worse than what a bundle proved.
+"""From which versions a run starts: the heads, unless they are damaged or measurably worse than what a bundle proved.
 
 Siblings train the same experts for their own ends, so a head can get worse at what its skill was learned for. Before a
 run is sealed, the steps before its last one are played with the heads. If even the upper bound of their success is
 below the lower bound that a bundle of theirs was measured with, each of these experts starts from the bundle with the
-longest plan that it is part of.
+longest plan that it is part of. A version whose files are damaged is passed over for the one that it was made from.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.errors import CorruptError
 from flowrl_core.randomness import jax_stream
-from flowrl_core.skills.experts import build_remap, stack_experts
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs import SkillConfig
+from flowrl_core.stages.comparison import Game, play
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle, VersionRecord
 from flowrl_core.storage.registry import Registry
@@ -62,8 +62,11 @@ def choose_seeds(
 
     Args:
         experts: global index of each skill of the plan.
+
+    Raises:
+        CorruptError: a version that the run needs is damaged, and so are all that it was made from.
     """
-    heads = {index: registry.head(index) for index in experts.values()}
+    heads = {index: _whole(home, registry, registry.head(index)) for index in experts.values()}
     prefix = Plan(plan.target, plan.steps[:-1])
     before = {experts[name] for name in prefix.skills}
     longest = {index: bundle for index in sorted(before) if (bundle := _longest(registry, index)) is not None}
@@ -85,7 +88,27 @@ def choose_seeds(
     if not is_worse:
         return heads, report
     logger.warning("%s: its heads are worse than bundle %d proved; starting from bundles", plan.target, reference.id)
-    return heads | {index: bundle.versions[index] for index, bundle in longest.items()}, report
+    proven = {index: _whole(home, registry, bundle.versions[index]) for index, bundle in longest.items()}
+    return heads | proven, report
+
+
+def _whole(home: Home, registry: Registry, version: VersionRecord | None) -> VersionRecord | None:
+    """The version, or its nearest ancestor whose files are as they were written."""
+    from flowrl_core.storage.checkpoints import verify
+
+    found = version
+    while found is not None:
+        try:
+            verify(home.version(found.content))
+            return found
+        except CorruptError as exc:
+            if found.parent is None:
+                raise CorruptError(
+                    f"{exc}; there is no version before it: restore {home.versions} from a backup"
+                ) from exc
+            logger.warning("%s; starting from the version before", exc)
+            found = registry.version(found.parent)
+    return None
 
 
 def _longest(registry: Registry, index: int) -> Bundle | None:
@@ -103,28 +126,13 @@ def _measure(
     config: SkillConfig,
     seed: int,
 ) -> dict[str, Any]:
-    from flowrl_core.envs.automaton import lower_plan
-    from flowrl_core.learning.evaluation import evaluate, wilson_upper
-    from flowrl_core.learning.learner import shapes_of
-    from flowrl_core.stages.compilation import compiled_learner
-    from flowrl_core.storage.versions import get
+    from flowrl_core.learning.evaluation import wilson_upper
 
-    remap = build_remap(sorted(set(experts.values())))
-    shapes = shapes_of(env, config.training, len(remap.global_to_local))
-    learner = compiled_learner(home.cache, shapes)
-    known = {index: get(home, version.content) for index, version in heads.items() if version is not None}
-    filler = next(iter(known.values()))  # the new expert has no part in the prefix; anything of the right shape will do
-    params = stack_experts([known.get(index, filler) for index in sorted(remap.global_to_local)], shapes.num_experts)
-    arrays = lower_plan(
-        prefix,
-        skills,
-        {name: remap.global_to_local[index] for name, index in experts.items()},
-        vocabulary(env),
-        episode_limit=config.training.episode_limit,
-        use_masks=config.training.action_masks,
-    )
-    episodes = -(-config.evaluation.head_episodes // shapes.num_envs) * shapes.num_envs
-    result = evaluate(learner, params, arrays, episodes, jax_stream(seed, "heads"))
+    game = Game(env, prefix, experts, skills, config.training)
+    known = {index: version.content for index, version in heads.items() if version is not None}
+    num_envs = config.training.num_envs
+    episodes = -(-config.evaluation.head_episodes // num_envs) * num_envs
+    result = play(home, game, known, episodes, jax_stream(seed, "heads"), room=len(experts))
     return {
         "episodes": result.episodes,
         "successes": result.successes,

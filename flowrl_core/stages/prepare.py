@@ -15,18 +15,20 @@ from zlib import crc32
 import numpy as np
 
 from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.errors import CorruptError
 from flowrl_core.randomness import numpy_stream
 from flowrl_core.skills.experts import Remap, build_remap, stack_experts
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs import SkillConfig
-from flowrl_core.stages.context import run_directory
+from flowrl_core.stages.context import RunContext, open_run, run_directory
 from flowrl_core.stages.heads import HeadsReport, choose_seeds
 from flowrl_core.stages.module import module_text
 from flowrl_core.storage.atomic import (
     crash_point,
     publish_directory,
+    remove_directory,
     remove_leftovers,
     temporary_beside,
     write_json,
@@ -65,7 +67,7 @@ def run_seed(seed: int, identity: str, ordinal: int) -> int:
 
 
 def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = None) -> Path:
-    """The run's sealed directory; one that is sealed already is returned as it is.
+    """The run's sealed directory; one that is sealed already is returned as it is (a damaged seed is made again).
 
     The plan is built now, from what is learned now, and proven by symbolic execution. Dependency experts come from
     their heads (or from a bundle, see `heads`), the skill's own expert is initialised.
@@ -73,12 +75,14 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
     Raises:
         PlanError: no valid plan.
         InputError: an expert was made for another observation size, width or number of actions.
+        CorruptError: a version that the run starts from is damaged.
         ConflictError: the run was claimed after `epoch`.
     """
     with Registry.open(home) as registry:
         record = registry.run(run)
         directory = run_directory(home, record)
         if record.seeds is not None and directory.config.is_file():
+            _mend_seed(home, registry, open_run(home, registry, run, epoch=epoch))
             return directory.path
         draft = _draft(registry, record, config)
         versions, report = choose_seeds(
@@ -187,8 +191,22 @@ def _config(
     }
 
 
+def _mend_seed(home: Home, registry: Registry, context: RunContext) -> None:
+    """Make the seed checkpoint of a sealed run again, from the same versions, if it is damaged."""
+    from flowrl_core.storage.checkpoints import verify
+
+    try:
+        verify(context.directory.seed)
+    except CorruptError as exc:
+        logger.warning("%s; made again from the same versions", exc)
+        seeds = context.record.seeds or {}
+        versions = {index: registry.version(seed) if seed is not None else None for index, seed in seeds.items()}
+        remove_directory(context.directory.seed)
+        _write_seed(home, context.directory, context, versions)
+
+
 def _write_seed(
-    home: Home, directory: RunDirectory, draft: _Draft, versions: Mapping[int, VersionRecord | None]
+    home: Home, directory: RunDirectory, draft: _Draft | RunContext, versions: Mapping[int, VersionRecord | None]
 ) -> None:
     from flowrl_core.learning.learner import shapes_of
     from flowrl_core.storage.checkpoints import save_tree

@@ -1,15 +1,18 @@
 """Process: commit what a run made, keep its records, remove its temporary directory. It decides nothing about
-learning.
+learning; under the merge policy `evaluated` it measures the run's versions against the heads.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from flowrl_core.errors import StorageError
+from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.skills.experts import expert_slice
+from flowrl_core.stages.comparison import compare
 from flowrl_core.stages.context import PARAMS, RunContext, open_run, run_directory
 from flowrl_core.stages.evaluate import verdict as verdict_of
 from flowrl_core.stages.timing import mark, write_timing
@@ -24,11 +27,13 @@ from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import BundleFacts, ExpertResult, Look, Merge, RunRecord, Verdict
 from flowrl_core.storage.registry import Registry
 
-__all__ = ["Outcome", "process"]
+__all__ = ["Outcome", "archive", "process"]
 
 logger = logging.getLogger(__name__)
 
 _ARCHIVED = ("module.py", "config.json", "plan.json", "remap.json", "metrics.jsonl", "training.log", "timing.json")
+_COMMITS = 4
+"""Tries to commit while others move the heads."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def process(home: Home, run: int, *, epoch: int | None = None) -> Outcome:
             _commit(home, registry, run, epoch)
             record = registry.run(run)
         crash_point("after_registry_commit")
-        _archive(home, record)
+        archive(home, record)
         merges, look = registry.merges(run), registry.looks(run)[-1]
     assert record.verdict is not None
     for merge in merges:
@@ -76,18 +81,34 @@ def _commit(home: Home, registry: Registry, run: int, epoch: int | None) -> None
     look = registry.looks(run)[-1]
     mark("ended")
     write_timing(context.directory)
-    registry.commit_run(
-        run,
-        verdict=verdict,
-        reason="" if verdict == "learned" else _why(context, registry.looks(run)),
-        run_frames=look.frames,
-        results=_publish(home, context),
-        policy=context.config.merge,
-        bundle=BundleFacts(look.success, look.lower_bound, look.episodes, context.config.evaluation.threshold)
-        if verdict == "learned"
-        else None,
-        epoch=epoch,
-    )
+    results = _publish(home, context)
+    ending: dict[str, Any] = {"verdict": verdict, "run_frames": look.frames, "epoch": epoch}
+    if verdict == "learned":
+        ending["bundle"] = BundleFacts(
+            look.success, look.lower_bound, look.episodes, context.config.evaluation.threshold
+        )
+    else:
+        ending["reason"] = _why(context, registry.looks(run))
+    _commit_on_heads(home, registry, context, results, ending)
+
+
+def _commit_on_heads(
+    home: Home, registry: Registry, context: RunContext, results: list[ExpertResult], ending: Mapping[str, Any]
+) -> None:
+    """Commit; once more if a head was moved by somebody else meanwhile."""
+    policy, compared = context.config.merge, None
+    for remaining in reversed(range(_COMMITS)):
+        registry.check_claim(context.record.id, context.epoch)
+        if policy == "evaluated" and ending["verdict"] == "learned":
+            compared = compare(home, registry, context, results, compared)
+            crash_point("after_comparison")
+        try:
+            registry.commit_run(context.record.id, results=results, policy=policy, compared=compared, **ending)
+            return
+        except ConflictError as exc:
+            if not remaining:
+                raise
+            logger.info("%s; once more", exc)
 
 
 def _publish(home: Home, context: RunContext) -> list[ExpertResult]:
@@ -118,7 +139,7 @@ def _why(context: RunContext, looks: list[Look]) -> str:
     )
 
 
-def _archive(home: Home, record: RunRecord) -> None:
+def archive(home: Home, record: RunRecord) -> None:
     """Keep the run's records, then remove its directory; without a directory both were done before."""
     directory = run_directory(home, record)
     kept: RunDirectory = home.archived_run(record.campaign, record.skill, record.ordinal)

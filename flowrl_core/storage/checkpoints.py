@@ -211,6 +211,8 @@ class TrainCheckpoints:
 def _write_arrays(directory: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         checkpointer.save(directory.absolute(), dict(arrays))
+    # It holds the absolute path and nothing else; that all was written is what the manifest says.
+    (directory / "commit_success.txt").unlink(missing_ok=True)
 
 
 def _read_arrays(directory: Path, names: list[str]) -> dict[str, np.ndarray]:

@@ -17,6 +17,9 @@ __all__ = [
     "Bundle",
     "BundleFacts",
     "Campaign",
+    "Compared",
+    "EvaluationOf",
+    "EvaluationRecord",
     "ExpertRecord",
     "ExpertResult",
     "Look",
@@ -32,6 +35,7 @@ __all__ = [
 ]
 
 Verdict = Literal["learned", "failed"]
+EvaluationOf = Literal["bundle", "heads"]
 AttemptEnd = Literal["verdict", "infrastructure", "cancelled", "rejected"]
 
 
@@ -159,8 +163,8 @@ class RunRecord:
     """One training of one skill.
 
     Attributes:
-        ordinal: counts the runs of this skill's name over all campaigns from 1; with campaign and skill it names the
-            directory.
+        ordinal: counts the runs of this skill's name over all campaigns from 1 (names that differ by case or Unicode
+            form only count as one); with campaign and skill it names the directory.
         plan, remap, config, seeds: None until the run is sealed. `remap`: global to local index; `seeds`: global
             index to the version it starts from (None: freshly initialised).
         verdict: None while the run is open, also through infrastructure trouble.
@@ -268,6 +272,19 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What the merge policy `evaluated` decides by.
+
+    Attributes:
+        heads: the head of each expert of the run as it was read: global index to version id, None without one.
+        measured: by global index, for the experts that could be measured and whose head is not the run's version.
+    """
+
+    heads: Mapping[int, int | None]
+    measured: Mapping[int, Measured]
+
+
+@dataclass(frozen=True)
 class Merge:
     """What a run's end meant for one expert.
 
@@ -290,6 +307,31 @@ class Merge:
     frames: int
     routed_frames: int
     measured: Measured | None
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One evaluation of a learned skill, outside any run.
+
+    Attributes:
+        of: the versions of its newest bundle, or the heads of the same experts.
+        versions: global index to version id.
+        level: one-sided error level of `lower_bound`.
+        steps: success of each plan step on its own.
+        worlds: seeds that name the worlds used.
+    """
+
+    id: int
+    identity: str
+    of: EvaluationOf
+    versions: Mapping[int, int]
+    episodes: int
+    successes: int
+    lower_bound: float
+    level: float
+    steps: tuple[float, ...]
+    worlds: tuple[int, ...]
+    created_at: float
 
 
 @dataclass(frozen=True)

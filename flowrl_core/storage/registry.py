@@ -41,6 +41,9 @@ from flowrl_core.storage.records import (
     Bundle,
     BundleFacts,
     Campaign,
+    Compared,
+    EvaluationOf,
+    EvaluationRecord,
     ExpertRecord,
     ExpertResult,
     Look,
@@ -52,7 +55,17 @@ from flowrl_core.storage.records import (
     Verdict,
     VersionRecord,
 )
-from flowrl_core.storage.rows import attempts, campaigns, commit, facts, figures, library, runs
+from flowrl_core.storage.rows import (
+    attempts,
+    campaigns,
+    commit,
+    evaluations,
+    facts,
+    figures,
+    library,
+    retention,
+    runs,
+)
 
 __all__ = ["Registry"]
 
@@ -102,7 +115,8 @@ class Registry:
     def start_campaign(self, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool = True) -> Campaign:
         """Begin a campaign, or start it again.
 
-        Targets are added to those it has; `max_parallel` and `max_retries` are replaced; all else must be the same. A
+        Targets are added to those it has; `max_parallel` and `max_retries` are replaced; all else must be the same.
+        Without targets it is the earlier start again (see `settled`, by which a caller knows which skills it needs). A
         new start begins a new count of retries, lifts cancellations, and forgives the failures and rejections that
         `spec.retry` names.
 
@@ -116,6 +130,15 @@ class Registry:
         """
         with writing(self._engine) as tx:
             return campaigns.start(tx, spec, skills, is_new_start=is_new_start)
+
+    def settled(self, spec: CampaignSpec) -> CampaignSpec:
+        """What a start with these parameters means: without targets, the campaign's earlier start.
+
+        Raises:
+            InputError: no targets, and there is no campaign of this name.
+        """
+        with reading(self._engine) as tx:
+            return campaigns.settled(tx, spec)
 
     def campaign(self, name: str) -> Campaign:
         """The campaign of this name.
@@ -262,6 +285,31 @@ class Registry:
         with reading(self._engine) as tx:
             return library.bundles(tx, global_index=global_index)
 
+    def needed_contents(self) -> frozenset[str]:
+        """The contents of all versions that are a head, in a bundle, or that an open run was seeded from."""
+        with reading(self._engine) as tx:
+            return retention.needed_contents(tx)
+
+    def begin_evaluation(
+        self, identity: str, of: EvaluationOf, versions: Mapping[int, int], *, episodes: int, level: float
+    ) -> int:
+        """The id of a new evaluation, which names its worlds; it counts once `record_evaluation` was called."""
+        with writing(self._engine) as tx:
+            return evaluations.begin(tx, identity, of, versions, episodes=episodes, level=level)
+
+    def record_evaluation(
+        self, evaluation: int, *, successes: int, lower_bound: float, steps: Sequence[float], worlds: Sequence[int]
+    ) -> EvaluationRecord:
+        """The evaluation with what came of it; the first record stands."""
+        figures = {"successes": successes, "lower_bound": lower_bound, "steps": list(steps), "worlds": list(worlds)}
+        with writing(self._engine) as tx:
+            return evaluations.record(tx, evaluation, figures)
+
+    def evaluations(self, identity: str) -> list[EvaluationRecord]:
+        """The evaluations of an identity that were recorded, oldest first."""
+        with reading(self._engine) as tx:
+            return evaluations.of_identity(tx, identity)
+
     # Runs
 
     def run(self, run_id: int) -> RunRecord:
@@ -273,6 +321,11 @@ class Registry:
         """All runs of an identity, oldest first."""
         with reading(self._engine) as tx:
             return runs.of_identity(tx, identity)
+
+    def ended_runs(self) -> list[RunRecord]:
+        """All runs that have a verdict, oldest first."""
+        with reading(self._engine) as tx:
+            return retention.ended_runs(tx)
 
     def claim_run(self, run_id: int) -> int:
         """The epoch of the process that begins to work on the run: every earlier one is fenced from now on.
@@ -351,6 +404,7 @@ class Registry:
         policy: MergePolicy,
         bundle: BundleFacts | None = None,
         reason: str = "",
+        compared: Compared | None = None,
         epoch: int | None = None,
     ) -> list[Merge]:
         """End a run: versions, heads, bundle and verdict at once.
@@ -364,16 +418,18 @@ class Registry:
             results: all experts of the run, their content already in the store of versions.
             bundle: of a learned run, required; None otherwise.
             reason: why it failed, in words.
+            compared: required of a learned run under the policy `evaluated`.
 
         Returns:
             One merge per expert, by global index.
 
         Raises:
-            InputError: a learned run without a bundle, the other way round, or an expert that comes twice.
+            InputError: a learned run without a bundle, the other way round, an expert that comes twice, or no
+                comparison where the policy needs one.
             ConflictError: a head was moved by somebody else in between (nothing was changed; call again), or the run
                 was claimed after `epoch`.
         """
-        ending = commit.Ending(verdict, run_frames, tuple(results), policy, bundle, reason)
+        ending = commit.Ending(verdict, run_frames, tuple(results), policy, bundle, reason, compared)
         with writing(self._engine) as tx:
             merges = commit.run(tx, run_id, ending, epoch)
             crash_point("before_registry_commit")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flowrl_core.errors import ConflictError, CorruptError
 from flowrl_core.storage.atomic import crash_point, remove_directory
 from flowrl_core.storage.checkpoints import content_hash, load_tree, save_tree, verify
 from flowrl_core.storage.layout import Home
+from flowrl_core.storage.ownership import exclusive
 
 __all__ = ["get", "put"]
 
@@ -25,13 +28,9 @@ def put(home: Home, params: Any, *, metadata: Mapping[str, Any] | None = None) -
     """
     content = content_hash(params)
     directory = home.version(content)
-    if directory.exists():
-        try:
-            verify(directory)
+    with exclusive(home.versions_lock, what="the store of versions", wait=True):
+        if _is_usable(directory):
             return content
-        except CorruptError as exc:
-            logger.warning("%s; written again", exc)
-            remove_directory(directory)
     try:
         save_tree(directory, params, metadata=metadata)
     except ConflictError:
@@ -51,3 +50,17 @@ def get(home: Home, content: str) -> Any:
     if content_hash(params) != content:
         raise CorruptError(f"version {content} in {home.versions} holds other parameters than its name says")
     return params
+
+
+def _is_usable(directory: Path) -> bool:
+    """Whether the version is there; if so it is young again, and housekeeping leaves it alone until it is committed."""
+    if not directory.exists():
+        return False
+    try:
+        verify(directory)
+    except CorruptError as exc:
+        logger.warning("%s; written again", exc)
+        remove_directory(directory)
+        return False
+    os.utime(directory)
+    return True

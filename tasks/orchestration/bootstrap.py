@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
-import sys
 from collections.abc import Collection
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import yaml
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter
@@ -18,20 +14,15 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled, Crashed
-from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
-from flowrl_core.errors import ServiceError
+from tasks.orchestration.deployments import ensure_deployments
 from tasks.orchestration.slots import count_slots
 from tasks.orchestration.tags import FLOWRL
 
-__all__ = ["POOLS", "ROOT", "bootstrap", "bootstrap_server", "declare_lost"]
-
-ROOT = Path(__file__).resolve().parents[2]
-"""Where FlowRL's code lies: the working directory of its flow runs."""
+__all__ = ["POOLS", "bootstrap", "bootstrap_server", "declare_lost"]
 
 POOLS = ("control", "gpu")
 
@@ -61,8 +52,7 @@ async def bootstrap(client: PrefectClient, *, own: bool) -> None:
     """
     for pool in POOLS:
         await _ensure_pool(client, pool, limit=count_slots() if own and pool == "gpu" else None, own=own)
-    for deployment in _deployments():
-        await _ensure_deployment(client, deployment, own=own)
+    await ensure_deployments(client, own=own)
     if not await client.read_automations_by_name(_LOST):
         await client.create_automation(_lost_automation())
 
@@ -90,50 +80,6 @@ async def _ensure_pool(client: PrefectClient, name: str, *, limit: int | None, o
     except ObjectAlreadyExists:
         if own:
             await client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
-
-
-def _deployments() -> list[dict[str, Any]]:
-    path = ROOT / "prefect.yaml"
-    try:
-        document = yaml.safe_load(path.read_text())
-    except FileNotFoundError as exc:
-        raise ServiceError(f"{path} is missing: install FlowRL from its repository (make install)") from exc
-    found: list[dict[str, Any]] = document["deployments"]
-    return found
-
-
-async def _ensure_deployment(client: PrefectClient, entry: dict[str, Any], *, own: bool) -> None:
-    path, function = entry["entrypoint"].split(":")
-    flow = _load(f"{Path(path).with_suffix('').as_posix().replace('/', '.')}.{function}")
-    if not own:
-        try:
-            await client.read_deployment_by_name(f"{flow.name}/{entry['name']}")
-            return
-        except ObjectNotFound:
-            pass
-    job = dict(entry["work_pool"].get("job_variables", {}))
-    if own:
-        # Without a command Prefect starts two interpreters for a run; a bare `python` may be another one.
-        command = f"{shlex.quote(sys.executable)} -m tasks.orchestration.engine"
-        # Told where the flow is, the engine need not ask the server and run the pull steps to find it.
-        environment = {"PREFECT__FLOW_ENTRYPOINT": entry["entrypoint"]}
-        job |= {"command": command, "working_dir": str(ROOT), "env": environment}
-    await client.create_deployment(
-        flow_id=await client.create_flow_from_name(flow.name),
-        name=entry["name"],
-        description=entry.get("description"),
-        tags=entry.get("tags"),
-        entrypoint=entry["entrypoint"],
-        work_pool_name=entry["work_pool"]["name"],
-        job_variables=job,
-        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
-        parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
-        enforce_parameter_schema=True,
-    )
-
-
-def _load(path: str) -> Flow[..., Any]:
-    return load_flow_from_entrypoint(path, use_placeholder_flow=False)
 
 
 def _lost_automation() -> AutomationCore:

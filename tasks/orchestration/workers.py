@@ -90,8 +90,10 @@ async def _serve(pool: str) -> None:
 
 async def _until_there(pool: str) -> None:
     # Not by Prefect's client: it waits longer and longer between its tries to reach a server that is still starting.
-    url = f"{get_current_settings().api.url}/work_pools/{pool}"
-    async with httpx.AsyncClient() as client:
+    api = get_current_settings().api
+    url = f"{api.url}/work_pools/{pool}"
+    user, _, password = (api.auth_string.get_secret_value() if api.auth_string else "").partition(":")
+    async with httpx.AsyncClient(auth=(user, password) if user else None) as client:
         while True:
             with contextlib.suppress(httpx.HTTPError):
                 if (await client.get(url)).status_code == httpx.codes.OK:

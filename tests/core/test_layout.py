@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from flowrl_core.errors import InputError
-from flowrl_core.storage.layout import Home
+from flowrl_core.storage.layout import Home, folded
 
 
 def test_every_path_of_a_home_lies_below_its_root(tmp_path: Path) -> None:
     home = Home(tmp_path / "a home with spaces — и")
-    paths = [home.registry, home.versions, home.runs, home.archive, home.cache, home.slots, home.prefect, home.embedded]
+    paths = [home.registry, home.versions, home.runs, home.archive, home.cache, home.prefect, home.embedded]
     assert all(path.is_relative_to(home.root) for path in paths)
     assert len(set(paths)) == len(paths)
     assert not home.root.exists()
@@ -51,6 +51,12 @@ def test_a_run_and_its_archive_are_told_by_campaign_skill_and_ordinal(tmp_path: 
     assert run.path == tmp_path / "runs/default/collect_wood-2"
     assert home.archived_run("default", "collect_wood", 2).path == tmp_path / "archive/default/collect_wood-2"
     assert run.owner_lock.parent == run.path.parent
+
+
+def test_names_that_a_file_system_may_take_for_one_are_told() -> None:
+    same = [("Wood", "wood"), ("\u212bngstr\u00f6m", "\u00e5ngstro\u0308m"), ("STRASSE", "stra\u00dfe")]
+    assert all(a != b and folded(a) == folded(b) for a, b in same)
+    assert folded("wood") != folded("wo0d") and folded("\u03c0") != folded("p")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a\\b", "a\nb", "a\0b", "x" * 300])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -42,6 +42,25 @@ def test_a_tie_keeps_the_head() -> None:
 def test_frozen_sets_a_first_head_and_never_moves_one() -> None:
     assert decide("frozen", is_learned=True, head_frames=None, candidate_frames=1, changed=True) == "new"
     assert decide("frozen", is_learned=True, head_frames=1, candidate_frames=10**9, changed=True) == "kept"
+
+
+@given(head=st.integers(0, 512), candidate=st.integers(0, 512), frames=FRAMES)
+def test_evaluated_moves_the_head_to_what_is_not_worse_whatever_its_frames(
+    head: int, candidate: int, frames: int
+) -> None:
+    facts: dict[str, Any] = {"is_learned": True, "head_frames": frames, "candidate_frames": 7}
+    action = decide("evaluated", changed=True, successes=(head, candidate), **facts)
+    assert action == ("updated" if candidate >= head else "kept")
+    assert decide("evaluated", changed=False, successes=(head, head), **facts) == "kept"
+    for policy in get_args(MergePolicy):
+        if policy != "evaluated":
+            unmeasured = decide(policy, changed=True, **facts)
+            assert decide(policy, changed=True, successes=(head, candidate), **facts) == unmeasured
+
+
+def test_what_cannot_be_measured_is_decided_by_frames() -> None:
+    assert decide("evaluated", is_learned=True, head_frames=7, candidate_frames=8, changed=True) == "updated"
+    assert decide("evaluated", is_learned=True, head_frames=8, candidate_frames=8, changed=True) == "kept"
 
 
 @given(

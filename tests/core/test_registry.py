@@ -1,3 +1,4 @@
+import dataclasses
 import resource
 import shutil
 import sqlite3
@@ -16,8 +17,8 @@ from flowrl_core.skills.model import Linear, Plan, Program, Skill, Step
 from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import MIGRATIONS, bring_up_to_date, make_engine, reading, writing
-from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Attempt, BundleFacts, ExpertResult, Look, Merge
+from flowrl_core.storage.layout import Home, folded
+from flowrl_core.storage.records import Attempt, BundleFacts, Compared, ExpertResult, Look, Measured, Merge
 from flowrl_core.storage.registry import Registry
 
 
@@ -684,6 +685,30 @@ def test_frozen_heads_stay_but_a_new_expert_gets_its_first(registry: Registry) -
     assert [merge.action for merge in merges] == ["kept", "new"]
 
 
+def test_the_policy_evaluated_moves_a_head_by_what_was_measured_against_it_and_says_so(registry: Registry) -> None:
+    _learn(registry, ["wood"], {0: ("a", 50)})
+    attempt = _begin(registry, "table")
+    _seal(registry, attempt.run, ["wood", "table"])
+    contents = {0: ("b", 50), 1: ("c", 50)}
+    with pytest.raises(InputError, match="compared: missing under the policy 'evaluated'"):
+        _commit(registry, attempt.run, contents, policy="evaluated")
+    measured = Measured(head=1, episodes=512, head_successes=400, version_successes=399)
+    for stale in ({0: None, 1: None}, {0: 7, 1: None}, {0: 1, 1: 7}):
+        with pytest.raises(ConflictError, match="was moved while it was measured"):
+            _commit(registry, attempt.run, contents, policy="evaluated", compared=Compared(stale, {0: measured}))
+    assert registry.run(attempt.run).verdict is None and len(registry.versions(0)) == 1
+    compared = Compared({0: 1, 1: None}, {0: measured})
+    merges = _commit(registry, attempt.run, contents, policy="evaluated", compared=compared)
+    assert [(merge.action, merge.measured) for merge in merges] == [("kept", measured), ("new", None)]
+    assert registry.merges(attempt.run) == merges
+    assert registry.figures("default")["table"].merges == tuple(merges)
+    registry.end_attempt(attempt.id, "verdict")
+    as_good = dataclasses.replace(measured, version_successes=400)
+    compared = Compared({0: 1, 2: None}, {0: as_good})
+    merges = _learn(registry, ["wood", "pickaxe"], {0: ("d", 1), 2: ("e", 1)}, policy="evaluated", compared=compared)
+    assert [(merge.action, merge.measured) for merge in merges] == [("updated", as_good), ("new", None)]
+
+
 def test_bundles_that_hold_an_expert_come_newest_first(registry: Registry) -> None:
     _learn(registry, ["wood"], {0: ("c1", 50)})
     _learn(registry, ["wood", "table"], {0: ("c2", 5), 1: ("t1", 10)})
@@ -744,15 +769,107 @@ def test_the_figures_of_a_campaign_tell_runs_looks_and_merges(registry: Registry
     assert other["table"].run is None
 
 
-def test_the_state_of_a_thousand_skills_is_read_quickly(home: Home) -> None:
-    skills = {f"s{i}": _skill(f"s{i}") for i in range(1000)}
+def test_names_that_differ_by_case_or_unicode_form_only_are_skills_of_their_own(home: Home) -> None:
+    """Also where the file system takes their directories' names for one."""
+    names = ["wood", "Wood", "\u212b", "\u00c5"]
     with Registry.open(home) as registry:
-        registry.start_campaign(_spec(targets=["s0"]), skills)
-        identities = {name: record.identity for name, record in registry.skills("default").items()}
-        for i in range(60):
-            attempt = registry.begin_attempt("default", identities[f"s{i}"])
-            registry.end_attempt(attempt.id, "infrastructure", "x")
-        start = time.perf_counter()
-        assert sum(fact.retries for fact in registry.facts("default").values()) == 60
-        assert len(registry.figures("default")) == 1000
-        assert time.perf_counter() - start < 2.0
+        paths = []
+        for campaign in ("night", "Night"):
+            skills = {name: _skill(name, ephemeral=campaign == "Night") for name in names}
+            registry.start_campaign(_spec(campaign=campaign, targets=names), skills)
+            for name in names:
+                run = registry.run(_begin(registry, name, campaign).run)
+                directories = (home.run_directory, home.archived_run)
+                paths += [directory(campaign, run.skill, run.ordinal).path for directory in directories]
+        assert len({folded(str(path)) for path in paths}) == len(paths) == 16
+        registry.end_attempt(registry.outstanding("night")[0].id, "cancelled")
+        assert {n: f.cause for n, f in registry.facts("night").items()} == dict.fromkeys(names, "") | {
+            "wood": "cancelled"
+        }
+        assert not any(fact.failed for fact in registry.facts("Night").values())
+
+
+def _ended_runs(home: Home, count: int) -> None:
+    """A campaign of so many learned skills, each with two looks and a version of the one before it."""
+    names = [f"s{i:04}" for i in range(count)]
+    with Registry.open(home) as registry:
+        registry.start_campaign(_spec(targets=names), {name: _skill(name) for name in names})
+        known = registry.skills("default")
+    skills = [known[name].identity for name in names]
+    plan = Plan("x", (Step("x", 1),))
+    sealed = {"plan": plan.as_dict(), "plan_hash": plan.hash, "remap": {"0": 0}, "seeds": {"0": None}}
+    sealed |= {"config": SkillConfig().model_dump(mode="json"), "created_at": 1.0, "ended_at": 2.0}
+    common = {"campaign": "default", "created_at": 1.0}
+    rows: dict[sa.Table, list[dict[str, Any]]] = {
+        schema.runs: [
+            {"id": i + 1, "kind": "skill", "identity": skills[i], "skill": name, "ordinal": 1, "verdict": "learned"}
+            | (common | sealed)
+            for i, name in enumerate(names)
+        ],
+        schema.attempts: [
+            {"id": i + 1, "run": i + 1, "identity": skills[i], "skill": name, "number": 1, "key": name, **common}
+            | {"ended": "verdict", "ended_in_start": 1}
+            for i, name in enumerate(names)
+        ],
+        schema.interruptions: [
+            {"attempt": i + 1, "number": 1, "start": 1, "reason": "killed", "created_at": 1.0} for i in range(count)
+        ],
+        schema.looks: [
+            {"run": i + 1, "number": k, "frames": k, "episodes": 512, "successes": 500, "lower_bound": 0.9}
+            | {"level": 0.0125, "target": 0.88, "steps": [0.9] * 6, "worlds": [i, k], "created_at": 1.0}
+            for i in range(count)
+            for k in (1, 2)
+        ],
+        schema.experts: [
+            {"global_index": i, "identity": identity, "kind": "skill", **SIZES} for i, identity in enumerate(skills)
+        ],
+        schema.versions: [
+            {"id": 1 + 2 * i + k, "kind": "skill", "expert": max(0, i - k), "content": f"{i}-{k}", "frames": 100}
+            | {"run": i + 1, "created_at": 1.0}
+            for i in range(count)
+            for k in (0, 1)
+        ],
+        schema.heads: [{"expert": i, "version": 1 + 2 * i} for i in range(count)],
+        schema.merges: [
+            {"run": i + 1, "expert": max(0, i - k), "action": "new", "version": 1 + 2 * i + k, "frames": 100}
+            | {"to_version": 1 + 2 * i + k, "routed_frames": 100}
+            for i in range(count)
+            for k in ((0, 1) if i else (0,))
+        ],
+        schema.bundles: [
+            {"id": i + 1, "run": i + 1, "identity": identity, "plan": plan.as_dict(), "success": 0.9}
+            | {"lower_bound": 0.8, "episodes": 512, "threshold": 0.75, "created_at": 1.0}
+            for i, identity in enumerate(skills)
+        ],
+        schema.bundle_versions: [{"bundle": i + 1, "expert": i, "version": 1 + 2 * i} for i in range(count)],
+    }
+    with make_engine(home.registry_url).execution_options(flowrl_write=True).begin() as connection:
+        for table, entries in rows.items():
+            connection.execute(sa.insert(table), entries)
+
+
+def _resumed(home: Home, count: int) -> tuple[int, float]:
+    """Statements and seconds of all that a resumed campaign, and its table, read of `count` ended runs."""
+    _ended_runs(home, count)
+    spec, skills = _spec(targets=["s0000"]), {f"s{i:04}": _skill(f"s{i:04}") for i in range(count)}
+    statements = []
+    start = time.perf_counter()
+    with Registry.open(home) as registry:
+        sa.event.listen(registry._engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+        registry.start_campaign(spec, skills, is_new_start=False)
+        assert registry.outstanding("default") == []
+        facts, figures = registry.facts("default"), registry.figures("default")
+        assert len(registry.experts()) == len(registry.skills("default")) == count
+    seconds = time.perf_counter() - start
+    assert sum(fact.retries for fact in facts.values()) == sum(fact.learned for fact in facts.values()) == count
+    assert {(one.looks, one.success, one.bundle is not None) for one in figures.values()} == {(2, 500 / 512, True)}
+    assert sum(len(one.merges) for one in figures.values()) == 2 * count - 1
+    return len(statements), seconds
+
+
+def test_a_thousand_ended_runs_are_read_in_as_many_statements_as_ten(tmp_path: Path, home: Home) -> None:
+    few, _ = _resumed(Home(tmp_path / "few"), 10)
+    many, seconds = _resumed(home, 1000)
+    print(f"{many} statements, {seconds:.2f} s for 1,000 skills")
+    assert many == few < 50
+    assert seconds < 2.0

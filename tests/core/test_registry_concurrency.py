@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from flowrl_core.skills.model import Linear, Plan, Program, Skill, Step
 from flowrl_core.specs import SkillConfig, parse_campaign
 from flowrl_core.storage import schema
-from flowrl_core.storage.database import make_engine, reading
+from flowrl_core.storage.database import bring_up_to_date, make_engine, reading
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
@@ -139,6 +140,74 @@ def test_of_64_merges_from_8_processes_none_is_lost(tmp_path: Path) -> None:
         at = updates.pop(at)
     assert at == head.id and not updates
     registry.close()
+
+
+# What a process measures is the number in the content's name: all measure the same.
+MEASURED_COMMIT = """
+from flowrl_core.errors import ConflictError
+from flowrl_core.storage.records import Compared, Measured
+def worth(content):
+    return int(content.split()[-1])
+for run, (content, own) in mine:
+    while True:
+        head, other = registry.head(0), max(registry.run(run).remap)
+        time.sleep(0.002)
+        measured = Measured(head.id, 512, worth(head.content), worth(content))
+        results = [ExpertResult(0, content, 1, 1), ExpertResult(other, own, 5, None)]
+        try:
+            registry.commit_run(
+                run, verdict="learned", run_frames=100, results=results, policy="evaluated",
+                bundle=BundleFacts(0.9, 0.8, 512, 0.75), compared=Compared({0: head.id, other: None}, {0: measured}),
+            )
+            break
+        except ConflictError:
+            pass
+"""
+
+
+def test_of_merges_measured_at_once_none_moves_a_head_that_it_was_not_measured_against(tmp_path: Path) -> None:
+    names = ["shared", *(f"skill{i}" for i in range(MERGES // 2))]
+    registry, runs = _prepared(tmp_path, names)
+    with sqlite3.connect(tmp_path / "registry.sqlite") as connection:
+        connection.execute("UPDATE versions SET content = 'worth 100'")
+    worth = {name: 90 + (i * 11) % len(names) for i, name in enumerate(names[1:])}
+    jobs = [(runs[name], (f"{name} worth {worth[name]}", f"own of {name}")) for name in names[1:]]
+    shares = [jobs[k::PROCESSES] for k in range(PROCESSES)]
+    assert _at_once(MEASURED_COMMIT, tmp_path, shares) == [0] * PROCESSES
+
+    values = {version.id: int(version.content.split()[-1]) for version in registry.versions(0)}
+    head = registry.head(0)
+    assert head is not None and values[head.id] == max(worth.values()) > 100
+    for name in names[1:]:
+        merge = registry.merges(runs[name])[0]
+        assert merge.measured is not None and merge.from_version == merge.measured.head
+        assert merge.measured.head_successes == values[merge.measured.head]
+        assert (merge.action == "updated") == (values[merge.version] >= values[merge.measured.head])
+    registry.close()
+
+
+def test_a_kill_while_an_older_registry_is_migrated_is_repaired_by_the_next_opening(tmp_path: Path) -> None:
+    for delay in (0.05, 0.2, 0.35):
+        home = Home(tmp_path / str(delay))
+        home.root.mkdir()
+        bring_up_to_date(home, make_engine(home.registry_url), head="0001")
+        with sqlite3.connect(home.registry) as connection:
+            connection.execute("INSERT INTO campaigns VALUES ('old', 'e', '{}', 1, 1.0, 1.0)")
+        program = WAIT.replace("registry = ", "import alembic.command\nprint('open', flush=True)\nregistry = ")
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(home.root), "null"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+        assert [process.stdout.readline() for _ in range(2)] == [b"ready\n", b"open\n"]
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        Registry.open(home).close()
+        with sqlite3.connect(home.registry) as connection:
+            assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+            assert connection.execute("SELECT name FROM campaigns").fetchall() == [("old",)]
 
 
 @pytest.mark.usefixtures("empty_database")

@@ -1,5 +1,6 @@
 """The stages of a run: each is safe to repeat, goes on where it stood, and leaves what it promises."""
 
+import dataclasses
 import json
 import logging
 
@@ -7,6 +8,7 @@ import pytest
 from corridor_runs import KNOWLEDGE, begin, copy_home, drive, facts, learn, make_spec
 
 from flowrl_core.errors import ConflictError, InputError, StorageError
+from flowrl_core.skills.model import Program
 from flowrl_core.specs import resolve
 from flowrl_core.stages.evaluate import evaluate, verdict
 from flowrl_core.stages.prepare import prepare
@@ -107,6 +109,40 @@ def test_a_directory_that_another_process_has_sealed_is_not_thrown_away_by_one_t
         prepare(home, run, config, epoch=zombie)
     assert [path.name for path in directory.checkpoints.iterdir()] == ["step-000000000001"]
     assert not [path for path in directory.path.parent.iterdir() if ".tmp-" in path.name]
+
+
+def changed(skill):
+    """The same skill by another definition: another identity."""
+    return dataclasses.replace(skill, program=Program(skill.program.done, f"{skill.program.reward} + 0.1"))
+
+
+@pytest.mark.parametrize("what", ["dig_a", "make_b"])
+def test_a_run_ends_by_the_definitions_it_began_with_though_the_knowledge_changes_meanwhile(home, tmp_path, what):
+    spec = make_spec("edited", "make_b", training={"frames": 3_000}, evaluation={"episodes": 64, "threshold": 0.3})
+    run, config = attempted(home, spec, "make_b")
+    other = copy_home(home, tmp_path / "other")
+    drive(other, run, config)
+
+    prepare(home, run, config)
+    train_on(home, run, stop_at=2)
+    with Registry.open(home) as registry:
+        before = registry.skill("edited", what).identity
+        registry.start_campaign(spec, KNOWLEDGE.skills | {what: changed(KNOWLEDGE.skills[what])}, is_new_start=False)
+        assert registry.skill("edited", what).identity != before
+    assert drive(home, run, config).verdict == "learned"
+    assert facts(home, run) == facts(other, run)
+    with Registry.open(home) as registry:
+        assert not registry.facts("edited")[what].learned, "what its name means now is still to be learned"
+        assert registry.bundle(before) is not None
+
+
+def test_a_definition_that_changes_before_its_run_is_prepared_is_trained_as_it_was_when_the_attempt_began(home):
+    spec = make_spec("edited", "make_b")
+    run, config = attempted(home, spec, "make_b")
+    with Registry.open(home) as registry:
+        registry.start_campaign(spec, KNOWLEDGE.skills | {"make_b": changed(KNOWLEDGE.skills["make_b"])})
+    told = json.loads(RunDirectory(prepare(home, run, config)).plan.read_text())["skills"]["make_b"]
+    assert told == KNOWLEDGE.skills["make_b"].as_dict()
 
 
 def test_metrics_behind_the_checkpoint_and_a_torn_last_line_are_cut_on_resume(home):

@@ -27,6 +27,7 @@ SPEC = make_spec(
     training={"frames": 20_000, "checkpoint_updates": 4},
     evaluation={"target": 0.05, "target_step": 0.4, "min_frames": 1_024, "min_episodes": 16, "episodes": 128}
     | {"threshold": 0.5},
+    limits={"merge": "evaluated"},
 )
 
 # (state of the home from which the process starts, where it is killed)
@@ -43,6 +44,7 @@ POINTS = [
     ("judged", "tree_after_rename:2"),
     ("judged", "after_version_rename:2"),
     ("judged", "after_version:3"),
+    ("judged", "after_comparison"),
     ("judged", "commit_version:2"),
     ("judged", "commit_merge:2"),
     ("judged", "commit_bundle"),
@@ -112,6 +114,7 @@ def test_the_undisturbed_run_has_what_a_kill_could_spoil(undisturbed):
         looks = registry.looks(undisturbed.run)
     assert len(looks) >= 2 and looks[0].lower_bound < 0.5 <= looks[-1].lower_bound
     assert {merge["action"] for merge in undisturbed.facts["merges"]} == {"new", "updated"}
+    assert [merge["measured"] is not None for merge in undisturbed.facts["merges"]] == [True, True, False]
     assert len(undisturbed.facts["metrics"]) > SPEC.training.checkpoint_updates + 2
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.storage import schema
+from flowrl_core.storage.layout import folded
 from flowrl_core.storage.records import Attempt, AttemptEnd, Campaign, SkillFact
 
 __all__ = ["begin", "count_retry", "end", "get", "outstanding", "set_flow_run"]
@@ -99,7 +100,9 @@ def _open_run(tx: sa.Connection, campaign: str, identity: str, name: str) -> int
     run = tx.execute(sa.select(_runs.id).where(*is_open)).scalar()
     if run is not None:
         return int(run)
-    ordinal = (tx.execute(sa.select(sa.func.max(_runs.ordinal)).where(_runs.skill == name)).scalar() or 0) + 1
+    # With the campaign and the skill it names the directory, on every file system another one.
+    last = tx.execute(sa.select(_runs.skill, sa.func.max(_runs.ordinal)).group_by(_runs.skill)).tuples()
+    ordinal = 1 + max((number for skill, number in last if folded(skill) == folded(name)), default=0)
     values = {"kind": "skill", "campaign": campaign, "identity": identity, "skill": name, "ordinal": ordinal}
     created = sa.insert(schema.runs).values(created_at=time.time(), **values).returning(_runs.id)
     return int(tx.execute(created).scalar_one())

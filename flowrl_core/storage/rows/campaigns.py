@@ -11,11 +11,11 @@ import sqlalchemy as sa
 
 from flowrl_core.errors import InputError, StorageError
 from flowrl_core.skills.model import Skill
-from flowrl_core.specs import CampaignSpec
+from flowrl_core.specs import CampaignSpec, continued
 from flowrl_core.storage import schema
 from flowrl_core.storage.records import Campaign, SkillRecord
 
-__all__ = ["all_of", "get", "skill", "skills_of", "start"]
+__all__ = ["all_of", "definition", "get", "settled", "skill", "skills_of", "start"]
 
 _FREE_LIMITS = ("max_parallel", "max_retries", "approval", "stall_minutes")
 """They change how a campaign uses the machine, not what it learns."""
@@ -23,6 +23,7 @@ _FREE_LIMITS = ("max_parallel", "max_retries", "approval", "stall_minutes")
 
 def start(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool) -> Campaign:
     """See `Registry.start_campaign`."""
+    spec = settled(tx, spec)
     for field in ("targets", "retry"):
         for name in getattr(spec, field):
             _check_known(field, name, skills)
@@ -47,6 +48,18 @@ def start(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], *,
     if is_new_start or row is None:
         _forgive(tx, spec)
     return get(tx, spec.campaign)
+
+
+def settled(tx: sa.Connection, spec: CampaignSpec) -> CampaignSpec:
+    """See `Registry.settled`."""
+    if spec.targets:
+        return spec
+    before = {campaign.name: campaign.spec for campaign in all_of(tx)}
+    if spec.campaign not in before:
+        problem = f"none is named, and there is no campaign {spec.campaign!r} to go on with"
+        known = ", ".join(before) or "none"
+        raise InputError("targets", problem, f"Name the skills to learn, or a campaign that was started: {known}")
+    return continued(spec, before[spec.campaign])
 
 
 def get(tx: sa.Connection, name: str) -> Campaign:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +14,16 @@ from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.skills.merging import MergePolicy, decide
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import crash_point
-from flowrl_core.storage.records import BundleFacts, ExpertResult, Measured, Merge, RunRecord, Verdict, VersionRecord
+from flowrl_core.storage.records import (
+    BundleFacts,
+    Compared,
+    ExpertResult,
+    Measured,
+    Merge,
+    RunRecord,
+    Verdict,
+    VersionRecord,
+)
 from flowrl_core.storage.rows import library, runs
 
 __all__ = ["Ending", "merges", "run"]
@@ -30,6 +39,7 @@ class Ending:
     policy: MergePolicy
     bundle: BundleFacts | None
     reason: str
+    compared: Compared | None
 
     def __post_init__(self) -> None:
         indices = [result.global_index for result in self.results]
@@ -39,6 +49,8 @@ class Ending:
             raise InputError("bundle", f"does not fit the verdict {self.verdict!r}", "A learned run has one, no other")
         if self.verdict == "learned" and not self.results:
             raise InputError("results", "a learned run without experts", "Give the result of every expert of the plan")
+        if self.policy == "evaluated" and self.verdict == "learned" and self.compared is None:
+            raise InputError("compared", "missing under the policy 'evaluated'", "Compare the versions with the heads")
 
 
 def run(tx: sa.Connection, run_id: int, ending: Ending, epoch: int | None) -> list[Merge]:
@@ -94,12 +106,14 @@ def _merge(
     version: VersionRecord,
     head: VersionRecord | None,
 ) -> None:
+    measured = _measured(ending, result.global_index, head)
     action = decide(
         ending.policy,
         is_learned=ending.verdict == "learned",
         head_frames=head.frames if head else None,
         candidate_frames=version.frames,
         changed=head is None or head.id != version.id,
+        successes=(measured.head_successes, measured.version_successes) if measured else None,
     )
     before = head.id if head else None
     after = before if action == "kept" else version.id
@@ -108,8 +122,20 @@ def _merge(
             f"the head of expert {result.global_index} was moved while run {run_id} ended; commit it again"
         )
     moved = {"action": action, "version": version.id, "from_version": before, "to_version": after}
-    frames = {"frames": version.frames, "routed_frames": result.routed_frames}
-    tx.execute(sa.insert(schema.merges).values(run=run_id, expert=result.global_index, **moved, **frames))
+    figures = {"frames": version.frames, "routed_frames": result.routed_frames}
+    comparison = asdict(measured) if measured else None
+    tx.execute(
+        sa.insert(schema.merges).values(run=run_id, expert=result.global_index, **moved, **figures, measured=comparison)
+    )
+
+
+def _measured(ending: Ending, expert: int, head: VersionRecord | None) -> Measured | None:
+    """What was measured against the head as it is now; the head must be the one that was read."""
+    if ending.compared is None:
+        return None
+    if ending.compared.heads.get(expert) != (head.id if head else None):
+        raise ConflictError(f"the head of expert {expert} was moved while it was measured; measure and commit again")
+    return ending.compared.measured.get(expert)
 
 
 def _plan(record: RunRecord) -> Mapping[str, Any]:

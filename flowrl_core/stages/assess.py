@@ -1,0 +1,128 @@
+"""Assess: measure a learned skill again, as its bundle has it or with today's heads."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowrl_core.errors import InputError
+from flowrl_core.randomness import jax_stream
+from flowrl_core.specs import check_episodes
+from flowrl_core.stages.comparison import game_of, play
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import Bundle, EvaluationOf, EvaluationRecord, VersionRecord
+from flowrl_core.storage.registry import Registry
+
+__all__ = ["Assessment", "assess"]
+
+logger = logging.getLogger(__name__)
+
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A learned skill as it is now.
+
+    Attributes:
+        evaluation: the registry's id of the record.
+        versions: global index to the id of the version that was played.
+        success, lower_bound: share of the episodes that reached the end of the plan, and its one-sided bound at 0.05.
+        threshold: what the bound must reach.
+        is_still_learned: whether it does.
+    """
+
+    evaluation: int
+    skill: str
+    of: EvaluationOf
+    versions: dict[int, int]
+    episodes: int
+    successes: int
+    success: float
+    lower_bound: float
+    threshold: float
+    is_still_learned: bool
+
+
+def assess(home: Home, campaign: str, skill: str, *, of: EvaluationOf, episodes: int) -> Assessment:
+    """Play the skill's plan from worlds that nothing was measured on before, and record what came of it.
+
+    Plan, shapes and rules are those of the run that made the skill's newest bundle. The registry is changed by one
+    record; no head and no verdict is.
+
+    Args:
+        of: `bundle`: the versions that the skill was learned with; `heads`: the heads of the same experts.
+        episodes: a multiple of that run's number of environments.
+
+    Raises:
+        InputError: no such campaign or skill; a skill that is not learned yet; episodes that the environments cannot
+            share.
+        CorruptError: a version is damaged or not there.
+    """
+    with Registry.open(home) as registry:
+        identity = registry.skill(campaign, skill).identity
+        bundle = registry.bundle(identity)
+        if bundle is None:
+            raise InputError("skill", f"{skill!r} is not learned yet", "Evaluate it once its campaign has learned it")
+        versions = _versions(registry, bundle, of)
+        record = _measure(home, registry, bundle, of, versions, episodes)
+    logger.info(
+        "%s: %d of %d episodes with %s, bound %.3f (needs %.2f)",
+        skill,
+        record.successes,
+        record.episodes,
+        "its bundle" if of == "bundle" else "the heads",
+        record.lower_bound,
+        bundle.threshold,
+    )
+    return Assessment(
+        evaluation=record.id,
+        skill=skill,
+        of=of,
+        versions=dict(record.versions),
+        episodes=record.episodes,
+        successes=record.successes,
+        success=record.successes / record.episodes,
+        lower_bound=record.lower_bound,
+        threshold=bundle.threshold,
+        is_still_learned=record.lower_bound >= bundle.threshold,
+    )
+
+
+def _versions(registry: Registry, bundle: Bundle, of: EvaluationOf) -> dict[int, VersionRecord]:
+    if of == "bundle":
+        return dict(bundle.versions)
+    # The run that made the bundle gave each of its experts a head.
+    heads = {record.global_index: record.head for record in registry.experts() if record.head is not None}
+    return {index: heads[index] for index in bundle.versions}
+
+
+def _measure(
+    home: Home,
+    registry: Registry,
+    bundle: Bundle,
+    of: EvaluationOf,
+    versions: dict[int, VersionRecord],
+    episodes: int,
+) -> EvaluationRecord:
+    from flowrl_core.learning.evaluation import wilson_lower
+
+    game = game_of(registry, bundle)
+    if episodes < 1:
+        raise InputError("episodes", f"{episodes} is not positive", f"Use for example {bundle.episodes}")
+    check_episodes("episodes", episodes, game.training.num_envs)
+    ids = {index: version.id for index, version in versions.items()}
+    number = registry.begin_evaluation(bundle.identity, of, ids, episodes=episodes, level=_LEVEL)
+    key = jax_stream(number, "assessment")
+    contents = {index: version.content for index, version in versions.items()}
+    result = play(home, game, contents, episodes, key)
+    attempts, successes = np.array(result.step_attempts), np.array(result.step_successes)
+    return registry.record_evaluation(
+        number,
+        successes=result.successes,
+        lower_bound=wilson_lower(result.successes, result.episodes, _LEVEL),
+        steps=[float(x) for x in successes / np.maximum(attempts, 1)],
+        worlds=[int(x) for x in np.asarray(key)],
+    )

@@ -1,0 +1,148 @@
+"""Playing a plan with chosen versions of its experts; comparing what a run made of an expert with its head."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.errors import CorruptError, StorageError
+from flowrl_core.randomness import jax_stream
+from flowrl_core.skills.experts import build_remap, stack_experts
+from flowrl_core.skills.model import Plan, Skill
+from flowrl_core.specs import TrainingSpec
+from flowrl_core.stages.context import RunContext
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import Bundle, Compared, ExpertResult, Measured, VersionRecord
+from flowrl_core.storage.registry import Registry
+
+if TYPE_CHECKING:
+    from flowrl_core.learning.evaluation import Evaluation
+
+__all__ = ["Game", "compare", "game_of", "play"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Game:
+    """A plan and all that decides how it is played, but for the parameters of its experts.
+
+    Attributes:
+        experts: global index of each skill of the plan; there may be more.
+        skills: definitions of the plan's skills.
+        training: the run's, of which the number of environments, the episode limit and the masks count here.
+    """
+
+    env: str
+    plan: Plan
+    experts: Mapping[str, int]
+    skills: Mapping[str, Skill]
+    training: TrainingSpec
+
+
+def game_of(registry: Registry, bundle: Bundle) -> Game:
+    """The plan that a bundle was measured on, as it was played then."""
+    config = registry.run(bundle.run).config
+    if config is None:
+        raise StorageError(f"run {bundle.run} made bundle {bundle.id} and was never sealed; restore a backup")
+    experts = {record.global_index: record for record in registry.experts() if record.global_index in bundle.versions}
+    definitions = {index: registry.definition(record.identity) for index, record in experts.items()}
+    return Game(
+        env=registry.definition(bundle.identity).env,
+        plan=bundle.plan,
+        experts={record.name: index for index, record in experts.items()},
+        skills={record.name: definitions[index].skill for index, record in experts.items()},
+        training=config.training,
+    )
+
+
+def play(
+    home: Home, game: Game, versions: Mapping[int, str], episodes: int, key: np.ndarray, *, room: int = 0
+) -> Evaluation:
+    """What came of `episodes` episodes of the plan from fresh worlds.
+
+    Args:
+        versions: content of each expert of the plan, by global index.
+        episodes: a multiple of the number of environments.
+        key: names the worlds and all chance: versions played with the same one meet the same worlds.
+        room: experts to have room for, where a learner for more than those of the plan is at hand.
+
+    Raises:
+        CorruptError: parameters that are damaged or not there.
+    """
+    from flowrl_core.envs.automaton import lower_plan
+    from flowrl_core.learning.evaluation import evaluate
+    from flowrl_core.learning.learner import shapes_of
+    from flowrl_core.stages.compilation import compiled_learner
+    from flowrl_core.storage.versions import get
+
+    remap = build_remap(sorted({game.experts[name] for name in game.plan.skills}))
+    shapes = shapes_of(game.env, game.training, max(room, len(remap.global_to_local)))
+    params = stack_experts([get(home, versions[index]) for index in remap.global_to_local], shapes.num_experts)
+    arrays = lower_plan(
+        game.plan,
+        game.skills,
+        {name: remap.global_to_local[game.experts[name]] for name in game.plan.skills},
+        vocabulary(game.env),
+        episode_limit=game.training.episode_limit,
+        use_masks=game.training.action_masks,
+    )
+    return evaluate(compiled_learner(home.cache, shapes), params, arrays, episodes, key)
+
+
+def compare(
+    home: Home, registry: Registry, context: RunContext, results: Sequence[ExpertResult], before: Compared | None = None
+) -> Compared:
+    """The heads of the run's experts and, where one differs from the run's version, both measured on the expert's own
+    skill.
+
+    All else is as the newest bundle of that skill has it (plan, versions of the other experts), and both meet the same
+    fresh worlds, as many as in a look of the run. An expert whose own skill has no bundle, or a damaged one, is not
+    measured.
+
+    Args:
+        before: an earlier answer; what it measured against a head that has not moved since stands.
+    """
+    heads = {result.global_index: registry.head(result.global_index) for result in results}
+    identities = {record.global_index: record.identity for record in registry.experts()}
+    measured: dict[int, Measured] = dict(before.measured) if before else {}
+    for result in results:
+        index, head = result.global_index, heads[result.global_index]
+        bundle = registry.bundle(identities[index])
+        if head is None or head.content == result.content or bundle is None:
+            measured.pop(index, None)
+        elif index not in measured or measured[index].head != head.id:
+            measured.pop(index, None)
+            try:
+                measured[index] = _measure(home, registry, context, bundle, result, head)
+            except CorruptError as exc:
+                logger.warning("expert %d is not measured: %s", index, exc)
+    return Compared({index: head.id if head else None for index, head in heads.items()}, measured)
+
+
+def _measure(
+    home: Home, registry: Registry, context: RunContext, bundle: Bundle, result: ExpertResult, head: VersionRecord
+) -> Measured:
+    game, room = game_of(registry, bundle), len(context.remap.global_to_local)
+    others = {index: version.content for index, version in bundle.versions.items()}
+    # A head that has moved meets other worlds: repeating a comparison on the same ones would be selection.
+    key = jax_stream(context.seed, "merge", result.global_index, head.id)
+    episodes = -(-context.config.evaluation.episodes // game.training.num_envs) * game.training.num_envs
+    with_head, with_version = (
+        play(home, game, others | {result.global_index: content}, episodes, key, room=room)
+        for content in (head.content, result.content)
+    )
+    measured = Measured(head.id, with_head.episodes, with_head.successes, with_version.successes)
+    logger.info(
+        "%s: %d of %d episodes with its head, %d with this run's version",
+        bundle.skill,
+        measured.head_successes,
+        measured.episodes,
+        measured.version_successes,
+    )
+    return measured

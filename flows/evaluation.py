@@ -1,0 +1,38 @@
+"""The flow that measures a skill again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+from pydantic import Field
+
+from flowrl_core.errors import InputError
+from flowrl_core.specs import CampaignName
+from tasks.assessment import assess_skill, conclude, device
+
+__all__ = ["evaluate_skill"]
+
+
+@flow(name="evaluate-skill", flow_run_name="{skill} ({of})")
+def evaluate_skill(
+    skill: Annotated[str, Field(min_length=1)],
+    campaign: CampaignName = "default",
+    of: Literal["bundle", "heads"] = "bundle",
+    episodes: Annotated[int, Field(ge=1, le=65_536)] = 512,
+) -> State:
+    """Measure again what a learned skill's experts achieve, in worlds never seen before. Nothing is changed.
+
+    Args:
+        skill: The skill to measure
+        campaign: The campaign that has it
+        of: The versions that it was proven with (its bundle), or those that the next runs start from (the heads)
+        episodes: How many are played, a multiple of the number of environments (num_envs) that it was trained with
+    """
+    try:
+        with device():
+            return conclude(skill, assess_skill(campaign, skill, of, episodes))
+    except InputError as exc:
+        return Failed(name="Refused", message=str(exc))

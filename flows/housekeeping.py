@@ -1,0 +1,33 @@
+"""The flow that finds, or removes, what nothing needs any more."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from pydantic import Field
+
+from flowrl_core.stages.housekeeping import KINDS, Kind
+from tasks.housekeeping import conclude, find, remove
+
+__all__ = ["housekeeping"]
+
+
+@flow(name="housekeeping")
+def housekeeping(
+    keep_days: Annotated[int, Field(ge=1, le=3_650)] = 30,
+    delete: bool = False,
+    what: list[Kind] = list(KINDS),  # noqa: B006  (a form shows a list; nothing changes it)
+) -> State:
+    """List what nothing needs any more; with `delete`, remove it. Campaigns may run meanwhile.
+
+    Args:
+        keep_days: Records of ended runs, and compiled learners, stay for so many days after their last use
+        delete: Remove what is found. Off: only list it
+        what: records: of ended runs. runs: directories that ended runs left behind. versions: parameters of experts
+            that no head, no bundle and no open run needs. leftovers: unfinished files of processes that died.
+            learners: compiled programs, with worlds
+    """
+    found = find(keep_days, what)
+    return conclude(found, remove(found, keep_days) if delete else None)

@@ -1,0 +1,56 @@
+"""Measure a learned skill again as a Prefect task, and say what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flowrl_core.stages.assess import Assessment, assess
+from flowrl_core.storage.layout import Home
+from tasks.options import IDEMPOTENT
+from tasks.orchestration.slots import device_slot
+from tasks.orchestration.termination import until_told
+from tasks.reporting import show_logs
+
+__all__ = ["assess_skill", "conclude", "device"]
+
+
+@contextlib.contextmanager
+def device() -> Iterator[None]:
+    """A device for the block."""
+    show_logs()
+    with device_slot():
+        yield
+
+
+@task(name="assess", **IDEMPOTENT)
+def assess_skill(campaign: str, skill: str, of: Literal["bundle", "heads"], episodes: int) -> Assessment:
+    """Play the episodes."""
+    home = Home.from_environment()
+    return until_told(lambda _: assess(home, campaign, skill, of=of, episodes=episodes))
+
+
+def conclude(skill: str, found: Assessment) -> State:
+    """The state in which the run ends, with a table of the figures on its page."""
+    row = {
+        "skill": skill,
+        "success": found.success,
+        "lower bound": found.lower_bound,
+        "threshold": found.threshold,
+        "episodes": found.episodes,
+        "versions": " ".join(f"{expert}:{content}" for expert, content in found.versions.items()),
+    }
+    key = re.sub(r"[^a-z0-9]+", "-", f"evaluation-{skill}".lower()).strip("-")
+    create_table_artifact([row], key=key, description=f"{skill}, measured again")
+    return Completed(
+        name="StillLearned" if found.is_still_learned else "Worse",
+        message=f"success {found.success:.3f}, lower bound {found.lower_bound:.3f} (threshold {found.threshold:.2f})"
+        f" in {found.episodes} episodes",
+    )

@@ -1,0 +1,118 @@
+"""The deployments of prefect.yaml, brought to a server as `prefect deploy --all` would."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.objects import ConcurrencyOptions
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import ObjectNotFound
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+
+from flowrl_core.errors import ServiceError
+from tasks.orchestration.installation import ROOT
+
+__all__ = ["document", "ensure_deployments", "flow_of", "form_of"]
+
+
+async def ensure_deployments(client: PrefectClient, *, own: bool) -> None:
+    """Bring the deployments to a server that has their pools.
+
+    What people have set there stays: schedules, parameters and whether a deployment is paused.
+
+    Args:
+        own: the server serves this machine alone: what is there is brought up to date, and runs use this very
+            interpreter. On anybody else's server only what is missing is added.
+
+    Raises:
+        ServiceError: there is no prefect.yaml.
+    """
+    wanted = document()
+    for entry in wanted["deployments"]:
+        await _ensure(client, entry, wanted["pull"], own=own)
+
+
+def document() -> dict[str, Any]:
+    """The content of prefect.yaml.
+
+    Raises:
+        ServiceError: there is none.
+    """
+    path = ROOT / "prefect.yaml"
+    try:
+        found: dict[str, Any] = yaml.safe_load(path.read_text())
+    except FileNotFoundError as exc:
+        raise ServiceError(f"{path} is missing: install FlowRL from its repository (make install)") from exc
+    return found
+
+
+def flow_of(entry: dict[str, Any]) -> Flow[..., Any]:
+    """The flow of a deployment."""
+    path, function = entry["entrypoint"].split(":")
+    module = Path(path).with_suffix("").as_posix().replace("/", ".")
+    return load_flow_from_entrypoint(f"{module}.{function}", use_placeholder_flow=False)
+
+
+def form_of(flow: Flow[..., Any]) -> dict[str, Any]:
+    """What the server is told of the flow's parameters."""
+    return parameter_schema(flow).model_dump(exclude_unset=True)
+
+
+async def _ensure(client: PrefectClient, entry: dict[str, Any], pull: list[dict[str, Any]], *, own: bool) -> None:
+    flow = flow_of(entry)
+    wanted = _code(entry, flow, pull, own=own)
+    try:
+        there = await client.read_deployment_by_name(f"{flow.name}/{entry['name']}")
+    except ObjectNotFound:
+        flow_id = await client.create_flow_from_name(flow.name)
+        await client.create_deployment(flow_id=flow_id, name=entry["name"], **wanted, **_first(entry))
+        return
+    if own:
+        await client.update_deployment(there.id, DeploymentUpdate(**wanted))
+
+
+def _code(entry: dict[str, Any], flow: Flow[..., Any], pull: list[dict[str, Any]], *, own: bool) -> dict[str, Any]:
+    """What follows from the code and the file."""
+    pool, alone = entry["work_pool"], entry.get("concurrency_limit", {})
+    job = dict(pool["job_variables"])
+    if own:
+        # Without a command Prefect starts two interpreters for a run; a bare `python` may be another one.
+        command = f"{shlex.quote(sys.executable)} -m tasks.orchestration.engine"
+        # Told where the flow is, the engine need not ask the server and run the pull steps to find it.
+        environment = {"PREFECT__FLOW_ENTRYPOINT": entry["entrypoint"]}
+        job |= {"command": command, "working_dir": str(ROOT), "env": environment}
+    strategy = alone.get("collision_strategy")
+    return {
+        "version": flow.version,
+        "description": entry["description"],
+        "tags": entry["tags"],
+        "entrypoint": entry["entrypoint"],
+        "work_pool_name": pool["name"],
+        "work_queue_name": pool["work_queue_name"],
+        "job_variables": job,
+        "pull_steps": pull,
+        "concurrency_limit": alone.get("limit"),
+        "concurrency_options": ConcurrencyOptions(collision_strategy=strategy) if strategy else None,
+        "parameter_openapi_schema": form_of(flow),
+        "enforce_parameter_schema": True,
+    }
+
+
+def _first(entry: dict[str, Any]) -> dict[str, Any]:
+    """What people may change afterwards."""
+    schedules = [
+        DeploymentScheduleCreate(
+            slug=one["slug"],
+            schedule=CronSchedule(cron=one["cron"], timezone=one["timezone"]),
+            active=one["active"],
+        )
+        for one in entry.get("schedules", [])
+    ]
+    return {"parameters": entry.get("parameters", {}), "schedules": schedules}

@@ -1,0 +1,322 @@
+"""The deployments on a real server: made by Prefect's command or by FlowRL, and started in every way there is."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
+from prefect.client.schemas.filters import ArtifactFilter, DeploymentFilter
+from prefect.client.schemas.schedules import IntervalSchedule
+
+from flowrl_cli.request import make_request
+from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec
+from flowrl_core.storage.registry import Registry
+from tasks.orchestration.bootstrap import bootstrap, bootstrap_server
+from tasks.orchestration.campaign_runs import start_campaign_run
+
+ROOT = Path(__file__).resolve().parents[2]
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+PATIENCE_S = 120
+WIDTH = 16
+TRAINING = TrainingSpec(
+    frames=60_000,
+    num_envs=16,
+    rollout_length=16,
+    minibatch_size=64,
+    width=WIDTH,
+    episode_limit=60,
+    world_pool=32,
+    snapshot_capacity=32,
+    checkpoint_updates=10,
+)
+EVALUATION = EvaluationSpec(episodes=64, threshold=0.6, target=0.9, min_frames=1_024, min_episodes=16, head_episodes=0)
+DEPLOYMENTS = {"campaign/default", "campaign/nightly", "evaluate-skill/gpu", "housekeeping/default", "train-skill/gpu"}
+# What a campaign is started with here; dig_a is learned already, so nothing is trained.
+ASKED = {"env": "corridor", "targets": ["dig_a"], "training": {"width": WIDTH}, "limits": {"max_parallel": 2}}
+
+
+def on_server(work):
+    """What `await work(client)` returns."""
+
+    async def call():
+        async with get_client() as client:
+            return await work(client)
+
+    return asyncio.run(call())
+
+
+def start(name, **parameters):
+    """A new run of a deployment: its id."""
+
+    async def create(client):
+        deployment = await client.read_deployment_by_name(name)
+        return (await client.create_flow_run_from_deployment(deployment.id, parameters=parameters)).id
+
+    return on_server(create)
+
+
+def end_of(run):
+    """The state in which a run ends."""
+
+    async def wait(client):
+        deadline = time.monotonic() + PATIENCE_S
+        while not (state := (await client.read_flow_run(run)).state).is_final():
+            assert time.monotonic() < deadline, f"run {run} is still {state.name}"
+            await asyncio.sleep(0.2)
+        return state
+
+    return on_server(wait)
+
+
+def table_of(run):
+    """The rows of the table on a run's page."""
+    filter = ArtifactFilter.model_validate({"flow_run_id": {"any_": [run]}, "type": {"any_": ["table"]}})
+    (artifact,) = on_server(lambda client: client.read_artifacts(artifact_filter=filter))
+    return json.loads(artifact.data)
+
+
+def environment_of(server):
+    return {**os.environ, "PREFECT_API_URL": server.url, "PREFECT_HOME": str(server.home.prefect)}
+
+
+@pytest.fixture(scope="module")
+def registry(server):
+    with Registry.open(server.home) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def learned(registry):
+    """A campaign that has learned dig_a."""
+    spec = CampaignSpec(
+        campaign="deployed", env="corridor", targets=["dig_a"], training=TRAINING, evaluation=EVALUATION
+    )
+    run = asyncio.run(start_campaign_run(registry.uuid, spec))
+    assert end_of(run.id).is_completed()
+    return spec
+
+
+# The same deployments, whoever brings them
+
+
+async def deployments(client):
+    """All that the server says of the deployments, but for what differs each time it is asked to make one."""
+    found = {}
+    passing = {"id", "created", "updated", "deployment_id", "last_polled", "status", "name", "flow_id", "version_id"}
+
+    def settled(value):
+        if isinstance(value, dict):
+            return {key: settled(one) for key, one in value.items() if key not in passing}
+        return [settled(one) for one in value] if isinstance(value, list) else value
+
+    for one in await client.read_deployments():
+        flow = await client.read_flow(one.flow_id)
+        described = settled(one.model_dump(mode="json", exclude={"version_info"}))
+        found[f"{flow.name}/{one.name}"] = described | {"work_queue": str(one.work_queue_id)}
+    return found
+
+
+async def delete_deployments(client):
+    for one in await client.read_deployments():
+        await client.delete_deployment(one.id)
+
+
+def deploy_all(server):
+    subprocess.run(
+        [PREFECT, "--no-prompt", "deploy", "--all"],
+        cwd=ROOT,
+        env=environment_of(server),
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def restored(server):
+    yield
+    on_server(delete_deployments)
+    bootstrap_server(own=True)
+
+
+def test_prefect_deploy_and_bootstrap_make_the_same_deployments(server, restored):
+    on_server(delete_deployments)
+    on_server(lambda client: bootstrap(client, own=True))
+    of_own = on_server(deployments)
+    on_server(delete_deployments)
+    on_server(lambda client: bootstrap(client, own=False))
+    of_others = on_server(deployments)
+    on_server(delete_deployments)
+    deploy_all(server)
+    assert on_server(deployments) == of_others
+    assert set(of_others) == DEPLOYMENTS
+
+    # On a machine of its own a run has this very interpreter, and finds its flow without asking.
+    for name, one in of_own.items():
+        job = one.pop("job_variables")
+        assert set(job) == {"command", "working_dir", "env", "stream_output"} and sys.executable in job["command"]
+        assert one == {key: value for key, value in of_others[name].items() if key != "job_variables"}
+
+
+def test_a_worker_finds_a_flow_that_prefect_deployed_and_a_second_start_beside_it_is_cancelled(server, restored):
+    """The worker starts it by Prefect's own command; the installation is found by the pull step."""
+    on_server(delete_deployments)
+    deploy_all(server)
+    runs = [start("housekeeping/default", what=["leftovers"]) for _ in range(2)]
+    ends = sorted((end_of(run) for run in runs), key=lambda state: state.name)
+    assert [state.name for state in ends] == ["Cancelled", "DryRun"]
+    assert "concurrency limit" in ends[0].message
+
+
+def test_what_people_set_stays_when_the_deployments_are_brought_up_to_date(server, restored):
+    async def set_up(client):
+        nightly = await client.read_deployment_by_name("campaign/nightly")
+        await client.update_deployment_schedule(nightly.id, nightly.schedules[0].id, active=True)
+        await client.set_deployment_paused_state(nightly.id, True)
+        path = f"/deployments/{nightly.id}"
+        changed = {"parameters": {"campaign": "mine", "targets": []}, "description": "old", "job_variables": {}}
+        (await client._client.patch(path, json=changed)).raise_for_status()
+        await bootstrap(client, own=True)
+        return await client.read_deployment_by_name("campaign/nightly")
+
+    nightly = on_server(set_up)
+    assert nightly.paused and nightly.schedules[0].active and nightly.parameters["campaign"] == "mine"
+    assert nightly.description != "old" and "command" in nightly.job_variables
+
+
+def test_nobody_else_s_deployments_are_changed(server, restored):
+    async def set_up(client):
+        gpu = await client.read_deployment_by_name("train-skill/gpu")
+        (await client._client.patch(f"/deployments/{gpu.id}", json={"description": "theirs"})).raise_for_status()
+        nightly = await client.read_deployment_by_name("campaign/nightly")
+        await client.delete_deployment(nightly.id)
+        await bootstrap(client, own=False)
+        return await deployments(client)
+
+    found = on_server(set_up)
+    assert set(found) == DEPLOYMENTS and found["train-skill/gpu"]["description"] == "theirs"
+
+
+# The same campaign, however it is started
+
+
+def settings(registry, campaign):
+    return registry.campaign(campaign).spec.model_dump(exclude={"campaign"})
+
+
+@pytest.fixture(scope="module")
+def by_command(registry, learned):
+    """A campaign as `flowrl campaign` submits it."""
+    request = make_request({"campaign": "by-command", **ASKED})
+    run = asyncio.run(start_campaign_run(registry.uuid, request.spec))
+    assert end_of(run.id).message == "learned dig_a"
+    return settings(registry, "by-command")
+
+
+def test_prefect_deployment_run_does_what_the_command_does(server, registry, by_command):
+    given = [f"{name}={json.dumps(value)}" for name, value in {"campaign": "by-prefect", **ASKED}.items()]
+    arguments = [part for one in given for part in ("--param", one)]
+    done = subprocess.run(
+        [PREFECT, "deployment", "run", "campaign/default", *arguments],
+        env=environment_of(server),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    run = UUID(re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", done.stdout)[0])
+    assert end_of(run).message == "learned dig_a"
+    assert settings(registry, "by-prefect") == by_command
+
+
+def test_the_schedule_goes_on_with_the_campaign_and_its_settings(registry, by_command, restored):
+    before = registry.campaign("by-command")
+
+    async def switch_on(client):
+        nightly = await client.read_deployment_by_name("campaign/nightly")
+        assert not nightly.schedules[0].active
+        at = datetime.now(UTC) + timedelta(seconds=10)
+        soon = IntervalSchedule(interval=timedelta(days=1), anchor_date=at)
+        of_campaign = {"campaign": "by-command"}
+        schedule = DeploymentScheduleUpdate(slug="nightly", active=True, schedule=soon, parameters=of_campaign)
+        await client.update_deployment(nightly.id, DeploymentUpdate(schedules=[schedule]))
+        deadline = time.monotonic() + PATIENCE_S
+        while not (runs := await runs_of(client, nightly.id)):
+            assert time.monotonic() < deadline, "nothing was scheduled"
+            await asyncio.sleep(0.2)
+        run = min(runs, key=lambda run: run.expected_start_time)
+        assert abs(run.expected_start_time - at) < timedelta(seconds=1), "it came too late for this time"
+        return run.id
+
+    run = on_server(switch_on)
+    assert end_of(run).message == "learned dig_a"
+    after = registry.campaign("by-command")
+    assert after.spec == before.spec and after.start > before.start
+    assert on_server(lambda client: client.read_flow_run(run)).auto_scheduled
+
+
+async def runs_of(client, deployment):
+    return await client.read_flow_runs(
+        deployment_filter=DeploymentFilter.model_validate({"id": {"any_": [deployment]}})
+    )
+
+
+def test_a_campaign_that_never_was_cannot_go_on(registry, learned):
+    end = end_of(start("campaign/nightly", campaign="never"))
+    assert end.name == "Refused" and end.message.startswith("targets: none is named, and there is no campaign 'never'")
+    assert "never" not in [campaign.name for campaign in registry.campaigns()]
+
+
+# A skill measured again
+
+
+def test_a_skill_is_measured_again_with_its_bundle_and_with_the_heads(registry, learned):
+    asked = {"campaign": "deployed", "skill": "dig_a", "episodes": 64}
+    runs = [start("evaluate-skill/gpu", of=of, **asked) for of in ("bundle", "heads")]
+    for run in runs:
+        end = end_of(run)
+        assert end.is_completed() and end.name == "StillLearned", end
+        (row,) = table_of(run)
+        assert row["skill"] == "dig_a" and row["episodes"] == 64
+        assert row["threshold"] <= row["lower bound"] <= row["success"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [({"skill": "dig_z"}, "skill"), ({"campaign": "none"}, "campaign"), ({"episodes": 65}, "episodes")],
+)
+def test_a_skill_that_cannot_be_measured_is_refused(learned, wrong, field):
+    run = start("evaluate-skill/gpu", **{"campaign": "deployed", "skill": "dig_a", "episodes": 64} | wrong)
+    end = end_of(run)
+    assert end.is_failed() and end.name == "Refused" and end.message.startswith(f"{field}: ")
+
+
+# Housekeeping
+
+
+def test_housekeeping_lists_first_and_removes_when_told(server, learned):
+    doomed = server.home.archive / "old" / "dig_a-99"
+    doomed.mkdir(parents=True)
+    (doomed / "metrics.jsonl").write_bytes(b"0" * 3_000_000)
+    long_ago = time.time() - 90 * 86_400
+    os.utime(doomed, (long_ago, long_ago))
+
+    run = start("housekeeping/default", keep_days=60)
+    end = end_of(run)
+    assert end.name == "DryRun" and end.message.startswith("1 files or directories of 3.0 MB could be removed")
+    (row,) = table_of(run)
+    assert (row["kind"], row["path"]) == ("records", "archive/old/dig_a-99") and "90 days ago" in row["why"]
+    assert doomed.exists()
+
+    run = start("housekeeping/default", keep_days=60, delete=True)
+    assert end_of(run).message == "1 files or directories of 3.0 MB removed"
+    assert table_of(run) == [row] and not doomed.exists()

@@ -1,0 +1,45 @@
+"""The place where a run is worked on: owned, claimed, and with its log."""
+
+import pytest
+
+from flowrl_core.errors import ConflictError
+from flowrl_core.skills.knowledge import load_knowledge, shipped
+from flowrl_core.specs import parse_campaign
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+from tasks.preparation import workplace
+
+
+@pytest.fixture
+def attempt(tmp_path, monkeypatch):
+    """A home, and the first attempt of a skill in it."""
+    home = Home(tmp_path / "home")
+    monkeypatch.setenv("FLOWRL_HOME", str(home.root))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.delenv("FLOWRL_REGISTRY_URL", raising=False)
+    with Registry.open(home) as registry:
+        spec = parse_campaign(env="corridor", targets=["dig_a"])
+        registry.start_campaign(spec, load_knowledge(shipped("corridor")).skills)
+        return home, registry.begin_attempt("default", registry.skill("default", "dig_a").identity)
+
+
+def test_each_process_that_begins_claims_the_run_and_fences_the_one_before(attempt):
+    home, one = attempt
+    held = pytest.raises(ConflictError, match="dig_a-1 is held by process")
+    with workplace(one.run, one.id) as first, held, workplace(one.run, one.id):
+        pass
+    with workplace(one.run, one.id) as second, Registry.open(home) as registry:
+        assert (first, second, registry.run(one.run).epoch) == (1, 2, 2), "who was refused claimed nothing"
+        registry.check_claim(one.run, second)
+        with pytest.raises(ConflictError):
+            registry.check_claim(one.run, first)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "rejected", "infrastructure"])
+def test_an_attempt_that_is_over_finds_no_work_and_claims_nothing(attempt, end):
+    home, one = attempt
+    with Registry.open(home) as registry:
+        registry.end_attempt(one.id, end)
+        with pytest.raises(ConflictError, match=f"attempt 1 of dig_a is over .{end}."), workplace(one.run, one.id):
+            pass
+        assert registry.run(one.run).epoch == 0
