@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Debian's chromium, installed if need be: who may do so is root, so the browser runs without its own sandbox."""
+    """The path of Debian's chromium, which is installed if need be."""
     if not shutil.which("chromium"):
         if not shutil.which("apt-get") or os.geteuid() != 0:
             pytest.skip("no chromium here, and nobody to install it: `apt-get install chromium` as root")
