@@ -44,9 +44,12 @@ app.command("flowrl_cli.status:status", name="status", help="Show what a campaig
 app.command("flowrl_cli.logs:logs", name="logs", help="Show the training log of a skill's latest run.")
 app.command("flowrl_cli.experts:experts", name="experts", help="List the experts of the library.")
 app.command("flowrl_cli.plan:plan", name="plan", help="Show the plan that reaches a skill.")
-app.command("flowrl_cli.servers:up", name="up", help="Start a local Prefect server and its workers, and leave them up.")
-app.command("flowrl_cli.servers:down", name="down", help="Stop what this home's record says was started.")
-app.command("flowrl_cli.doctor:doctor", name="doctor", help="Check versions, devices, server and disk.")
+app.command("flowrl_cli.servers:up", name="up", help="Start what this machine needs: server, workers.")
+app.command("flowrl_cli.servers:down", name="down", help="Stop what was started here, only that.")
+app.command("flowrl_cli.devices:app", name="devices", help="List device slots; `devices probe` proposes a number.")
+app.command("flowrl_cli.doctor:doctor", name="doctor", help="Check all that FlowRL needs, and say what mends it.")
+app.command("flowrl_cli.backup:backup", name="backup", help="Copy the registry, experts and records of this home.")
+app.command("flowrl_cli.backup:restore", name="restore", help="Make a home of such a copy.")
 
 for _group, _command, _help, _what in (
     ("knowledge", "check", "Work with knowledge bases.", "Check a knowledge base and plan each of its skills."),

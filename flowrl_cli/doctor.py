@@ -5,33 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
-from flowrl_core.errors import InputError, ServiceError
+from flowrl_cli.finding import Finding
+from flowrl_cli.services import examine_registry, examine_server
+from flowrl_core.errors import ConflictError, InputError, ServiceError
 from flowrl_core.storage.layout import Home
+from flowrl_core.storage.ownership import exclusive
 
-__all__ = ["Finding", "doctor", "examine"]
+__all__ = ["doctor", "examine", "locks_of"]
 
 # A campaign on the shipped knowledge base leaves some hundred MB: checkpoints, versions, a database, compiled code.
 _ROOM_NEEDED_GB = 2.0
 _MEND_INSTALL = "make install"
-_SERVER_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: what was found, and the command that mends it (empty when nothing is wrong)."""
-
-    what: str
-    state: Literal["ok", "wrong"]
-    found: str
-    mend: str = ""
+_MEND_HOME = "export FLOWRL_HOME=/a/directory/you/may/write"
 
 
 def doctor() -> int:
-    """Check versions, devices, the server, the disk and FlowRL's home; exit code 1 if something must be mended."""
+    """Check versions, disk, slots, devices, registry and server; exit code 1 if something must be mended."""
     from rich.text import Text
 
     from flowrl_cli.tables import console, make_table
@@ -50,9 +43,16 @@ def examine() -> Iterator[Finding]:
     """The findings, cheap ones first."""
     yield _python()
     yield from _packages()
-    yield from _places()
-    yield _server()
+    home = _home()
+    if isinstance(home, Finding):
+        yield home
+    else:
+        yield from _places(home)
+    yield _slots()
     yield _devices()
+    if isinstance(home, Home):
+        yield from examine_registry(home)
+        yield from examine_server(home)
 
 
 def _requirements() -> list[str]:
@@ -101,12 +101,15 @@ def _packages() -> Iterator[Finding]:
             yield Finding(requirement.name, "wrong", f"{found}, supported {requirement.specifier}", mend)
 
 
-def _places() -> Iterator[Finding]:
+def _home() -> Home | Finding:
     try:
-        root = Home.from_environment().root
+        return Home.from_environment()
     except InputError as exc:
-        yield Finding("home", "wrong", exc.problem, "export FLOWRL_HOME=/a/directory/you/may/write")
-        return
+        return Finding("home", "wrong", exc.problem, _MEND_HOME)
+
+
+def _places(home: Home) -> Iterator[Finding]:
+    root = home.root
     existing = next(path for path in (root, *root.parents) if path.exists())
     yield Finding("home", "ok", f"{root} ({'exists' if existing == root else 'will be made'})")
     free = shutil.disk_usage(existing).free / 1e9
@@ -115,31 +118,38 @@ def _places() -> Iterator[Finding]:
     else:
         mend = "free some room, or export FLOWRL_HOME=/a/directory on another disk"
         yield Finding("disk", "wrong", f"{free:.1f} GB free, {_ROOM_NEEDED_GB:.0f} GB are needed", mend)
+    yield locks_of(existing)
 
 
-def _server() -> Finding:
-    from flowrl_cli.configured import configured_url, wait_healthy
-
-    url, mend = configured_url(), "start that server, or `unset PREFECT_API_URL` to use a local one"
-    if url is None:
-        url, mend = _embedded_url(), "flowrl down"
-    if url is None:
-        return Finding("server", "ok", "none is configured: `flowrl campaign` starts a local one")
+def locks_of(directory: Path) -> Finding:
+    """Whether locks work on the directory's file system: without them two processes would work on one run."""
+    mend = "export FLOWRL_HOME=/a/directory on a local disk, or mount NFS with locks (without `nolock`)"
     try:
-        wait_healthy(url, seconds=_SERVER_SECONDS)
-    except ServiceError as exc:
-        return Finding("server", "wrong", str(exc), mend)
-    return Finding("server", "ok", url)
+        with tempfile.TemporaryDirectory(prefix=".flowrl-doctor-", dir=directory) as place:
+            path = Path(place) / "lock"
+            with exclusive(path, what="the lock"):
+                try:
+                    with exclusive(path, what="the lock"):
+                        return Finding("locks", "wrong", f"two hold the same lock in {directory}", mend)
+                except ConflictError:
+                    return Finding("locks", "ok", "work in the home")
+    except OSError as exc:
+        return Finding("locks", "wrong", f"{directory}: {exc.strerror}", mend)
 
 
-def _embedded_url() -> str | None:
-    from flowrl_cli.embedded import status
+def _slots() -> Finding:
+    from tasks.orchestration.slots import occupancy, slots_directory
 
     try:
-        running = status(Home.from_environment())
-    except InputError:
-        return None
-    return running.url if running else None
+        found = occupancy()
+        directory = slots_directory()
+    except (InputError, ServiceError) as exc:
+        mend = f"correct or unset {exc.field}" if isinstance(exc, InputError) else "nvidia-smi -L"
+        return Finding("slots", "wrong", str(exc), mend)
+    free = sum(holder is None for _, holder in found)
+    return Finding(
+        "slots", "ok", f"{len(found)} ({', '.join(slot.name for slot, _ in found)}), {free} free; {directory}"
+    )
 
 
 def _devices() -> Finding:

@@ -9,53 +9,35 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import psutil
 
-from flowrl_cli.configured import configured_url, wait_healthy
-from flowrl_cli.processes import MARK_VARIABLE, find, marked, spawn, stop, this_process
+from flowrl_cli.address import LOOPBACK, SERVER_AUTH_VARIABLE, choose_address
+from flowrl_cli.configured import AUTH_VARIABLE, KEY_VARIABLE, check_server, configured_url, credentials, wait_healthy
+from flowrl_cli.environment import bypass_proxies, child_environment
+from flowrl_cli.launch import SERVER, WORKERS, launch, launch_workers, log_of, stop_recorded
+from flowrl_cli.processes import find, marked, stop, this_process
 from flowrl_cli.record import Record, Server
-from flowrl_core.errors import ServiceError
+from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
+from tasks.orchestration.slots import count_slots
 
-__all__ = ["Server", "connected", "down", "heal", "leave", "status", "up"]
+__all__ = ["Server", "check_startable", "connected", "down", "heal", "leave", "secrets_of", "status", "up"]
 
-_WORKERS = "workers"
-_SERVER = "server"
 _START_S = 180.0
-_LOOPBACK = "127.0.0.1"
-
-_SETTINGS = {
-    # A worker looks for runs every ten seconds by default; that would be the largest part of a dependant's wait.
-    "PREFECT_WORKER_QUERY_SECONDS": "1",
-    "PREFECT_WORKER_PREFETCH_SECONDS": "1",
-    "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-    # In memory, leases that are held when the server restarts would never be given back.
-    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-    # Marking a deep queue as late locks the database for everybody else.
-    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "3600",
-    # The default writes pickles.
-    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "flowrl_core,tasks",
-    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-    # Huge pages where the kernel has them by madvise: XLA asks for fresh memory at every call (glibc 2.35 and later).
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
-# What a person's environment says of another server must not reach ours.
-_FOREIGN = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
-# With this set (as many containers have it), and packages installed without bytecode, every run of every skill would
-# compile all that it imports from source: half of its processor time to the first line.
-_SLOW = ("PYTHONDONTWRITEBYTECODE",)
 
 
-def up(home: Home, *, keep: bool = False, say: Callable[[str], None] = lambda text: None) -> Server:
+def up(
+    home: Home,
+    *,
+    keep: bool = False,
+    host: str | None = None,
+    port: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Server:
     """The server to use, with the deployments on it: the configured one, else an embedded one, started if need be.
 
     This process counts as a user of the embedded one until `leave` or its end.
@@ -63,31 +45,52 @@ def up(home: Home, *, keep: bool = False, say: Callable[[str], None] = lambda te
     Args:
         home: whose campaigns it serves.
         keep: leave the embedded server up when its last user has left.
+        host, port: where the embedded one shall listen; by default on a free port that only this machine can reach.
         say: told in words what takes time.
 
     Raises:
-        ServiceError: the configured server is silent for a minute, or the embedded one does not start.
+        InputError: as `check_startable`; nothing was written.
+        ServiceError: the configured server is silent for a minute or does not let us in, or the embedded one does not
+            start.
     """
+    check_startable(home, host, port)
     if url := configured_url():
         wait_healthy(url)
+        check_server(url, credentials())
         server = Server(url, is_embedded=False)
         _deploy(server, alive=None)
         return server
     home.prefect.mkdir(parents=True, exist_ok=True)
     with _locked(home):
-        record = Record.load(home) or Record.new(_free_port())
-        record = record.joined(this_process(), keep=keep)
+        record = _recorded(home, host, port).joined(this_process(), keep=keep)
         record.save(home)
         return _ensure(home, record, say)
 
 
+def check_startable(home: Home, host: str | None = None, port: int | None = None) -> None:
+    """Nothing, if `up` can use the home's embedded server or start one. A configured server is not asked.
+
+    Raises:
+        InputError: the address cannot be used, is not that of the server that is up, or is given though a server is
+            configured; a password is missing; or a device is asked for that is not there.
+        ServiceError: the home's server runs on another machine, or a device is gone.
+    """
+    if configured_url():
+        if host is not None or port is not None:
+            field = "host" if host is not None else "port"
+            raise InputError(field, "a server is configured already", "Unset PREFECT_API_URL to start one here")
+        return
+    count_slots()
+    secrets_of(_recorded(home, host, port).server)
+
+
 def heal(home: Home, *, say: Callable[[str], None] = lambda text: None) -> bool:
     """Start again what of the embedded Prefect has died; whether anything had."""
-    record = Record.load(home)
-    if record is None or (record.alive(_SERVER) and record.alive(_WORKERS)):
+    record = _load_here(home)
+    if record is None or (record.alive(SERVER) and record.alive(WORKERS)):
         return False
     with _locked(home):
-        record = Record.load(home)
+        record = _load_here(home)
         if record is None:
             return False
         _ensure(home, record, say)
@@ -100,48 +103,123 @@ def leave(home: Home) -> bool:
     Returns:
         Whether it was stopped.
     """
-    if not home.embedded.exists():
+    if _load_here(home) is None:
         return False
     with _locked(home):
-        record = Record.load(home)
+        record = _load_here(home)
         if record is None:
             return False
         record = record.left(this_process())
         if record.keep or any(find(user) for user in record.users):
             record.save(home)
             return False
-        _stop_all(home, record)
+        stop_recorded(home, record)
         return True
 
 
 def down(home: Home) -> bool:
-    """Stop all that was started for this home, whoever uses it; whether there was anything.
+    """Stop all that was started for this home on this machine, whoever uses it; whether there was anything.
 
     Runs get ten seconds to save a checkpoint.
     """
-    if not home.embedded.exists():
+    if _load_here(home) is None:
         return False
     with _locked(home):
-        record = Record.load(home)
+        record = _load_here(home)
         if record is not None:
-            _stop_all(home, record)
+            stop_recorded(home, record)
         return record is not None
 
 
 def status(home: Home) -> Server | None:
-    """The embedded server of this home if its process lives."""
-    record = Record.load(home)
-    return record.server if record and record.alive(_SERVER) else None
+    """The embedded server of this home if its process lives, on this machine."""
+    record = _load_here(home)
+    return record.server if record and record.alive(SERVER) else None
 
 
 @contextlib.contextmanager
 def connected(server: Server) -> Iterator[None]:
-    """Within the block Prefect's clients of this process talk to the server."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
+    """Within the block Prefect's clients of this process talk to the server.
 
-    _bypass_proxies(os.environ)
-    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_SERVER_ANALYTICS_ENABLED: False}):
+    Raises:
+        InputError: it asks for a password, and none is set.
+    """
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_KEY,
+        PREFECT_API_URL,
+        PREFECT_SERVER_ANALYTICS_ENABLED,
+        temporary_settings,
+    )
+
+    bypass_proxies(os.environ)
+    secrets = secrets_of(server)
+    own = {
+        PREFECT_API_AUTH_STRING: secrets.get(AUTH_VARIABLE),
+        PREFECT_API_KEY: secrets.get(KEY_VARIABLE),
+    }
+    given = {setting: value for setting, value in own.items() if value}
+    with temporary_settings(
+        {PREFECT_API_URL: server.url, PREFECT_SERVER_ANALYTICS_ENABLED: False, **given},
+        restore_defaults=own.keys() - given.keys(),
+    ):
         yield
+
+
+def secrets_of(server: Server) -> dict[str, str]:
+    """How this process identifies itself to the server: variable -> secret.
+
+    Raises:
+        InputError: the server asks for a password, and none is set.
+    """
+    return _password(server.asks_for_password) if server.is_embedded else credentials()
+
+
+def _load_here(home: Home) -> Record | None:
+    record = Record.load(home)
+    return record if record is not None and record.is_here else None
+
+
+def _recorded(home: Home, host: str | None, port: int | None) -> Record:
+    """The record of the home's server, or a new one; not saved.
+
+    Raises:
+        InputError, ServiceError: as `check_startable`.
+    """
+    record = Record.load(home)
+    if record is None:
+        has_password = bool(os.environ.get(SERVER_AUTH_VARIABLE))
+        return Record.new(choose_address(host, port), asks_for_password=has_password)
+    if not record.is_here:
+        url = record.server.ui if not record.address.is_loopback else "http://THAT-MACHINE:PORT"
+        raise ServiceError(
+            f"the server of {home.root} was started on another machine, {record.machine_name}. Join it by "
+            f"`flowrl up --worker-only --server {url}/api`, and export PREFECT_API_URL={url}/api for other commands "
+            f"(it must have been started with --host). If that machine is gone for good, remove {home.embedded}"
+        )
+    mend = "Run `flowrl down` first"
+    for field, asked, known in (("host", host, record.host), ("port", port, record.port)):
+        if asked is not None and asked != known:
+            raise InputError(field, f"the server of {home.root} has {known}, not {asked}", mend)
+    if os.environ.get(SERVER_AUTH_VARIABLE) and not record.asks_for_password:
+        raise InputError(SERVER_AUTH_VARIABLE, f"the server of {home.root} was started without a password", mend)
+    return record
+
+
+def _password(is_asked: bool) -> dict[str, str]:
+    """What clients of an embedded server need. It is written nowhere, so it must be in this process's environment.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not is_asked:
+        return {}
+    found = os.environ.get(SERVER_AUTH_VARIABLE) or os.environ.get(AUTH_VARIABLE) or ""
+    user, _, password = found.partition(":")
+    if not user or not password:
+        problem = "is not USER:PASSWORD" if found else "is not set, and the server of this home asks for a password"
+        raise InputError(AUTH_VARIABLE, problem, f"export {AUTH_VARIABLE}=USER:PASSWORD, that of the server")
+    return {AUTH_VARIABLE: found}
 
 
 def _locked(home: Home) -> contextlib.AbstractContextManager[None]:
@@ -152,80 +230,61 @@ def _ensure(home: Home, record: Record, say: Callable[[str], None]) -> Server:
     """Start what of the record does not live, and wait until the server answers."""
     record = _ensure_server(home, record, say)
     alive = None
-    if not record.alive(_WORKERS):
+    if not record.alive(WORKERS):
         alive = _flow_runs_alive(record)
-        command = [sys.executable, "-P", "-m", "tasks.orchestration.workers"]
-        record = _spawn(home, record, _WORKERS, command)
+        secrets = secrets_of(record.server)
+        environment = child_environment(home, home.prefect, record.mark, record.server.url, secrets)
+        record = launch_workers(home, record, environment=environment, directory=home.prefect)
     import tasks.orchestration.bootstrap  # noqa: F401  (its two seconds of imports pass while the server starts)
 
     _await_start(home, record)
+    check_server(record.server.url, secrets_of(record.server))
     _deploy(record.server, alive=alive)
     return record.server
 
 
 def _ensure_server(home: Home, record: Record, say: Callable[[str], None]) -> Record:
-    if record.alive(_SERVER):
+    if record.alive(SERVER):
         return record
-    if not _is_free(record.port):
+    address = record.address
+    if not address.is_free:
+        if address.is_fixed:
+            raise ServiceError(
+                f"somebody else listens on {address.host} port {address.port}: stop them, or `flowrl down`"
+            )
         # Nothing that knows only the old address can go on; the runs adopt their checkpoints later.
         stop(marked(record.mark))
-        record = record.moved(_free_port())
+        record = record.at(address.moved())
         record.save(home)
     say("starting a local Prefect server")
-    factory = [
-        "--factory",
-        "prefect.server.api.server:create_app",
-        "--timeout-keep-alive",
-        "5",
-        "--log-level",
-        "warning",
-    ]
-    command = [sys.executable, "-P", "-m", "uvicorn", *factory, "--host", _LOOPBACK, "--port", str(record.port)]
-    return _spawn(home, record, _SERVER, command)
+    options = ["--timeout-keep-alive", "5", "--log-level", "warning"]
+    listen = ["--host", record.host, "--port", str(record.port)]
+    module = ["uvicorn", "--factory", "prefect.server.api.server:create_app", *options, *listen]
+    return launch(home, record, SERVER, module, environment=_server_environment(home, record), directory=home.prefect)
 
 
-def _spawn(home: Home, record: Record, name: str, command: list[str]) -> Record:
-    started = spawn(
-        name,
-        command,
-        environment=_environment(home, record),
-        directory=home.prefect,
-        log=home.prefect / f"{name}.log",
-    )
-    record = record.with_process(started)
-    record.save(home)
-    return record
-
-
-def _environment(home: Home, record: Record) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in (*_FOREIGN, *_SLOW)}
-    environment = {
-        **_SETTINGS,
-        **kept,
-        MARK_VARIABLE: record.mark,
-        "FLOWRL_HOME": str(home.root),
-        "PREFECT_HOME": str(home.prefect),
-        "PREFECT_API_URL": record.server.url,
-        "PREFECT__SERVER_FINAL": "1",
-    }
-    _bypass_proxies(environment)
+def _server_environment(home: Home, record: Record) -> dict[str, str]:
+    secrets = secrets_of(record.server)
+    environment = child_environment(home, home.prefect, record.mark, record.server.url, secrets)
+    if secrets:
+        environment[SERVER_AUTH_VARIABLE] = secrets[AUTH_VARIABLE]
+    if record.address.is_loopback:
+        # Or any page that somebody opens in a browser here could ask the server for all it has.
+        origins = ",".join(f"http://{host}:{record.port}" for host in (LOOPBACK, "localhost", record.host))
+        environment.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", origins)
+    else:
+        # What the browser of another machine asks, unless somebody knows better (a proxy's address, for example).
+        environment.setdefault("PREFECT_UI_API_URL", f"{record.server.ui}/api")
     return environment
-
-
-def _bypass_proxies(environment: dict[str, str] | os._Environ[str]) -> None:
-    for name in ("NO_PROXY", "no_proxy"):
-        hosts = [host for host in environment.get(name, "").split(",") if host]
-        if _LOOPBACK not in hosts:
-            environment[name] = ",".join([*hosts, _LOOPBACK])
 
 
 def _await_start(home: Home, record: Record) -> None:
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and record.alive(_SERVER):
+    while time.monotonic() < deadline and record.alive(SERVER):
         with contextlib.suppress(ServiceError):
             wait_healthy(record.server.url, seconds=2.0)
             return
-    log = home.prefect / f"{_SERVER}.log"
+    log = log_of(home.prefect, SERVER)
     raise ServiceError(f"the embedded Prefect server did not start: see {log}, then try again after `flowrl down`")
 
 
@@ -243,35 +302,3 @@ def _flow_runs_alive(record: Record) -> set[str]:
         with contextlib.suppress(psutil.Error):
             runs.add(process.environ().get("PREFECT__FLOW_RUN_ID", ""))
     return runs - {""}
-
-
-def _stop_all(home: Home, record: Record) -> None:
-    """Runs first, then workers, then the server they report to."""
-    workers = [worker] if (worker := record.alive(_WORKERS)) else []
-    server = [server] if (server := record.alive(_SERVER)) else []
-    for worker in workers:
-        # A worker that is asked to end kills its runs at once; one that goes on would start others.
-        with contextlib.suppress(psutil.Error):
-            worker.suspend()
-    stop(process for process in marked(record.mark) if process not in (*workers, *server))
-    stop(workers)
-    stop(server)
-    stop(marked(record.mark))
-    home.embedded.unlink(missing_ok=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As the server does it: connections that linger from its predecessor do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_LOOPBACK, port))
-        except OSError:
-            return False
-    return True

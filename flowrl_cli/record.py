@@ -1,13 +1,18 @@
-"""The home's record of its embedded Prefect: address, processes, and who uses it."""
+"""The home's records of what was started for it: processes, and who uses them."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import psutil
 
+from flowrl_cli.address import LOOPBACK, Address
+from flowrl_cli.machine import host_name, machine_id
 from flowrl_cli.processes import Started, find
 from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import Home
@@ -17,63 +22,105 @@ __all__ = ["Record", "Server"]
 
 @dataclass(frozen=True)
 class Server:
-    """A Prefect server: the URL of its API, and whether it is the home's embedded one."""
+    """A Prefect server.
+
+    Attributes:
+        url: of its API.
+        is_embedded: whether it is the home's own.
+        address: what a person opens, if it is not said by the URL.
+        asks_for_password: whether it is known to.
+    """
 
     url: str
     is_embedded: bool
+    address: str = ""
+    asks_for_password: bool = False
 
     @property
     def ui(self) -> str:
         """The address a person opens."""
-        return self.url.removesuffix("/").removesuffix("/api")
+        return self.address or self.url.removesuffix("/").removesuffix("/api")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What was started for a home.
+    """What was started on one machine for a home: a server and its workers, or workers of a server elsewhere.
 
     Attributes:
         mark: in the environment of everything that was started under this record.
-        port: of the server.
+        port, host: that the server listens on.
+        is_fixed: somebody asked for this port.
+        asks_for_password: the server was started with one, which stands nowhere but in its environment.
+        elsewhere: the API URL of the server elsewhere; empty if the server is the home's own.
+        pools: that the workers serve; empty: all.
         keep: stays up when its last user has left.
+        machine, machine_name: where all this runs; its name is for people.
         processes: server and workers.
         users: the commands that use it.
     """
 
     mark: str
-    port: int
+    port: int = 0
+    host: str = LOOPBACK
+    is_fixed: bool = False
+    asks_for_password: bool = False
+    elsewhere: str = ""
+    pools: tuple[str, ...] = ()
     keep: bool = False
+    machine: str = field(default_factory=machine_id)
+    machine_name: str = field(default_factory=host_name)
     processes: tuple[Started, ...] = ()
     users: tuple[Started, ...] = ()
 
     @classmethod
-    def new(cls, port: int) -> Record:
-        """A record of nothing yet."""
-        return cls(uuid.uuid4().hex, port)
+    def new(cls, address: Address, *, asks_for_password: bool) -> Record:
+        """A record of a server that is not started yet."""
+        return cls(uuid.uuid4().hex, asks_for_password=asks_for_password).at(address)
+
+    @classmethod
+    def new_workers(cls, url: str, pools: tuple[str, ...]) -> Record:
+        """A record of workers that are not started yet."""
+        return cls(uuid.uuid4().hex, elsewhere=url, pools=pools, keep=True)
 
     @classmethod
     def load(cls, home: Home) -> Record | None:
-        """The home's record, if there is one."""
-        try:
-            data = json.loads(home.embedded.read_text())
-        except FileNotFoundError:
-            return None
-        return cls(
-            data["mark"],
-            data["port"],
-            data["keep"],
-            tuple(Started(**process) for process in data["processes"]),
-            tuple(Started(**process) for process in data["users"]),
-        )
+        """The record of the home's embedded server, if there is one."""
+        return _read(home.embedded)
+
+    @classmethod
+    def load_workers(cls, home: Home) -> Record | None:
+        """The record of this machine's workers of a server elsewhere, if there is one."""
+        return _read(home.workers_record(machine_id()))
+
+    def path(self, home: Home) -> Path:
+        """Where it is kept."""
+        return home.workers_record(self.machine) if self.elsewhere else home.embedded
 
     def save(self, home: Home) -> None:
         """Write it for others, and for after a crash."""
-        write_json(home.embedded, {**asdict(self), "url": self.server.url})
+        write_json(self.path(home), {**asdict(self), "url": self.server.url})
+
+    def remove(self, home: Home) -> None:
+        """Forget it."""
+        self.path(home).unlink(missing_ok=True)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its processes are this machine's."""
+        return self.machine == machine_id()
+
+    @property
+    def address(self) -> Address:
+        """Where the home's own server listens."""
+        return Address(self.host, self.port, self.is_fixed)
 
     @property
     def server(self) -> Server:
         """The server it tells of, alive or not."""
-        return Server(f"http://127.0.0.1:{self.port}/api", is_embedded=True)
+        if self.elsewhere:
+            return Server(self.elsewhere, is_embedded=False)
+        address = self.address
+        return Server(address.api, is_embedded=True, address=address.ui, asks_for_password=self.asks_for_password)
 
     def alive(self, name: str) -> psutil.Process | None:
         """The process of this name if it lives."""
@@ -85,9 +132,9 @@ class Record:
         others = tuple(process for process in self.processes if process.name != started.name)
         return replace(self, processes=(*others, started))
 
-    def moved(self, port: int) -> Record:
-        """The same on another port, with nothing started there yet."""
-        return replace(self, port=port, processes=())
+    def at(self, address: Address) -> Record:
+        """The same at another address, with nothing started there yet."""
+        return replace(self, host=address.host, port=address.port, is_fixed=address.is_fixed, processes=())
 
     def joined(self, user: Started, *, keep: bool) -> Record:
         """With one more user; users that have died are forgotten."""
@@ -97,3 +144,13 @@ class Record:
     def left(self, user: Started) -> Record:
         """Without this user."""
         return replace(self, users=tuple(other for other in self.users if other.pid != user.pid))
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        data: Mapping[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    lists = {name: tuple(Started(**one) for one in data[name]) for name in ("processes", "users")}
+    plain = {name: value for name, value in data.items() if name not in ("url", *lists)}
+    return Record(**{**plain, **lists, "pools": tuple(plain.get("pools", ()))})

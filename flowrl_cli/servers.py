@@ -1,28 +1,149 @@
-"""`flowrl up` and `flowrl down`: the embedded Prefect of a home, for those who have configured no server."""
+"""`flowrl up` and `flowrl down`: what this machine needs to run campaigns, started and stopped."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from flowrl_cli.record import Record
+    from flowrl_core.storage.layout import Home
 
 __all__ = ["down", "up"]
 
 
-def up() -> None:
-    """Start a local Prefect server and its workers, and leave them up; a configured one only gets the deployments."""
-    from flowrl_cli import embedded
+def up(
+    *,
+    host: str | None = None,
+    port: Annotated[int | None, Parameter(validator=lambda _, value: _check_port(value))] = None,
+    worker_only: Annotated[bool, Parameter(negative="")] = False,
+    server: str | None = None,
+    pool: Annotated[list[str] | None, Parameter(negative="")] = None,
+) -> None:
+    """Start what this machine needs, and leave it up: a Prefect server if none is configured, deployments, workers.
+
+    Returns when the workers are ready. What is up already stays as it is.
+
+    Parameters
+    ----------
+    host
+        The address that the server listens on; others than this machine reach it only if it asks for a password, by
+        PREFECT_SERVER_API_AUTH_STRING (127.0.0.1).
+    port
+        The port that the server listens on (one that is free).
+    worker_only
+        Start only workers, for the server elsewhere that --server names.
+    server
+        The URL of that server's API, http://HOST:PORT/api (what PREFECT_API_URL says).
+    pool
+        A pool that the workers serve, control or gpu; repeat it for more (both).
+    """
+    from flowrl_cli.configured import configured_url
+    from flowrl_core.errors import InputError
     from flowrl_core.storage.layout import Home
 
     home = Home.from_environment()
-    server = embedded.up(home, keep=True, say=lambda text: print(f"{text} ...", flush=True))
-    print(f"UI: {server.ui}")
-    if server.is_embedded:
-        print("Stop it by `flowrl down`")
-    else:
-        print("This server is configured, so its workers are yours to start: pools `control` and `gpu`")
+    if not worker_only:
+        for name, value in (("server", server), ("pool", pool)):
+            if value is not None:
+                raise InputError(name, "it is about workers of a server elsewhere", "Add --worker-only")
+        _up(home, host, port)
+        return
+    for name, unused in (("host", host), ("port", port)):
+        if unused is not None:
+            raise InputError(name, "no server is started here", "Leave it out, or leave out --worker-only")
+    url = server or configured_url()
+    if url is None:
+        raise InputError("server", "no server is named", "Add --server http://HOST:PORT/api")
+    _join(home, url, pool or [])
 
 
 def down() -> None:
-    """Stop the server, workers and runs that were started for this home; runs save a checkpoint first."""
-    from flowrl_cli import embedded
+    """Stop the server, workers and runs that were started for this home on this machine; runs save a checkpoint first.
+
+    What was started elsewhere, or by others, goes on.
+    """
+    from flowrl_cli import embedded, workers
+    from flowrl_cli.record import Record
     from flowrl_core.storage.layout import Home
 
     home = Home.from_environment()
-    print("stopped" if embedded.down(home) else f"nothing is running for {home.root}")
+    left = workers.part(home)
+    if left is not None:
+        print(f"workers: stopped (of {left})")
+    was_up = embedded.down(home)
+    if was_up:
+        print("server and workers: stopped")
+    record = Record.load(home)
+    if record is not None:
+        print(f"server: it was started on {record.machine_name} and stays up; `flowrl down` there stops it")
+    elif not was_up and left is None:
+        print(f"nothing is running for {home.root}")
+
+
+def _up(home: Home, host: str | None, port: int | None) -> None:
+    from flowrl_cli import embedded, workers
+    from flowrl_cli.launch import SERVER, WORKERS
+    from flowrl_cli.record import Record
+
+    before = Record.load(home)
+    was_up = {name: before is not None and before.alive(name) is not None for name in (SERVER, WORKERS)}
+    server = embedded.up(home, keep=True, host=host, port=port, say=lambda text: print(f"{text} ...", flush=True))
+    print(f"UI: {server.ui}", flush=True)
+    record = Record.load(home) if server.is_embedded else None
+    if record is None:
+        print("server: configured, so not ours to start or stop")
+        record, was_up[WORKERS] = workers.join(home, server.url)
+    else:
+        _say_state("server", SERVER, record, was_up[SERVER])
+    _say_inventory(record)
+    _say_state("workers", WORKERS, record, was_up[WORKERS])
+    _say_ready(home, record)
+
+
+def _join(home: Home, url: str, pools: list[str]) -> None:
+    from flowrl_cli import workers
+    from flowrl_cli.launch import WORKERS
+
+    record, was_up = workers.join(home, url, pools)
+    print(f"UI: {record.server.ui}", flush=True)
+    if home.registry_url.startswith("sqlite"):
+        print(f"registry: a file, {home.registry}; several machines need one on a server: see FLOWRL_REGISTRY_URL")
+    _say_state("workers", WORKERS, record, was_up)
+    _say_ready(home, record)
+
+
+def _say_state(what: str, name: str, record: Record, was_up: bool) -> None:
+    process = record.alive(name)
+    number = f"process {process.pid}" if process else "gone again"
+    print(f"{what}: {'already up' if was_up else 'started'}, {number}", flush=True)
+
+
+def _say_inventory(record: Record) -> None:
+    from flowrl_cli.embedded import connected
+    from tasks.orchestration.inventory import take_inventory
+
+    with connected(record.server):
+        found = take_inventory()
+    # On anybody else's server nothing that was there is changed.
+    state = "there" if record.elsewhere else "up to date"
+    for what, names in (
+        ("pools", found.workers),
+        ("automations", found.automations),
+        ("deployments", found.deployments),
+    ):
+        print(f"{what}: {state}: {', '.join(names)}", flush=True)
+
+
+def _say_ready(home: Home, record: Record) -> None:
+    from flowrl_cli import workers
+    from tasks.orchestration.slots import count_slots
+
+    print(f"ready: {', '.join(workers.await_ready(home, record))}; {count_slots()} device slots")
+    print("Stop all this by `flowrl down`")
+
+
+def _check_port(value: int | None) -> None:
+    if value is not None and not 1 <= value <= 65_535:
+        raise ValueError("a port is a number from 1 to 65535")

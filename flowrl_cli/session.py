@@ -52,6 +52,7 @@ def run_campaign(request: Request, *, keep: bool) -> int:
             _check_widths(known, request)
             if _is_learned(known, request):
                 return _finish_at_once(home, known, request)
+    embedded.check_startable(home)
     if url := configured_url():
         wait_healthy(url)
     with Registry.open(home) as registry:

@@ -26,7 +26,7 @@ __all__ = ["assess_skill", "conclude", "device"]
 def device() -> Iterator[None]:
     """A device for the block."""
     show_logs()
-    with device_slot(Home.from_environment()):
+    with device_slot():
         yield
 
 

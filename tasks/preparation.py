@@ -50,7 +50,7 @@ def workplace(run: int, attempt: int) -> Iterator[int]:
     if this.end is not None and record.verdict is None:
         raise ConflictError(f"attempt {this.number} of {record.skill} is over ({this.end}): another one does its work")
     directory = run_directory(home, record)
-    with own_run(directory), _logged(directory), device_slot(home):
+    with own_run(directory), _logged(directory), device_slot():
         with Registry.open(home) as registry:
             epoch = registry.claim_run(run)
         yield epoch

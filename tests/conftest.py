@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -22,13 +23,23 @@ class Running:
     url: str
 
 
+@pytest.fixture(scope="session", autouse=True)
+def slots_directory(tmp_path_factory) -> Iterator[Path]:
+    """Device slots of the tests' own: other work on this machine neither waits for them nor is waited for."""
+    directory = tmp_path_factory.mktemp("slots")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWRL_SLOTS_DIR", str(directory))
+        yield directory
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory) -> Iterator[Running]:
+def server(tmp_path_factory, slots_directory) -> Iterator[Running]:
     home = Home(tmp_path_factory.mktemp("embedded") / "a home für tests")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(("PREFECT_", "FLOWRL_")):
                 patch.delenv(name)
+        patch.setenv("FLOWRL_SLOTS_DIR", str(slots_directory))
         patch.setenv("PREFECT_HOME", str(home.prefect))
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         started = embedded.up(home, keep=True)

@@ -40,7 +40,7 @@ from flowrl_core.storage.atomic import (
 )
 from flowrl_core.storage.ownership import exclusive
 
-__all__ = ["compilations", "compiled_learner", "fingerprint", "is_whole", "loading_seconds"]
+__all__ = ["compilations", "compiled_learner", "exercise", "fingerprint", "is_whole", "loading_seconds"]
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def _build(ready: Path, shapes: Shapes) -> None:
         functions = read_functions(fresh)
         worlds = _make_worlds(functions, shapes)
         np.savez(fresh / _WORLDS, **{f"{number:03}": leaf for number, leaf in enumerate(jax.tree.leaves(worlds))})
-        _exercise(Learner(shapes, functions, worlds))
+        exercise(Learner(shapes, functions, worlds))
         sizes = {
             str(path.relative_to(fresh)): path.stat().st_size for path in sorted(fresh.rglob("*")) if path.is_file()
         }
@@ -155,7 +155,7 @@ def _use(directory: Path, *, writes: bool) -> None:
     compilation_cache.reset_cache()
 
 
-def _exercise(learner: Learner) -> None:
+def exercise(learner: Learner) -> None:
     """Run every program once, on blank experts and a plan of zeros, as a run does."""
     from flowrl_core.envs.automaton import blank_plan
     from flowrl_core.learning.evaluation import evaluate

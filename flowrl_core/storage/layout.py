@@ -5,8 +5,10 @@
       versions/<content>/              immutable parameters of experts, named by their content
       runs/<campaign>/<skill>-<k>/     the k-th run of a skill while it lasts (beside it `<skill>-<k>.lock`)
       archive/<campaign>/<skill>-<k>/  what is kept of it afterwards
-      cache/  slots/  prefect/         compiled programs, device slots, the embedded server's home
+      cache/  prefect/                 compiled programs, the embedded server's home
       embedded.json                    the server and workers that were started here
+      workers-<machine>.json           the workers that a machine has started for a server elsewhere
+      prefect-<machine>/               their Prefect home
 
 Nothing is created by asking for a path.
 """
@@ -137,11 +139,6 @@ class Home:
         return self.root / "cache"
 
     @property
-    def slots(self) -> Path:
-        """Locks of device slots."""
-        return self.root / "slots"
-
-    @property
     def prefect(self) -> Path:
         """The embedded Prefect's home."""
         return self.root / "prefect"
@@ -150,6 +147,14 @@ class Home:
     def embedded(self) -> Path:
         """The record of the server and workers that were started for this home."""
         return self.root / "embedded.json"
+
+    def workers_record(self, machine: str) -> Path:
+        """The record of the workers that were started on a machine for a server elsewhere."""
+        return self.root / f"workers-{_component('machine', machine)}.json"
+
+    def workers_prefect(self, machine: str) -> Path:
+        """The Prefect home of those workers."""
+        return self.root / f"prefect-{_component('machine', machine)}"
 
     def run_directory(self, campaign: str, skill: str, ordinal: int) -> RunDirectory:
         """The directory of a skill's `ordinal`-th run, while it lasts."""

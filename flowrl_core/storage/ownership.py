@@ -4,14 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
+import pwd
+import stat
+import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flowrl_core.errors import ConflictError
+from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.storage.layout import RunDirectory
 
-__all__ = ["exclusive", "own_run"]
+__all__ = ["Holder", "exclusive", "find_holder", "hold_for_all_users", "own_run"]
+
+_NOTE_BYTES = 4096
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""What lies in a directory that all may write can be a link, or a pipe that waits for a writer."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock of the machine. An unknown process has number 0.
+
+    Attributes:
+        since: seconds since the epoch.
+        note: what it says of itself.
+    """
+
+    pid: int
+    user: str
+    since: float
+    note: str = ""
+
+    def __str__(self) -> str:
+        if not self.pid:
+            return "an unknown process"
+        return f"process {self.pid} of {self.user} since {time.strftime('%d %b %H:%M:%S', time.localtime(self.since))}"
 
 
 @contextlib.contextmanager
@@ -43,6 +72,100 @@ def exclusive(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
         # Removed while still held: whoever waits for it sees that the name is gone and makes a new one.
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def hold_for_all_users(path: Path, *, note: str = "") -> Iterator[None]:
+    """Hold a lock file that processes of all users of the machine share, in a directory that all may write.
+
+    The file stays when nobody holds it: it may be another user's.
+
+    Raises:
+        ConflictError: a living process holds it; who is named.
+    """
+    descriptor = _acquire_shared(path)
+    try:
+        _write(descriptor, json.dumps(asdict(Holder(os.getpid(), _user(), time.time(), note))))
+        yield
+    finally:
+        _write(descriptor, "")
+        os.close(descriptor)
+
+
+def find_holder(path: Path) -> Holder | None:
+    """Who holds the lock file of `hold_for_all_users`; None if nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+    except OSError:
+        return None
+    try:
+        # Not the lock itself: others may look at the same moment.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read_holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _acquire_shared(path: Path) -> int:
+    while True:
+        descriptor = _open_shared(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = _read_holder(descriptor)
+            os.close(descriptor)
+            raise ConflictError(f"{path} is held by {holder}") from exc
+        if _is_current(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+
+
+def _open_shared(path: Path) -> int:
+    """The open file; made if need be, for all users to write."""
+    while True:
+        # Never with O_CREAT alone: in a sticky directory the kernel refuses that for a file of another user.
+        with contextlib.suppress(FileNotFoundError):
+            return _open_plain(path)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+            os.fchmod(descriptor, 0o666)
+            return descriptor
+
+
+def _open_plain(path: Path) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDWR | _FLAGS)
+    except PermissionError:
+        # Its maker has not yet given it its mode, or has another mind: a lock needs no right to write.
+        return os.open(path, os.O_RDONLY | _FLAGS)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+        return descriptor
+    os.close(descriptor)
+    raise StorageError(f"{path} is no plain file, or has other names: it cannot be a lock; remove it")
+
+
+def _write(descriptor: int, text: str) -> None:
+    with contextlib.suppress(OSError):  # opened for reading, or the disk is full: the lock holds all the same
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
+
+
+def _read_holder(descriptor: int) -> Holder:
+    try:
+        found = json.loads(os.pread(descriptor, _NOTE_BYTES, 0))
+        return Holder(int(found["pid"]), str(found["user"]), float(found["since"]), str(found["note"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return Holder(0, "", 0.0)
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a number without a name, as in many containers
+        return str(os.getuid())
 
 
 def _acquire(path: Path, what: str, wait: bool) -> int:

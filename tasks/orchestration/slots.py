@@ -1,105 +1,175 @@
 """Device slots of this machine: which device a run gets.
 
-A slot is a locked file in the home, taken before JAX is imported and freed by the kernel when its holder dies. On GPUs
-a slot is one GPU, by CUDA_VISIBLE_DEVICES; on a CPU it is one core: two pinned processes train faster together than two
-that share the cores, and a run that is resumed must compute with as many threads as before.
+A slot is a locked file in a directory of the machine, taken before JAX is imported and freed by the kernel when its
+holder dies. All homes and all users of the machine share it; two machines that share a home do not.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
-import shutil
-import subprocess
+import random
+import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
-import psutil
+from flowrl_core.errors import ConflictError, InputError
+from flowrl_core.storage.ownership import Holder, find_holder, hold_for_all_users
+from tasks.orchestration.devices import Slot, slots
 
-from flowrl_core.errors import ConflictError, InputError, ServiceError
-from flowrl_core.storage.layout import Home
-from flowrl_core.storage.ownership import exclusive
-
-__all__ = ["Slot", "count_slots", "device_slot", "slots"]
+__all__ = ["count_slots", "device_slot", "free_slots", "occupancy", "slots_directory"]
 
 logger = logging.getLogger(__name__)
 
-_VARIABLE = "FLOWRL_SLOTS"
-_GPU_MEMORY = "0.90"
-"""The share of a GPU's memory that its one run takes at once. JAX's own 0.75 leaves room for others; there are none."""
-_CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
-_GB_PER_RUN = 2
+_VARIABLE = "FLOWRL_SLOTS_DIR"
+# Not Python's own choice: TMPDIR may be another one for each user.
+_DEFAULT = Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()) / "flowrl-slots"
 _POLL_S = 0.25
-_PATIENCE_S = 900.0
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Room for one run: `device` is a GPU as CUDA_VISIBLE_DEVICES names it, or the number of a core."""
-
-    kind: Literal["gpu", "cpu"]
-    device: str
-
-    @property
-    def name(self) -> str:
-        """The name of its lock file."""
-        return f"{self.kind}-{self.device}".replace("/", "_")
-
-
-def slots() -> tuple[Slot, ...]:
-    """The slots of this machine: one per GPU that JAX can use, else per core while memory lasts; at most FLOWRL_SLOTS.
-
-    Raises:
-        InputError: FLOWRL_SLOTS is no positive number, or JAX_PLATFORMS asks for a device that is not there.
-    """
-    found = tuple(Slot("gpu", gpu) for gpu in _gpus())
-    if not found:
-        room = max(1, psutil.virtual_memory().total // (_GB_PER_RUN * 10**9))
-        found = tuple(Slot("cpu", str(core)) for core in _cores()[:room])
-    return found[: _most()]
+_TELL_S = 60.0
 
 
 def count_slots() -> int:
-    """How many runs this machine has room for."""
-    return len(slots())
+    """How many runs this machine has room for.
+
+    Raises:
+        InputError, ServiceError: as `slots`.
+    """
+    return len(_slots(slots_directory()))
+
+
+def free_slots() -> int:
+    """How many of this machine's slots nobody holds now.
+
+    Raises:
+        InputError, ServiceError: as `slots`.
+    """
+    return sum(holder is None for _, holder in occupancy())
+
+
+def occupancy() -> tuple[tuple[Slot, Holder | None], ...]:
+    """The slots of this machine, each with who holds it; None where nobody does.
+
+    Raises:
+        InputError, ServiceError: as `slots`.
+    """
+    directory = slots_directory()
+    return tuple((slot, find_holder(_lock(directory, slot.name))) for slot in _slots(directory))
+
+
+def slots_directory() -> Path:
+    """Where the lock files are: FLOWRL_SLOTS_DIR, else one directory of the machine for all users; made if need be.
+
+    Raises:
+        InputError: it is not absolute, or cannot be made or written.
+    """
+    directory = Path(os.environ.get(_VARIABLE) or _DEFAULT)
+    remedy = f"Set {_VARIABLE} to a directory of this machine that all who train here may write"
+    if not directory.is_absolute():
+        raise InputError(_VARIABLE, f"{directory} is not absolute", remedy)
+    if directory == _DEFAULT and directory.is_symlink():
+        raise InputError(_VARIABLE, f"{directory} is a link that anybody may have made", remedy)
+    try:
+        if not directory.is_dir():
+            _make_for_all_users(directory)
+    except OSError as exc:
+        raise InputError(_VARIABLE, f"{directory} cannot be made ({exc.strerror})", remedy) from exc
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise InputError(_VARIABLE, f"{directory} cannot be written", remedy)
+    return directory
 
 
 @contextlib.contextmanager
-def device_slot(home: Home, *, patience: float = _PATIENCE_S) -> Iterator[Slot]:
+def device_slot() -> Iterator[Slot]:
     """Hold one free slot for the block, and make its device the only one that JAX will see; waits until one is free.
 
     Raises:
-        ServiceError: none was free for `patience` seconds.
+        InputError, ServiceError: as `slots`, also when a device goes while it waits.
     """
-    deadline = time.monotonic() + patience
     with contextlib.ExitStack() as stack:
-        while (slot := _take(stack, home)) is None:
-            if time.monotonic() > deadline:
-                raise ServiceError(f"no device slot was free for {patience:.0f} s: is a run hanging? See {home.slots}")
-            # The kernel tells nobody that a lock is free. The wait is short: the pool admits no more runs than slots.
-            time.sleep(_POLL_S)
+        slot = _await_slot(stack)
         logger.info("device slot %s", slot.name)
         with _confined(slot):
             yield slot
 
 
-def _take(stack: contextlib.ExitStack, home: Home) -> Slot | None:
-    for slot in slots():
-        with contextlib.suppress(ConflictError):
-            stack.enter_context(exclusive(home.slots / f"{slot.name}.lock", what=f"device slot {slot.name}"))
-            return slot
+def _await_slot(stack: contextlib.ExitStack) -> Slot:
+    directory = slots_directory()
+    found, looked, told = _slots(directory), time.monotonic(), -_TELL_S
+    while True:
+        for _ in range(2):  # a slot that somebody is just looking at is taken at the second try
+            if slot := _take(stack, directory, found):
+                return slot
+            # The kernel tells nobody that a lock is free. Not all at the same moment: see `_is_cut_otherwise`.
+            time.sleep(_POLL_S * random.uniform(0.5, 1.5))
+        now = time.monotonic()
+        if now - told >= _TELL_S:
+            told = now
+            logger.warning("all device slots are taken, waiting for one: %s", _holders(directory, found))
+        if now - looked >= _TELL_S:
+            found, looked = _slots(directory), now
+
+
+def _take(stack: contextlib.ExitStack, directory: Path, found: tuple[Slot, ...]) -> Slot | None:
+    for slot in found:
+        with contextlib.ExitStack() as attempt, contextlib.suppress(ConflictError):
+            attempt.enter_context(hold_for_all_users(_lock(directory, slot.name), note=_cut(slot)))
+            if not _is_cut_otherwise(directory, slot):
+                stack.push(attempt.pop_all())
+                return slot
     return None
+
+
+def _is_cut_otherwise(directory: Path, slot: Slot) -> bool:
+    """Whether somebody holds a share of another size of the same GPU: together they could ask for more than it has.
+
+    Two who take shares at the same moment may both see the other and both let go; then one comes back first.
+    """
+    if slot.kind == "cpu":
+        return False
+    mine = _lock(directory, slot.name)
+    others = [path for path in directory.glob(f"gpu-{slot.device}.*.lock") if path != mine]
+    return any(holder.note != _cut(slot) for path in others if (holder := find_holder(path)))
+
+
+def _cut(slot: Slot) -> str:
+    return f"1/{slot.parts}"
+
+
+def _slots(directory: Path) -> tuple[Slot, ...]:
+    return slots(known=[path.name for path in directory.glob("*.lock")])
+
+
+def _lock(directory: Path, name: str) -> Path:
+    return directory / f"{name}.lock"
+
+
+def _holders(directory: Path, found: tuple[Slot, ...]) -> str:
+    held = ((slot.name, find_holder(_lock(directory, slot.name))) for slot in found)
+    return "; ".join(f"{name} by {holder}" for name, holder in held if holder) or "nobody, just now"
+
+
+def _make_for_all_users(directory: Path) -> None:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # With its mode from the first moment that it has its name.
+    fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        fresh.chmod(0o1777)
+        fresh.rename(directory)
+    except OSError:
+        fresh.rmdir()
+        if not directory.is_dir():
+            raise
 
 
 @contextlib.contextmanager
 def _confined(slot: Slot) -> Iterator[None]:
     if slot.kind == "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.device
-        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", _GPU_MEMORY)
+        # Or the numbers are not those of nvidia-smi.
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(slot.memory_fraction))
         yield
         return
     if not hasattr(os, "sched_setaffinity"):
@@ -112,44 +182,3 @@ def _confined(slot: Slot) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _gpus() -> list[str]:
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    wanted = any(name in platforms for name in ("cuda", "gpu"))
-    if platforms and not wanted:
-        return []
-    can_use = any(importlib.util.find_spec(plugin) for plugin in _CUDA_PLUGINS)
-    found = _visible_gpus() if can_use else []
-    if wanted and not found:
-        problem = f"{platforms!r} asks for a GPU, but JAX has none here"
-        raise InputError("JAX_PLATFORMS", problem, "Unset it, or install jax[cuda12] and check `nvidia-smi -L`")
-    return found
-
-
-def _visible_gpus() -> list[str]:
-    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [gpu.strip() for gpu in named.split(",") if gpu.strip() not in ("", "-1")]
-    if not shutil.which("nvidia-smi"):
-        return []
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as exc:
-        logger.warning("nvidia-smi does not answer (%s); training on the CPU", exc)
-        return []
-    return [str(number) for number, line in enumerate(line for line in listed.splitlines() if line.startswith("GPU"))]
-
-
-def _most() -> int | None:
-    text = os.environ.get(_VARIABLE)
-    if not text:
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(_VARIABLE, f"{text!r} is no number of slots", "Give a number from 1 on, or unset it")
-    return int(text)

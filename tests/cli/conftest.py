@@ -17,11 +17,12 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
+def home(tmp_path, monkeypatch, slots_directory) -> Path:
     """A home that does not exist yet, in an empty working directory; no server is configured."""
     for name in os.environ:
         if name.startswith(("FLOWRL_", "PREFECT_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("FLOWRL_SLOTS_DIR", str(slots_directory))
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

@@ -9,7 +9,7 @@ from flowrl_core.storage.layout import Home, folded
 
 def test_every_path_of_a_home_lies_below_its_root(tmp_path: Path) -> None:
     home = Home(tmp_path / "a home with spaces — и")
-    paths = [home.registry, home.versions, home.runs, home.archive, home.cache, home.slots, home.prefect, home.embedded]
+    paths = [home.registry, home.versions, home.runs, home.archive, home.cache, home.prefect, home.embedded]
     assert all(path.is_relative_to(home.root) for path in paths)
     assert len(set(paths)) == len(paths)
     assert not home.root.exists()

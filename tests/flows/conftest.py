@@ -1,8 +1,7 @@
-"""What the tests of flows share: a campaign that has learned something, and a browser."""
+"""What the tests of flows share."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -12,35 +11,25 @@ from pathlib import Path
 
 import pytest
 
+from flowrl_core.storage.registry import Registry
+
 sys.path.append(str(Path(__file__).parent))
 
-from flow_runs import end_of
+import flow_runs
 
-from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec
-from flowrl_core.storage.registry import Registry
-from tasks.orchestration.campaign_runs import start_campaign_run
 
-TRAINING = TrainingSpec(
-    frames=60_000,
-    num_envs=16,
-    rollout_length=16,
-    minibatch_size=64,
-    width=16,
-    episode_limit=60,
-    world_pool=32,
-    snapshot_capacity=32,
-    checkpoint_updates=10,
-)
-EVALUATION = EvaluationSpec(episodes=64, threshold=0.6, target=0.9, min_frames=1_024, min_episodes=16, head_episodes=0)
+@pytest.fixture(scope="module")
+def registry(server):
+    with Registry.open(server.home) as registry:
+        yield registry
 
 
 @pytest.fixture(scope="session")
 def learned(server) -> Iterator[Registry]:
     """The registry of the server's home, in which the campaign `basics` has learned dig_a, with experts of width 16."""
-    spec = CampaignSpec(campaign="basics", env="corridor", targets=["dig_a"], training=TRAINING, evaluation=EVALUATION)
     with Registry.open(server.home) as registry:
-        run = asyncio.run(start_campaign_run(registry.uuid, spec))
-        assert end_of(run.id).is_completed()
+        run = flow_runs.start(registry, flow_runs.spec("basics", "dig_a"))
+        assert flow_runs.end_of(run).is_completed()
         yield registry
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from flow_runs import PATIENCE_S, end_of, on_server, runs_of, start
+from deployment_runs import PATIENCE_S, end_of, on_server, runs_of, start
 from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.schedules import IntervalSchedule

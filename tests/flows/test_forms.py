@@ -2,7 +2,7 @@
 
 import contextlib
 
-from flow_runs import end_of, on_server, runs_of
+from deployment_runs import end_of, on_server, runs_of
 from playwright.sync_api import expect, sync_playwright
 
 from flowrl_cli.request import make_request

@@ -1,34 +1,83 @@
+import contextlib
+import logging
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
+import threading
+from pathlib import Path
 
 import pytest
 
-from flowrl_core.errors import InputError, ServiceError
-from flowrl_core.storage.layout import Home
-from tasks.orchestration.slots import count_slots, device_slot, slots
+from flowrl_core.errors import InputError, ServiceError, StorageError
+from flowrl_core.storage.ownership import find_holder
+from tasks.orchestration.devices import slots
+from tasks.orchestration.slots import count_slots, device_slot, free_slots, occupancy, slots_directory
 
+NOBODY = 65534
 HOLD = """
-import sys, time
-from pathlib import Path
-from flowrl_core.storage.layout import Home
+import os, sys
 from tasks.orchestration.slots import device_slot
-with device_slot(Home(Path(sys.argv[1]))) as slot:
-    print(slot.device, flush=True)
-    time.sleep(60)
+if len(sys.argv) > 1:
+    os.setgid(int(sys.argv[1])), os.setuid(int(sys.argv[1]))
+with device_slot() as slot:
+    gpu = [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION")]
+    print(slot.name, *gpu, flush=True)
+    sys.stdin.read()
 """
+NVIDIA_SMI = """#!/bin/sh
+cat "{listing}"
+"""
+TWO_GPUS = "GPU 0: NVIDIA H200 (UUID: GPU-aa11)\nGPU 1: NVIDIA H200 (UUID: GPU-bb22)\n"
 
 
 @pytest.fixture(autouse=True)
-def cpu_only(monkeypatch):
+def directory(monkeypatch, tmp_path):
+    """A machine without GPUs and slots that nobody has used yet."""
+    for name in ("FLOWRL_SLOTS", "FLOWRL_SLOTS_PER_GPU", "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.delenv("FLOWRL_SLOTS", raising=False)
+    monkeypatch.setenv("FLOWRL_SLOTS_DIR", str(tmp_path / "slots"))
+    return tmp_path / "slots"
 
 
 @pytest.fixture
-def home(tmp_path):
-    return Home(tmp_path / "home")
+def listing(monkeypatch, tmp_path):
+    """What `nvidia-smi -L` prints: two GPUs at first. JAX is not asked; its plugin for CUDA is a stand-in."""
+    plugin, programs, listing = tmp_path / "plugins", tmp_path / "bin", tmp_path / "listing"
+    (plugin / "jax_cuda12_plugin").mkdir(parents=True)
+    (plugin / "jax_cuda12_plugin" / "__init__.py").touch()
+    programs.mkdir()
+    (programs / "nvidia-smi").write_text(NVIDIA_SMI.format(listing=listing))
+    (programs / "nvidia-smi").chmod(0o755)
+    listing.write_text(TWO_GPUS)
+    monkeypatch.syspath_prepend(plugin)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(plugin), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.delenv("JAX_PLATFORMS")
+    return listing
+
+
+@contextlib.contextmanager
+def holding(*user, **variables):
+    """Another process that holds a slot, and what it says of it."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, *map(str, user)],
+        env={**os.environ, **variables},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield holder, holder.stdout.readline().split()
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 def test_there_is_a_slot_per_core_and_at_most_as_many_as_asked_for(monkeypatch):
@@ -37,63 +86,188 @@ def test_there_is_a_slot_per_core_and_at_most_as_many_as_asked_for(monkeypatch):
     assert count_slots() == 1
 
 
+@pytest.mark.parametrize("variable", ["FLOWRL_SLOTS", "FLOWRL_SLOTS_PER_GPU"])
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5"])
-def test_a_wrong_number_of_slots_is_refused(monkeypatch, text):
-    monkeypatch.setenv("FLOWRL_SLOTS", text)
-    with pytest.raises(InputError, match="FLOWRL_SLOTS"):
+def test_a_wrong_number_of_slots_is_refused(monkeypatch, variable, text):
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(InputError, match=f"{variable}: '{text}'"):
         slots()
 
 
-def test_a_device_that_is_not_there_is_refused(monkeypatch):
+def test_a_holder_has_one_core_of_its_own_for_the_block():
+    before = os.sched_getaffinity(0)
+    with device_slot() as slot:
+        assert os.sched_getaffinity(0) == {int(slot.device)}
+    assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
+def test_two_holders_have_different_devices():
+    with device_slot() as one:
+        # The second holder must see all cores, as another process does.
+        os.sched_setaffinity(0, range(os.cpu_count()))
+        with device_slot() as other:
+            assert one.device != other.device
+
+
+def test_the_slot_of_a_killed_process_is_free_at_once_though_its_file_stays(directory, monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS", "1")
+    with holding() as (holder, (name, *_)):
+        assert free_slots() == 0
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        assert f'"pid": {holder.pid}' in (directory / f"{name}.lock").read_text(), "it could not clean up"
+        assert free_slots() == 1
+        with device_slot() as slot:
+            assert slot.name == name
+            assert [holder.pid for _, holder in occupancy()] == [os.getpid()]
+    assert (directory / f"{name}.lock").read_text() == ""
+
+
+def test_who_waits_says_at_once_for_whom_and_goes_on_when_the_slot_is_free(monkeypatch, caplog):
+    monkeypatch.setenv("FLOWRL_SLOTS", "1")
+    caplog.set_level(logging.WARNING)
+    got = threading.Event()
+
+    def wait():
+        with device_slot():
+            got.set()
+
+    with holding() as (holder, (name, *_)):
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        assert not got.wait(2.0)
+        assert f"{name} by process {holder.pid} of " in caplog.text
+        assert len(caplog.records) == 1, "the next line comes after a minute"
+        holder.send_signal(signal.SIGKILL)
+        assert got.wait(5.0)
+        waiter.join()
+
+
+def test_what_others_put_in_the_place_of_a_lock_is_refused(directory, tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS", "1")
+    slots_directory()
+    lock, mine = directory / f"{slots()[0].name}.lock", tmp_path / "mine"
+    mine.write_text("precious")
+    os.link(mine, lock)
+    with pytest.raises(StorageError, match="no plain file"), device_slot():
+        pass
+    lock.unlink()
+    lock.symlink_to(mine)
+    with pytest.raises(OSError, match="symbolic link"), device_slot():
+        pass
+    assert mine.read_text() == "precious"
+
+
+def test_a_directory_that_cannot_serve_is_refused(monkeypatch, tmp_path):
+    for wrong in ("slots", str(tmp_path / "file" / "slots"), "/proc/flowrl"):
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("FLOWRL_SLOTS_DIR", wrong)
+        with pytest.raises(InputError, match="FLOWRL_SLOTS_DIR"):
+            count_slots()
+
+
+@pytest.fixture
+def common(monkeypatch):
+    """A directory that other users reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as path:
+        os.chmod(path, 0o755)
+        monkeypatch.setenv("FLOWRL_SLOTS_DIR", f"{path}/slots")
+        yield slots_directory()
+
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+
+
+@needs_root
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
+def test_users_of_a_machine_share_its_slots(common, monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS", "2")
+    with holding(NOBODY) as (first, (theirs, *_)), holding() as (second, (mine, *_)):
+        assert free_slots() == 0
+        held = {slot.name: (holder.pid, holder.user) for slot, holder in occupancy()}
+        assert held == {theirs: (first.pid, "nobody"), mine: (second.pid, "root")}
+    assert stat.S_IMODE(common.stat().st_mode) == 0o1777
+    assert {stat.S_IMODE(path.stat().st_mode) for path in common.iterdir()} == {0o666}
+    with holding(NOBODY) as (_, (theirs, *_)):  # the file of the first may be root's now
+        assert (common / f"{theirs}.lock").exists()
+
+
+@needs_root
+def test_a_lock_file_that_may_only_be_read_is_a_lock_all_the_same(common, monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS", "1")
+    lock = common / f"{slots()[0].name}.lock"
+    lock.touch(0o644)
+    with holding(NOBODY) as (_, (name, *_)):
+        assert f"{name}.lock" == lock.name
+        assert free_slots() == 0
+        assert str(find_holder(lock)) == "an unknown process"
+
+
+def test_each_gpu_is_a_slot_and_its_holder_sees_that_one_alone(listing):
+    assert [slot.name for slot in slots()] == ["gpu-0.0", "gpu-1.0"]
+    with holding() as (_, first), holding() as (_, second):
+        assert first == ["gpu-0.0", "0", "0.9"]
+        assert second == ["gpu-1.0", "1", "0.9"]
+        assert free_slots() == 0
+
+
+def test_a_gpu_is_cut_into_shares_and_its_memory_with_it(listing, monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS_PER_GPU", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-bb")
+    with holding() as (_, first), holding() as (_, second):
+        assert first == ["gpu-1.0", "1", "0.45"]
+        assert second == ["gpu-1.1", "1", "0.45"]
+    with holding(XLA_PYTHON_CLIENT_MEM_FRACTION="0.2") as (_, third):
+        assert third == ["gpu-1.0", "1", "0.2"], "what a user says stays"
+
+
+def test_other_gpus_are_taken_before_a_second_share(listing, monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS_PER_GPU", "2")
+    assert [slot.name for slot in slots()] == ["gpu-0.0", "gpu-1.0", "gpu-0.1", "gpu-1.1"]
+
+
+def test_shares_of_different_sizes_are_never_held_of_one_gpu(listing):
+    """A whole GPU and half of it together: one user's settings are not another's."""
+    with holding() as (_, (whole, *_)), holding(FLOWRL_SLOTS_PER_GPU="2") as (_, (half, *_)):
+        assert (whole, half) == ("gpu-0.0", "gpu-1.0")
+        with holding(FLOWRL_SLOTS_PER_GPU="2") as (_, (other_half, *_)):
+            assert other_half == "gpu-1.1"
+
+
+def test_a_gpu_that_is_gone_between_two_runs_is_told(listing, monkeypatch):
+    with holding():
+        pass
+    listing.write_text(TWO_GPUS.splitlines()[0] + "\n")
+    assert [slot.name for slot in slots()] == ["gpu-0.0"], "the others go on"
+    listing.write_text("")
+    with pytest.raises(ServiceError, match="are gone"), device_slot():
+        pass
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert {slot.kind for slot in slots(known=["gpu-0.0.lock"])} == {"cpu"}
+
+
+def test_a_machine_that_never_had_a_gpu_trains_on_its_cores(listing):
+    listing.write_text("")
+    with device_slot() as slot:
+        assert slot.kind == "cpu"
+
+
+@pytest.mark.parametrize("named", ["7", "0,7", "GPU-cc33"])
+def test_a_gpu_that_is_named_and_not_there_is_refused(listing, monkeypatch, named):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    with pytest.raises(InputError, match=f"CUDA_VISIBLE_DEVICES: it names {named.split(',')[-1]}"), device_slot():
+        pass
+
+
+def test_a_gpu_that_jax_is_told_to_use_and_cannot_is_refused(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(InputError, match="JAX_PLATFORMS"):
         slots()
 
 
-def test_a_holder_has_one_core_of_its_own_for_the_block(home):
-    before = os.sched_getaffinity(0)
-    with device_slot(home) as slot:
-        assert os.sched_getaffinity(0) == {int(slot.device)}
-    assert os.sched_getaffinity(0) == before
-
-
-def test_a_held_slot_is_refused_and_freed_when_its_holder_is_killed(home, monkeypatch):
-    monkeypatch.setenv("FLOWRL_SLOTS", "1")
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(home.root)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout.readline().strip().isdigit()
-        with pytest.raises(ServiceError, match="no device slot"), device_slot(home, patience=0.1):
-            pass
-        holder.send_signal(signal.SIGKILL)
-        with device_slot(home, patience=5.0):
-            pass
-    finally:
-        holder.kill()
-        holder.wait()
-        holder.stdout.close()
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
-def test_two_holders_have_different_devices(home):
-    with device_slot(home) as one:
-        # The second holder must see all cores, as another process does.
-        os.sched_setaffinity(0, range(os.cpu_count()))
-        with device_slot(home) as other:
-            assert one.device != other.device
-
-
-def test_the_holder_of_a_gpu_sees_that_one_alone_and_takes_most_of_its_memory(home, monkeypatch):
-    # No GPU is needed: JAX is not asked, and the plugin is looked for by name.
-    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+def test_without_nvidia_smi_the_gpus_that_are_named_are_believed(listing, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "")
-    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    with device_slot(home) as slot:
-        assert (slot.kind, slot.device) == ("gpu", "4")
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
-        assert 0.75 < float(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"]) < 1
-    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")
-    with device_slot(home):
-        assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.4", "what a user says stays"
+    monkeypatch.setenv("PATH", str(Path(shutil.which("sh")).parent / "nowhere"))
+    assert [slot.device for slot in slots()] == ["4", "7"]

@@ -1,0 +1,99 @@
+"""Where an embedded server listens, and what others call it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from dataclasses import dataclass
+
+from flowrl_cli.machine import public_address
+from flowrl_core.errors import InputError
+
+__all__ = ["LOOPBACK", "SERVER_AUTH_VARIABLE", "Address", "choose_address"]
+
+LOOPBACK = "127.0.0.1"
+SERVER_AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
+
+_WILDCARDS = ("0.0.0.0", "::")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Host and port that a server listens on. `is_fixed`: somebody asked for this port, so it must not move."""
+
+    host: str
+    port: int
+    is_fixed: bool = False
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def api(self) -> str:
+        """The URL of the API for this machine's own processes."""
+        return f"http://{_in_url(LOOPBACK if self.host in _WILDCARDS else self.host)}:{self.port}/api"
+
+    @property
+    def ui(self) -> str:
+        """The URL that a person opens, on another machine too where the server lets them."""
+        return f"http://{_in_url(public_address() if self.host in _WILDCARDS else self.host)}:{self.port}"
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody listens there."""
+        with socket.socket(_family(self.host)) as probe:
+            # As the server does it: connections that linger from its predecessor do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.host, self.port))
+            except OSError:
+                return False
+        return True
+
+    def moved(self) -> Address:
+        """The same host with a port that is free."""
+        with socket.socket(_family(self.host)) as probe:
+            probe.bind((self.host, 0))
+            return Address(self.host, int(probe.getsockname()[1]))
+
+
+def choose_address(host: str | None, port: int | None) -> Address:
+    """The address that was asked for: by default a free port that only this machine can reach.
+
+    Raises:
+        InputError: it is not this machine's, the port is taken, or others could reach a server that asks for no
+            password.
+    """
+    found = Address(host or LOOPBACK, port or 0, is_fixed=port is not None)
+    if not found.is_loopback and not os.environ.get(SERVER_AUTH_VARIABLE):
+        raise InputError(
+            "host",
+            f"other machines reach {found.host}, and whoever reaches the server can run programs here",
+            f"export {SERVER_AUTH_VARIABLE}=USER:PASSWORD first; other commands and workers then need the same as "
+            "PREFECT_API_AUTH_STRING",
+        )
+    try:
+        if port is None:
+            return found.moved()
+    except OSError as exc:
+        raise InputError("host", f"{host!r} is no address of this machine ({exc})", "Use 0.0.0.0 for all") from exc
+    if not found.is_free:
+        raise InputError("port", f"nothing can listen on {found.host} port {port}", "Choose another, or stop its user")
+    return found
+
+
+def _family(host: str) -> socket.AddressFamily:
+    """IPv4 or IPv6; the first that the host's name has."""
+    return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,132 @@
+"""This machine's workers of a Prefect server that is not the home's own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from flowrl_cli.configured import check_server, credentials, wait_healthy
+from flowrl_cli.embedded import connected
+from flowrl_cli.environment import child_environment
+from flowrl_cli.launch import WORKERS, launch_workers, log_of, stop_recorded
+from flowrl_cli.machine import machine_id
+from flowrl_cli.record import Record, Server
+from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.ownership import exclusive
+from tasks.orchestration.slots import count_slots
+
+__all__ = ["await_ready", "join", "part"]
+
+_ANSWER_S = 5.0
+_READY_S = 60.0
+
+
+def join(home: Home, url: str, pools: Sequence[str] = ()) -> tuple[Record, bool]:
+    """Start workers for the server's pools on this machine, unless they are up.
+
+    Args:
+        url: of the server's API.
+        pools: that they serve; empty: all.
+
+    Returns:
+        The record of them, and whether they were up before.
+
+    Raises:
+        InputError: there is no such pool, these workers serve another server or other pools already, or a device is
+            asked for that is not there.
+        ServiceError: the server does not answer, is no Prefect server, does not let us in, or lacks the pools.
+    """
+    url = url.rstrip("/")
+    _check_pools(pools)
+    record = Record.load_workers(home)
+    if record is not None and record.alive(WORKERS):
+        _check_same(record, url, pools)
+        return record, True
+    count_slots()
+    wait_healthy(url, seconds=_ANSWER_S)
+    check_server(url, credentials())
+    _check_served(Server(url, is_embedded=False), pools)
+    with _locked(home):
+        record = Record.load_workers(home)
+        if record is not None and record.alive(WORKERS):
+            _check_same(record, url, pools)
+            return record, True
+        if record is not None:
+            stop_recorded(home, record)
+        record = Record.new_workers(url, tuple(pools))
+        record.save(home)
+        directory = home.workers_prefect(record.machine)
+        directory.mkdir(parents=True, exist_ok=True)
+        environment = child_environment(home, directory, record.mark, url, credentials())
+        return launch_workers(home, record, environment=environment, directory=directory), False
+
+
+def part(home: Home) -> str | None:
+    """Stop this machine's workers of a server elsewhere, and their runs, which save a checkpoint first.
+
+    Returns:
+        The server's URL, or None if there were none.
+    """
+    if Record.load_workers(home) is None:
+        return None
+    with _locked(home):
+        record = Record.load_workers(home)
+        if record is None:
+            return None
+        stop_recorded(home, record)
+        return record.elsewhere
+
+
+def await_ready(home: Home, record: Record) -> tuple[str, ...]:
+    """The names of the record's workers, once the server says that all of them are online.
+
+    Raises:
+        ServiceError: they are not after a minute, or have died.
+    """
+    from tasks.orchestration.bootstrap import POOLS
+    from tasks.orchestration.inventory import await_workers
+
+    process = record.alive(WORKERS)
+    pools = record.pools or POOLS
+    with connected(record.server):
+        online = await_workers(pools, process.pid, seconds=_READY_S) if process else ()
+    if len(online) < len(pools):
+        log = log_of(home.workers_prefect(record.machine) if record.elsewhere else home.prefect, WORKERS)
+        raise ServiceError(f"the workers did not come online: see {log}, then try again after `flowrl down`")
+    return online
+
+
+def _check_pools(pools: Sequence[str]) -> None:
+    from flowrl_cli.inputs import check_known
+    from tasks.orchestration.bootstrap import POOLS
+
+    for pool in pools:
+        check_known("pool", "pool", pool, POOLS)
+
+
+def _check_served(server: Server, pools: Sequence[str]) -> None:
+    from tasks.orchestration.bootstrap import POOLS
+    from tasks.orchestration.inventory import missing_pools
+
+    with connected(server):
+        missing = missing_pools(pools or POOLS)
+    if missing:
+        raise ServiceError(
+            f"the server {server.url} has no pool {' and '.join(missing)}: run `flowrl up` there, or here "
+            f"`PREFECT_API_URL={server.url} prefect deploy --all`"
+        )
+
+
+def _check_same(record: Record, url: str, pools: Sequence[str]) -> None:
+    if record.elsewhere != url:
+        problem = f"the workers of this machine serve {record.elsewhere}"
+        raise InputError("server", problem, "Run `flowrl down` first")
+    if set(record.pools) != set(pools):
+        problem = f"the workers of this machine serve {' and '.join(record.pools) or 'all pools'}"
+        raise InputError("pool", problem, "Run `flowrl down` first")
+
+
+def _locked(home: Home) -> contextlib.AbstractContextManager[None]:
+    path = home.workers_record(machine_id()).with_suffix(".lock")
+    return exclusive(path, what="the record of this machine's workers", wait=True)

@@ -1,0 +1,68 @@
+"""How much memory one run takes, measured on a learner of its shapes."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowrl_core.learning.learner import Shapes
+from flowrl_core.stages.compilation import compilations, compiled_learner, exercise
+
+__all__ = ["Memory", "measure"]
+
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The most that a process has taken, in bytes.
+
+    Attributes:
+        platform: what JAX calls the device: cpu, gpu.
+        host: of the machine's memory.
+        device: of the device's own; 0 on a CPU.
+        device_limit: what the device's allocator may take; 0 on a CPU.
+        has_compiled: whether it had to compile, which takes more than a run that finds everything made.
+    """
+
+    platform: str
+    host: int
+    device: int
+    device_limit: int
+    has_compiled: bool
+
+
+def measure(cache: Path, shapes: Shapes) -> Memory:
+    """What this process has taken when it has trained for two updates and evaluated once.
+
+    Call it in a process of its own, on a GPU with XLA_PYTHON_CLIENT_PREALLOCATE=false.
+
+    Raises:
+        StorageError: the compiled learner cannot be made.
+    """
+    import jax
+
+    before = compilations()
+    exercise(compiled_learner(cache, shapes))
+    device = jax.devices()[0]
+    stats = device.memory_stats() or {}
+    is_cpu = device.platform == "cpu"
+    return Memory(
+        platform=device.platform,
+        host=_peak_of_process(),
+        device=0 if is_cpu else int(stats.get("peak_bytes_in_use", 0)),
+        device_limit=0 if is_cpu else int(stats.get("bytes_limit", 0)),
+        has_compiled=compilations() > before,
+    )
+
+
+def _peak_of_process() -> int:
+    # Not getrusage where it can be helped: there a process inherits the peak of the one that started it.
+    if _STATUS.exists():
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

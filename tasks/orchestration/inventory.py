@@ -1,0 +1,111 @@
+"""What of FlowRL a Prefect server has: pools, workers that are online, deployments, automations."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.exceptions import ObjectNotFound
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+
+from tasks.orchestration.bootstrap import POOLS
+from tasks.orchestration.installation import ROOT
+from tasks.orchestration.tags import FLOWRL
+
+__all__ = ["Inventory", "await_workers", "missing_pools", "take_inventory"]
+
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a server has, and what it lacks.
+
+    Attributes:
+        workers: pool -> names of its workers that are online; None for a pool that is not there.
+        deployments: name -> whether it is as this FlowRL has it; None for one that is not there.
+        automations: names of ours.
+    """
+
+    workers: Mapping[str, tuple[str, ...] | None]
+    deployments: Mapping[str, bool | None]
+    automations: tuple[str, ...]
+
+
+def take_inventory() -> Inventory:
+    """What the server that Prefect's settings name has of FlowRL."""
+
+    async def work() -> Inventory:
+        async with get_client() as client:
+            return Inventory(
+                {pool: await _workers(client, pool) for pool in POOLS},
+                {name: await _is_current(client, name, *rest) for name, *rest in _expected()},
+                tuple(one.name for one in await client.read_automations() if one.name.startswith(FLOWRL)),
+            )
+
+    return asyncio.run(work())
+
+
+def missing_pools(pools: Collection[str]) -> list[str]:
+    """Those of the pools that the server does not have."""
+
+    async def work() -> list[str]:
+        async with get_client() as client:
+            return [pool for pool in pools if await _workers(client, pool) is None]
+
+    return asyncio.run(work())
+
+
+def await_workers(pools: Collection[str], pid: int, *, seconds: float) -> tuple[str, ...]:
+    """The names of the workers of process `pid`, once one for each pool is online; those that are after `seconds`."""
+
+    async def work() -> tuple[str, ...]:
+        deadline = time.monotonic() + seconds
+        async with get_client() as client:
+            while True:
+                online = [name for pool in pools for name in await _workers(client, pool) or () if _is_of(name, pid)]
+                if len(online) >= len(pools) or time.monotonic() > deadline:
+                    return tuple(online)
+                await asyncio.sleep(_POLL_S)
+
+    return asyncio.run(work())
+
+
+def _is_of(worker: str, pid: int) -> bool:
+    return worker.endswith(f":{pid}")
+
+
+async def _workers(client: PrefectClient, pool: str) -> tuple[str, ...] | None:
+    try:
+        found = await client.read_workers_for_work_pool(pool)
+    except ObjectNotFound:
+        return None
+    return tuple(worker.name for worker in found if worker.status == WorkerStatus.ONLINE)
+
+
+def _expected() -> list[tuple[str, str, Any]]:
+    """Name, entry point and form of each deployment of prefect.yaml."""
+    found = []
+    for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
+        path, function = entry["entrypoint"].split(":")
+        module = Path(path).with_suffix("").as_posix().replace("/", ".")
+        flow: Flow[..., Any] = load_flow_from_entrypoint(f"{module}.{function}", use_placeholder_flow=False)
+        form = parameter_schema(flow).model_dump_for_openapi()
+        found.append((f"{flow.name}/{entry['name']}", entry["entrypoint"], form))
+    return found
+
+
+async def _is_current(client: PrefectClient, name: str, entrypoint: str, form: Any) -> bool | None:
+    try:
+        found = await client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return None
+    return (found.entrypoint, found.parameter_openapi_schema) == (entrypoint, form)
