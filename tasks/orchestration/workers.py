@@ -22,7 +22,7 @@ from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
 from tasks.orchestration.bootstrap import POOLS
-from tasks.orchestration.slots import count_slots
+from tasks.orchestration.slots import count_slots, free_slots
 
 __all__ = ["SlotWorker", "serve"]
 
@@ -61,14 +61,13 @@ class SlotWorker(ProcessWorker):
             self._executing -= 1
 
     async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
-        room = self._room()
+        room = self._slots - self._executing - len(self._submitting_flow_run_ids)
         if room < 1:
             return []
         found = await super()._get_scheduled_flow_runs()
-        return [one for one in found if one.flow_run.id not in self._submitting_flow_run_ids][:room]
-
-    def _room(self) -> int:
-        return self._slots - self._executing - len(self._submitting_flow_run_ids)
+        wanted = [one for one in found if one.flow_run.id not in self._submitting_flow_run_ids]
+        # Other users' runs, and those of a worker that has died, hold slots too.
+        return wanted[: min(room, free_slots())] if wanted else []
 
 
 async def _serve(pool: str) -> None:

@@ -52,7 +52,9 @@ def offered(run):
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory):
     """A campaign of skills that no other test has, none of which needs another."""
-    text = shipped("corridor").read_text().replace('"gained.a"', '"2 * gained.a"').replace("Walk to", "Go to")
+    text = shipped("corridor").read_text()
+    for reward in ("gained.a", "closer.bench"):
+        text = text.replace(f'"{reward}"', f'"2 * {reward}"')
     first = text.index("[skills.dig_a]")
     twin = text[first : text.index("[skills.goto_bench]")].replace("dig_a", "dig_too").replace("2 *", "3 *")
     file = tmp_path_factory.mktemp("knowledge") / "asked.toml"

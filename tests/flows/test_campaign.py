@@ -11,16 +11,16 @@ from prefect.client.orchestration import get_client
 from prefect.states import Cancelling
 
 from flowrl_cli import embedded
-from flowrl_core.errors import ConflictError
-from flowrl_core.storage.ownership import exclusive
-from tasks.orchestration.campaign_runs import cancel_campaign_run
-from tasks.orchestration.slots import slots
+from tasks.orchestration.campaign_runs import cancel_campaign_run, start_campaign_run
+from tasks.orchestration.slots import count_slots, free_slots
+from tasks.orchestration.submission import CAMPAIGN
 
 MIXED = spec("mixed", "make_b", "make_d", overrides=["make_d.frames=512"])
 
 
-def archived(server, skill, name):
-    return (server.home.archived_run("mixed", skill, 1).path / name).read_text()
+def archived(server, registry, skill, name):
+    figures = registry.figures("mixed")[skill]
+    return (server.home.archived_run("mixed", skill, figures.ordinal).path / name).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +52,17 @@ def test_a_skill_that_did_not_learn_ends_completed_and_is_not_tried_again(mixed,
     assert all(run.state.is_completed() for run in runs)
 
 
-def test_a_dependant_starts_as_soon_as_its_dependencies_are_learned(mixed, server):
-    timing = {name: json.loads(archived(server, name, "timing.json")) for name in ("dig_a", "goto_bench", "make_b")}
+def test_a_dependant_starts_as_soon_as_its_dependencies_are_learned(mixed, server, registry):
+    timing = {
+        name: json.loads(archived(server, registry, name, "timing.json")) for name in ("dig_a", "goto_bench", "make_b")
+    }
     waited = timing["make_b"]["first_line"] - max(timing["dig_a"]["ended"], timing["goto_bench"]["ended"])
     print(f"\ndependency done -> dependant's first line: {waited:.1f} s")
     assert 0 < waited < 45, "a loaded machine is slow, but it was not the safety net of a minute that woke the campaign"
 
 
-def test_what_a_run_says_is_kept_in_its_log(mixed, server):
-    log = archived(server, "make_b", "training.log")
+def test_what_a_run_says_is_kept_in_its_log(mixed, server, registry):
+    log = archived(server, registry, "make_b", "training.log")
     assert "device slot" in log and "prepared make_b" in log and "look 1" in log
 
 
@@ -82,6 +84,30 @@ def endless(server, registry):
 def test_a_second_start_attaches_to_the_campaign_that_runs(endless):
     again = start(endless.registry, endless.wanted)
     assert again.attached and again.id == endless.run.id
+
+
+def test_two_who_start_it_at_the_same_moment_get_the_same_run(endless):
+    async def both():
+        wanted = endless.wanted.model_copy(update={"campaign": "twice", "targets": ["make_e"]})
+        first, second = await asyncio.gather(*(start_campaign_run(endless.registry.uuid, wanted) for _ in range(2)))
+        assert await cancel_campaign_run(first)
+        return first, second
+
+    first, second = asyncio.run(both())
+    assert first.id == second.id
+
+
+def test_a_second_run_of_the_campaign_made_by_hand_is_refused_and_changes_nothing(endless):
+    async def by_hand():
+        async with get_client() as client:
+            deployment = await client.read_deployment_by_name(CAMPAIGN)
+            parameters = endless.wanted.model_dump(mode="json")
+            return await client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+
+    run = asyncio.run(by_hand())
+    state = until(lambda: (state := flow_run(run.id).state).is_final() and state, "the end of the second run")
+    assert state.name == "Refused" and "campaign endless is held by process" in state.message
+    assert [one.id for one in endless.registry.outstanding("endless")] == [endless.attempt.id]
 
 
 def test_a_killed_trainer_goes_on_in_the_same_prefect_run_from_its_checkpoint(endless):
@@ -129,7 +155,7 @@ def test_cancelling_a_campaign_in_the_ui_ends_its_skills_and_marks_the_ledger(en
     print(f"\ncancelled in {time.monotonic() - began:.1f} s")
     assert endless.checkpoint() == endless.updates(), "the last update is saved"
     assert endless.registry.facts("endless")["make_c"].cause == "cancelled"
-    assert slots_held(endless) == 0
+    assert free_slots() == count_slots()
 
 
 def test_a_cancelled_campaign_goes_on_from_its_checkpoint_when_it_is_started_again(endless):
@@ -148,15 +174,3 @@ def test_cancelling_a_campaign_by_the_command_saves_a_checkpoint_and_leaves_no_p
     until(lambda: process_of(endless.run.id) is None, "the end of the campaign")
     assert endless.checkpoint() == endless.updates(), "the last update is saved"
     assert endless.registry.facts("endless")["make_c"].cause == "cancelled"
-
-
-def slots_held(endless):
-    """How many device slots are held; one that is free can be taken."""
-    held = 0
-    for slot in slots():
-        try:
-            with exclusive(endless.home.slots / f"{slot.name}.lock", what=slot.name):
-                pass
-        except ConflictError:
-            held += 1
-    return held
