@@ -60,7 +60,7 @@ __all__ = ["Measured", "knowledge", "measure"]
 HERE = Path(__file__).resolve().parent
 ITEMS = "abcdefghijklmno"
 PARTS = ("begun", "submitted", "taken", "running", "start", "work")
-LOCKED = "database is locked"
+LOCKED = "(sqlite3.OperationalError) database is locked"
 NAME = "scale"
 _SAMPLE_S = 1.0
 
@@ -297,7 +297,7 @@ def _print(measured: Measured, window: int) -> None:
     print(f"{'':12}{f'first {window}':>12}{f'last {window}':>12}{'ratio':>8}")
     for name, (first, last) in measured.rows(window).items():
         print(f"{name:12}{first:12.2f}{last:12.2f}{last / first:8.2f}")
-    print(f"{measured.end} after {measured.seconds:.0f} s; {LOCKED!r}: {measured.locked} times")
+    print(f"{measured.end} after {measured.seconds:.0f} s; a database was locked {measured.locked} times")
     print(f"a campaign that is started again reads its state in {measured.resumed:.2f} s")
 
 
