@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowrl_cli.inputs import check_known, open_knowledge, read_toml
+from flowrl_cli.inputs import check_known, existing_registry, open_knowledge, read_toml
 from flowrl_core.errors import InputError
 from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.knowledge import Knowledge
@@ -56,12 +56,14 @@ def merge_sources(config: Path | None, typed: Mapping[str, Any]) -> dict[str, An
 def make_request(parameters: Mapping[str, Any]) -> Request:
     """The checked request: names, values, knowledge, a plan for each needed skill, overrides and retries.
 
+    Without targets it is that of the campaign's earlier start.
+
     Raises:
         InputError: the first thing that is wrong, and its remedy.
     """
-    if not parameters.get("targets"):
-        raise InputError("target", "no target is named", "Add --target SKILL; `flowrl plan SKILL` shows what it needs")
     spec = parse_campaign(**parameters)
+    if not spec.targets:
+        spec = _earlier(spec)
     knowledge = open_knowledge(spec.env, spec.knowledge)
     spec = spec.model_copy(update={"knowledge": _settled(spec.knowledge), "targets": list(dict.fromkeys(spec.targets))})
     for target in spec.targets:
@@ -72,6 +74,15 @@ def make_request(parameters: Mapping[str, Any]) -> Request:
     overridden = _overridden(spec.overrides, knowledge)
     configs = {name: resolve(name, spec, **_own(knowledge, name)) for name in (*needs, *overridden)}
     return Request(spec, knowledge, needs, configs)
+
+
+def _earlier(spec: CampaignSpec) -> CampaignSpec:
+    _, registry = existing_registry()
+    if registry is None:
+        problem = "no target is named, and no campaign was started here to go on with"
+        raise InputError("target", problem, "Add --target SKILL; `flowrl plan SKILL` shows what it needs")
+    with registry:
+        return registry.settled(spec)
 
 
 def _own(knowledge: Knowledge, skill: str) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from flowrl_cli import session
-from flowrl_core.specs import EvaluationSpec, TrainingSpec
+from flowrl_core.skills.knowledge import load_knowledge
+from flowrl_core.specs import EvaluationSpec, TrainingSpec, parse_campaign
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
 
 DEFAULTS = {"training": TrainingSpec(), "evaluation": EvaluationSpec()}
 OTHER = {
@@ -65,3 +68,15 @@ def test_a_knowledge_file_is_named_by_its_absolute_path(requested, home):
     (home.parent / "k.toml").write_text(shipped("corridor").read_text())
     assert requested("--knowledge", "k.toml").spec.knowledge == str(home.parent / "k.toml")
     assert requested("--knowledge", "corridor").spec.knowledge == "corridor"
+
+
+def test_a_campaign_without_targets_goes_on_as_it_was(home, flowrl_here, refused, monkeypatch):
+    before = parse_campaign(campaign="night", env="corridor", targets=["make_b"], training={"frames": 7_000})
+    with Registry.open(Home(home)) as registry:
+        registry.start_campaign(before, load_knowledge("corridor").skills)
+    found = []
+    monkeypatch.setattr(session, "run_campaign", lambda request, *, keep: found.append(request) or 0)
+    assert flowrl_here("campaign", "--campaign", "night", "--limits.max-parallel", "3").returncode == 0
+    spec = found[0].spec
+    assert spec == before.model_copy(update={"limits": before.limits.model_copy(update={"max_parallel": 3})})
+    refused(flowrl_here("campaign", "--campaign", "day"), "targets", "'day'", "night")
