@@ -48,6 +48,8 @@ app.command("flowrl_cli.servers:up", name="up", help="Start what this machine ne
 app.command("flowrl_cli.servers:down", name="down", help="Stop what was started here, only that.")
 app.command("flowrl_cli.devices:app", name="devices", help="List device slots; `devices probe` proposes a number.")
 app.command("flowrl_cli.doctor:doctor", name="doctor", help="Check all that FlowRL needs, and say what mends it.")
+app.command("flowrl_cli.backup:backup", name="backup", help="Copy the registry, experts and records of this home.")
+app.command("flowrl_cli.backup:restore", name="restore", help="Make a home of such a copy.")
 
 for _group, _command, _help, _what in (
     ("knowledge", "check", "Work with knowledge bases.", "Check a knowledge base and plan each of its skills."),

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Attempt, AttemptEnd, Campaign
 from flowrl_core.storage.registry import Registry
+from tasks.orchestration.approval import is_rejected
 from tasks.orchestration.submission import end_cancelled, find_runs, read_runs, run_again
 from tasks.orchestration.tags import campaign_tags
 from tasks.processing import tidy
@@ -67,6 +68,10 @@ class Settlement:
             await end_cancelled(self.client, [run])
             self.wake_in(0.0)
             return
+        if run is not None and _is_asleep(run):
+            logger.warning("%s was to start in the far future: was the clock set? It starts now", attempt.skill)
+            await run_again(self.client, run, delay=0.0)
+            return
         if run is not None and not _is_over(run):
             return
         if self.registry.run(attempt.run).verdict is not None:
@@ -114,7 +119,17 @@ def _is_fresh_crash(run: FlowRun) -> bool:
 
 def _is_unheard(run: FlowRun) -> bool:
     """Whether it was asked to end so long ago that its worker would have killed it: the process is gone, or alone."""
-    return run.state is not None and run.state.is_cancelling() and _age(run.state) > _UNHEARD_S
+    # Before its time, too: a clock that was set back would make this wait as long as it was set back.
+    return run.state is not None and run.state.is_cancelling() and abs(_age(run.state)) > _UNHEARD_S
+
+
+def _is_asleep(run: FlowRun) -> bool:
+    """Whether it waits for a time that nobody meant: the clock was set back after it was scheduled."""
+    if run.state is None or not run.state.is_scheduled():
+        return False
+    scheduled = run.state.state_details.scheduled_time
+    ahead = scheduled.timestamp() - datetime.now(UTC).timestamp() if scheduled else 0.0
+    return ahead > _LONGEST_DELAY_S + _UNHEARD_S
 
 
 def _age(state: State) -> float:
@@ -126,6 +141,8 @@ def _how(run: FlowRun | None) -> tuple[AttemptEnd, str]:
     if run is None or run.state is None:
         return "infrastructure", "Prefect does not know the run"
     message = (run.state.message or "")[:_LONGEST_REASON]
+    if is_rejected(run):
+        return "rejected", message or "rejected"
     if run.state.is_cancelled():
         return "cancelled", message or "cancelled"
     if run.state.is_completed():

@@ -28,6 +28,8 @@ __all__ = ["UpdateReport", "train"]
 logger = logging.getLogger(__name__)
 
 _LOG_SECONDS = 5.0
+_SMALLER_STEP = 0.25
+"""Of the learning rate, once training has diverged."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def train(
     """Train the run until a look is due, or until `should_stop` says so; either way a checkpoint is saved.
 
     Raises:
-        TrainingError: a loss is not finite.
+        TrainingError: it diverged, and again after it had gone back to the last good checkpoint with a smaller step.
         ConflictError: the run was claimed after `epoch`; nothing is saved then.
     """
     with Registry.open(home) as registry:
@@ -67,11 +69,9 @@ def train(
         looks = registry.looks(run)
     trainer = _Trainer(context, looks)
     while True:
-        if trainer.is_due():
-            trainer.save()
+        if trainer.is_due() and trainer.save():
             return "look"
-        if should_stop():
-            trainer.save()
+        if should_stop() and trainer.save():
             return "stopped"
         on_update(trainer.step())
 
@@ -79,8 +79,13 @@ def train(
 class _Trainer:
     """One process's work on a run: the learner's state, the success window and the files."""
 
+    _state: Any
+    _window: SuccessWindow
+    _update: int
+    _saved_update: int
+    _step_scale: float
+
     def __init__(self, context: RunContext, looks: list[Look]) -> None:
-        from flowrl_core.learning.learner import hyperparameters
         from flowrl_core.storage.checkpoints import TrainCheckpoints
 
         mark("imported")
@@ -90,14 +95,9 @@ class _Trainer:
         self._training = context.config.training
         self._learner = context.learner()
         self._plan = context.plan_arrays()
-        self._hyper = hyperparameters(self._training)
         self._checkpoints = TrainCheckpoints(context.directory.checkpoints)
-        self._state, self._window, self._update = self._restore()
-        self._saved_update = self._update
-        self._began = time.monotonic()
         self._logged = -math.inf
-        self._first_update = self._update
-        _cut_metrics(context, self._update)
+        self._restore()
         mark("ready")
 
     @property
@@ -128,9 +128,8 @@ class _Trainer:
         )
         losses = {name: float(value) for name, value in parts._asdict().items()}
         if not all(math.isfinite(value) for value in losses.values()):
-            raise TrainingError(
-                f"update {self._update + 1}: a loss is not finite ({losses}); try a smaller learning rate"
-            )
+            self._go_back(f"update {self._update + 1}: a loss is not finite ({losses})")
+            return self._report()
         self._state = state
         self._update += 1
         self._window.add(np.asarray(stats.attempts), np.asarray(stats.successes), int(stats.episodes))
@@ -142,19 +141,26 @@ class _Trainer:
             self.save()
         return report
 
-    def save(self) -> None:
-        """Save a checkpoint of this update, unless there is one."""
+    def save(self) -> bool:
+        """Save a checkpoint of this update, unless there is one; False if training had to go back instead."""
         with Registry.open(self._context.home) as registry:
             registry.check_claim(self._context.record.id, self._context.epoch)
         write_timing(self._context.directory)
         if self._update == self._saved_update:
-            return
+            return True
+        if not _is_finite(self._state.params):
+            # A loss is computed before its gradient is applied: this checkpoint would not be a good one.
+            self._go_back(f"update {self._update}: a parameter is not finite")
+            return False
         tree = {"learner": self._state, "window": self._window.as_dict()}
         facts = {"run_frames": self.run_frames, "routed_frames": self._state.routed_frames.tolist()}
+        facts["step_scale"] = self._step_scale
         self._checkpoints.save(self._update, tree, metadata=facts)
         self._saved_update = self._update
+        return True
 
-    def _restore(self) -> tuple[Any, SuccessWindow, int]:
+    def _restore(self) -> None:
+        """Go on from the last whole checkpoint, or begin."""
         from flowrl_core.envs.automaton import MAX_STEPS
         from flowrl_core.storage.checkpoints import load_tree
 
@@ -162,12 +168,43 @@ class _Trainer:
         template = {"learner": self._learner.shape(), "window": blank.as_dict()}
         found = self._checkpoints.latest(template)
         if found is not None:
-            step, tree, _ = found
-            logger.info("resuming %s from update %d", self._context.plan.target, step)
-            return self._learner.resume(tree["learner"]), SuccessWindow.from_dict(tree["window"]), step
-        seed, _ = load_tree(self._context.directory.seed)
-        worlds, key = (jax_stream(self._context.seed, name) for name in ("worlds", "train"))
-        return self._learner.init(seed, worlds, key, self._training.world_uses), blank, 0
+            self._update, tree, facts = found
+            logger.info("resuming %s from update %d", self._context.plan.target, self._update)
+            self._state, self._window = self._learner.resume(tree["learner"]), SuccessWindow.from_dict(tree["window"])
+            self._scale_step(facts["step_scale"])
+        else:
+            seed, _ = load_tree(self._context.directory.seed)
+            worlds, key = (jax_stream(self._context.seed, name) for name in ("worlds", "train"))
+            self._state = self._learner.init(seed, worlds, key, self._training.world_uses)
+            self._window, self._update = blank, 0
+            self._scale_step(1.0)
+        self._saved_update = self._first_update = self._update
+        self._began = time.monotonic()
+        _cut_metrics(self._context, self._update)
+
+    def _scale_step(self, scale: float) -> None:
+        from flowrl_core.learning.learner import hyperparameters
+
+        self._step_scale = scale
+        learning_rate = self._training.learning_rate * scale
+        self._hyper = hyperparameters(self._training.model_copy(update={"learning_rate": learning_rate}))
+
+    def _go_back(self, why: str) -> None:
+        """Train again from the last checkpoint, once, with a smaller step.
+
+        What is computed is the same again after a kill, so it diverges again and comes here again: nothing of it need
+        be recorded before the next checkpoint.
+
+        Raises:
+            TrainingError: that was done before.
+        """
+        if self._step_scale < 1.0:
+            raise TrainingError(
+                f"{why}, also with {self._step_scale:g} of the learning rate; try a smaller learning_rate"
+            )
+        self._restore()
+        self._scale_step(_SMALLER_STEP)
+        logger.warning("%s; going on from update %d with %g of the learning rate", why, self._update, _SMALLER_STEP)
 
     def _report(self) -> UpdateReport:
         done = (self._update - self._first_update) * self._training.num_envs * self._training.rollout_length
@@ -210,6 +247,12 @@ class _Trainer:
                 report.target,
                 report.frames_per_second,
             )
+
+
+def _is_finite(params: Any) -> bool:
+    import jax
+
+    return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(params))
 
 
 def _json_number(value: float) -> float | None:

@@ -55,17 +55,7 @@ from flowrl_core.storage.records import (
     Verdict,
     VersionRecord,
 )
-from flowrl_core.storage.rows import (
-    attempts,
-    campaigns,
-    commit,
-    evaluations,
-    facts,
-    figures,
-    library,
-    retention,
-    runs,
-)
+from flowrl_core.storage.rows import attempts, campaigns, commit, evaluations, facts, figures, library, retention, runs
 
 __all__ = ["Registry"]
 
@@ -115,10 +105,9 @@ class Registry:
     def start_campaign(self, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool = True) -> Campaign:
         """Begin a campaign, or start it again.
 
-        Targets are added to those it has; `max_parallel` and `max_retries` are replaced; all else must be the same.
-        Without targets it is the earlier start again (see `settled`, by which a caller knows which skills it needs). A
-        new start begins a new count of retries, lifts cancellations, and forgives the failures and rejections that
-        `spec.retry` names.
+        Targets are added to those it has; limits but `merge` are replaced; all else must be the same. Without targets
+        it is the earlier start again (see `settled`, by which a caller knows which skills it needs). A new start begins
+        a new count of retries, lifts cancellations, and forgives the failures and rejections that `spec.retry` names.
 
         Args:
             skills: all skills of the knowledge base, by name; a changed definition gets a new identity.
@@ -285,11 +274,6 @@ class Registry:
         with reading(self._engine) as tx:
             return library.bundles(tx, global_index=global_index)
 
-    def needed_contents(self) -> frozenset[str]:
-        """The contents of all versions that are a head, in a bundle, or that an open run was seeded from."""
-        with reading(self._engine) as tx:
-            return retention.needed_contents(tx)
-
     def begin_evaluation(
         self, identity: str, of: EvaluationOf, versions: Mapping[int, int], *, episodes: int, level: float
     ) -> int:
@@ -310,6 +294,11 @@ class Registry:
         with reading(self._engine) as tx:
             return evaluations.of_identity(tx, identity)
 
+    def needed_contents(self) -> frozenset[str]:
+        """The contents of all versions that are a head, in a bundle, or that an open run was seeded from."""
+        with reading(self._engine) as tx:
+            return retention.needed_contents(tx)
+
     # Runs
 
     def run(self, run_id: int) -> RunRecord:
@@ -321,11 +310,6 @@ class Registry:
         """All runs of an identity, oldest first."""
         with reading(self._engine) as tx:
             return runs.of_identity(tx, identity)
-
-    def ended_runs(self) -> list[RunRecord]:
-        """All runs that have a verdict, oldest first."""
-        with reading(self._engine) as tx:
-            return retention.ended_runs(tx)
 
     def claim_run(self, run_id: int) -> int:
         """The epoch of the process that begins to work on the run: every earlier one is fenced from now on.
@@ -344,6 +328,11 @@ class Registry:
         """
         with reading(self._engine) as tx:
             runs.check_claim(runs.get(tx, run_id), epoch)
+
+    def ended_runs(self) -> list[RunRecord]:
+        """All runs that have a verdict, oldest first."""
+        with reading(self._engine) as tx:
+            return retention.ended_runs(tx)
 
     def seal_run(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import traceback
@@ -16,6 +17,8 @@ from dataclasses import asdict, dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.skills.model import Skill
@@ -171,17 +174,24 @@ class Child:
         return dict(json.loads(self.report.read_text()))
 
 
-def start(work: Callable[..., dict[str, Any]], *args: Any, report: Path, crash_at: str = "") -> Child:
-    """A process that does `work(*args)`, a function of this module, with FLOWRL_CRASH_AT set to `crash_at`."""
+def start(work: Callable[..., dict[str, Any]], *args: Any, report: Path, crash_at: str = "", memory: int = 0) -> Child:
+    """A process that does `work(*args)`, a function of this module, with FLOWRL_CRASH_AT set to `crash_at`.
+
+    Args:
+        memory: bytes that it may take beyond what it has at its start; 0: all there are.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*_PRELOADED, __name__])
-    process = context.Process(target=_child, args=(work, args, report, crash_at))
+    process = context.Process(target=_child, args=(work, args, report, crash_at, memory))
     process.start()
     return Child(process, report)
 
 
-def _child(work: Callable[..., dict[str, Any]], args: Sequence[Any], report: Path, crash_at: str) -> None:
+def _child(work: Callable[..., dict[str, Any]], args: Sequence[Any], report: Path, crash_at: str, memory: int) -> None:
     os.environ["FLOWRL_CRASH_AT"] = crash_at
+    if memory:
+        has = psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (has + memory, has + memory))
     try:
         report.write_text(json.dumps(work(*args)))
     except BaseException:

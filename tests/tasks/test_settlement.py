@@ -1,6 +1,7 @@
 """Attempts against a real registry and a real server; the runs have states but no processes."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -8,7 +9,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
-from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed, Running
+from prefect.states import AwaitingRetry, Cancelled, Cancelling, Completed, Crashed, Failed, Running, Scheduled
 
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs import CampaignSpec, LimitsSpec
@@ -181,3 +182,37 @@ def test_what_a_dead_campaign_left_behind_is_ended_by_another(one):
 
     assert asyncio.run(work()).end == "infrastructure"
     assert not one.registry.facts("two")["dig_a"].failed
+
+
+def test_a_run_that_was_scheduled_before_the_clock_was_set_back_starts_now(one):
+    later = datetime.now(UTC) + timedelta(hours=1)
+
+    async def work():
+        attempt = one.attempt()
+        run = await one.run_of(attempt, Scheduled(scheduled_time=later))
+        await one.settle()
+        return one.registry.attempt(attempt.id), await one.state_of(run)
+
+    attempt, state = asyncio.run(work())
+    assert attempt.end is None and one.fact.retries == 0
+    assert state.is_scheduled() and state.state_details.scheduled_time < later - timedelta(minutes=30)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_cancellation_is_given_up_on_though_the_clock_was_set(one, hours, monkeypatch):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    async def work():
+        attempt = one.attempt()
+        run = await one.run_of(attempt, Cancelling())
+        await one.settle()
+        assert (await one.state_of(run)).is_cancelling(), "its process may need a while"
+        monkeypatch.setattr("tasks.settlement.datetime", Clock)
+        await one.settle()
+        return await one.state_of(run)
+
+    assert asyncio.run(work()).is_cancelled()
+    assert one.woken == [0.0]

@@ -1,0 +1,223 @@
+"""Copies of a home from which it can be made again, elsewhere and on another kind of database.
+
+A backup is a directory:
+
+    registry.sqlite   the registry's rows, whatever database they came from
+    versions/         parameters of experts
+    runs/  archive/  knowledge/
+
+What can be made again is left out: compiled programs, the embedded Prefect and its history.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from flowrl_core.errors import InputError
+from flowrl_core.storage import schema
+from flowrl_core.storage.atomic import is_temporary, publish_directory, temporary_beside
+from flowrl_core.storage.checkpoints import verify
+from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
+from flowrl_core.storage.layout import Home
+
+__all__ = ["Copied", "backup", "restore"]
+
+logger = logging.getLogger(__name__)
+
+_FILES = ("versions", "runs", "archive", "knowledge")
+_RESTORED = "the registry was restored from a backup"
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a backup or a restoration has copied: rows of all tables, experts' versions, bytes of all files."""
+
+    rows: int
+    versions: int
+    bytes: int
+
+
+def backup(home: Home, target: Path) -> Copied:
+    """Copy what a home holds to `target`, which is there whole or not at all. Campaigns may go on meanwhile.
+
+    The registry comes first: all that its rows name was written before them, so it is among the files copied after.
+
+    Raises:
+        InputError: `target` exists, or there is nothing to copy.
+        CorruptError: a version that a head or a bundle needs is not whole.
+    """
+    target = Path(target).absolute()
+    if target.exists():
+        raise InputError("target", f"{target} exists", "Name a directory that does not exist yet")
+    if target.is_relative_to(home.root):
+        raise InputError("target", f"{target} lies in the home that it shall save", "Name a directory outside of it")
+    source = make_engine(home.registry_url)
+    fresh = temporary_beside(target)
+    fresh.mkdir(parents=True)
+    try:
+        rows = _save_rows(home, source, fresh)
+        for name in _FILES:
+            _copy_tree(home.root / name, fresh / name)
+        _check_versions(Home(fresh))
+        copied = _count(fresh, rows)
+        publish_directory(fresh, target)
+    finally:
+        source.dispose()
+        shutil.rmtree(fresh, ignore_errors=True)
+    return copied
+
+
+def restore(source: Path, home: Home) -> Copied:
+    """Fill an empty home, on whatever database it is configured for, with what a backup holds.
+
+    The registry gets a new name, so that a server that knows the old one answers with none of its runs, and attempts
+    that were outstanding are ended as trouble that was not theirs: the next start of a campaign goes on from there.
+
+    Raises:
+        InputError: `source` is no backup, or the home holds something already.
+        CorruptError: a version that a head or a bundle needs is not whole.
+        StorageError: the backup has a newer schema than this code.
+    """
+    source = Path(source).absolute()
+    if not (source / "registry.sqlite").is_file():
+        raise InputError("source", f"{source} is no backup", "Name a directory that `flowrl backup` has made")
+    _check_empty(home)
+    _check_versions(Home(source))
+    home.root.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        _copy_tree(source / name, home.root / name)
+    engine = make_engine(home.registry_url)
+    try:
+        bring_up_to_date(home, engine)
+        rows = _load_rows(source, home, engine)
+    finally:
+        engine.dispose()
+    return _count(home.root, rows)
+
+
+def _save_rows(home: Home, source: sa.Engine, target: Path) -> int:
+    if source.dialect.name == "sqlite" and not home.registry.is_file():
+        raise InputError("FLOWRL_HOME", f"{home.root} has no registry", "Set it to the home that shall be saved")
+    bring_up_to_date(home, source)
+    copy = Home(target)
+    engine = make_engine(f"sqlite:///{copy.registry}")
+    try:
+        bring_up_to_date(copy, engine)
+        with reading(source) as rows, writing(engine) as into:
+            return _copy_rows(rows, into)
+    finally:
+        engine.dispose()
+        _as_one_file(copy.registry)
+
+
+def _load_rows(source: Path, home: Home, engine: sa.Engine) -> int:
+    # A copy: it may have to be migrated first, and a backup is not changed.
+    scratch = temporary_beside(home.root / "restoring")
+    scratch.mkdir()
+    try:
+        shutil.copy2(source / "registry.sqlite", scratch / "registry.sqlite")
+        saved = make_engine(f"sqlite:///{scratch / 'registry.sqlite'}")
+        bring_up_to_date(Home(scratch), saved)
+        with reading(saved) as rows, writing(engine) as into:
+            count = _copy_rows(rows, into)
+            into.execute(sa.update(schema.meta).values(uuid=str(uuid.uuid4())))
+            ended = {"ended": "infrastructure", "reason": _RESTORED, "ended_at": time.time()}
+            into.execute(sa.update(schema.attempts).where(schema.attempts.c.ended.is_(None)).values(**ended))
+            _advance_sequences(into)
+        saved.dispose()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return count
+
+
+def _copy_rows(rows: sa.Connection, into: sa.Connection) -> int:
+    count = 0
+    into.execute(sa.delete(schema.meta))  # a new registry has a name already
+    for table in schema.metadata.sorted_tables:
+        # In order of their keys: a version comes after the one that it was made from.
+        found = [dict(row) for row in rows.execute(sa.select(table).order_by(*table.primary_key.columns)).mappings()]
+        if found:
+            into.execute(sa.insert(table), found)
+        count += len(found)
+    return count
+
+
+def _advance_sequences(connection: sa.Connection) -> None:
+    """Let Postgres number new rows after those that came with their numbers; SQLite does by itself."""
+    if connection.dialect.name != "postgresql":
+        return
+    for table in schema.metadata.sorted_tables:
+        for column in table.primary_key.columns:
+            sequence = connection.exec_driver_sql(
+                f"SELECT pg_get_serial_sequence('{table.name}', '{column.name}')"
+            ).scalar()
+            if sequence:
+                last = sa.select(sa.func.max(column)).scalar_subquery()
+                connection.execute(sa.select(sa.func.setval(sequence, sa.func.coalesce(last, 1))))
+
+
+def _as_one_file(path: Path) -> None:
+    """Fold the write-ahead log into the database's file."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.close()
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """Copy what is whole; runs that last go on meanwhile, so that a file may go before it is copied."""
+    if not source.is_dir():
+        return
+    target.mkdir(exist_ok=True)
+    for path in sorted(source.iterdir()):
+        if is_temporary(path) or path.suffix == ".lock":
+            continue
+        try:
+            if path.is_dir():
+                _copy_tree(path, target / path.name)
+            else:
+                shutil.copy2(path, target / path.name)
+        except FileNotFoundError:
+            logger.info("%s went while it was copied", path)
+
+
+def _check_versions(copy: Home) -> None:
+    """All parameters that heads and bundles need are there and whole."""
+    versions, heads, held = schema.versions.c, schema.heads.c, schema.bundle_versions.c
+    needed = sa.select(heads.version).union(sa.select(held.version))
+    engine = make_engine(f"sqlite:///{copy.registry}")
+    try:
+        with reading(engine) as tx:
+            contents = tx.execute(sa.select(versions.content).where(versions.id.in_(needed))).scalars().all()
+    finally:
+        engine.dispose()
+    for content in contents:
+        verify(copy.version(content))
+
+
+def _check_empty(home: Home) -> None:
+    remedy = "Set FLOWRL_HOME to a new directory (and FLOWRL_REGISTRY_URL, if set, to an empty database)"
+    for name in (*_FILES, "registry.sqlite"):
+        if (home.root / name).exists():
+            raise InputError("FLOWRL_HOME", f"{home.root} holds {name} already", remedy)
+    engine = make_engine(home.registry_url)
+    try:
+        if engine.dialect.name != "sqlite":
+            with reading(engine) as tx:
+                if sa.inspect(tx).has_table("meta"):
+                    raise InputError("FLOWRL_REGISTRY_URL", "the database holds a registry already", remedy)
+    finally:
+        engine.dispose()
+
+
+def _count(root: Path, rows: int) -> Copied:
+    files = [path for name in _FILES for path in (root / name).rglob("*") if path.is_file()]
+    versions = [path for path in (root / "versions").glob("*") if path.is_dir()]
+    return Copied(rows, len(versions), sum(path.stat().st_size for path in files))

@@ -1,0 +1,91 @@
+"""A home made of a backup goes on where the other was when it was saved."""
+
+import pytest
+from corridor_runs import begin, copy_home, drive, learn, make_spec
+
+from flowrl_core.errors import CorruptError, InputError
+from flowrl_core.specs import resolve
+from flowrl_core.stages.prepare import prepare
+from flowrl_core.stages.train import train
+from flowrl_core.storage.backup import backup, restore
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+from flowrl_core.storage.versions import get
+
+SPEC = make_spec(
+    "saved",
+    "make_b",
+    training={"frames": 12_000, "checkpoint_updates": 4},
+    evaluation={"target": 0.05, "min_frames": 2_048, "min_episodes": 16, "episodes": 128, "threshold": 0.2},
+)
+CONFIG = resolve("make_b", SPEC)
+
+
+def parameters(home):
+    """The hash of every head's parameters, which are there."""
+    with Registry.open(home) as registry:
+        heads = {record.global_index: record.head.content for record in registry.experts() if record.head}
+    for content in heads.values():
+        get(home, content)
+    return heads
+
+
+@pytest.fixture
+def amid_training(basics, tmp_path):
+    """A home in which a run was saved in mid-training, and the run."""
+    home = copy_home(basics, tmp_path / "home")
+    run = begin(home, SPEC, "make_b").run
+    prepare(home, run, CONFIG)
+    train(home, run, should_stop=iter([False] * 6 + [True]).__next__, on_update=lambda report: None)
+    return home, run
+
+
+def test_a_restored_home_goes_on_from_the_checkpoint_and_ends_as_the_other_does(amid_training, tmp_path):
+    home, run = amid_training
+    saved = backup(home, tmp_path / "backup")
+    restored = Home(tmp_path / "restored")
+    assert restore(tmp_path / "backup", restored).rows == saved.rows > 0
+    assert parameters(restored) == parameters(home) != {}
+    (restored.root / "cache").symlink_to(home.cache)
+    with Registry.open(home) as before, Registry.open(restored) as after:
+        assert after.uuid != before.uuid, "or a server would answer with the other's runs"
+        assert len(before.outstanding("saved")) == 1 and after.outstanding("saved") == []
+        identity = after.skill("saved", "make_b").identity
+        after.start_campaign(SPEC, {name: entry.skill for name, entry in after.skills("saved").items()})
+        assert after.begin_attempt("saved", identity).run == run, "the open run is taken up"
+    assert drive(restored, run, CONFIG).success == drive(home, run, CONFIG).success
+    assert parameters(restored) == parameters(home)
+
+
+def test_new_rows_do_not_collide_with_restored_ones(amid_training, tmp_path):
+    home, run = amid_training
+    backup(home, tmp_path / "backup")
+    restored = Home(tmp_path / "restored")
+    restore(tmp_path / "backup", restored)
+    (restored.root / "cache").symlink_to(home.cache)
+    again, outcome = learn(restored, make_spec("later", "make_c", evaluation={"threshold": 0.2}), "make_c")
+    assert again > run and outcome.verdict in ("learned", "failed")
+
+
+def test_a_backup_is_refused_where_something_is_and_leaves_nothing_when_it_fails(amid_training, tmp_path):
+    home, _ = amid_training
+    (tmp_path / "there").mkdir()
+    with pytest.raises(InputError, match="exists"):
+        backup(home, tmp_path / "there")
+    with pytest.raises(InputError, match="outside"):
+        backup(home, home.root / "backup")
+    damaged = next(path for path in home.versions.rglob("*") if path.is_file() and path.name != "manifest.json")
+    damaged.write_bytes(b"")
+    with pytest.raises(CorruptError, match="missing or was changed"):
+        backup(home, tmp_path / "backup")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "there"]
+
+
+def test_a_restoration_is_refused_into_a_home_that_holds_something(amid_training, tmp_path):
+    home, _ = amid_training
+    backup(home, tmp_path / "backup")
+    with pytest.raises(InputError, match="holds versions already"):
+        restore(tmp_path / "backup", home)
+    with pytest.raises(InputError, match="is no backup"):
+        restore(tmp_path, Home(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
