@@ -59,6 +59,8 @@ def merge_sources(config: Path | None, typed: Mapping[str, Any]) -> dict[str, An
 def make_request(parameters: Mapping[str, Any]) -> Request:
     """The checked request: names, values, knowledge, a plan for each needed skill, overrides and retries.
 
+    Without targets it is that of the campaign's earlier start.
+
     Raises:
         InputError: the first thing that is wrong, and its remedy.
     """
@@ -79,7 +81,8 @@ def _earlier(parameters: Mapping[str, Any]) -> CampaignSpec:
     """The campaign's earlier start, which a start without targets goes on with."""
     _, registry = existing_registry()
     if registry is None:
-        raise InputError("target", "no target is named", "Add --target SKILL; `flowrl plan SKILL` shows what it needs")
+        problem = "no target is named, and no campaign was started here to go on with"
+        raise InputError("target", problem, "Add --target SKILL; `flowrl plan SKILL` shows what it needs")
     with registry:
         return registry.settled(parse_campaign(**{**parameters, "targets": []}))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flowrl_cli import session
-from flowrl_core.skills.knowledge import shipped
-from flowrl_core.specs import EvaluationSpec, TrainingSpec
+from flowrl_core.skills.knowledge import load_knowledge, shipped
+from flowrl_core.specs import EvaluationSpec, TrainingSpec, parse_campaign
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 
@@ -81,8 +81,10 @@ def test_a_knowledge_file_of_the_home_is_named_as_it_is(requested, home):
     assert (request.spec.knowledge, request.knowledge_file) == ("kept.toml", None)
 
 
-def test_without_a_target_the_campaign_goes_on_with_all_that_it_was_started_with(requested, home):
-    earlier = requested("--campaign", "again", "--training.seed", "7", "--override", "make_b.epochs=2")
+def test_a_campaign_without_targets_goes_on_as_it_was(requested, home, flowrl_here, refused):
+    before = parse_campaign(campaign="night", env="corridor", targets=["make_b"], training={"frames": 7_000})
     with Registry.open(Home(home)) as registry:
-        registry.start_campaign(earlier.spec, earlier.knowledge.skills)
-    assert requested("--campaign", "again", target=None).spec == earlier.spec
+        registry.start_campaign(before, load_knowledge("corridor").skills)
+    spec = requested("--campaign", "night", "--limits.max-parallel", "3", target=None).spec
+    assert spec == before.model_copy(update={"limits": before.limits.model_copy(update={"max_parallel": 3})})
+    refused(flowrl_here("campaign", "--campaign", "day"), "targets", "'day'", "night")
