@@ -102,6 +102,14 @@ class LimitsSpec(_Spec):
         description="Which version of a shared expert the next runs start from: the one with more frames, the new one "
         "unless it is measured to be worse at its own skill (evaluated), or always the first (frozen)",
     )
+    approval: Literal["none", "required"] = Field(
+        default="none",
+        description="required: each skill's run waits in the Prefect UI until a person resumes it (with changes, "
+        "perhaps) or cancels it",
+    )
+    stall_minutes: float = Field(
+        default=15.0, gt=0.0, le=1_440.0, description="A run without progress for so long is stopped and tried again"
+    )
 
 
 class CampaignSpec(_Spec):
@@ -128,6 +136,7 @@ class SkillConfig(_Spec):
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     merge: MergePolicy = "most_frames"
+    stall_minutes: float = LimitsSpec().stall_minutes
 
 
 def parse_campaign(**parameters: Any) -> CampaignSpec:
@@ -178,7 +187,9 @@ def resolve(
             )
         groups[owners[0]][found["field"]] = found["value"]
     try:
-        config = SkillConfig.model_validate({**groups, "merge": spec.limits.merge})
+        config = SkillConfig.model_validate(
+            {**groups, "merge": spec.limits.merge, "stall_minutes": spec.limits.stall_minutes}
+        )
     except ValidationError as exc:
         raise _input_error(exc) from exc
     check_episodes("evaluation.episodes", config.evaluation.episodes, config.training.num_envs)

@@ -8,8 +8,8 @@ from prefect.states import Failed
 
 from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.specs import CampaignName, EvaluationSpec, LimitsSpec, TrainingSpec, parse_campaign
+from tasks.cancellation import cancel_skills
 from tasks.frontier import conclude, opened
-from tasks.orchestration.submission import cancel_skills
 
 __all__ = ["campaign"]
 

@@ -9,7 +9,10 @@ from flowrl_core.errors import InputError, TrainingError
 from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.timing import mark
+from tasks.cancellation import note_cancellation
 from tasks.evaluation import evaluate_run, verdict_of
+from tasks.orchestration.approval import approved
+from tasks.orchestration.watchdog import report_crash, watched
 from tasks.preparation import prepare_run, workplace
 from tasks.processing import conclude, give_up, is_decided, process_run
 from tasks.training import train_run
@@ -19,7 +22,7 @@ __all__ = ["train_skill"]
 _DEFAULT = SkillConfig()
 
 
-@flow(name="train-skill")
+@flow(name="train-skill", on_cancellation=[note_cancellation])
 def train_skill(
     campaign: str,
     skill: str,
@@ -28,6 +31,7 @@ def train_skill(
     training: TrainingSpec = _DEFAULT.training,
     evaluation: EvaluationSpec = _DEFAULT.evaluation,
     merge: MergePolicy = "most_frames",
+    stall_minutes: float = _DEFAULT.stall_minutes,
 ) -> State:
     """Learn one skill: prepare, then train and evaluate in turns until there is a verdict, then commit.
 
@@ -41,13 +45,14 @@ def train_skill(
         training: How it is trained
         evaluation: How it is judged
         merge: Which version of a shared expert the next runs start from
+        stall_minutes: A run without progress for so long ends itself, to be tried again
     """
     mark("first_line")
-    config = SkillConfig(training=training, evaluation=evaluation, merge=merge)
-    with workplace(run, attempt) as epoch:
+    config = SkillConfig(training=training, evaluation=evaluation, merge=merge, stall_minutes=stall_minutes)
+    with workplace(run, attempt) as epoch, watched(60.0 * stall_minutes, last_words=report_crash):
         try:
             if not is_decided(run):
-                prepare_run(run, config, epoch)
+                prepare_run(run, approved(config), epoch)
                 while verdict_of(run) is None:
                     train_run(run, skill, epoch)
                     evaluate_run(run, epoch)

@@ -9,6 +9,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Verdict
 from tasks.options import RESUMABLE
 from tasks.orchestration.termination import until_told
+from tasks.orchestration.watchdog import beat
 
 __all__ = ["evaluate_run", "verdict_of"]
 
@@ -17,6 +18,7 @@ __all__ = ["evaluate_run", "verdict_of"]
 def evaluate_run(run: int, epoch: int) -> float:
     """Take one look; its lower bound."""
     home = Home.from_environment()
+    beat()
     return until_told(lambda _: evaluate(home, run, epoch=epoch)).lower_bound
 
 

@@ -124,7 +124,11 @@ class Board:
 
     async def _submit_ready(self) -> None:
         ready = frontier(self.knowledge, self.campaign.targets, self._states()).ready
-        room = self.campaign.spec.limits.max_parallel - len(self.registry.outstanding(self.campaign.name))
+        limits = self.campaign.spec.limits
+        if limits.approval == "required":
+            room = len(ready)  # they wait for a person, and take nothing from the others meanwhile
+        else:
+            room = limits.max_parallel - len(self.registry.outstanding(self.campaign.name))
         for skill in ready[: max(0, room)]:
             await self._submit(skill)
 
@@ -151,10 +155,17 @@ class Board:
             training=dict(self.knowledge.training.get(attempt.skill, {})),
             evaluation=dict(self.knowledge.evaluation.get(attempt.skill, {})),
         )
-        run = await submit(self.client, self.registry.uuid, attempt, config)
+        held = self._needs_approval(attempt)
+        run = await submit(self.client, self.registry.uuid, attempt, config, held=held)
+        if held:
+            logger.info("%s waits for approval: resume or cancel its run in the UI", attempt.skill)
         crash_point("after_submission")
         self.registry.set_flow_run(attempt.id, str(run.id))
         return run
+
+    def _needs_approval(self, attempt: Attempt) -> bool:
+        """Whether a person is to be asked; a run that was prepared already was approved before."""
+        return self.campaign.spec.limits.approval == "required" and self.registry.run(attempt.run).seeds is None
 
     def _stand(self, is_cancelled: bool) -> Stand:
         states = self._states()

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Attempt, AttemptEnd, Campaign
 from flowrl_core.storage.registry import Registry
+from tasks.orchestration.approval import is_rejected
 from tasks.orchestration.submission import end_cancelled, find_runs, read_runs, run_again
 from tasks.orchestration.tags import campaign_tags
 from tasks.processing import tidy
@@ -126,6 +127,8 @@ def _how(run: FlowRun | None) -> tuple[AttemptEnd, str]:
     if run is None or run.state is None:
         return "infrastructure", "Prefect does not know the run"
     message = (run.state.message or "")[:_LONGEST_REASON]
+    if is_rejected(run):
+        return "rejected", message or "rejected"
     if run.state.is_cancelled():
         return "cancelled", message or "cancelled"
     if run.state.is_completed():

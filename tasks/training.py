@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from prefect import task
 
-from flowrl_core.stages.train import train
+from flowrl_core.stages.train import UpdateReport, train
 from flowrl_core.storage.layout import Home
 from tasks.options import RESUMABLE
 from tasks.orchestration.termination import until_told
+from tasks.orchestration.watchdog import beat
 from tasks.reporting import Progress
 
 __all__ = ["train_run"]
@@ -17,7 +18,11 @@ __all__ = ["train_run"]
 def train_run(run: int, skill: str, epoch: int) -> str:
     """Train until a look is due."""
     home = Home.from_environment()
+    beat()
     with Progress(skill) as progress:
-        return until_told(
-            lambda should_stop: train(home, run, should_stop=should_stop, on_update=progress.show, epoch=epoch)
-        )
+
+        def show(report: UpdateReport) -> None:
+            beat()
+            progress.show(report)
+
+        return until_told(lambda should_stop: train(home, run, should_stop=should_stop, on_update=show, epoch=epoch))

@@ -1,12 +1,21 @@
-"""One embedded Prefect for all tests that need a real server and real workers: its start is nearly all it costs."""
+"""One embedded Prefect for all tests that need a real server and real workers: its start is nearly all it costs.
+
+And one PostgreSQL server.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent))
+
+import postgres_server
 
 from flowrl_cli import embedded
 from flowrl_cli.processes import marked
@@ -41,3 +50,21 @@ def server(tmp_path_factory) -> Iterator[Running]:
         embedded.down(home)
     assert marked(record.mark) == []
     assert not home.embedded.exists()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.PostgresServer]:
+    """A PostgreSQL server of the session's own."""
+    try:
+        with postgres_server.running() as started:
+            yield started
+    except postgres_server.NoPostgresError as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture
+def postgres_database(postgres: postgres_server.PostgresServer) -> Iterator[str]:
+    """The URL of an empty database of the test's own."""
+    name = postgres.create()
+    yield postgres.url(name)
+    postgres.drop(name)

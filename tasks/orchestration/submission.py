@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.deployments import arun_deployment
-from prefect.flows import Flow
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from flowrl_core.specs import SkillConfig
 from flowrl_core.storage.records import Attempt
-from tasks.orchestration.tags import skill_tags
+from tasks.orchestration.approval import CAMPAIGN_CANCELLED, held_state, offer_changes
+from tasks.orchestration.tags import APPROVAL, skill_tags
 
 __all__ = [
     "CAMPAIGN",
     "SKILL",
     "cancel_runs",
-    "cancel_skills",
     "end_cancelled",
     "find_runs",
     "read_runs",
     "run_again",
     "submit",
 ]
-
-logger = logging.getLogger(__name__)
 
 CAMPAIGN = "campaign/default"
 """The deployment of campaigns."""
@@ -44,23 +40,37 @@ _PAGE = 200
 _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
 
 
-async def submit(client: PrefectClient, registry: str, attempt: Attempt, config: SkillConfig) -> FlowRun:
+async def submit(
+    client: PrefectClient, registry: str, attempt: Attempt, config: SkillConfig, *, held: bool = False
+) -> FlowRun:
     """The flow run of an attempt: a new one the first time, the same one ever after, in whatever state it is.
 
     Called in a flow, the run is linked to it.
+
+    Args:
+        held: a new run waits for a person's approval.
     """
+    facts = {"campaign": attempt.campaign, "skill": attempt.skill, "attempt": attempt.id, "run": attempt.run}
+    parameters = {**facts, **config.model_dump(mode="json")}
+    tags = skill_tags(registry, attempt.campaign, attempt.skill)
+    if held:
+        deployment = await client.read_deployment_by_name(SKILL)
+        run = await client.create_flow_run_from_deployment(
+            deployment.id,
+            name=attempt.skill,
+            parameters=parameters,
+            tags=[*tags, APPROVAL],
+            idempotency_key=attempt.key,
+            state=held_state(),
+        )
+        await offer_changes(run, config)
+        return run
     return await arun_deployment(
         SKILL,
         client=client,
         flow_run_name=attempt.skill,
-        parameters={
-            "campaign": attempt.campaign,
-            "skill": attempt.skill,
-            "attempt": attempt.id,
-            "run": attempt.run,
-            **config.model_dump(mode="json"),
-        },
-        tags=skill_tags(registry, attempt.campaign, attempt.skill),
+        parameters=parameters,
+        tags=tags,
         idempotency_key=attempt.key,
         timeout=0,
     )
@@ -90,8 +100,11 @@ async def find_runs(client: PrefectClient, tags: Sequence[str], *, flow: str, on
 async def cancel_runs(client: PrefectClient, runs: Iterable[FlowRun]) -> None:
     """Ask these runs to end, unless they were asked before; one that has not started ends at once."""
     for run in runs:
-        if run.state is None or not run.state.is_cancelling():
-            await client.set_flow_run_state(run.id, Cancelling(message="its campaign was cancelled"))
+        if run.state is not None and run.state.is_paused():
+            # Told by its message from a run that a person rejected.
+            await client.set_flow_run_state(run.id, Cancelled(message=CAMPAIGN_CANCELLED))
+        elif run.state is None or not run.state.is_cancelling():
+            await client.set_flow_run_state(run.id, Cancelling(message=CAMPAIGN_CANCELLED))
 
 
 async def end_cancelled(client: PrefectClient, runs: Iterable[FlowRun]) -> None:
@@ -99,20 +112,6 @@ async def end_cancelled(client: PrefectClient, runs: Iterable[FlowRun]) -> None:
     for run in runs:
         if run.state is not None and run.state.is_cancelling():
             await client.set_flow_run_state(run.id, Cancelled(message="nobody answered the cancellation"), force=True)
-
-
-async def cancel_skills(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
-    """Cancel the skills' runs of a campaign run that was cancelled (a hook; the worker calls it).
-
-    Prefect itself would do it, but looks for such runs only every forty seconds.
-    """
-    tags = [tag for tag in flow_run.tags if tag.startswith(("campaign:", "registry:"))]
-    if len(tags) < 2:
-        return
-    async with get_client() as client:
-        runs = await find_runs(client, tags, flow="train-skill", only_live=True)
-        logger.info("cancelling %d runs of the campaign", len(runs))
-        await cancel_runs(client, runs)
 
 
 async def _read(client: PrefectClient, runs: dict[str, Any], flow: str | None = None) -> list[FlowRun]:

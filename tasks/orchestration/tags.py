@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["FLOWRL", "campaign_tags", "registry_tag", "skill_tags"]
+__all__ = ["APPROVAL", "FLOWRL", "campaign_tags", "registry_tag", "skill_tags"]
 
 FLOWRL = "flowrl"
 """On every flow run of FlowRL."""
+
+APPROVAL = "approval"
+"""On a skill's run that waited, or waits, for a person's approval."""
 
 
 def registry_tag(registry: str) -> str:

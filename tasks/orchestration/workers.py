@@ -1,6 +1,7 @@
-"""The workers of the embedded Prefect: one process that serves both pools, `python -m tasks.orchestration.workers`.
+"""FlowRL's workers: one process that serves the pools it is told, `python -m tasks.orchestration.workers [POOL ...]`.
 
-It starts two seconds sooner than `prefect worker start`, whose command line has more to import.
+It starts two seconds sooner than `prefect worker start`, whose command line has more to import, and of the gpu pool it
+takes no more runs than this machine has free slots, so that another machine's worker gets the others.
 """
 
 from __future__ import annotations
@@ -10,38 +11,75 @@ import contextlib
 import os
 import signal
 import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
 
 import anyio
 import httpx
+from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.settings import get_current_settings
-from prefect.workers.process import ProcessWorker
+from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
 from tasks.orchestration.bootstrap import POOLS
+from tasks.orchestration.slots import count_slots
 
-__all__ = ["serve"]
+__all__ = ["SlotWorker", "serve"]
 
 _POLL_S = 0.2
 
 
-async def serve() -> None:
+async def serve(pools: Sequence[str] = POOLS) -> None:
     """Serve the pools until SIGTERM or SIGINT; waits for each until somebody has made it."""
     me = asyncio.current_task()
     assert me is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, me.cancel)
     async with anyio.create_task_group() as group:
-        for pool in POOLS:
+        for pool in pools:
             group.start_soon(_serve, pool)
+
+
+class SlotWorker(ProcessWorker):
+    """A process worker that asks for as many runs as there are slots for."""
+
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        return "flowrl-slots"  # not that of the class it extends, whose place it would take for all of Prefect
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._slots = count_slots()
+        self._executing = 0
+
+    async def run(self, *args: Any, **options: Any) -> ProcessWorkerResult:
+        """Run a flow run in a process of its own, and count it while it lasts."""
+        self._executing += 1
+        try:
+            return await super().run(*args, **options)
+        finally:
+            self._executing -= 1
+
+    async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
+        room = self._room()
+        if room < 1:
+            return []
+        found = await super()._get_scheduled_flow_runs()
+        return [one for one in found if one.flow_run.id not in self._submitting_flow_run_ids][:room]
+
+    def _room(self) -> int:
+        return self._slots - self._executing - len(self._submitting_flow_run_ids)
 
 
 async def _serve(pool: str) -> None:
     await _until_there(pool)
     settings = get_current_settings().worker
-    worker = ProcessWorker(
+    kind = SlotWorker if pool == "gpu" else ProcessWorker
+    worker = kind(
         name=f"{pool}@{socket.gethostname()}:{os.getpid()}",
         work_pool_name=pool,
-        # No limit of the worker's own: the pool has one, and a worker with a limit dies (Prefect 3.8.8) when a run that
-        # crashed is scheduled again before the worker has forgotten its process.
+        # With Prefect's own limit it dies (3.8.8) when a run that crashed is scheduled again before the worker has
+        # forgotten its process.
         limit=None,
         prefetch_seconds=settings.prefetch_seconds,
         heartbeat_interval_seconds=int(settings.heartbeat_seconds),
@@ -63,4 +101,4 @@ async def _until_there(pool: str) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(serve())
+        asyncio.run(serve(sys.argv[1:] or POOLS))

@@ -1,97 +1,26 @@
 """Campaigns of the tiny environment as they really run: server, workers, and a process per flow run."""
 
 import asyncio
-import contextlib
 import json
 import signal
 import time
 
-import psutil
 import pytest
+from flow_runs import Endless, end_of, flow_run, process_of, skill_runs, spec, start, until
 from prefect.client.orchestration import get_client
+from prefect.states import Cancelling
 
 from flowrl_cli import embedded
-from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec
-from flowrl_core.storage.atomic import is_temporary
-from flowrl_core.storage.registry import Registry
-from tasks.orchestration.campaign_runs import cancel_campaign_run, start_campaign_run, watch_campaign_run
-from tasks.orchestration.submission import find_runs, read_runs
-from tasks.orchestration.tags import campaign_tags
-
-TRAINING = TrainingSpec(
-    frames=60_000,
-    num_envs=16,
-    rollout_length=16,
-    minibatch_size=64,
-    width=16,
-    episode_limit=60,
-    world_pool=32,
-    snapshot_capacity=32,
-    checkpoint_updates=10,
-)
-EVALUATION = EvaluationSpec(episodes=64, threshold=0.6, target=0.9, min_frames=1_024, min_episodes=16, head_episodes=0)
-# Never learned, never over: the first look comes after more frames than anybody waits for.
-ENDLESS = {
-    "training": TRAINING.model_copy(update={"frames": 10**9}),
-    "evaluation": EVALUATION.model_copy(update={"min_frames": 10**9}),
-}
-PATIENCE_S = 240
-
-
-def spec(name, *targets, **changes):
-    groups = {"training": TRAINING, "evaluation": EVALUATION, **changes}
-    return CampaignSpec(campaign=name, env="corridor", targets=list(targets), **groups)
-
+from flowrl_core.errors import ConflictError
+from flowrl_core.storage.ownership import exclusive
+from tasks.orchestration.campaign_runs import cancel_campaign_run
+from tasks.orchestration.slots import slots
 
 MIXED = spec("mixed", "make_b", "make_d", overrides=["make_d.frames=512"])
 
 
-@pytest.fixture(scope="module")
-def registry(server):
-    with Registry.open(server.home) as registry:
-        yield registry
-
-
-def start(registry, wanted):
-    return asyncio.run(start_campaign_run(registry.uuid, wanted))
-
-
-def end_of(run):
-    async def follow():
-        async for state in watch_campaign_run(run):
-            last = state
-        return last
-
-    return asyncio.run(asyncio.wait_for(follow(), PATIENCE_S))
-
-
-def flow_run(id):
-    async def read():
-        async with get_client() as client:
-            return (await read_runs(client, [str(id)]))[str(id)]
-
-    return asyncio.run(read())
-
-
-def skill_runs(registry, campaign):
-    async def read():
-        async with get_client() as client:
-            return await find_runs(client, campaign_tags(registry.uuid, campaign), flow="train-skill")
-
-    return asyncio.run(read())
-
-
 def archived(server, skill, name):
     return (server.home.archived_run("mixed", skill, 1).path / name).read_text()
-
-
-def until(condition, what):
-    """The first true answer of the condition."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.2)
-    return answer
 
 
 @pytest.fixture(scope="module")
@@ -143,47 +72,9 @@ def test_a_second_start_repeats_nothing(mixed, registry):
     assert len(skill_runs(registry, "mixed")) == 4
 
 
-class Endless:
-    """A campaign whose only skill trains for ever."""
-
-    def __init__(self, server, registry):
-        self.home, self.registry = server.home, registry
-        self.wanted = spec("endless", "make_c", **ENDLESS)
-        self.run = start(registry, self.wanted)
-        self.attempt = until(lambda: self._submitted(), "the submission")
-        self.directory = self.home.run_directory("endless", "make_c", 1)
-        self.trained_on(0)
-
-    def _submitted(self):
-        return next((one for one in self.registry.outstanding("endless") if one.flow_run_id), None)
-
-    def updates(self):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            return json.loads(self.directory.metrics.read_text().splitlines()[-1])["update"]
-        return 0
-
-    def checkpoint(self):
-        whole = [path for path in self.directory.checkpoints.glob("step-*") if not is_temporary(path)]
-        return max((int(path.name.removeprefix("step-")) for path in whole), default=0)
-
-    def trained_on(self, update):
-        until(lambda: self.updates() > update + 20, f"updates after {update}")
-
-    def process(self, id):
-        """The process of a flow run."""
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("PREFECT__FLOW_RUN_ID") == str(id):
-                    return process
-        return None
-
-    def kill(self, id):
-        self.process(id).send_signal(signal.SIGKILL)
-
-
 @pytest.fixture(scope="module")
 def endless(server, registry):
-    campaign = Endless(server, registry)
+    campaign = Endless(server.home, registry, "endless", "make_c")
     yield campaign
     asyncio.run(cancel_campaign_run(campaign.run))
 
@@ -224,10 +115,48 @@ def test_a_server_that_dies_is_started_again_and_everything_goes_on(endless):
     assert flow_run(endless.run.id).state.is_running()
 
 
-def test_cancelling_a_campaign_saves_a_checkpoint_and_leaves_no_process(endless):
+def test_cancelling_a_campaign_in_the_ui_ends_its_skills_and_marks_the_ledger(endless):
+    began = time.monotonic()
+
+    async def cancel_only_the_campaign():
+        async with get_client() as client:
+            await client.set_flow_run_state(endless.run.id, Cancelling())
+
+    asyncio.run(cancel_only_the_campaign())
+    until(lambda: flow_run(endless.attempt.flow_run_id).state.is_cancelled(), "the end of the skill's run")
+    until(lambda: process_of(endless.attempt.flow_run_id) is None, "the end of the trainer")
+    until(lambda: flow_run(endless.run.id).state.is_cancelled(), "the end of the campaign's run")
+    print(f"\ncancelled in {time.monotonic() - began:.1f} s")
+    assert endless.checkpoint() == endless.updates(), "the last update is saved"
+    assert endless.registry.facts("endless")["make_c"].cause == "cancelled"
+    assert slots_held(endless) == 0
+
+
+def test_a_cancelled_campaign_goes_on_from_its_checkpoint_when_it_is_started_again(endless):
+    kept, before = endless.checkpoint(), endless.attempt
+    endless.run = start(endless.registry, endless.wanted)
+    endless.attempt = until(endless.submitted, "the second attempt")
+    endless.trained_on(kept)
+    assert endless.attempt.run == before.run and endless.attempt.flow_run_id != before.flow_run_id
+
+
+def test_cancelling_a_campaign_by_the_command_saves_a_checkpoint_and_leaves_no_process(endless):
     assert asyncio.run(cancel_campaign_run(endless.run))
     assert flow_run(endless.run.id).state.is_cancelled()
     assert flow_run(endless.attempt.flow_run_id).state.is_cancelled()
-    until(lambda: endless.process(endless.attempt.flow_run_id) is None, "the end of the trainer")
-    until(lambda: endless.process(endless.run.id) is None, "the end of the campaign")
+    until(lambda: process_of(endless.attempt.flow_run_id) is None, "the end of the trainer")
+    until(lambda: process_of(endless.run.id) is None, "the end of the campaign")
     assert endless.checkpoint() == endless.updates(), "the last update is saved"
+    assert endless.registry.facts("endless")["make_c"].cause == "cancelled"
+
+
+def slots_held(endless):
+    """How many device slots are held; one that is free can be taken."""
+    held = 0
+    for slot in slots():
+        try:
+            with exclusive(endless.home.slots / f"{slot.name}.lock", what=slot.name):
+                pass
+        except ConflictError:
+            held += 1
+    return held

@@ -17,7 +17,7 @@ from flowrl_core.storage.records import Campaign, SkillRecord
 
 __all__ = ["all_of", "get", "skill", "skills_of", "start"]
 
-_FREE_LIMITS = ("max_parallel", "max_retries")
+_FREE_LIMITS = ("max_parallel", "max_retries", "approval", "stall_minutes")
 """They change how a campaign uses the machine, not what it learns."""
 
 

@@ -1,0 +1,122 @@
+"""A person's approval of skills, given through the API that the Prefect UI calls on Resume and Cancel."""
+
+import asyncio
+import json
+
+import pytest
+from flow_runs import end_of, flow_run, skill_runs, spec, start, until
+from prefect.client.orchestration import get_client
+from prefect.states import Cancelling
+
+from flowrl_core.skills.knowledge import shipped
+from flowrl_core.specs import LimitsSpec
+from tasks.orchestration.campaign_runs import cancel_campaign_run
+
+CAMPAIGN = "asked"
+TARGETS = ("goto_bench", "dig_a", "dig_too")
+# Two updates: nothing is learned so soon.
+FEW = 512
+
+
+def waiting(registry):
+    """The campaign's runs that wait for approval, by skill."""
+    return {run.name: run for run in skill_runs(registry, CAMPAIGN) if run.state.is_paused()}
+
+
+def resume(run, changes=None):
+    async def send():
+        async with get_client() as client:
+            return await client.resume_flow_run(run.id, run_input=changes)
+
+    return asyncio.run(send())
+
+
+def cancel(run):
+    async def send():
+        async with get_client() as client:
+            await client.set_flow_run_state(run.id, Cancelling())
+
+    asyncio.run(send())
+
+
+def offered(run):
+    """The fields of the form that the UI shows on Resume, with their defaults."""
+
+    async def read():
+        async with get_client() as client:
+            return await client.read_flow_run_input(run.id, run.state.state_details.run_input_keyset["schema"])
+
+    return {name: field["default"] for name, field in json.loads(asyncio.run(read()))["properties"].items()}
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory):
+    """A campaign of skills that no other test has, none of which needs another."""
+    text = shipped("corridor").read_text().replace('"gained.a"', '"2 * gained.a"').replace("Walk to", "Go to")
+    first = text.index("[skills.dig_a]")
+    twin = text[first : text.index("[skills.goto_bench]")].replace("dig_a", "dig_too").replace("2 *", "3 *")
+    file = tmp_path_factory.mktemp("knowledge") / "asked.toml"
+    file.write_text(text + "\n" + twin)
+
+    def make(**changes):
+        limits = LimitsSpec(approval="required", max_parallel=1)
+        return spec(CAMPAIGN, *TARGETS, knowledge=str(file), limits=limits, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def campaign(server, registry, wanted):
+    """Its three runs, each waiting for an answer."""
+    run = start(registry, wanted())
+    runs = until(lambda: len(found := waiting(registry)) == len(TARGETS) and found, "three runs that wait")
+    yield run, runs
+    asyncio.run(cancel_campaign_run(run))
+
+
+def test_the_form_offers_the_configuration_of_the_run(campaign, wanted):
+    _, runs = campaign
+    assert offered(runs["dig_a"])["frames"] == wanted().training.frames
+    assert offered(runs["dig_a"])["threshold"] == wanted().evaluation.threshold
+
+
+def test_a_change_that_no_run_can_take_is_refused_and_the_run_waits_on(campaign, registry):
+    _, runs = campaign
+    given = offered(runs["dig_a"])
+    assert resume(runs["dig_a"], {**given, "frames": 0}).status.value == "REJECT"
+    assert "dig_a" in waiting(registry)
+
+
+def test_an_approved_skill_is_learned_while_the_others_wait(campaign, registry):
+    _, runs = campaign
+    resume(runs["goto_bench"], offered(runs["goto_bench"]))
+    until(lambda: registry.facts(CAMPAIGN)["goto_bench"].learned, "the approved skill")
+    assert set(waiting(registry)) == {"dig_a", "dig_too"}
+
+
+def test_changes_made_with_the_approval_are_what_the_run_trains_with(campaign, registry, wanted):
+    _, runs = campaign
+    resume(runs["dig_a"], {**offered(runs["dig_a"]), "frames": FEW, "learning_rate": 0.002})
+    until(lambda: registry.facts(CAMPAIGN)["dig_a"].failed, "the run that was given few frames")
+    config = registry.runs(registry.facts(CAMPAIGN)["dig_a"].identity)[-1].config
+    assert (config.training.frames, config.training.learning_rate) == (FEW, 0.002)
+    assert config.training.model_copy(update={"frames": 60_000, "learning_rate": 1e-3}) == wanted().training
+
+
+def test_a_rejected_skill_is_not_trained_and_the_campaign_ends_without_it(campaign, registry):
+    run, runs = campaign
+    cancel(runs["dig_too"])
+    assert end_of(run).message == "not learned: dig_a, dig_too"
+    fact = registry.facts(CAMPAIGN)["dig_too"]
+    assert (fact.cause, fact.attempt) == ("rejected", None)
+    assert flow_run(runs["dig_too"].id).run_count == 0
+
+
+def test_a_rejection_stands_until_a_start_asks_for_the_skill_again(campaign, registry, wanted):
+    assert end_of(start(registry, wanted())).is_failed()
+    assert registry.facts(CAMPAIGN)["dig_too"].cause == "rejected" and not waiting(registry)
+    again = start(registry, wanted(retry=["dig_too"]))
+    until(lambda: "dig_too" in waiting(registry), "the question")
+    assert asyncio.run(cancel_campaign_run(again))
+    until(lambda: not registry.outstanding(CAMPAIGN), "the end of the attempt")
+    assert registry.facts(CAMPAIGN)["dig_too"].cause == "cancelled", "that was no answer to the question"
