@@ -843,9 +843,9 @@ def _ended_runs(home: Home, count: int) -> None:
         ],
         schema.bundle_versions: [{"bundle": i + 1, "expert": i, "version": 1 + 2 * i} for i in range(count)],
     }
-    with make_engine(home.registry_url).execution_options(flowrl_write=True).begin() as connection:
+    with writing(make_engine(home.registry_url)) as tx:
         for table, entries in rows.items():
-            connection.execute(sa.insert(table), entries)
+            tx.execute(sa.insert(table), entries)
 
 
 def _resumed(home: Home, count: int) -> tuple[int, float]:
