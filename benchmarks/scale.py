@@ -49,6 +49,7 @@ from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.ledger import derive
 from flowrl_core.specs import CampaignSpec, LimitsSpec
+from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.campaign_runs import start_campaign_run, watch_campaign_run
@@ -156,11 +157,11 @@ def measure(home: Home, num_skills: int, slots: int, databases: Mapping[str, str
     home.root.mkdir(parents=True, exist_ok=True)
     requests = home.root / "requests"
     requests.mkdir()
-    file = home.root / "scale.toml"
-    file.write_text(knowledge(num_skills))
+    file = home.knowledge_file("scale.toml")
+    write_text(file, knowledge(num_skills))
     known = load_knowledge(file)
     limits = LimitsSpec(max_parallel=slots)
-    spec = CampaignSpec(campaign=NAME, env="corridor", targets=list(known.skills), knowledge=str(file), limits=limits)
+    spec = CampaignSpec(campaign=NAME, env="corridor", targets=list(known.skills), knowledge=file.name, limits=limits)
     with _environment({**databases, "FLOWRL_SLOTS": str(slots), "FLOWRL_SCALE_REQUESTS": str(requests)}):
         server = embedded.up(home, keep=True)
         try:

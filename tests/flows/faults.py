@@ -71,13 +71,11 @@ class Disturbed:
 
     Attributes:
         crash_file: what the workers' FLOWRL_CRASH_FILE names.
-        directory: for the campaigns' knowledge.
     """
 
     home: Home
     registry: Registry
     crash_file: Path
-    directory: Path
 
     def wanted(self) -> CampaignSpec:
         """A campaign that is still to be started."""
@@ -85,10 +83,10 @@ class Disturbed:
         # Whoever earns a little more for the same is another skill.
         rewards = re.compile(r'reward = "(gained\.[bc])"')
         text = rewards.sub(rf'reward = "{1 + number / 1000} * \1"', shipped("corridor").read_text())
-        knowledge = self.directory / f"{number}.toml"
-        knowledge.write_text(text)
+        knowledge = f"disturbed-{number}.toml"
+        write_text(self.home.knowledge_file(knowledge), text)
         limits = LimitsSpec(max_parallel=2, max_retries=4)
-        return spec(f"disturbed-{number}", "make_b", "make_c", knowledge=str(knowledge), limits=limits)
+        return spec(f"disturbed-{number}", "make_b", "make_c", knowledge=knowledge, limits=limits)
 
     def survives(self, point: str, victim: Victim) -> None:
         """Run a campaign in which a process dies at the point; start it again until it ends, then check everything.

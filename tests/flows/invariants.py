@@ -20,6 +20,7 @@ from flowrl_core.storage.database import make_engine, reading
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get
+from tasks.orchestration.slots import occupancy
 from tasks.orchestration.submission import find_runs
 from tasks.orchestration.tags import registry_tag
 
@@ -35,7 +36,7 @@ def check(home: Home, registry: Registry, campaign: str, *, targets_learned: boo
     Args:
         targets_learned: nothing but a fault stood between the campaign and its targets, and faults are no verdicts.
     """
-    _every_skill_is_decided(registry, campaign, targets_learned)
+    _every_skill_is_decided(home, registry, campaign, targets_learned)
     _nothing_was_learned_twice(registry)
     _soon(lambda: _runs_not_ended(registry), "flow runs that have not ended")
     _soon(lambda: _processes_left(home), "processes of runs")
@@ -46,9 +47,10 @@ def check(home: Home, registry: Registry, campaign: str, *, targets_learned: boo
     _every_version_in_use_is_whole(home, registry)
 
 
-def _every_skill_is_decided(registry: Registry, name: str, targets_learned: bool) -> None:
+def _every_skill_is_decided(home: Home, registry: Registry, name: str, targets_learned: bool) -> None:
     campaign = registry.campaign(name)
-    knowledge = load_knowledge(campaign.spec.knowledge or shipped(campaign.env))
+    named = campaign.spec.knowledge
+    knowledge = load_knowledge(home.knowledge_file(named) if named else shipped(campaign.env))
     states = derive(knowledge, campaign.targets, registry.facts(name))
     assert set(states.values()) <= _DECIDED, states
     if targets_learned:
@@ -92,9 +94,9 @@ def _told(process: psutil.Process) -> str:
 
 
 def _locked(home: Home) -> list[str]:
-    """Files of device slots and runs on which somebody has a lock."""
-    held = []
-    for path in [*home.slots.glob("*.lock"), *home.runs.rglob("*.lock")]:
+    """Device slots and files of runs on which somebody has a lock."""
+    held = [slot.name for slot, holder in occupancy() if holder is not None]
+    for path in home.runs.rglob("*.lock"):
         with path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
