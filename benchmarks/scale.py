@@ -51,6 +51,7 @@ from flowrl_core.skills.ledger import derive
 from flowrl_core.specs import CampaignSpec, LimitsSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import URL_VARIABLE, Home
+from flowrl_core.storage.records import Attempt
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.campaign_runs import start_campaign_run, watch_campaign_run
 from tasks.orchestration.submission import CAMPAIGN, SKILL, find_runs
@@ -59,6 +60,8 @@ from tasks.orchestration.tags import campaign_tags
 __all__ = ["Measured", "knowledge", "measure"]
 
 HERE = Path(__file__).resolve().parent
+REQUESTS = "FLOWRL_SCALE_REQUESTS"
+"""Of `scale_flows.py`, which is not imported here: it counts this process's requests too, then."""
 ITEMS = "abcdefghijklmno"
 PARTS = ("begun", "submitted", "taken", "running", "start", "work")
 LOCKED = "(sqlite3.OperationalError) database is locked"
@@ -148,46 +151,59 @@ def knowledge(num_skills: int, seed: int = 0) -> str:
     return "\n".join(lines) + "\n"
 
 
-def measure(home: Home, num_skills: int, slots: int, databases: Mapping[str, str]) -> Measured:
-    """Run a campaign to its end.
+def measure(home: Home, num_skills: int, slots: int, directory: Path) -> Measured:
+    """Run a campaign to its end, through the server that Prefect's settings name; its workers serve this home.
 
     Args:
-        databases: environment variables that name the databases; empty: SQLite.
+        slots: runs at a time.
+        directory: an empty one, for notes.
     """
-    home.root.mkdir(parents=True, exist_ok=True)
-    requests = home.root / "requests"
-    requests.mkdir()
-    file = home.knowledge_file("scale.toml")
+    file, requests = home.knowledge_file("scale.toml"), directory / "requests"
     write_text(file, knowledge(num_skills))
+    requests.mkdir()
     known = load_knowledge(file)
     limits = LimitsSpec(max_parallel=slots)
     spec = CampaignSpec(campaign=NAME, env="corridor", targets=list(known.skills), knowledge=file.name, limits=limits)
-    with _environment({**databases, "FLOWRL_SLOTS": str(slots), "FLOWRL_SCALE_REQUESTS": str(requests)}):
-        server = embedded.up(home, keep=True)
-        try:
-            with embedded.connected(server), Registry.open(home) as registry:
-                asyncio.run(_replace_flows())
-                began = time.monotonic()
-                memory, end, run = asyncio.run(_follow(registry, spec))
-                seconds = time.monotonic() - began
-                resumed = _resume(registry, known)
-                times = [float(line.split()[0]) for line in (requests / str(run)).read_text().splitlines()]
-                runs = asyncio.run(_runs(registry, known, slots))
-        finally:
-            embedded.down(home)
+    with Registry.open(home) as registry, _replaced_flows(requests):
+        began = time.monotonic()
+        memory, end, run = asyncio.run(_follow(registry, spec))
+        seconds = time.monotonic() - began
+        resumed = _resume(registry, known)
+        times = [float(line.split()[0]) for line in (requests / str(run)).read_text().splitlines()]
+        runs = asyncio.run(_runs(registry, known, slots))
     locked = sum(path.read_text(errors="replace").count(LOCKED) for path in home.prefect.glob("*.log"))
     return Measured(tuple(runs), tuple(times), memory, locked, seconds, resumed, end)
 
 
-async def _replace_flows() -> None:
+@contextlib.contextmanager
+def _replaced_flows(requests: Path) -> Iterator[None]:
+    """Within the block the deployments run the flows of `scale_flows.py`."""
+    before = asyncio.run(_deploy({}))
+    entrypoint = HERE / "scale_flows.py"
+    replaced: dict[str, Any] = {}
+    for name, function in ((CAMPAIGN, "campaign"), (SKILL, "train_skill")):
+        told = {"PREFECT__FLOW_ENTRYPOINT": f"{entrypoint}:{function}", REQUESTS: str(requests)}
+        replaced[name] = (told["PREFECT__FLOW_ENTRYPOINT"], {**before[name][1], "env": told})
+    asyncio.run(_deploy(replaced))
+    try:
+        yield
+    finally:
+        asyncio.run(_deploy(before))
+
+
+async def _deploy(wanted: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Entrypoint and job variables of the two deployments as they were; then they are as wanted."""
+    before = {}
     async with get_client() as client:
-        for name, function in ((CAMPAIGN, "campaign"), (SKILL, "train_skill")):
+        for name in (CAMPAIGN, SKILL):
             deployment = await client.read_deployment_by_name(name)
-            entrypoint = f"{HERE / 'scale_flows.py'}:{function}"
-            job = dict(deployment.job_variables or {})
-            job["env"] = {**job.get("env", {}), "PREFECT__FLOW_ENTRYPOINT": entrypoint}
-            update = DeploymentUpdate(entrypoint=entrypoint, job_variables=job)
-            await client.update_deployment(deployment.id, update)
+            before[name] = (str(deployment.entrypoint), dict(deployment.job_variables or {}))
+            if name in wanted:
+                entrypoint, job = wanted[name]
+                await client.update_deployment(
+                    deployment.id, DeploymentUpdate(entrypoint=entrypoint, job_variables=job)
+                )
+    return before
 
 
 async def _follow(registry: Registry, spec: CampaignSpec) -> tuple[dict[float, float], str, Any]:
@@ -232,30 +248,27 @@ async def _runs(registry: Registry, known: Any, slots: int) -> list[Run]:
     skills = registry.skills(NAME)
     ended = {name: registry.runs(record.identity)[-1].ended_at or 0.0 for name, record in skills.items()}
     order = sorted(ended.values())
-    attempts = [registry.attempt(number) for number in range(1, len(known.skills) + 1)]
-    states = await _states(registry)
     found = []
-    for number, attempt in enumerate(attempts):
+    for number, (attempt, at) in enumerate(await _attempts(registry)):
         if number < slots:
             continue
         free = max([order[number - slots], *(ended[name] for name in needs[attempt.skill])])
-        at = states[str(attempt.flow_run_id)]
         ways = (at["SUBMITTED"], at["PENDING"], at["RUNNING"], ended[attempt.skill])
         found.append(Run(attempt.skill, free, attempt.created_at, *ways))
     return found
 
 
-async def _states(registry: Registry) -> dict[str, dict[str, float]]:
-    """By flow run, when it was created, and when it was first in each type of state."""
-    found: dict[str, dict[str, float]] = {}
+async def _attempts(registry: Registry) -> list[tuple[Attempt, dict[str, float]]]:
+    """The attempts in their order; when the flow run of each was created, and was first in each type of state."""
+    found = []
     async with get_client() as client:
         for run in await find_runs(client, campaign_tags(registry.uuid, NAME), flow="train-skill"):
             assert run.created is not None
             times = {"SUBMITTED": run.created.timestamp()}
             for state in await client.read_flow_run_states(run.id):
                 times.setdefault(state.type.value, state.timestamp.timestamp())
-            found[str(run.id)] = times
-    return found
+            found.append((registry.attempt(run.parameters["attempt"]), times))
+    return sorted(found, key=lambda pair: pair[0].id)
 
 
 def _quoted(item: str) -> str:
@@ -313,7 +326,13 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, _databases(options.database) as databases:
         home = Home(options.home or Path(directory) / "home")
-        measured = measure(home, options.skills, options.slots, databases)
+        with _environment({**databases, "FLOWRL_SLOTS": str(options.slots)}):
+            server = embedded.up(home, keep=True)
+            try:
+                with embedded.connected(server):
+                    measured = measure(home, options.skills, options.slots, Path(directory))
+            finally:
+                embedded.down(home)
     window = min(options.window, len(measured.runs) // 2)
     if options.json:
         print(json.dumps({"rows": measured.rows(window), "locked": measured.locked, "seconds": measured.seconds}))

@@ -64,7 +64,8 @@ def prerequisites(knowledge: Knowledge, targets: Iterable[str]) -> dict[str, tup
     while todo:
         name = todo.pop()
         if name not in graph:
-            graph[name] = tuple(other for other in make_plan(knowledge, name).skills if other != name)
+            plan = knowledge.plans.get(name) or knowledge.plans.setdefault(name, make_plan(knowledge, name))
+            graph[name] = tuple(other for other in plan.skills if other != name)
             todo.extend(reversed(graph[name]))
     return {name: graph[name] for name in in_order(graph, source=knowledge.source)}
 

@@ -16,7 +16,7 @@ from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import InputError, KnowledgeError
 from flowrl_core.skills.definitions import parse_skill, spelled_alike
 from flowrl_core.skills.effects import COUNTS
-from flowrl_core.skills.model import Fluent, Skill, Vocabulary
+from flowrl_core.skills.model import Fluent, Plan, Skill, Vocabulary
 
 __all__ = ["Knowledge", "in_order", "load_knowledge", "shipped"]
 
@@ -65,6 +65,11 @@ class Knowledge:
     def needs(self, name: str) -> tuple[str, ...]:
         """The fluents of which a skill needs some: not those that it only leaves as they are (a requirement of 0)."""
         return self._needs[name]
+
+    @cached_property
+    def plans(self) -> dict[str, Plan]:
+        """Plans that were made already, by their last skill: a campaign asks for the same ones at each of its turns."""
+        return {}
 
     @cached_property
     def fluents(self) -> Mapping[str, Fluent]:
