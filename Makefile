@@ -5,11 +5,18 @@ INSTALLED := .venv/.installed
 UV := uv==0.13.9
 TARGETS := make_stone_pickaxe make_wood_sword collect_sapling place_furnace
 
-.PHONY: help install demo test lint types unit bench lock clean
+SECONDS := 600
+SKILLS := 500
+DATABASE := sqlite
+
+.PHONY: help install demo test lint types unit faults soak scale bench lock clean
 
 help:
 	@echo "make demo     learn Craftax-Classic skills up to a stone pickaxe (minutes; data in ./.flowrl)"
 	@echo "make test     lint, types and tests"
+	@echo "make faults   a campaign killed at every crash point, through a real server (half an hour)"
+	@echo "make soak     campaigns under random kills and stops: SECONDS=600, SEED=N"
+	@echo "make scale    500 skills that do nothing: SKILLS=500, DATABASE=sqlite or postgres (an hour)"
 	@echo "make bench    the tables of docs/performance.md (long)"
 	@echo "make install  .venv with the flowrl command"
 
@@ -36,6 +43,15 @@ types: install
 
 unit: install
 	$(BIN)/python -m pytest
+
+faults: install
+	$(BIN)/python -m pytest tests/faults/test_crash_points.py -v
+
+soak: install
+	SECONDS=$(SECONDS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest tests/faults/test_soak.py -s
+
+scale: install
+	$(BIN)/python benchmarks/scale.py --skills $(SKILLS) --database $(DATABASE)
 
 bench: install
 	$(BIN)/python benchmarks/moe.py

@@ -171,7 +171,7 @@ class FlowRun:
 
 async def learn(registry: Registry, spec: CampaignSpec) -> dict[str, FlowRun]:
     """Run the campaign to its end; the flow runs of its skills, by name."""
-    from prefect.client.orchestration import get_client  # noqa: TID251  (flows are watched)
+    from prefect.client.orchestration import get_client
 
     from tasks.orchestration.campaign_runs import start_campaign_run, watch_campaign_run
     from tasks.orchestration.submission import find_runs

@@ -97,6 +97,9 @@ def _up(home: Home, host: str | None, port: int | None) -> None:
         record, was_up[WORKERS] = workers.join(home, server.url)
     else:
         _say_state("server", SERVER, record, was_up[SERVER])
+        if not record.address.is_loopback:
+            print(f"others join by: flowrl up --worker-only --server {server.ui}/api")
+            print("with PREFECT_API_AUTH_STRING as this server's password; commands need PREFECT_API_URL as well")
     _say_inventory(record)
     _say_state("workers", WORKERS, record, was_up[WORKERS])
     _say_ready(home, record)
@@ -129,7 +132,7 @@ def _say_inventory(record: Record) -> None:
     # On anybody else's server nothing that was there is changed.
     state = "there" if record.elsewhere else "up to date"
     for what, names in (
-        ("pools", found.workers),
+        ("pools", [f"{pool} (queues {', '.join(queues)})" for pool, queues in found.queues.items()]),
         ("automations", found.automations),
         ("deployments", found.deployments),
     ):

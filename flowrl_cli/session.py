@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flowrl_cli import embedded
-from flowrl_cli.configured import configured_url, wait_healthy
+from flowrl_cli.configured import check_server, configured_url, credentials, wait_healthy
 from flowrl_cli.inputs import existing_registry
 from flowrl_cli.live import show
 from flowrl_cli.processes import find, this_process
@@ -20,6 +20,7 @@ from flowrl_cli.request import Request
 from flowrl_cli.status import print_end, print_status
 from flowrl_cli.view import view_campaign
 from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.storage.atomic import write_bytes
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Campaign
 from flowrl_core.storage.registry import Registry
@@ -43,8 +44,9 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         keep: leave the embedded server up at the end.
 
     Raises:
-        InputError: the registry does not agree with the request; nothing was changed.
-        ServiceError: no server answers.
+        InputError: the registry does not agree with the request, or a device is asked for that is not there; nothing
+            was changed.
+        ServiceError: no server answers, or it does not let us in; nothing was changed.
     """
     home, known = existing_registry()
     if known is not None:
@@ -55,9 +57,11 @@ def run_campaign(request: Request, *, keep: bool) -> int:
     embedded.check_startable(home)
     if url := configured_url():
         wait_healthy(url)
+        check_server(url, credentials())
     with Registry.open(home) as registry:
         # The flow begins the new start; here the request is only recorded, if it fits what is known under its name.
         campaign = registry.start_campaign(request.spec, request.knowledge.skills, is_new_start=False)
+        _keep_knowledge(home, request)
         with _interruptible():
             return _start_and_follow(home, registry, campaign, request, keep=keep)
 
@@ -82,9 +86,15 @@ def _is_learned(registry: Registry, request: Request) -> bool:
 
 def _finish_at_once(home: Home, registry: Registry, request: Request) -> int:
     campaign = registry.start_campaign(request.spec, request.knowledge.skills)
+    _keep_knowledge(home, request)
     print(f"Nothing to do: all targets of campaign {campaign.name} are learned")
     print_status(home, registry, campaign)
     return 0
+
+
+def _keep_knowledge(home: Home, request: Request) -> None:
+    if request.knowledge_file is not None:
+        write_bytes(home.knowledge_file(request.spec.knowledge), request.knowledge_file)
 
 
 def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, request: Request, *, keep: bool) -> int:

@@ -38,11 +38,11 @@ def join(home: Home, url: str, pools: Sequence[str] = ()) -> tuple[Record, bool]
         ServiceError: the server does not answer, is no Prefect server, does not let us in, or lacks the pools.
     """
     url = url.rstrip("/")
-    _check_pools(pools)
     record = Record.load_workers(home)
     if record is not None and record.alive(WORKERS):
         _check_same(record, url, pools)
         return record, True
+    _check_pools(pools)
     count_slots()
     wait_healthy(url, seconds=_ANSWER_S)
     check_server(url, credentials())

@@ -88,8 +88,8 @@ def propose(need: Need, machine: Machine) -> Proposal:
     if need.platform == "cpu":
         return Proposal(by_host, 0, {MOST_VARIABLE: by_host})
     whole = need.device_limit / GPU_MEMORY
-    by_allocator = int(GPU_MEMORY * whole // (_HEADROOM * max(1, need.device)))
-    by_context = max(1, int((1 - GPU_MEMORY) * whole // _CUDA_BYTES))
+    by_allocator = int(need.device_limit // (_HEADROOM * max(1, need.device)))
+    by_context = max(1, int((whole - need.device_limit) // _CUDA_BYTES))
     per_gpu = min(by_allocator, by_context, by_host)
     slots = min(by_host, per_gpu * machine.gpus)
     return Proposal(slots, per_gpu, {PER_GPU_VARIABLE: per_gpu, MOST_VARIABLE: slots})

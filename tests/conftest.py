@@ -1,13 +1,21 @@
-"""One embedded Prefect for all tests that need a real server and real workers: its start is nearly all it costs."""
+"""One embedded Prefect for all tests that need a real server and real workers: its start is nearly all it costs.
+
+And one PostgreSQL server.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent))
+
+import postgres_server
 
 from flowrl_cli import embedded
 from flowrl_cli.processes import marked
@@ -17,10 +25,15 @@ from flowrl_core.storage.layout import Home
 
 @dataclass(frozen=True)
 class Running:
-    """A home whose embedded Prefect is up, with workers for both pools; clients of this process talk to it."""
+    """A home whose embedded Prefect is up, with workers for both pools; clients of this process talk to it.
+
+    Attributes:
+        crash_file: FLOWRL_CRASH_FILE of all its processes.
+    """
 
     home: Home
     url: str
+    crash_file: Path
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,14 +54,34 @@ def server(tmp_path_factory, slots_directory) -> Iterator[Running]:
                 patch.delenv(name)
         patch.setenv("FLOWRL_SLOTS_DIR", str(slots_directory))
         patch.setenv("PREFECT_HOME", str(home.prefect))
+        crash_file = tmp_path_factory.mktemp("crash") / "file"
+        patch.setenv("FLOWRL_CRASH_FILE", str(crash_file))
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         started = embedded.up(home, keep=True)
     record = Record.load(home)
     assert record is not None
     try:
         with embedded.connected(started):
-            yield Running(home, started.url)
+            yield Running(home, started.url, crash_file)
     finally:
         embedded.down(home)
     assert marked(record.mark) == []
     assert not home.embedded.exists()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.PostgresServer]:
+    """A PostgreSQL server of the session's own."""
+    try:
+        with postgres_server.running() as started:
+            yield started
+    except postgres_server.NoPostgresError as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture
+def postgres_database(postgres: postgres_server.PostgresServer) -> Iterator[str]:
+    """The URL of an empty database of the test's own."""
+    name = postgres.create()
+    yield postgres.url(name)
+    postgres.drop(name)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -29,21 +30,47 @@ __all__ = [
 ]
 
 _CRASH_VARIABLE = "FLOWRL_CRASH_AT"
+_CRASH_FILE_VARIABLE = "FLOWRL_CRASH_FILE"
 _TEMPORARY = ".tmp-"
 _passings: collections.Counter[str] = collections.Counter()
 
 
 def crash_point(name: str) -> None:
-    """Kill this process (SIGKILL) if FLOWRL_CRASH_AT is `name`, or `name:k` and this is the k-th passing."""
-    wanted = os.environ.get(_CRASH_VARIABLE)
-    if not wanted:
+    """Kill this process (SIGKILL) where a test asks for it.
+
+    FLOWRL_CRASH_AT is `name`, or `name:k` for the k-th passing, of every process that has it in its environment.
+    FLOWRL_CRASH_FILE is for processes that run already: it names a file, there or not, with such a text in it. Of all
+    that pass the point, one is killed: the one that renames the file, to FILE.PID. With `name:k:hang` it sleeps for
+    ever instead.
+    """
+    if wanted := os.environ.get(_CRASH_VARIABLE):
+        if _is_passing(name, wanted):
+            os.kill(os.getpid(), signal.SIGKILL)
+    elif path := os.environ.get(_CRASH_FILE_VARIABLE):
+        _crash_by_file(name, Path(path))
+
+
+def _crash_by_file(name: str, path: Path) -> None:
+    try:
+        wanted = path.read_text().strip()
+        if not _is_passing(name, wanted):
+            return
+        path.rename(f"{path}.{os.getpid()}")
+    except FileNotFoundError:  # nothing is asked for, or another process was quicker
         return
-    wanted_name, _, number = wanted.partition(":")
-    if wanted_name != name:
-        return
-    _passings[name] += 1
-    if _passings[name] == int(number or 1):
+    if not wanted.endswith(":hang"):
         os.kill(os.getpid(), signal.SIGKILL)
+    while True:
+        time.sleep(60)
+
+
+def _is_passing(name: str, wanted: str) -> bool:
+    """Whether this is the passing that is asked for."""
+    wanted_name, _, number = wanted.removesuffix(":hang").partition(":")
+    if wanted_name != name:
+        return False
+    _passings[wanted] += 1
+    return _passings[wanted] == int(number or 1)
 
 
 def temporary_beside(path: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from flowrl_core.errors import ConflictError, CorruptError, InputError, StorageError
 from flowrl_core.storage.atomic import sync_directory, temporary_beside
@@ -22,28 +22,55 @@ from flowrl_core.storage.schema import HEAD, meta
 __all__ = ["MIGRATIONS", "bring_up_to_date", "make_engine", "reading", "writing"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+_DATABASES = ("sqlite", "postgresql")
 _BUSY_SECONDS = 60
 """How long a writer waits for the others: 64 merges from 8 processes at once take a few seconds on a busy machine."""
+# Of libpq, in seconds (the last in milliseconds): without them a server that vanished is waited for for hours.
+_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+_WRITE_LOCK = int.from_bytes(b"flowrl-w")
 
 
 def make_engine(url: str) -> sa.Engine:
     """An engine for the URL; nothing is opened yet.
 
     Raises:
-        InputError: not a database URL, or its driver is not installed.
+        InputError: not a database URL, its driver is not installed, or it is for another kind of database or use.
     """
     remedy = f"Set {URL_VARIABLE} to sqlite:////absolute/path or postgresql+psycopg://user@host/name, or leave it unset"
     try:
-        engine = sa.create_engine(url)
-    except ArgumentError as exc:
-        raise InputError(URL_VARIABLE, f"{url!r} is not a database URL", remedy) from exc
+        parsed = sa.make_url(url)
+        dialect = parsed.get_dialect()
+        is_postgres = parsed.get_backend_name() == "postgresql"
+        engine = sa.create_engine(parsed, **(_postgres_options(parsed) if is_postgres else {}))
+    except (ArgumentError, ValueError) as exc:
+        raise InputError(URL_VARIABLE, f"{_without_password(url)!r} is not a database URL", remedy) from exc
     except (NoSuchModuleError, ImportError) as exc:
-        name = sa.make_url(url).drivername
+        name = parsed.drivername
         raise InputError(URL_VARIABLE, f"there is no database driver {name!r} here ({exc})", remedy) from exc
-    if engine.dialect.name == "sqlite":
+    if parsed.get_backend_name() not in _DATABASES or dialect.is_async:
+        raise InputError(URL_VARIABLE, f"{parsed.drivername!r} is no driver for the registry", remedy)
+    if not is_postgres:
         sa.event.listen(engine, "connect", _on_connect)
-        sa.event.listen(engine, "begin", _on_begin)
+    sa.event.listen(engine, "begin", _on_begin_postgres if is_postgres else _on_begin)
     return engine
+
+
+def _postgres_options(url: sa.URL) -> dict[str, Any]:
+    # A pooled connection may have been cut off since its last use: by a restart of the server, for example.
+    patience = {name: value for name, value in _PATIENCE.items() if name not in url.query}
+    return {"pool_pre_ping": True, "connect_args": patience}
+
+
+def _without_password(url: str) -> str:
+    """A text that cannot be read as a URL, without all that may be a password in it."""
+    start, at, rest = url.rpartition("@")
+    return f"{start.partition(':')[0]}:***@{rest}" if at else url
 
 
 def _on_connect(connection: Any, _: Any) -> None:
@@ -61,6 +88,20 @@ def _on_begin(connection: sa.Connection) -> None:
     # A transaction that reads first and then writes fails at once under WAL if another one has written in between.
     is_write = options.get("flowrl_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+
+def _on_begin_postgres(connection: sa.Connection) -> None:
+    if not connection.get_execution_options().get("flowrl_write", False):
+        # A read of several statements sees the state that its first one saw.
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        return
+    # As on SQLite, writers come one after another. What a transaction decides depends on rows that it has only read
+    # (the greatest ordinal, the heads), which no lock on rows covers; and each statement sees all that was committed
+    # before the lock was given.
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_BUSY_SECONDS}s'")
+    # The lock of a machine that vanished, or of a process that was stopped, is not waited for longer than that either.
+    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_BUSY_SECONDS}s'")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
 
 
 @contextlib.contextmanager
@@ -97,7 +138,7 @@ def _migrating(engine: sa.Engine) -> Iterator[sa.Connection]:
 def _named_errors(engine: sa.Engine) -> Iterator[None]:
     try:
         yield
-    except DatabaseError as exc:
+    except DBAPIError as exc:
         name = engine.url.render_as_string(hide_password=True)
         if isinstance(exc, IntegrityError):
             raise ConflictError(f"registry {name} refused what does not fit its other rows: {exc.orig}") from exc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -95,7 +96,9 @@ def hold_for_all_users(path: Path, *, note: str = "") -> Iterator[None]:
 def find_holder(path: Path) -> Holder | None:
     """Who holds the lock file of `hold_for_all_users`; None if nobody does."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+        descriptor = _open_to_read(path)
+    except ConflictError:
+        return Holder(0, "", 0.0)
     except OSError:
         return None
     try:
@@ -139,12 +142,23 @@ def _open_plain(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | _FLAGS)
     except PermissionError:
         # Its maker has not yet given it its mode, or has another mind: a lock needs no right to write.
-        return os.open(path, os.O_RDONLY | _FLAGS)
+        return _open_to_read(path)
+    except OSError as exc:
+        if exc.errno != errno.ELOOP:
+            raise
+        raise StorageError(f"{path} is a link: it cannot be a lock; remove it") from exc
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
         return descriptor
     os.close(descriptor)
     raise StorageError(f"{path} is no plain file, or has other names: it cannot be a lock; remove it")
+
+
+def _open_to_read(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | _FLAGS)
+    except PermissionError as exc:
+        raise ConflictError(f"{path} may not even be read: its owner lets nobody else") from exc
 
 
 def _write(descriptor: int, text: str) -> None:

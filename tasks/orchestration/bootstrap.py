@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State, StateType
 from prefect.events.actions import ChangeFlowRunState
@@ -19,8 +20,7 @@ from prefect.states import Cancelled, Crashed
 from prefect.workers.process import ProcessWorker
 
 from tasks.orchestration.deployments import ensure_deployments
-from tasks.orchestration.slots import count_slots
-from tasks.orchestration.tags import FLOWRL
+from tasks.orchestration.tags import FLOWRL, is_from_here
 
 __all__ = ["POOLS", "bootstrap", "bootstrap_server", "declare_lost"]
 
@@ -46,40 +46,39 @@ async def bootstrap(client: PrefectClient, *, own: bool) -> None:
     """Bring pools, deployments and the automation to a server. Safe to repeat.
 
     Args:
-        own: the server serves this machine alone: what is there is brought up to date, the gpu pool admits as many
-            runs as there are slots, and runs use this very interpreter. On anybody else's server only what is missing
-            is added.
+        own: the server was started by this machine: what is there is brought up to date, and runs use this very
+            interpreter. On anybody else's server only what is missing is added.
     """
     for pool in POOLS:
-        await _ensure_pool(client, pool, limit=count_slots() if own and pool == "gpu" else None, own=own)
+        await _ensure_pool(client, pool)
     await ensure_deployments(client, own=own)
     if not await client.read_automations_by_name(_LOST):
         await client.create_automation(_lost_automation())
 
 
 async def declare_lost(client: PrefectClient, alive: Collection[str]) -> None:
-    """End the runs that are said to be executing though no process of theirs lives: who watched them has died too."""
+    """End the runs that are said to be executing here though no process of theirs lives: who watched them has died too.
+
+    Those of other machines' workers are left alone: whether they live is not seen from here.
+    """
     states: dict[str, Any] = {"type": {"any_": [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]}}
     found = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter.model_validate({"tags": {"all_": [FLOWRL]}, "state": states})
     )
     for run in found:
-        if str(run.id) in alive or run.state is None:
+        worker = str(run.labels.get("prefect.worker.name", ""))
+        if str(run.id) in alive or run.state is None or (worker and not is_from_here(worker)):
             continue
         message = "its process is gone"
         end: State[None] = Cancelled(message=message) if run.state.is_cancelling() else Crashed(message=message)
         await client.set_flow_run_state(run.id, end, force=True)
 
 
-async def _ensure_pool(client: PrefectClient, name: str, *, limit: int | None, own: bool) -> None:
+async def _ensure_pool(client: PrefectClient, name: str) -> None:
+    # Without a limit: each machine's worker takes as many runs as the machine has slots, and machines come and go.
     template = ProcessWorker.get_default_base_job_template()
-    try:
-        await client.create_work_pool(
-            WorkPoolCreate(name=name, type="process", base_job_template=template, concurrency_limit=limit)
-        )
-    except ObjectAlreadyExists:
-        if own:
-            await client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
+    with contextlib.suppress(ObjectAlreadyExists):
+        await client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
 
 
 def _lost_automation() -> AutomationCore:

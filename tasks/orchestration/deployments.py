@@ -19,7 +19,7 @@ from prefect.utilities.callables import parameter_schema
 from flowrl_core.errors import ServiceError
 from tasks.orchestration.installation import ROOT
 
-__all__ = ["ensure_deployments"]
+__all__ = ["document", "ensure_deployments", "flow_of", "form_of"]
 
 
 async def ensure_deployments(client: PrefectClient, *, own: bool) -> None:
@@ -34,25 +34,39 @@ async def ensure_deployments(client: PrefectClient, *, own: bool) -> None:
     Raises:
         ServiceError: there is no prefect.yaml.
     """
-    document = _document()
-    for entry in document["deployments"]:
-        await _ensure(client, entry, document["pull"], own=own)
+    wanted = document()
+    for entry in wanted["deployments"]:
+        await _ensure(client, entry, wanted["pull"], own=own)
 
 
-def _document() -> dict[str, Any]:
+def document() -> dict[str, Any]:
+    """The content of prefect.yaml.
+
+    Raises:
+        ServiceError: there is none.
+    """
     path = ROOT / "prefect.yaml"
     try:
-        document: dict[str, Any] = yaml.safe_load(path.read_text())
+        found: dict[str, Any] = yaml.safe_load(path.read_text())
     except FileNotFoundError as exc:
         raise ServiceError(f"{path} is missing: install FlowRL from its repository (make install)") from exc
-    return document
+    return found
+
+
+def flow_of(entry: dict[str, Any]) -> Flow[..., Any]:
+    """The flow of a deployment."""
+    path, function = entry["entrypoint"].split(":")
+    module = Path(path).with_suffix("").as_posix().replace("/", ".")
+    return load_flow_from_entrypoint(f"{module}.{function}", use_placeholder_flow=False)
+
+
+def form_of(flow: Flow[..., Any]) -> dict[str, Any]:
+    """What the server is told of the flow's parameters."""
+    return parameter_schema(flow).model_dump(exclude_unset=True)
 
 
 async def _ensure(client: PrefectClient, entry: dict[str, Any], pull: list[dict[str, Any]], *, own: bool) -> None:
-    path, function = entry["entrypoint"].split(":")
-    flow: Flow[..., Any] = load_flow_from_entrypoint(
-        f"{Path(path).with_suffix('').as_posix().replace('/', '.')}.{function}", use_placeholder_flow=False
-    )
+    flow = flow_of(entry)
     wanted = _code(entry, flow, pull, own=own)
     try:
         there = await client.read_deployment_by_name(f"{flow.name}/{entry['name']}")
@@ -86,7 +100,7 @@ def _code(entry: dict[str, Any], flow: Flow[..., Any], pull: list[dict[str, Any]
         "pull_steps": pull,
         "concurrency_limit": alone.get("limit"),
         "concurrency_options": ConcurrencyOptions(collision_strategy=strategy) if strategy else None,
-        "parameter_openapi_schema": parameter_schema(flow).model_dump(exclude_unset=True),
+        "parameter_openapi_schema": form_of(flow),
         "enforce_parameter_schema": True,
     }
 

@@ -6,18 +6,14 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound
-from prefect.flows import Flow, load_flow_from_entrypoint
-from prefect.utilities.callables import parameter_schema
 
 from tasks.orchestration.bootstrap import POOLS
-from tasks.orchestration.installation import ROOT
+from tasks.orchestration.deployments import document, flow_of, form_of
 from tasks.orchestration.tags import FLOWRL
 
 __all__ = ["Inventory", "await_workers", "missing_pools", "take_inventory"]
@@ -32,11 +28,13 @@ class Inventory:
     Attributes:
         workers: pool -> names of its workers that are online; None for a pool that is not there.
         deployments: name -> whether it is as this FlowRL has it; None for one that is not there.
+        queues: pool -> names of its queues, the first to be served first.
         automations: names of ours.
     """
 
     workers: Mapping[str, tuple[str, ...] | None]
     deployments: Mapping[str, bool | None]
+    queues: Mapping[str, tuple[str, ...]]
     automations: tuple[str, ...]
 
 
@@ -48,6 +46,7 @@ def take_inventory() -> Inventory:
             return Inventory(
                 {pool: await _workers(client, pool) for pool in POOLS},
                 {name: await _is_current(client, name, *rest) for name, *rest in _expected()},
+                {pool: await _queues(client, pool) for pool in POOLS},
                 tuple(one.name for one in await client.read_automations() if one.name.startswith(FLOWRL)),
             )
 
@@ -91,16 +90,18 @@ async def _workers(client: PrefectClient, pool: str) -> tuple[str, ...] | None:
     return tuple(worker.name for worker in found if worker.status == WorkerStatus.ONLINE)
 
 
+async def _queues(client: PrefectClient, pool: str) -> tuple[str, ...]:
+    try:
+        found = await client.read_work_queues(work_pool_name=pool)
+    except ObjectNotFound:
+        return ()
+    return tuple(queue.name for queue in sorted(found, key=lambda queue: queue.priority or 0))
+
+
 def _expected() -> list[tuple[str, str, Any]]:
     """Name, entry point and form of each deployment of prefect.yaml."""
-    found = []
-    for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
-        path, function = entry["entrypoint"].split(":")
-        module = Path(path).with_suffix("").as_posix().replace("/", ".")
-        flow: Flow[..., Any] = load_flow_from_entrypoint(f"{module}.{function}", use_placeholder_flow=False)
-        form = parameter_schema(flow).model_dump_for_openapi()
-        found.append((f"{flow.name}/{entry['name']}", entry["entrypoint"], form))
-    return found
+    flows = [(entry, flow_of(entry)) for entry in document()["deployments"]]
+    return [(f"{flow.name}/{entry['name']}", entry["entrypoint"], form_of(flow)) for entry, flow in flows]
 
 
 async def _is_current(client: PrefectClient, name: str, entrypoint: str, form: Any) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import subprocess
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from flowrl_cli import embedded
-from flowrl_cli.configured import check_server
+from flowrl_cli.configured import check_server, wait_healthy
 from flowrl_cli.processes import MARK_VARIABLE, marked
 from flowrl_cli.record import Record
 from flowrl_cli.services import examine_server
@@ -111,6 +112,38 @@ def test_workers_join_only_a_prefect_server_that_answers_and_lets_them_in(home, 
     assert not home.exists()
 
 
+@pytest.mark.parametrize("command", [("up",), ("campaign", "--env", "corridor", "--target", "make_b")])
+def test_a_configured_server_that_cannot_be_used_is_told_and_nothing_is_written(
+    home, flowrl_here, monkeypatch, command
+):
+    for module in ("embedded", "session"):
+        monkeypatch.setattr(f"flowrl_cli.{module}.wait_healthy", functools.partial(wait_healthy, seconds=0.3))
+    with answering(401, "{}") as url:
+        for configured, said in (("http://127.0.0.1:1/api", "did not answer"), (url, "asks for a password")):
+            monkeypatch.setenv("PREFECT_API_URL", configured)
+            done = flowrl_here(*command)
+            assert done.returncode == 1 and said in done.stderr
+    assert not home.exists()
+
+
+def test_up_with_a_configured_server_starts_workers_for_it_and_down_stops_them(server, home, flowrl_here, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", server.url)
+    before = Record.load(server.home)
+    said = flowrl_here("up").stdout.splitlines()
+    assert said[:2] == [f"UI: {before.server.ui}", "server: configured, so not ours to start or stop"]
+    record = Record.load_workers(Home(home))
+    process = record.alive("workers")
+    assert f"workers: started, process {process.pid}" in said
+    ready = next(line for line in said if line.startswith("ready: "))
+    assert (
+        f"control@{socket.gethostname()}:{process.pid}" in ready
+        and f"gpu@{socket.gethostname()}:{process.pid}" in ready
+    )
+    assert flowrl_here("down").stdout == f"workers: stopped (of {server.url})\n"
+    assert record.alive("workers") is None and before.alive("workers") and before.alive("server")
+    assert not Home(home).embedded.exists()
+
+
 class Guarded:
     """A home whose server asks for a password and can be reached by other machines, started by the real command."""
 
@@ -175,7 +208,8 @@ def test_up_says_what_it_did_and_leaves_it_up_on_its_own(guarded):
     said = lines(guarded.started)
     record = guarded.record
     urls = [line for line in said if "http" in line]
-    assert urls == [f"UI: {record.server.ui}"] and record.server.ui.endswith(f":{record.port}")
+    assert urls[0] == f"UI: {record.server.ui}" and record.server.ui.endswith(f":{record.port}")
+    assert urls[1:] == [f"others join by: flowrl up --worker-only --server {record.server.ui}/api"]
     for what in ("server: started", "pools: ", "automations: ", "deployments: ", "workers: started", "ready: control@"):
         assert any(line.startswith(what) for line in said), what
     for name in ("server", "workers"):

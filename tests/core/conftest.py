@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,48 @@ import pytest
 sys.path.append(str(Path(__file__).parent))  # also for the processes that tests start
 
 import corridor_runs
+from postgres_server import PostgresServer
 
+from flowrl_core.storage.database import bring_up_to_date, make_engine
 from flowrl_core.storage.layout import URL_VARIABLE, Home
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kind of database in which the test's home, and processes that it starts, have their registry."""
+    return _choose(request, monkeypatch, "postgres_registry")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same for a registry that is still to be made."""
+    return _choose(request, monkeypatch, "postgres_database")
+
+
+def _choose(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, postgres: str) -> str:
+    if request.param == "postgres":
+        monkeypatch.setenv(URL_VARIABLE, request.getfixturevalue(postgres))
+    else:
+        monkeypatch.delenv(URL_VARIABLE, raising=False)
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database with the registry's schema and nothing else, to be copied: that is quicker than to migrate."""
+    name = postgres.create()
+    engine = make_engine(postgres.url(name))
+    bring_up_to_date(Home(tmp_path_factory.mktemp("template")), engine)
+    engine.dispose()
+    return name
+
+
+@pytest.fixture
+def postgres_registry(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """The URL of an empty registry."""
+    name = postgres.create(template=postgres_template)
+    yield postgres.url(name)
+    postgres.drop(name)
 
 
 @dataclass(frozen=True)

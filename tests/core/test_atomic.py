@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,13 +75,47 @@ def test_temporary_names_are_told_from_others(tmp_path: Path) -> None:
     assert not is_temporary(tmp_path / "x")
 
 
-@pytest.mark.parametrize(("at", "passed"), [("here", 0), ("here:3", 2), ("elsewhere", 5)])
-def test_a_crash_point_kills_at_the_named_passing(at: str, passed: int) -> None:
-    program = (
-        "from flowrl_core.storage.atomic import crash_point\n"
-        "for _ in range(5): crash_point('here'); print('passed', flush=True)"
+PASSING = (
+    "from flowrl_core.storage.atomic import crash_point\n"
+    "for _ in range(5): crash_point('here'); print('passed', flush=True)"
+)
+
+
+def _pass(**environment: str) -> subprocess.Popen[str]:
+    """A process that passes a point five times."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PASSING], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
     )
-    environment = {**os.environ, "FLOWRL_CRASH_AT": at}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
-    assert done.stdout.count("passed") == passed
-    assert done.returncode == (0 if passed == 5 else -signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("at", "passed"), [("here", 0), ("here:3", 2), ("elsewhere", 5)])
+@pytest.mark.parametrize("is_file", [False, True])
+def test_a_crash_point_kills_at_the_named_passing(tmp_path: Path, at: str, passed: int, is_file: bool) -> None:
+    file = tmp_path / "crash"
+    file.write_text(at)
+    process = _pass(FLOWRL_CRASH_FILE=str(file)) if is_file else _pass(FLOWRL_CRASH_AT=at)
+    assert process.communicate(timeout=60)[0].count("passed") == passed
+    assert process.returncode == (0 if passed == 5 else -signal.SIGKILL)
+    assert file.exists() == (not is_file or passed == 5)
+
+
+def test_a_crash_file_ends_one_process_and_an_absent_one_none(tmp_path: Path) -> None:
+    file = tmp_path / "crash"
+    file.write_text("here:2")
+    processes = [_pass(FLOWRL_CRASH_FILE=str(file)) for _ in range(3)]
+    assert sorted(process.wait(timeout=60) for process in processes) == [-signal.SIGKILL, 0, 0]
+    assert _pass(FLOWRL_CRASH_FILE=str(file)).wait(timeout=60) == 0
+
+
+def test_a_crash_file_can_make_a_process_hang(tmp_path: Path) -> None:
+    file = tmp_path / "crash"
+    file.write_text("here:2:hang")
+    process = _pass(FLOWRL_CRASH_FILE=str(file))
+    assert process.stdout is not None and process.stdout.readline() == "passed\n"
+    deadline = time.monotonic() + 60
+    while file.exists():
+        assert time.monotonic() < deadline
+    assert process.poll() is None
+    assert [path.name for path in tmp_path.iterdir()] == [f"crash.{process.pid}"]
+    process.kill()
+    assert process.communicate(timeout=60)[0] == "", "nothing after the point"

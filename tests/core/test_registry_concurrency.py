@@ -6,14 +6,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from flowrl_core.skills.model import Linear, Plan, Program, Skill, Step
 from flowrl_core.specs import SkillConfig, parse_campaign
-from flowrl_core.storage.database import bring_up_to_date, make_engine
+from flowrl_core.storage import schema
+from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
@@ -26,7 +29,7 @@ import sys, json, time
 from pathlib import Path
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from flowrl_core.storage.records import BundleFacts, ExpertResult
+from flowrl_core.storage.records import BundleFacts, ExpertResult, Look
 root, mine = Path(sys.argv[1]), json.loads(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -95,17 +98,18 @@ def _at_once(program: str, root: Path, work: list[Any], **environment: str) -> l
 
 def _dump(root: Path) -> dict[str, list[tuple[Any, ...]]]:
     """All rows but for times and the registry's own name."""
-    with sqlite3.connect(root / "registry.sqlite") as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        dump = {}
-        for table in tables:
-            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-            kept = [column for column in columns if not column.endswith("_at") and column not in ("uuid", "key")]
-            names = ", ".join(f'"{column}"' for column in kept)
-            dump[table] = sorted(connection.execute(f"SELECT {names} FROM {table}").fetchall(), key=repr)
-        return dump
+    engine = make_engine(Home(root).registry_url)
+    dump = {}
+    with reading(engine) as connection:
+        for name, table in schema.metadata.tables.items():
+            columns = [c for c in table.columns if not c.name.endswith("_at") and c.name not in ("uuid", "key")]
+            rows = connection.execute(sa.select(*columns))
+            dump[name] = sorted((tuple(row) for row in rows), key=repr)
+    engine.dispose()
+    return dump
 
 
+@pytest.mark.usefixtures("database")
 def test_of_64_merges_from_8_processes_none_is_lost(tmp_path: Path) -> None:
     names = ["shared", *(f"skill{i}" for i in range(MERGES))]
     registry, runs = _prepared(tmp_path, names)
@@ -161,11 +165,12 @@ for run, (content, own) in mine:
 """
 
 
+@pytest.mark.usefixtures("database")
 def test_of_merges_measured_at_once_none_moves_a_head_that_it_was_not_measured_against(tmp_path: Path) -> None:
     names = ["shared", *(f"skill{i}" for i in range(MERGES // 2))]
     registry, runs = _prepared(tmp_path, names)
-    with sqlite3.connect(tmp_path / "registry.sqlite") as connection:
-        connection.execute("UPDATE versions SET content = 'worth 100'")
+    with writing(make_engine(Home(tmp_path).registry_url)) as tx:
+        tx.execute(sa.update(schema.versions).values(content="worth 100"))
     worth = {name: 90 + (i * 11) % len(names) for i, name in enumerate(names[1:])}
     jobs = [(runs[name], (f"{name} worth {worth[name]}", f"own of {name}")) for name in names[1:]]
     shares = [jobs[k::PROCESSES] for k in range(PROCESSES)]
@@ -206,12 +211,14 @@ def test_a_kill_while_an_older_registry_is_migrated_is_repaired_by_the_next_open
             assert connection.execute("SELECT name FROM campaigns").fetchall() == [("old",)]
 
 
+@pytest.mark.usefixtures("empty_database")
 def test_a_registry_opened_by_many_for_the_first_time_is_one(tmp_path: Path) -> None:
     program = "(Path(sys.argv[1]) / f'uuid{mine}').write_text(registry.uuid)"
     assert _at_once(program, tmp_path, [0, 1, 2]) == [0] * 3
     assert len({(tmp_path / f"uuid{i}").read_text() for i in range(3)}) == 1
 
 
+@pytest.mark.usefixtures("database")
 def test_one_skill_begun_by_many_at_once_has_one_attempt(tmp_path: Path) -> None:
     with Registry.open(Home(tmp_path)) as registry:
         registry.start_campaign(parse_campaign(env="corridor", targets=["wood"]), {"wood": _skill("wood")})
@@ -225,6 +232,7 @@ def test_one_skill_begun_by_many_at_once_has_one_attempt(tmp_path: Path) -> None
         assert len(registry.outstanding("default")) == 1
 
 
+@pytest.mark.usefixtures("database")
 def test_indices_allocated_by_many_at_once_are_unlike_and_without_gaps(tmp_path: Path) -> None:
     names = [f"skill{i}" for i in range(20)]
     with Registry.open(Home(tmp_path)) as registry:
@@ -234,6 +242,39 @@ def test_indices_allocated_by_many_at_once_are_unlike_and_without_gaps(tmp_path:
         program = f"for i in mine: registry.allocate_expert(i, **{SIZES})"
         assert _at_once(program, tmp_path, [identities[k:] + identities[:k] for k in (0, 7, 14)]) == [0] * 3
         assert [expert.global_index for expert in registry.experts()] == list(range(20))
+
+
+LOOKS = 20
+
+
+@pytest.mark.usefixtures("database")
+def test_numbers_given_to_many_at_once_are_unlike_and_without_gaps(tmp_path: Path) -> None:
+    """Each is one more than the greatest so far: starts of campaigns, ordinals of runs, attempts, looks."""
+    registry, runs = _prepared(tmp_path, ["shared", "looked at"])
+    campaigns = []
+    for k in range(4):
+        # One name, which each campaign means in its own way: their runs share a series of ordinals.
+        skills = {"twin": replace(_skill("twin"), learn_count=k + 1)}
+        spec = parse_campaign(env="corridor", targets=["twin"], campaign=f"c{k}")
+        registry.start_campaign(spec, skills)
+        campaigns.append([spec.campaign, registry.skill(spec.campaign, "twin").identity, k, runs["looked at"]])
+    program = f"""
+campaign, identity, k, run = mine
+for i in range({LOOKS}):
+    registry.record_look(run, Look({LOOKS} * k + i, 8, 4, 0.1, 0.05, 0.9))
+    attempt = registry.begin_attempt(campaign, identity)
+    registry.fail_run(attempt.run, "no")
+    registry.end_attempt(attempt.id, "verdict")
+    spec = registry.campaign(campaign).spec.model_copy(update={{"retry": ["twin"]}})
+    registry.start_campaign(spec, {{"twin": registry.skill(campaign, "twin").skill}})
+"""
+    assert _at_once(program, tmp_path, campaigns) == [0] * 4
+    looks = registry.looks(runs["looked at"])
+    assert [look.number for look in looks] == list(range(1, 4 * LOOKS + 1))
+    found = [run for _, identity, _, _ in campaigns for run in registry.runs(identity)]
+    assert sorted(run.ordinal for run in found) == list(range(1, 4 * LOOKS + 1))
+    assert max(one.start for one in registry.campaigns()) == 1 + 4 + 4 * LOOKS
+    registry.close()
 
 
 # Kills
@@ -284,6 +325,19 @@ def test_a_kill_inside_a_commit_leaves_the_registry_as_before_or_after(
                 bundle=BundleFacts(0.9, 0.8, 512, 0.75),
             )
         assert _dump(tmp_path) == undisturbed["after"]
+
+
+def test_a_kill_inside_a_commit_on_postgres_leaves_nothing_of_it_and_no_lock(
+    tmp_path: Path, postgres_registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWRL_REGISTRY_URL", postgres_registry)
+    registry, runs = _prepared(tmp_path, ["shared", "skill"])
+    before = _dump(tmp_path)
+    assert _at_once(COMMIT, tmp_path, [_job(runs)], FLOWRL_CRASH_AT="before_registry_commit") == [-signal.SIGKILL]
+    assert _dump(tmp_path) == before
+    assert _at_once(COMMIT, tmp_path, [_job(runs)]) == [0]
+    assert registry.run(runs["skill"]).verdict == "learned" and len(registry.merges(runs["skill"])) == 2
+    registry.close()
 
 
 def test_a_kill_while_the_registry_is_made_is_repaired_by_the_next_opening(tmp_path: Path) -> None:

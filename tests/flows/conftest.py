@@ -1,4 +1,4 @@
-"""What the tests of flows share."""
+"""What the tests of flows share: registries, and a browser for those that look at Prefect's pages."""
 
 from __future__ import annotations
 

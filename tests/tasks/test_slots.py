@@ -154,7 +154,7 @@ def test_what_others_put_in_the_place_of_a_lock_is_refused(directory, tmp_path, 
         pass
     lock.unlink()
     lock.symlink_to(mine)
-    with pytest.raises(OSError, match="symbolic link"), device_slot():
+    with pytest.raises(StorageError, match="is a link"), device_slot():
         pass
     assert mine.read_text() == "precious"
 
@@ -202,6 +202,14 @@ def test_a_lock_file_that_may_only_be_read_is_a_lock_all_the_same(common, monkey
         assert f"{name}.lock" == lock.name
         assert free_slots() == 0
         assert str(find_holder(lock)) == "an unknown process"
+
+
+@needs_root
+def test_a_lock_file_that_its_owner_keeps_is_no_free_slot(common, monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS", "1")
+    (common / f"{slots()[0].name}.lock").touch(0o600)
+    code = f"import os; from tasks.orchestration.slots import free_slots; os.setuid({NOBODY}); print(free_slots())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"0\n"
 
 
 def test_each_gpu_is_a_slot_and_its_holder_sees_that_one_alone(listing):

@@ -32,7 +32,7 @@ _runs, _looks = schema.runs.c, schema.looks.c
 
 def get(tx: sa.Connection, run_id: int) -> RunRecord:
     """See `Registry.run`."""
-    row = tx.execute(sa.select(schema.runs).where(_runs.id == run_id).with_for_update()).mappings().first()
+    row = tx.execute(sa.select(schema.runs).where(_runs.id == run_id)).mappings().first()
     if row is None:
         raise StorageError(f"the registry has no run {run_id}")
     return run_record(row)

@@ -1,0 +1,324 @@
+"""Scale: a campaign of many skills that do nothing, through a real server, worker and process per run.
+
+Skills are made of the corridor's vocabulary: fifteen that bring an item each and need earlier ones, at random, and many
+that need some of the items. So far more are ready than there are slots, and a run starts when another has ended. The
+work of a run is replaced where the deployment names its flow (`scale_flows.py`); nothing else is.
+
+    python benchmarks/scale.py [--skills N] [--slots N] [--database sqlite|postgres] [--window N]
+                               [--home DIRECTORY] [--json]
+
+Printed are medians of the first and of the last runs (`--window`), and their ratio, which shall be at most 1.5:
+
+    begun      a slot is free and all that the skill needs is learned -> the campaign has begun its attempt
+    submitted  -> its flow run is on the server
+    taken      -> a worker has taken it (Pending)
+    running    -> its flow runs: its process is started and Prefect imported
+    start      all of these
+    work       running -> its bundle is committed
+    requests   that the campaign's process has sent to the server, per run
+    memory     of the campaign's process (resident, MB)
+
+Then how often a database was locked, by the logs of the server, the workers and the campaign; and how long a campaign
+that is started again takes to read its state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentUpdate
+
+from flowrl_cli import embedded
+from flowrl_core.skills.frontier import prerequisites
+from flowrl_core.skills.knowledge import load_knowledge
+from flowrl_core.skills.ledger import derive
+from flowrl_core.specs import CampaignSpec, LimitsSpec
+from flowrl_core.storage.layout import URL_VARIABLE, Home
+from flowrl_core.storage.registry import Registry
+from tasks.orchestration.campaign_runs import start_campaign_run, watch_campaign_run
+from tasks.orchestration.submission import CAMPAIGN, SKILL, find_runs
+from tasks.orchestration.tags import campaign_tags
+
+__all__ = ["Measured", "knowledge", "measure"]
+
+HERE = Path(__file__).resolve().parent
+ITEMS = "abcdefghijklmno"
+PARTS = ("begun", "submitted", "taken", "running", "start", "work")
+LOCKED = "(sqlite3.OperationalError) database is locked"
+NAME = "scale"
+_SAMPLE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One skill's way: when (seconds since the epoch) it could have begun, and when each part had ended."""
+
+    skill: str
+    free: float
+    begun: float
+    submitted: float
+    taken: float
+    running: float
+    ended: float
+
+    def seconds(self) -> dict[str, float]:
+        """The length of each part."""
+        return {
+            "begun": self.begun - self.free,
+            "submitted": self.submitted - self.begun,
+            "taken": self.taken - self.submitted,
+            "running": self.running - self.taken,
+            "start": self.running - self.free,
+            "work": self.ended - self.running,
+        }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A campaign that has ended.
+
+    Attributes:
+        runs: in the order in which they were begun; without those that had to wait for nothing.
+        requests: times at which the campaign's process sent a request.
+        memory: when -> MB of the campaign's process.
+        locked: lines of the logs that tell of a locked database.
+        resumed: seconds that it takes to read the state of the ended campaign.
+    """
+
+    runs: tuple[Run, ...]
+    requests: tuple[float, ...]
+    memory: Mapping[float, float]
+    locked: int
+    seconds: float
+    resumed: float
+    end: str
+
+    def rows(self, window: int) -> dict[str, tuple[float, float]]:
+        """By part, the median of the first and of the last runs."""
+        first, last = self.runs[:window], self.runs[-window:]
+        rows = {
+            part: (_median(run.seconds()[part] for run in first), _median(run.seconds()[part] for run in last))
+            for part in PARTS
+        }
+        rows["requests"] = (self._requests(first), self._requests(last))
+        rows["memory"] = (self._memory(first), self._memory(last))
+        return rows
+
+    def _requests(self, runs: Sequence[Run]) -> float:
+        return sum(runs[0].begun <= at < runs[-1].begun for at in self.requests) / max(1, len(runs) - 1)
+
+    def _memory(self, runs: Sequence[Run]) -> float:
+        return _median(mb for at, mb in self.memory.items() if runs[0].begun <= at <= runs[-1].ended)
+
+
+def knowledge(num_skills: int, seed: int = 0) -> str:
+    """TOML of as many skills, which need each other at random."""
+    chance = random.Random(seed)
+    items = ITEMS[: max(1, min(len(ITEMS), num_skills // 2))]
+    lines = ['env = "corridor"']
+    for number in range(num_skills):
+        brings = items[number] if number < len(items) else "p"
+        earlier = items[: min(number, len(items))]
+        needs = chance.sample(earlier, min(len(earlier), chance.randint(1, 3)))
+        lines += [
+            f"[skills.s{number}]",
+            'description = "Nothing"',
+            f'done = "since.{brings} >= n"',
+            f'reward = "{1 + number / 1e4} * gained.{brings}"',
+            f'gain = {{ "inv.{brings}" = "n" }}',
+            f"requirements = {{ {', '.join(f'{_quoted(item)} = 1' for item in sorted(needs))} }}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def measure(home: Home, num_skills: int, slots: int, databases: Mapping[str, str]) -> Measured:
+    """Run a campaign to its end.
+
+    Args:
+        databases: environment variables that name the databases; empty: SQLite.
+    """
+    home.root.mkdir(parents=True, exist_ok=True)
+    requests = home.root / "requests"
+    requests.mkdir()
+    file = home.root / "scale.toml"
+    file.write_text(knowledge(num_skills))
+    known = load_knowledge(file)
+    limits = LimitsSpec(max_parallel=slots)
+    spec = CampaignSpec(campaign=NAME, env="corridor", targets=list(known.skills), knowledge=str(file), limits=limits)
+    with _environment({**databases, "FLOWRL_SLOTS": str(slots), "FLOWRL_SCALE_REQUESTS": str(requests)}):
+        server = embedded.up(home, keep=True)
+        try:
+            with embedded.connected(server), Registry.open(home) as registry:
+                asyncio.run(_replace_flows())
+                began = time.monotonic()
+                memory, end, run = asyncio.run(_follow(registry, spec))
+                seconds = time.monotonic() - began
+                resumed = _resume(registry, known)
+                times = [float(line.split()[0]) for line in (requests / str(run)).read_text().splitlines()]
+                runs = asyncio.run(_runs(registry, known, slots))
+        finally:
+            embedded.down(home)
+    locked = sum(path.read_text(errors="replace").count(LOCKED) for path in home.prefect.glob("*.log"))
+    return Measured(tuple(runs), tuple(times), memory, locked, seconds, resumed, end)
+
+
+async def _replace_flows() -> None:
+    async with get_client() as client:
+        for name, function in ((CAMPAIGN, "campaign"), (SKILL, "train_skill")):
+            deployment = await client.read_deployment_by_name(name)
+            entrypoint = f"{HERE / 'scale_flows.py'}:{function}"
+            job = dict(deployment.job_variables or {})
+            job["env"] = {**job.get("env", {}), "PREFECT__FLOW_ENTRYPOINT": entrypoint}
+            update = DeploymentUpdate(entrypoint=entrypoint, job_variables=job)
+            await client.update_deployment(deployment.id, update)
+
+
+async def _follow(registry: Registry, spec: CampaignSpec) -> tuple[dict[float, float], str, Any]:
+    """Memory of the campaign's process over time, the name of its last state, and its run's id."""
+    run = await start_campaign_run(registry.uuid, spec)
+    memory: dict[float, float] = {}
+    over = threading.Event()
+    sampler = threading.Thread(target=_sample, args=(str(run.id), memory, over), daemon=True)
+    sampler.start()
+    last = None
+    async for state in watch_campaign_run(run):
+        last = state or last
+    over.set()
+    sampler.join()
+    return memory, last.name if last and last.name else "", run.id
+
+
+def _sample(run: str, memory: dict[float, float], over: threading.Event) -> None:
+    process: psutil.Process | None = None
+    while not over.wait(_SAMPLE_S):
+        with contextlib.suppress(psutil.Error):
+            process = process or next((one for one in psutil.process_iter() if _runs_flow(one, run)), None)
+            if process is not None:
+                memory[time.time()] = process.memory_info().rss / 1e6
+
+
+def _runs_flow(process: psutil.Process, run: str) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.environ().get("PREFECT__FLOW_RUN_ID") == run
+    return False
+
+
+def _resume(registry: Registry, known: Any) -> float:
+    """Seconds until a campaign that is started again knows what is ready."""
+    began = time.monotonic()
+    derive(known, known.skills, registry.facts(NAME))
+    return time.monotonic() - began
+
+
+async def _runs(registry: Registry, known: Any, slots: int) -> list[Run]:
+    needs = prerequisites(known, known.skills)
+    skills = registry.skills(NAME)
+    ended = {name: registry.runs(record.identity)[-1].ended_at or 0.0 for name, record in skills.items()}
+    order = sorted(ended.values())
+    attempts = [registry.attempt(number) for number in range(1, len(known.skills) + 1)]
+    states = await _states(registry)
+    found = []
+    for number, attempt in enumerate(attempts):
+        if number < slots:
+            continue
+        free = max([order[number - slots], *(ended[name] for name in needs[attempt.skill])])
+        at = states[str(attempt.flow_run_id)]
+        ways = (at["SUBMITTED"], at["PENDING"], at["RUNNING"], ended[attempt.skill])
+        found.append(Run(attempt.skill, free, attempt.created_at, *ways))
+    return found
+
+
+async def _states(registry: Registry) -> dict[str, dict[str, float]]:
+    """By flow run, when it was created, and when it was first in each type of state."""
+    found: dict[str, dict[str, float]] = {}
+    async with get_client() as client:
+        for run in await find_runs(client, campaign_tags(registry.uuid, NAME), flow="train-skill"):
+            assert run.created is not None
+            times = {"SUBMITTED": run.created.timestamp()}
+            for state in await client.read_flow_run_states(run.id):
+                times.setdefault(state.type.value, state.timestamp.timestamp())
+            found[str(run.id)] = times
+    return found
+
+
+def _quoted(item: str) -> str:
+    return f'"inv.{item}"'
+
+
+def _median(values: Any) -> float:
+    found = list(values)
+    return statistics.median(found) if found else float("nan")
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _databases(kind: str) -> Iterator[dict[str, str]]:
+    if kind == "sqlite":
+        yield {}
+        return
+    sys.path.append(str(HERE.parent / "tests"))
+    import postgres_server
+
+    with postgres_server.running() as server:
+        registry, prefect = server.create(), server.create()
+        yield {
+            URL_VARIABLE: server.url(registry),
+            "PREFECT_API_DATABASE_CONNECTION_URL": server.url(prefect, driver="asyncpg"),
+        }
+
+
+def _print(measured: Measured, window: int) -> None:
+    print(f"{'':12}{f'first {window}':>12}{f'last {window}':>12}{'ratio':>8}")
+    for name, (first, last) in measured.rows(window).items():
+        print(f"{name:12}{first:12.2f}{last:12.2f}{last / first:8.2f}")
+    print(f"{measured.end} after {measured.seconds:.0f} s; a database was locked {measured.locked} times")
+    print(f"a campaign that is started again reads its state in {measured.resumed:.2f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--skills", type=int, default=500)
+    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--window", type=int, default=50)
+    parser.add_argument("--home", type=Path, help="a new directory that is kept, for its logs")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory, _databases(options.database) as databases:
+        home = Home(options.home or Path(directory) / "home")
+        measured = measure(home, options.skills, options.slots, databases)
+    window = min(options.window, len(measured.runs) // 2)
+    if options.json:
+        print(json.dumps({"rows": measured.rows(window), "locked": measured.locked, "seconds": measured.seconds}))
+    else:
+        _print(measured, window)
+
+
+if __name__ == "__main__":
+    main()

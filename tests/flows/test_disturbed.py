@@ -1,0 +1,27 @@
+"""A few of the crash points through a real server and worker; `make faults` has all of them."""
+
+import pytest
+from faults import CASES, Disturbed, named_points
+
+
+@pytest.fixture(scope="module")
+def disturbed(server, registry, tmp_path_factory):
+    return Disturbed(server.home, registry, server.crash_file, tmp_path_factory.mktemp("disturbed"))
+
+
+def test_every_crash_point_is_among_those_that_are_tried():
+    assert named_points() == {point.partition(":")[0] for point, _ in CASES}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("after_submission", "who passes"),
+        ("before_registry_commit", "who passes"),
+        ("between_seal_and_record", "the other"),
+    ],
+    ids=" by ".join,
+)
+def test_a_campaign_disturbed_at_a_crash_point_reaches_its_end(disturbed, case):
+    assert case in CASES
+    disturbed.survives(*case)
