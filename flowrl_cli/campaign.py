@@ -39,7 +39,7 @@ def campaign(
     Parameters
     ----------
     target
-        A skill to learn; repeat it for more.
+        A skill to learn; repeat it for more. Without any, the campaign goes on as it was started before.
     campaign
         The campaign's name (default).
     env

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowrl_cli.inputs import check_known, open_knowledge, read_toml
+from flowrl_cli.inputs import check_known, existing_registry, open_knowledge, read_toml
 from flowrl_core.errors import InputError
 from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign, resolve
+from flowrl_core.storage.layout import Home
 
 __all__ = ["Request", "make_request", "merge_sources"]
 
@@ -23,14 +24,16 @@ class Request:
     """A campaign that can be started.
 
     Attributes:
-        spec: its parameters; a knowledge base that is a file is named by its absolute path.
+        spec: its parameters; a knowledge base that is a file has the name that it gets in the home.
         knowledge: its skills.
+        knowledge_file: the content to put into the home under that name; None if nothing is to be put there.
         needs: the skills that the targets need, prerequisites first -> the other skills of their plans.
         configs: what each of them, and each skill of an override, would be trained with.
     """
 
     spec: CampaignSpec
     knowledge: Knowledge
+    knowledge_file: bytes | None
     needs: Mapping[str, tuple[str, ...]]
     configs: Mapping[str, SkillConfig]
 
@@ -56,14 +59,14 @@ def merge_sources(config: Path | None, typed: Mapping[str, Any]) -> dict[str, An
 def make_request(parameters: Mapping[str, Any]) -> Request:
     """The checked request: names, values, knowledge, a plan for each needed skill, overrides and retries.
 
+    Without targets it is that of the campaign's earlier start.
+
     Raises:
         InputError: the first thing that is wrong, and its remedy.
     """
-    if not parameters.get("targets"):
-        raise InputError("target", "no target is named", "Add --target SKILL; `flowrl plan SKILL` shows what it needs")
-    spec = parse_campaign(**parameters)
-    knowledge = open_knowledge(spec.env, spec.knowledge)
-    spec = spec.model_copy(update={"knowledge": _settled(spec.knowledge), "targets": list(dict.fromkeys(spec.targets))})
+    spec = parse_campaign(**parameters) if parameters.get("targets") else _earlier(parameters)
+    name, knowledge, content = _knowledge_of(spec)
+    spec = spec.model_copy(update={"knowledge": name, "targets": list(dict.fromkeys(spec.targets))})
     for target in spec.targets:
         check_known("target", "skill", target, knowledge.skills)
     for name in spec.retry:
@@ -71,7 +74,17 @@ def make_request(parameters: Mapping[str, Any]) -> Request:
     needs = prerequisites(knowledge, spec.targets)
     overridden = _overridden(spec.overrides, knowledge)
     configs = {name: resolve(name, spec, **_own(knowledge, name)) for name in (*needs, *overridden)}
-    return Request(spec, knowledge, needs, configs)
+    return Request(spec, knowledge, content, needs, configs)
+
+
+def _earlier(parameters: Mapping[str, Any]) -> CampaignSpec:
+    """The campaign's earlier start, which a start without targets goes on with."""
+    _, registry = existing_registry()
+    if registry is None:
+        problem = "no target is named, and no campaign was started here to go on with"
+        raise InputError("target", problem, "Add --target SKILL; `flowrl plan SKILL` shows what it needs")
+    with registry:
+        return registry.settled(parse_campaign(**{**parameters, "targets": []}))
 
 
 def _own(knowledge: Knowledge, skill: str) -> dict[str, dict[str, Any]]:
@@ -81,10 +94,21 @@ def _own(knowledge: Knowledge, skill: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _settled(knowledge: str) -> str:
-    """A file by its absolute path, since the campaign runs in another directory; the name of a shipped one as it is."""
-    is_file = knowledge.endswith(".toml") or "/" in knowledge
-    return str(Path(knowledge).expanduser().resolve()) if is_file else knowledge
+def _knowledge_of(spec: CampaignSpec) -> tuple[str, Knowledge, bytes | None]:
+    """The name that the knowledge base has for the campaign, its skills, and what is to be put into the home for it.
+
+    A file is copied there: workers run in other directories, perhaps on other machines, and read nothing else.
+    """
+    named = spec.knowledge
+    if not named.endswith(".toml") and "/" not in named:
+        return named, open_knowledge(spec.env, named), None
+    path = Path(named).expanduser()
+    if not path.exists() and path.name == named:
+        kept = Home.from_environment().knowledge_file(named)
+        if kept.is_file():
+            return named, open_knowledge(spec.env, str(kept)), None
+    knowledge = open_knowledge(spec.env, str(path))
+    return f"{spec.campaign}.toml", knowledge, path.read_bytes()
 
 
 def _overridden(overrides: Sequence[str], knowledge: Knowledge) -> list[str]:

@@ -20,6 +20,7 @@ from flowrl_cli.request import Request
 from flowrl_cli.status import print_end, print_status
 from flowrl_cli.view import view_campaign
 from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.storage.atomic import write_bytes
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Campaign
 from flowrl_core.storage.registry import Registry
@@ -60,6 +61,7 @@ def run_campaign(request: Request, *, keep: bool) -> int:
     with Registry.open(home) as registry:
         # The flow begins the new start; here the request is only recorded, if it fits what is known under its name.
         campaign = registry.start_campaign(request.spec, request.knowledge.skills, is_new_start=False)
+        _keep_knowledge(home, request)
         with _interruptible():
             return _start_and_follow(home, registry, campaign, request, keep=keep)
 
@@ -84,9 +86,15 @@ def _is_learned(registry: Registry, request: Request) -> bool:
 
 def _finish_at_once(home: Home, registry: Registry, request: Request) -> int:
     campaign = registry.start_campaign(request.spec, request.knowledge.skills)
+    _keep_knowledge(home, request)
     print(f"Nothing to do: all targets of campaign {campaign.name} are learned")
     print_status(home, registry, campaign)
     return 0
+
+
+def _keep_knowledge(home: Home, request: Request) -> None:
+    if request.knowledge_file is not None:
+        write_bytes(home.knowledge_file(request.spec.knowledge), request.knowledge_file)
 
 
 def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, request: Request, *, keep: bool) -> int:

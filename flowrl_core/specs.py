@@ -102,7 +102,9 @@ class LimitsSpec(_Spec):
     max_parallel: int = Field(default=8, ge=1, le=1_024, description="Skills submitted at the same time")
     max_retries: int = Field(default=2, ge=0, le=100, description="New tries of a skill after infrastructure trouble")
     merge: MergePolicy = Field(
-        default="most_frames", description="Which version of a shared expert the next runs start from"
+        default="most_frames",
+        description="Which version of a shared expert the next runs start from: the one with more frames, the new one "
+        "unless it is measured to be worse at its own skill (evaluated), or always the first (frozen)",
     )
     approval: Literal["none", "required"] = Field(
         default="none",
@@ -121,7 +123,9 @@ class CampaignSpec(_Spec):
     env: str = Field(default="craftax-classic", min_length=1)
     targets: list[str] = []
     knowledge: str = Field(
-        default="", description="A shipped knowledge base or a TOML file; empty: the one shipped for the environment"
+        default="",
+        description="A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge; empty: the one shipped for the "
+        "environment",
     )
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()

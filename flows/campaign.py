@@ -36,7 +36,7 @@ async def campaign(
         targets: Skills to learn. None: those of the earlier start of this campaign, with all its settings
         campaign: The campaign's name. One that was started before goes on
         env: The environment: craftax-classic, or corridor (a tiny one to try things out)
-        knowledge: A shipped knowledge base, or a TOML file by its absolute path. Empty: the one of the environment
+        knowledge: A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge. Empty: the one of the environment
         retry: Skills that failed and shall be tried again
         overrides: SKILL.FIELD=VALUE, one training or evaluation field of one skill each
         limits: How much of the machine is used, and what is done with results

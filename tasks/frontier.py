@@ -186,7 +186,7 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
     show_logs()
     home = Home.from_environment()
     spec = _settled(home, spec)
-    knowledge = _knowledge(spec)
+    knowledge = _knowledge(home, spec)
     lock = exclusive(home.runs / f"{spec.campaign}.lock", what=f"campaign {spec.campaign}")
     with lock, Registry.open(home) as registry:
         campaign = registry.start_campaign(spec, knowledge.skills, is_new_start=False)
@@ -216,8 +216,11 @@ def _settled(home: Home, spec: CampaignSpec) -> CampaignSpec:
         return registry.settled(spec)
 
 
-def _knowledge(spec: CampaignSpec) -> Knowledge:
-    knowledge = load_knowledge(spec.knowledge or shipped(spec.env))
+def _knowledge(home: Home, spec: CampaignSpec) -> Knowledge:
+    if spec.knowledge.endswith(".toml") or "/" in spec.knowledge:
+        knowledge = load_knowledge(home.knowledge_file(spec.knowledge))
+    else:
+        knowledge = load_knowledge(spec.knowledge or shipped(spec.env))
     if knowledge.env != spec.env:
         problem = f"{spec.knowledge} is about {knowledge.env!r}, not {spec.env!r}"
         raise InputError("env", problem, f"Use {knowledge.env}")

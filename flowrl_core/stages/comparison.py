@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -128,11 +128,14 @@ def compare(
 def _measure(
     home: Home, registry: Registry, context: RunContext, bundle: Bundle, result: ExpertResult, head: VersionRecord
 ) -> Measured:
-    game, room = game_of(registry, bundle), len(context.remap.global_to_local)
+    game, mine = game_of(registry, bundle), context.config.training
+    # The bundle's rules in this run's shapes, for which a learner is at hand.
+    rules = {name: getattr(game.training, name) for name in ("episode_limit", "action_masks")}
+    game, room = replace(game, training=mine.model_copy(update=rules)), len(context.remap.global_to_local)
     others = {index: version.content for index, version in bundle.versions.items()}
     # A head that has moved meets other worlds: repeating a comparison on the same ones would be selection.
     key = jax_stream(context.seed, "merge", result.global_index, head.id)
-    episodes = -(-context.config.evaluation.episodes // game.training.num_envs) * game.training.num_envs
+    episodes = context.config.evaluation.episodes
     with_head, with_version = (
         play(home, game, others | {result.global_index: content}, episodes, key, room=room)
         for content in (head.content, result.content)

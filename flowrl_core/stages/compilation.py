@@ -16,6 +16,7 @@ import logging
 import os
 import platform
 import shutil
+import zipfile
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -94,6 +95,15 @@ def compiled_learner(cache: Path, shapes: Shapes) -> Learner:
         if not is_whole(ready):
             _build(ready, shapes)
         os.utime(ready)  # housekeeping removes what was not used for long
+        try:
+            return _load(ready, shapes)
+        except (ValueError, zipfile.BadZipFile) as exc:
+            logger.warning("%s: %s", ready, exc)
+            _build(ready, shapes)
+            return _load(ready, shapes)
+
+
+def _load(ready: Path, shapes: Shapes) -> Learner:
     _use(ready / _XLA, writes=False)
     return _read(ready.resolve(), shapes)
 

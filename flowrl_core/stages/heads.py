@@ -3,13 +3,14 @@
 Siblings train the same experts for their own ends, so a head can get worse at what its skill was learned for. Before a
 run is sealed, the steps before its last one are played with the heads. If even the upper bound of their success is
 below the lower bound that a bundle of theirs was measured with, each of these experts starts from the bundle with the
-longest plan that it is part of. A version whose files are damaged is passed over for the one that it was made from.
+longest plan that it is part of. A version whose files are damaged is passed over for one that it was made from, or for
+one that a bundle was measured with.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ def choose_seeds(
         experts: global index of each skill of the plan.
 
     Raises:
-        CorruptError: a version that the run needs is damaged, and so are all that it was made from.
+        CorruptError: a version that the run needs is damaged, and so is whatever could stand in for it.
     """
     heads = {index: _whole(home, registry, registry.head(index)) for index in experts.values()}
     prefix = Plan(plan.target, plan.steps[:-1])
@@ -93,22 +94,35 @@ def choose_seeds(
 
 
 def _whole(home: Home, registry: Registry, version: VersionRecord | None) -> VersionRecord | None:
-    """The version, or its nearest ancestor whose files are as they were written."""
+    """The version; if its files are damaged, the first whole one among its ancestors and what bundles hold of it."""
     from flowrl_core.storage.checkpoints import verify
 
-    found = version
-    while found is not None:
+    if version is None:
+        return None
+    for candidate in _stand_ins(registry, version):
         try:
-            verify(home.version(found.content))
-            return found
+            verify(home.version(candidate.content))
         except CorruptError as exc:
-            if found.parent is None:
-                raise CorruptError(
-                    f"{exc}; there is no version before it: restore {home.versions} from a backup"
-                ) from exc
-            logger.warning("%s; starting from the version before", exc)
-            found = registry.version(found.parent)
-    return None
+            logger.warning("%s; another version of expert %d is looked for", exc, version.expert)
+            continue
+        if candidate != version:
+            logger.warning("starting from version %d instead of %d", candidate.id, version.id)
+        return candidate
+    raise CorruptError(
+        f"version {version.content} of expert {version.expert} is damaged, and so is every other that it could start "
+        f"from; restore {home.versions} from a backup"
+    )
+
+
+def _stand_ins(registry: Registry, version: VersionRecord) -> Iterator[VersionRecord]:
+    """The version, its ancestors, then those of the expert that bundles were measured with, newest first."""
+    found = version
+    yield found
+    while found.parent is not None:
+        found = registry.version(found.parent)
+        yield found
+    for bundle in registry.bundles_with(version.expert):
+        yield bundle.versions[version.expert]
 
 
 def _longest(registry: Registry, index: int) -> Bundle | None:

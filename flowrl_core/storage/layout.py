@@ -2,7 +2,8 @@
 
     HOME/                              $FLOWRL_HOME, or .flowrl in the working directory
       registry.sqlite                  what was decided and learned
-      versions/<content>/              immutable parameters of experts, named by their content
+      knowledge/<name>.toml            the knowledge bases that campaigns name
+  versions/<content>/              immutable parameters of experts, named by their content
       runs/<campaign>/<skill>-<k>/     the k-th run of a skill while it lasts (beside it `<skill>-<k>.lock`)
       archive/<campaign>/<skill>-<k>/  what is kept of it afterwards
       cache/  prefect/                 compiled programs, the embedded server's home
@@ -124,6 +125,11 @@ class Home:
         return self.root / "versions.lock"
 
     @property
+    def knowledge(self) -> Path:
+        """The knowledge bases that campaigns name: `flowrl campaign` puts them here, one for each campaign."""
+        return self.root / "knowledge"
+
+    @property
     def runs(self) -> Path:
         """The runs that last."""
         return self.root / "runs"
@@ -163,6 +169,17 @@ class Home:
     def archived_run(self, campaign: str, skill: str, ordinal: int) -> RunDirectory:
         """What is kept of a skill's `ordinal`-th run after its end."""
         return RunDirectory(self.archive / _component("campaign", campaign) / f"{_component('skill', skill)}-{ordinal}")
+
+    def knowledge_file(self, name: str) -> Path:
+        """The knowledge base of this name, which is no path: what parameters name lies in the home.
+
+        Raises:
+            InputError: it is not the name of a TOML file.
+        """
+        if "/" in name or "\\" in name or not name.endswith(".toml"):
+            remedy = f"Put the file into {self.knowledge} and give its name, or start by `flowrl campaign --knowledge`"
+            raise InputError("knowledge", f"{name!r} is not the name of a TOML file", remedy)
+        return self.knowledge / _component("knowledge", name)
 
     def version(self, content: str) -> Path:
         """The directory of the parameters with this content hash."""

@@ -20,7 +20,7 @@ from prefect.states import Cancelled, Crashed
 from prefect.workers.process import ProcessWorker
 
 from tasks.orchestration.deployments import ensure_deployments
-from tasks.orchestration.tags import FLOWRL
+from tasks.orchestration.tags import FLOWRL, is_from_here
 
 __all__ = ["POOLS", "bootstrap", "bootstrap_server", "declare_lost"]
 
@@ -57,13 +57,17 @@ async def bootstrap(client: PrefectClient, *, own: bool) -> None:
 
 
 async def declare_lost(client: PrefectClient, alive: Collection[str]) -> None:
-    """End the runs that are said to be executing though no process of theirs lives: who watched them has died too."""
+    """End the runs that are said to be executing here though no process of theirs lives: who watched them has died too.
+
+    Those of other machines' workers are left alone: whether they live is not seen from here.
+    """
     states: dict[str, Any] = {"type": {"any_": [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]}}
     found = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter.model_validate({"tags": {"all_": [FLOWRL]}, "state": states})
     )
     for run in found:
-        if str(run.id) in alive or run.state is None:
+        worker = str(run.labels.get("prefect.worker.name", ""))
+        if str(run.id) in alive or run.state is None or (worker and not is_from_here(worker)):
             continue
         message = "its process is gone"
         end: State[None] = Cancelled(message=message) if run.state.is_cancelling() else Crashed(message=message)

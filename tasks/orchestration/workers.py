@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +21,7 @@ from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
 from tasks.orchestration.bootstrap import POOLS
 from tasks.orchestration.slots import count_slots, free_slots
+from tasks.orchestration.tags import worker_name
 
 __all__ = ["SlotWorker", "serve"]
 
@@ -75,7 +74,7 @@ async def _serve(pool: str) -> None:
     settings = get_current_settings().worker
     kind = SlotWorker if pool == "gpu" else ProcessWorker
     worker = kind(
-        name=f"{pool}@{socket.gethostname()}:{os.getpid()}",
+        name=worker_name(pool),
         work_pool_name=pool,
         # With Prefect's own limit it dies (3.8.8) when a run that crashed is scheduled again before the worker has
         # forgotten its process.

@@ -60,7 +60,7 @@ def test_help_takes_less_than_half_a_second(flowrl):
         (["campaign", "--training.frames", "many"], "frames"),
         (["campaign", "--training.fames", "5"], "--training.frames"),
         (["campaign", "--evaluation.threshold", "1.5"], "evaluation.threshold"),
-        (["campaign", "--limits.merge", "evaluated"], "most_frames"),
+        (["campaign", "--limits.merge", "largest"], "most_frames"),
     ],
 )
 def test_a_wrong_argument_is_one_line_that_names_it(home, flowrl_here, refused, arguments, said):

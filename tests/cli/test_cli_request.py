@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from flowrl_cli import session
-from flowrl_core.specs import EvaluationSpec, TrainingSpec
+from flowrl_core.skills.knowledge import load_knowledge, shipped
+from flowrl_core.specs import EvaluationSpec, TrainingSpec, parse_campaign
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
 
 DEFAULTS = {"training": TrainingSpec(), "evaluation": EvaluationSpec()}
 OTHER = {
@@ -30,10 +33,11 @@ def another(group: str, name: str) -> object:
 def requested(monkeypatch, flowrl_here):
     """The request that a command line comes to, instead of its campaign."""
 
-    def request_of(*arguments: str):
+    def request_of(*arguments: str, target: str | None = "make_b"):
         found = []
         monkeypatch.setattr(session, "run_campaign", lambda request, *, keep: found.append(request) or 0)
-        done = flowrl_here("campaign", "--env", "corridor", "--target", "make_b", *arguments)
+        asked = ["--env", "corridor", "--target", target] if target else []
+        done = flowrl_here("campaign", *asked, *arguments)
         assert done.returncode == 0, done.stderr
         return found[0]
 
@@ -59,9 +63,28 @@ def test_what_is_typed_wins_over_the_file_field_by_field(requested, home):
     assert (spec.training.seed, spec.training.epochs, spec.training.clip) == (3, 1, 0.2)
 
 
-def test_a_knowledge_file_is_named_by_its_absolute_path(requested, home):
-    from flowrl_core.skills.knowledge import shipped
+def test_a_knowledge_file_is_kept_in_the_home_under_the_campaigns_name(requested, home):
+    text = shipped("corridor").read_bytes()
+    (home.parent / "k.toml").write_bytes(text)
+    request = requested("--knowledge", "k.toml", "--campaign", "mine")
+    assert (request.spec.knowledge, request.knowledge_file) == ("mine.toml", text)
+    assert requested("--knowledge", str(home.parent / "k.toml")).knowledge_file == text
+    by_name = requested("--knowledge", "corridor")
+    assert (by_name.spec.knowledge, by_name.knowledge_file) == ("corridor", None)
 
-    (home.parent / "k.toml").write_text(shipped("corridor").read_text())
-    assert requested("--knowledge", "k.toml").spec.knowledge == str(home.parent / "k.toml")
-    assert requested("--knowledge", "corridor").spec.knowledge == "corridor"
+
+def test_a_knowledge_file_of_the_home_is_named_as_it_is(requested, home):
+    kept = Home(home).knowledge_file("kept.toml")
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(shipped("corridor").read_bytes())
+    request = requested("--knowledge", "kept.toml")
+    assert (request.spec.knowledge, request.knowledge_file) == ("kept.toml", None)
+
+
+def test_a_campaign_without_targets_goes_on_as_it_was(requested, home, flowrl_here, refused):
+    before = parse_campaign(campaign="night", env="corridor", targets=["make_b"], training={"frames": 7_000})
+    with Registry.open(Home(home)) as registry:
+        registry.start_campaign(before, load_knowledge("corridor").skills)
+    spec = requested("--campaign", "night", "--limits.max-parallel", "3", target=None).spec
+    assert spec == before.model_copy(update={"limits": before.limits.model_copy(update={"max_parallel": 3})})
+    refused(flowrl_here("campaign", "--campaign", "day"), "targets", "'day'", "night")

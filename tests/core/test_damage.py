@@ -96,14 +96,26 @@ def test_for_a_damaged_head_the_version_it_was_made_from_is_used_and_it_says_so(
     with caplog.at_level(logging.WARNING):
         seeds = start_of_make_c(home)
     assert seeds[first.expert] == first.id
-    assert head.content in caplog.text and "starting from the version before" in caplog.text
+    assert head.content in caplog.text and f"starting from version {first.id} instead of {head.id}" in caplog.text
 
 
-def test_without_a_whole_version_before_it_nothing_is_started_and_the_remedy_is_named(trained):
+def test_a_version_that_a_bundle_holds_stands_in_where_all_before_the_head_are_damaged_too(trained):
+    home, first, head = trained
+    spec = make_spec("frozen", "make_d", limits={"merge": "frozen"})
+    learn(home, spec, "make_d")
+    with Registry.open(home) as registry:
+        last = registry.versions(head.expert)[-1]
+        assert registry.head(head.expert) == head and last.parent == head.id
+    for version in (first, head):
+        damage(home.version(version.content), flipped)
+    assert start_of_make_c(home)[head.expert] == last.id
+
+
+def test_without_any_whole_version_nothing_is_started_and_the_remedy_is_named(trained):
     home, first, head = trained
     for version in (first, head):
         damage(home.version(version.content), truncated)
-    with pytest.raises(CorruptError, match=f"{first.content}.*no version before it: restore .* from a backup"):
+    with pytest.raises(CorruptError, match=f"{head.content} of expert 0 is damaged.*; restore .* from a backup"):
         start_of_make_c(home)
     assert not list(home.runs.glob("after/make_c-*"))
 

@@ -65,3 +65,10 @@ def test_names_that_are_not_one_directory_are_refused(tmp_path: Path, name: str)
         Home(tmp_path).run_directory(name, "skill", 1)
     with pytest.raises(InputError):
         Home(tmp_path).run_directory("campaign", name, 1)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../k.toml", "a/../../k.toml", "k", ".toml", "a\\b.toml", "a\0.toml"])
+def test_a_knowledge_base_that_parameters_name_lies_in_the_home(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="knowledge"):
+        Home(tmp_path).knowledge_file(name)
+    assert Home(tmp_path).knowledge_file("night 1.toml") == tmp_path / "knowledge" / "night 1.toml"

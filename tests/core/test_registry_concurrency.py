@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from flowrl_core.skills.model import Linear, Plan, Program, Skill, Step
 from flowrl_core.specs import SkillConfig, parse_campaign
 from flowrl_core.storage import schema
-from flowrl_core.storage.database import bring_up_to_date, make_engine, reading
+from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
@@ -165,11 +165,12 @@ for run, (content, own) in mine:
 """
 
 
+@pytest.mark.usefixtures("database")
 def test_of_merges_measured_at_once_none_moves_a_head_that_it_was_not_measured_against(tmp_path: Path) -> None:
     names = ["shared", *(f"skill{i}" for i in range(MERGES // 2))]
     registry, runs = _prepared(tmp_path, names)
-    with sqlite3.connect(tmp_path / "registry.sqlite") as connection:
-        connection.execute("UPDATE versions SET content = 'worth 100'")
+    with writing(make_engine(Home(tmp_path).registry_url)) as tx:
+        tx.execute(sa.update(schema.versions).values(content="worth 100"))
     worth = {name: 90 + (i * 11) % len(names) for i, name in enumerate(names[1:])}
     jobs = [(runs[name], (f"{name} worth {worth[name]}", f"own of {name}")) for name in names[1:]]
     shares = [jobs[k::PROCESSES] for k in range(PROCESSES)]

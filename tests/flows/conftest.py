@@ -1,4 +1,4 @@
-"""What the tests of flows share: the server's registry, and a browser for Prefect's pages."""
+"""What the tests of flows share: registries, and a browser for those that look at Prefect's pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from flowrl_core.storage.registry import Registry
 
 sys.path.append(str(Path(__file__).parent))
+
+import flow_runs
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +25,17 @@ def registry(server):
 
 
 @pytest.fixture(scope="session")
+def learned(server) -> Iterator[Registry]:
+    """The registry of the server's home, in which the campaign `basics` has learned dig_a, with experts of width 16."""
+    with Registry.open(server.home) as registry:
+        run = flow_runs.start(registry, flow_runs.spec("basics", "dig_a"))
+        assert flow_runs.end_of(run).is_completed()
+        yield registry
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
-    """Debian's chromium, installed if need be: who may do so is root, so the browser runs without its own sandbox."""
+    """The path of Debian's chromium, which is installed if need be."""
     if not shutil.which("chromium"):
         if not shutil.which("apt-get") or os.geteuid() != 0:
             pytest.skip("no chromium here, and nobody to install it: `apt-get install chromium` as root")

@@ -10,6 +10,7 @@ from prefect.states import Cancelling
 
 from flowrl_core.skills.knowledge import shipped
 from flowrl_core.specs import LimitsSpec
+from flowrl_core.storage.atomic import write_text
 from tasks.orchestration.campaign_runs import cancel_campaign_run
 
 CAMPAIGN = "asked"
@@ -50,19 +51,18 @@ def offered(run):
 
 
 @pytest.fixture(scope="module")
-def wanted(tmp_path_factory):
+def wanted(server):
     """A campaign of skills that no other test has, none of which needs another."""
     text = shipped("corridor").read_text()
     for reward in ("gained.a", "closer.bench"):
         text = text.replace(f'"{reward}"', f'"2 * {reward}"')
     first = text.index("[skills.dig_a]")
     twin = text[first : text.index("[skills.goto_bench]")].replace("dig_a", "dig_too").replace("2 *", "3 *")
-    file = tmp_path_factory.mktemp("knowledge") / "asked.toml"
-    file.write_text(text + "\n" + twin)
+    write_text(server.home.knowledge_file("asked.toml"), text + "\n" + twin)
 
     def make(**changes):
         limits = LimitsSpec(approval="required", max_parallel=1)
-        return spec(CAMPAIGN, *TARGETS, knowledge=str(file), limits=limits, **changes)
+        return spec(CAMPAIGN, *TARGETS, knowledge="asked.toml", limits=limits, **changes)
 
     return make
 

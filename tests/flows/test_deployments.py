@@ -12,69 +12,20 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
+from deployment_runs import PATIENCE_S, end_of, on_server, runs_of, start
 from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
-from prefect.client.schemas.filters import ArtifactFilter, DeploymentFilter
+from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.schedules import IntervalSchedule
 
 from flowrl_cli.request import make_request
-from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec
-from flowrl_core.storage.registry import Registry
 from tasks.orchestration.bootstrap import bootstrap, bootstrap_server
 from tasks.orchestration.campaign_runs import start_campaign_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
-PATIENCE_S = 120
-WIDTH = 16
-TRAINING = TrainingSpec(
-    frames=60_000,
-    num_envs=16,
-    rollout_length=16,
-    minibatch_size=64,
-    width=WIDTH,
-    episode_limit=60,
-    world_pool=32,
-    snapshot_capacity=32,
-    checkpoint_updates=10,
-)
-EVALUATION = EvaluationSpec(episodes=64, threshold=0.6, target=0.9, min_frames=1_024, min_episodes=16, head_episodes=0)
 DEPLOYMENTS = {"campaign/default", "campaign/nightly", "evaluate-skill/gpu", "housekeeping/default", "train-skill/gpu"}
 # What a campaign is started with here; dig_a is learned already, so nothing is trained.
-ASKED = {"env": "corridor", "targets": ["dig_a"], "training": {"width": WIDTH}, "limits": {"max_parallel": 2}}
-
-
-def on_server(work):
-    """What `await work(client)` returns."""
-
-    async def call():
-        async with get_client() as client:
-            return await work(client)
-
-    return asyncio.run(call())
-
-
-def start(name, **parameters):
-    """A new run of a deployment: its id."""
-
-    async def create(client):
-        deployment = await client.read_deployment_by_name(name)
-        return (await client.create_flow_run_from_deployment(deployment.id, parameters=parameters)).id
-
-    return on_server(create)
-
-
-def end_of(run):
-    """The state in which a run ends."""
-
-    async def wait(client):
-        deadline = time.monotonic() + PATIENCE_S
-        while not (state := (await client.read_flow_run(run)).state).is_final():
-            assert time.monotonic() < deadline, f"run {run} is still {state.name}"
-            await asyncio.sleep(0.2)
-        return state
-
-    return on_server(wait)
+ASKED = {"env": "corridor", "targets": ["dig_a"], "training": {"width": 16}, "limits": {"max_parallel": 2}}
 
 
 def table_of(run):
@@ -86,23 +37,6 @@ def table_of(run):
 
 def environment_of(server):
     return {**os.environ, "PREFECT_API_URL": server.url, "PREFECT_HOME": str(server.home.prefect)}
-
-
-@pytest.fixture(scope="module")
-def registry(server):
-    with Registry.open(server.home) as registry:
-        yield registry
-
-
-@pytest.fixture(scope="module")
-def learned(registry):
-    """A campaign that has learned dig_a."""
-    spec = CampaignSpec(
-        campaign="deployed", env="corridor", targets=["dig_a"], training=TRAINING, evaluation=EVALUATION
-    )
-    run = asyncio.run(start_campaign_run(registry.uuid, spec))
-    assert end_of(run.id).is_completed()
-    return spec
 
 
 # The same deployments, whoever brings them
@@ -214,15 +148,15 @@ def settings(registry, campaign):
 
 
 @pytest.fixture(scope="module")
-def by_command(registry, learned):
+def by_command(learned):
     """A campaign as `flowrl campaign` submits it."""
     request = make_request({"campaign": "by-command", **ASKED})
-    run = asyncio.run(start_campaign_run(registry.uuid, request.spec))
+    run = asyncio.run(start_campaign_run(learned.uuid, request.spec))
     assert end_of(run.id).message == "learned dig_a"
-    return settings(registry, "by-command")
+    return settings(learned, "by-command")
 
 
-def test_prefect_deployment_run_does_what_the_command_does(server, registry, by_command):
+def test_prefect_deployment_run_does_what_the_command_does(server, learned, by_command):
     given = [f"{name}={json.dumps(value)}" for name, value in {"campaign": "by-prefect", **ASKED}.items()]
     arguments = [part for one in given for part in ("--param", one)]
     done = subprocess.run(
@@ -235,11 +169,11 @@ def test_prefect_deployment_run_does_what_the_command_does(server, registry, by_
     )
     run = UUID(re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", done.stdout)[0])
     assert end_of(run).message == "learned dig_a"
-    assert settings(registry, "by-prefect") == by_command
+    assert settings(learned, "by-prefect") == by_command
 
 
-def test_the_schedule_goes_on_with_the_campaign_and_its_settings(registry, by_command, restored):
-    before = registry.campaign("by-command")
+def test_the_schedule_goes_on_with_the_campaign_and_its_settings(learned, by_command, restored):
+    before = learned.campaign("by-command")
 
     async def switch_on(client):
         nightly = await client.read_deployment_by_name("campaign/nightly")
@@ -250,7 +184,7 @@ def test_the_schedule_goes_on_with_the_campaign_and_its_settings(registry, by_co
         schedule = DeploymentScheduleUpdate(slug="nightly", active=True, schedule=soon, parameters=of_campaign)
         await client.update_deployment(nightly.id, DeploymentUpdate(schedules=[schedule]))
         deadline = time.monotonic() + PATIENCE_S
-        while not (runs := await runs_of(client, nightly.id)):
+        while not (runs := await runs_of(client, "campaign/nightly")):
             assert time.monotonic() < deadline, "nothing was scheduled"
             await asyncio.sleep(0.2)
         run = min(runs, key=lambda run: run.expected_start_time)
@@ -259,28 +193,22 @@ def test_the_schedule_goes_on_with_the_campaign_and_its_settings(registry, by_co
 
     run = on_server(switch_on)
     assert end_of(run).message == "learned dig_a"
-    after = registry.campaign("by-command")
+    after = learned.campaign("by-command")
     assert after.spec == before.spec and after.start > before.start
     assert on_server(lambda client: client.read_flow_run(run)).auto_scheduled
 
 
-async def runs_of(client, deployment):
-    return await client.read_flow_runs(
-        deployment_filter=DeploymentFilter.model_validate({"id": {"any_": [deployment]}})
-    )
-
-
-def test_a_campaign_that_never_was_cannot_go_on(registry, learned):
+def test_a_campaign_that_never_was_cannot_go_on(learned):
     end = end_of(start("campaign/nightly", campaign="never"))
     assert end.name == "Refused" and end.message.startswith("targets: none is named, and there is no campaign 'never'")
-    assert "never" not in [campaign.name for campaign in registry.campaigns()]
+    assert "never" not in [campaign.name for campaign in learned.campaigns()]
 
 
 # A skill measured again
 
 
-def test_a_skill_is_measured_again_with_its_bundle_and_with_the_heads(registry, learned):
-    asked = {"campaign": "deployed", "skill": "dig_a", "episodes": 64}
+def test_a_skill_is_measured_again_with_its_bundle_and_with_the_heads(learned):
+    asked = {"campaign": "basics", "skill": "dig_a", "episodes": 64}
     runs = [start("evaluate-skill/gpu", of=of, **asked) for of in ("bundle", "heads")]
     for run in runs:
         end = end_of(run)
@@ -290,14 +218,13 @@ def test_a_skill_is_measured_again_with_its_bundle_and_with_the_heads(registry, 
         assert row["threshold"] <= row["lower bound"] <= row["success"] <= 1
 
 
-@pytest.mark.parametrize(
-    ("wrong", "field"),
-    [({"skill": "dig_z"}, "skill"), ({"campaign": "none"}, "campaign"), ({"episodes": 65}, "episodes")],
-)
-def test_a_skill_that_cannot_be_measured_is_refused(learned, wrong, field):
-    run = start("evaluate-skill/gpu", **{"campaign": "deployed", "skill": "dig_a", "episodes": 64} | wrong)
-    end = end_of(run)
-    assert end.is_failed() and end.name == "Refused" and end.message.startswith(f"{field}: ")
+def test_a_skill_that_cannot_be_measured_is_refused(learned):
+    right = {"campaign": "basics", "skill": "dig_a", "episodes": 64}
+    wrong = {"skill": "dig_z", "campaign": "none", "episodes": 65}
+    runs = {field: start("evaluate-skill/gpu", **right | {field: value}) for field, value in wrong.items()}
+    for field, run in runs.items():
+        end = end_of(run)
+        assert end.is_failed() and end.name == "Refused" and end.message.startswith(f"{field}: "), end
 
 
 # Housekeeping

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import psutil
@@ -42,6 +43,17 @@ def test_a_live_embedded_server_is_used_again(server, nothing_configured):
     assert Record.load(server.home).processes == before.processes
     assert embedded.leave(server.home) is False, "it was started to be kept"
     assert embedded.status(server.home) == again
+
+
+def test_a_page_of_somebody_else_may_not_read_what_the_server_says(server):
+    def allowed(origin):
+        request = urllib.request.Request(f"{server.url}/health", headers={"Origin": origin})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.headers.get("Access-Control-Allow-Origin")
+
+    own = server.url.removesuffix("/api")
+    assert allowed(own) == own
+    assert allowed("http://elsewhere.example") is None
 
 
 def test_dead_workers_are_started_again(server):

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import StateType
 from prefect.states import AwaitingRetry, Cancelled, Cancelling, Completed, Crashed, Failed, Running, Scheduled
 
@@ -15,6 +16,8 @@ from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs import CampaignSpec, LimitsSpec
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
+from tasks.orchestration.bootstrap import declare_lost
+from tasks.orchestration.tags import FLOWRL, worker_name
 from tasks.settlement import Settlement
 
 
@@ -216,3 +219,21 @@ def test_a_cancellation_is_given_up_on_though_the_clock_was_set(one, hours, monk
 
     assert asyncio.run(work()).is_cancelled()
     assert one.woken == [0.0]
+
+
+def test_a_restarted_worker_declares_its_own_machines_vanished_runs_crashed_and_nobody_elses(one):
+    async def work():
+        async with get_client() as client:
+            runs = {}
+            for worker in (worker_name("gpu"), "gpu@another-machine:7", worker_name("gpu")):
+                run = await client.create_flow_run_from_deployment(one.deployment, tags=[FLOWRL])
+                await client.set_flow_run_state(run.id, Running(), force=True)
+                await client.update_flow_run_labels(run.id, {"prefect.worker.name": worker})
+                runs[run.id] = worker
+            mine, others, alive = runs
+            everything = await client.read_flow_runs(flow_run_filter=FlowRunFilter(tags={"all_": [FLOWRL]}))
+            await declare_lost(client, {str(run.id) for run in everything} - {str(mine), str(others)})
+            return [(await client.read_flow_run(run)).state for run in (mine, others, alive)]
+
+    mine, others, alive = asyncio.run(work())
+    assert mine.is_crashed() and others.is_running() and alive.is_running()
