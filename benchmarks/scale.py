@@ -49,6 +49,7 @@ from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.ledger import derive
 from flowrl_core.specs import CampaignSpec, LimitsSpec
+from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.records import Attempt
 from flowrl_core.storage.registry import Registry
@@ -155,14 +156,14 @@ def measure(home: Home, num_skills: int, slots: int, directory: Path) -> Measure
 
     Args:
         slots: runs at a time.
-        directory: an empty one, for knowledge and notes.
+        directory: an empty one, for notes.
     """
-    file, requests = directory / "scale.toml", directory / "requests"
-    file.write_text(knowledge(num_skills))
+    file, requests = home.knowledge_file("scale.toml"), directory / "requests"
+    write_text(file, knowledge(num_skills))
     requests.mkdir()
     known = load_knowledge(file)
     limits = LimitsSpec(max_parallel=slots)
-    spec = CampaignSpec(campaign=NAME, env="corridor", targets=list(known.skills), knowledge=str(file), limits=limits)
+    spec = CampaignSpec(campaign=NAME, env="corridor", targets=list(known.skills), knowledge=file.name, limits=limits)
     with Registry.open(home) as registry, _replaced_flows(requests):
         began = time.monotonic()
         memory, end, run = asyncio.run(_follow(registry, spec))

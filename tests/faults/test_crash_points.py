@@ -13,9 +13,9 @@ from flowrl_core.storage.registry import Registry
 
 
 @pytest.fixture(scope="module")
-def disturbed(server, tmp_path_factory):
+def disturbed(server):
     with Registry.open(server.home) as registry:
-        yield Disturbed(server.home, registry, server.crash_file, tmp_path_factory.mktemp("disturbed"))
+        yield Disturbed(server.home, registry, server.crash_file)
 
 
 @pytest.mark.parametrize("case", CASES, ids=" by ".join)

@@ -137,11 +137,11 @@ def reach_the_end(home: Home, registry: Registry, wanted: CampaignSpec):
 
 
 @pytest.mark.timeout(SECONDS + 2 * ROUND_S)
-def test_campaigns_end_well_whatever_dies(server, tmp_path):
+def test_campaigns_end_well_whatever_dies(server):
     print(f"\nSECONDS={SECONDS:.0f} SEED={SEED}", flush=True)
     chance, began, disturbances = random.Random(SEED), time.monotonic(), 0
     with Registry.open(server.home) as registry:
-        disturbed = Disturbed(server.home, registry, server.crash_file, tmp_path)
+        disturbed = Disturbed(server.home, registry, server.crash_file)
         while time.monotonic() < began + SECONDS:
             wanted, start = disturbed.wanted(), time.monotonic()
             print(f"{wanted.campaign}", flush=True)

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import fcntl
 import time
+from pathlib import Path
 
 import psutil
 import sqlalchemy as sa
@@ -18,8 +19,10 @@ from flowrl_core.skills.ledger import derive
 from flowrl_core.storage.atomic import is_temporary
 from flowrl_core.storage.database import make_engine, reading
 from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import Campaign
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get
+from tasks.orchestration.slots import slots_directory
 from tasks.orchestration.submission import find_runs
 from tasks.orchestration.tags import registry_tag
 
@@ -35,7 +38,7 @@ def check(home: Home, registry: Registry, campaign: str, *, targets_learned: boo
     Args:
         targets_learned: nothing but a fault stood between the campaign and its targets, and faults are no verdicts.
     """
-    _every_skill_is_decided(registry, campaign, targets_learned)
+    _every_skill_is_decided(home, registry, campaign, targets_learned)
     _nothing_was_learned_twice(registry)
     _soon(lambda: _runs_not_ended(registry), "flow runs that have not ended")
     _soon(lambda: _processes_left(home), "processes of runs")
@@ -46,13 +49,18 @@ def check(home: Home, registry: Registry, campaign: str, *, targets_learned: boo
     _every_version_in_use_is_whole(home, registry)
 
 
-def _every_skill_is_decided(registry: Registry, name: str, targets_learned: bool) -> None:
+def _every_skill_is_decided(home: Home, registry: Registry, name: str, targets_learned: bool) -> None:
     campaign = registry.campaign(name)
-    knowledge = load_knowledge(campaign.spec.knowledge or shipped(campaign.env))
+    knowledge = load_knowledge(_knowledge_of(home, campaign))
     states = derive(knowledge, campaign.targets, registry.facts(name))
     assert set(states.values()) <= _DECIDED, states
     if targets_learned:
         assert {states[target] for target in campaign.targets} == {"learned"}, states
+
+
+def _knowledge_of(home: Home, campaign: Campaign) -> Path:
+    named = campaign.spec.knowledge
+    return home.knowledge_file(named) if named.endswith(".toml") else shipped(named or campaign.env)
 
 
 def _nothing_was_learned_twice(registry: Registry) -> None:
@@ -94,7 +102,7 @@ def _told(process: psutil.Process) -> str:
 def _locked(home: Home) -> list[str]:
     """Files of device slots and runs on which somebody has a lock."""
     held = []
-    for path in [*home.slots.glob("*.lock"), *home.runs.rglob("*.lock")]:
+    for path in [*slots_directory().glob("*.lock"), *home.runs.rglob("*.lock")]:
         with path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

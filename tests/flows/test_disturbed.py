@@ -5,12 +5,13 @@ from faults import CASES, Disturbed, named_points
 
 
 @pytest.fixture(scope="module")
-def disturbed(server, registry, tmp_path_factory):
-    return Disturbed(server.home, registry, server.crash_file, tmp_path_factory.mktemp("disturbed"))
+def disturbed(server, registry):
+    return Disturbed(server.home, registry, server.crash_file)
 
 
 def test_every_crash_point_is_among_those_that_are_tried():
-    assert named_points() == {point.partition(":")[0] for point, _ in CASES}
+    # Housekeeping is no part of a campaign: it is killed in tests/core/test_housekeeping.py.
+    assert named_points() - {"before_removal"} == {point.partition(":")[0] for point, _ in CASES}
 
 
 @pytest.mark.parametrize(
