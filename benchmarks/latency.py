@@ -46,6 +46,7 @@ from flowrl_cli import embedded
 from flowrl_core.envs.vocabularies import CRAFTAX_CLASSIC
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec
+from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 
@@ -134,7 +135,7 @@ def specification(source: Path, chain: int, length: int) -> CampaignSpec:
     return CampaignSpec(
         campaign=f"chain-{chain}",
         targets=[name_of(chain, length)],
-        knowledge=str(source),
+        knowledge=source.name,
         training=training.model_copy(update={"frames": training.num_envs * training.rollout_length}),
         evaluation=EvaluationSpec(threshold=0.01, episodes=training.num_envs, looks=1),
     )
@@ -143,8 +144,8 @@ def specification(source: Path, chain: int, length: int) -> CampaignSpec:
 def measure(root: Path, chains: int, length: int) -> list[Start]:
     """The start of each skill that has a dependency; the home is `root`."""
     root.mkdir(parents=True, exist_ok=True)
-    source = root / "knowledge.toml"
-    source.write_text(knowledge(chains, length), encoding="utf-8")
+    source = Home(root).knowledge_file("chains.toml")
+    write_text(source, knowledge(chains, length))
     home = Home(root)
     for name in [name for name in os.environ if name.startswith(("PREFECT_", "FLOWRL_"))]:
         del os.environ[name]
@@ -190,7 +191,7 @@ async def learn(registry: Registry, spec: CampaignSpec) -> dict[str, FlowRun]:
 def starts(home: Home, registry: Registry, source: Path, chain: int, length: int) -> Iterator[Start]:
     """Learn a chain; the start of each of its skills but the first."""
     spec = specification(source, chain, length)
-    registry.start_campaign(spec, load_knowledge(spec.knowledge).skills, is_new_start=False)
+    registry.start_campaign(spec, load_knowledge(source).skills, is_new_start=False)
     flow_runs = asyncio.run(learn(registry, spec))
     figures = registry.figures(spec.campaign)
     for number in range(2, length + 1):

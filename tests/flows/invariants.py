@@ -6,7 +6,6 @@ import asyncio
 import collections
 import fcntl
 import time
-from pathlib import Path
 
 import psutil
 import sqlalchemy as sa
@@ -19,10 +18,9 @@ from flowrl_core.skills.ledger import derive
 from flowrl_core.storage.atomic import is_temporary
 from flowrl_core.storage.database import make_engine, reading
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Campaign
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get
-from tasks.orchestration.slots import slots_directory
+from tasks.orchestration.slots import occupancy
 from tasks.orchestration.submission import find_runs
 from tasks.orchestration.tags import registry_tag
 
@@ -51,16 +49,12 @@ def check(home: Home, registry: Registry, campaign: str, *, targets_learned: boo
 
 def _every_skill_is_decided(home: Home, registry: Registry, name: str, targets_learned: bool) -> None:
     campaign = registry.campaign(name)
-    knowledge = load_knowledge(_knowledge_of(home, campaign))
+    named = campaign.spec.knowledge
+    knowledge = load_knowledge(home.knowledge_file(named) if named else shipped(campaign.env))
     states = derive(knowledge, campaign.targets, registry.facts(name))
     assert set(states.values()) <= _DECIDED, states
     if targets_learned:
         assert {states[target] for target in campaign.targets} == {"learned"}, states
-
-
-def _knowledge_of(home: Home, campaign: Campaign) -> Path:
-    named = campaign.spec.knowledge
-    return home.knowledge_file(named) if named.endswith(".toml") else shipped(named or campaign.env)
 
 
 def _nothing_was_learned_twice(registry: Registry) -> None:
@@ -100,9 +94,9 @@ def _told(process: psutil.Process) -> str:
 
 
 def _locked(home: Home) -> list[str]:
-    """Files of device slots and runs on which somebody has a lock."""
-    held = []
-    for path in [*slots_directory().glob("*.lock"), *home.runs.rglob("*.lock")]:
+    """Device slots and files of runs on which somebody has a lock."""
+    held = [slot.name for slot, holder in occupancy() if holder is not None]
+    for path in home.runs.rglob("*.lock"):
         with path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

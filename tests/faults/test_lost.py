@@ -1,0 +1,213 @@
+"""Processes, machines and servers that are lost in mid-training (`make faults`; ten minutes)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "flows"))
+
+from flow_runs import Endless, end_of, flow_run, process_of, spec, start, until
+
+from flowrl_cli import embedded
+from flowrl_cli.processes import MARK_VARIABLE, spawn, stop
+from flowrl_cli.record import Record
+from flowrl_core.skills.knowledge import shipped
+from flowrl_core.specs import LimitsSpec
+from flowrl_core.storage.atomic import write_text
+from flowrl_core.storage.registry import Registry
+from tasks.orchestration.campaign_runs import cancel_campaign_run
+from tasks.orchestration.slots import count_slots, free_slots
+
+HEARTBEATS_S = 90
+
+
+@pytest.fixture(scope="module")
+def registry(server):
+    with Registry.open(server.home) as registry:
+        yield registry
+
+
+def own_skills(server, name, factor):
+    """A knowledge base whose skills no other campaign has."""
+    text = shipped("corridor").read_text()
+    for reward in ("gained.a", "closer.bench", *(f"gained.{letter}" for letter in "bcdefg")):
+        text = text.replace(f'"{reward}"', f'"{factor} * {reward}"')
+    write_text(server.home.knowledge_file(f"{name}.toml"), text)
+    return f"{name}.toml"
+
+
+@pytest.fixture
+def endless(server, registry, request):
+    """A campaign of its own that trains dig_a for ever."""
+    number = 2 + len(registry.campaigns())
+    name = f"lost-{number}"
+    campaign = Endless(server.home, registry, name, "dig_a", knowledge=own_skills(server, name, number))
+    yield campaign
+    embedded.heal(server.home)
+    assert asyncio.run(cancel_campaign_run(campaign.run))
+    until(lambda: free_slots() == count_slots(), "free slots")
+
+
+def goes_on(endless, executions=2):
+    """The same Prefect run is executed once more, from its checkpoint, and nothing is doubled."""
+    until(lambda: flow_run(endless.attempt.flow_run_id).run_count >= executions, "the next execution")
+    endless.trained_on(endless.checkpoint())
+    assert "resuming dig_a from update" in endless.directory.log.read_text()
+    (attempt,) = endless.registry.outstanding(endless.name)
+    assert attempt.id == endless.attempt.id
+    lines = [line for line in endless.directory.metrics.read_text().splitlines() if line.endswith("}")]
+    assert len(lines) == endless.updates(), "no line of the metrics is lost or doubled"
+
+
+def workers(endless):
+    return Record.load(endless.home).alive("workers")
+
+
+def test_a_worker_that_is_killed_leaves_its_runs_at_work(endless):
+    workers(endless).kill()
+    endless.trained_on(endless.updates())
+    assert embedded.heal(endless.home)
+    endless.trained_on(endless.updates())
+    assert flow_run(endless.attempt.flow_run_id).run_count == 1
+    assert flow_run(endless.run.id).state.is_running()
+
+
+def test_a_worker_that_is_killed_with_its_runs_is_noticed_when_it_is_started_again(endless):
+    until(endless.checkpoint, "a checkpoint")
+    worker, trainer = workers(endless), process_of(endless.attempt.flow_run_id)
+    worker.kill()
+    trainer.kill()
+    assert embedded.heal(endless.home)
+    goes_on(endless)
+
+
+def test_a_machine_that_is_gone_for_good_is_noticed_by_its_silence(endless):
+    """Its worker and the run's process die; the workers of the other machine learn it from the missing heartbeats."""
+    until(endless.checkpoint, "a checkpoint")
+    until(lambda: time.sleep(35) or True, "a heartbeat")
+    other = second_machine(endless.home)
+    try:
+        worker, trainer = workers(endless), process_of(endless.attempt.flow_run_id)
+        campaign = process_of(endless.run.id)
+        worker.kill()
+        trainer.kill()
+        began = time.monotonic()
+        until(lambda: flow_run(endless.attempt.flow_run_id).run_count >= 2, "the second execution")
+        print(f"\nnoticed and tried again after {time.monotonic() - began:.0f} s")
+        assert campaign.is_running()
+        goes_on(endless)
+    finally:
+        stop([process for process in [embedded.find(other)] if process])
+
+
+def second_machine(home):
+    """The worker of another machine that has the same home."""
+    record = Record.load(home)
+    environment = {**workers_environment(record), "FLOWRL_MACHINE": "the-other"}
+    command = [sys.executable, "-P", "-m", "tasks.orchestration.workers", "gpu"]
+    return spawn("workers", command, environment=environment, directory=home.root, log=home.root / "other.log")
+
+
+def workers_environment(record):
+    return {**record.alive("workers").environ(), MARK_VARIABLE: record.mark}
+
+
+def test_a_trainer_that_is_told_to_end_saves_first(endless):
+    endless.trained_on(endless.updates())
+    trainer = process_of(endless.attempt.flow_run_id)
+    trainer.send_signal(signal.SIGTERM)
+    psutil.wait_procs([trainer], timeout=30)
+    goes_on(endless)
+    log = endless.directory.log.read_text()
+    resumed = int(log.rpartition("resuming dig_a from update ")[2].split()[0])
+    assert resumed % 10, "between two regular checkpoints, of which there is one each 10 updates (but for luck)"
+
+
+def test_a_server_that_is_away_for_a_minute_is_waited_for(endless):
+    Record.load(endless.home).alive("server").kill()
+    before = endless.updates()
+    time.sleep(60)
+    endless.trained_on(before)
+    assert embedded.heal(endless.home)
+    endless.trained_on(endless.updates())
+    assert flow_run(endless.attempt.flow_run_id).state.is_running()
+    assert flow_run(endless.attempt.flow_run_id).run_count == 1
+
+
+def test_a_server_that_is_stopped_for_a_while_is_waited_for(endless):
+    server = Record.load(endless.home).alive("server")
+    server.suspend()
+    before = endless.updates()
+    time.sleep(30)
+    server.resume()
+    endless.trained_on(before)
+    assert flow_run(endless.run.id).state.is_running()
+
+
+def test_a_run_that_hangs_ends_itself_and_goes_on_from_its_checkpoint(server, registry):
+    name = f"hang-{len(registry.campaigns())}"
+    limits = LimitsSpec(stall_minutes=0.25)
+    wanted = spec(name, "dig_a", knowledge=own_skills(server, name, 1.5), limits=limits)
+    write_text(server.crash_file, "before_look_record:1:hang")
+    try:
+        end = end_of(start(registry, wanted))
+    finally:
+        for path in server.crash_file.parent.glob(f"{server.crash_file.name}*"):
+            path.unlink()
+    assert end.is_completed(), end
+    fact = registry.facts(name)["dig_a"]
+    assert fact.learned and fact.retries == 1
+    with registry._engine.connect() as connection:
+        reasons = (
+            connection.exec_driver_sql("SELECT reason FROM interruptions ORDER BY created_at DESC").scalars().all()
+        )
+    assert "no progress for 0.25 minutes" in reasons[0]
+
+
+def test_a_run_that_dies_at_every_start_is_tried_a_bounded_number_of_times(server, registry):
+    name = f"doomed-{len(registry.campaigns())}"
+    wanted = spec(name, "dig_a", knowledge=own_skills(server, name, 1.25), limits=LimitsSpec(max_retries=2))
+    # Where the run's directory must be made there is a file, whatever the run's number.
+    for number in range(1, 100):
+        path = server.home.run_directory(name, "dig_a", number).path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("in the way")
+    end = end_of(start(registry, wanted))
+    assert end.name == "TargetsMissed"
+    fact = registry.facts(name)["dig_a"]
+    assert (fact.cause, fact.retries) == ("infrastructure", 3) and fact.reason
+    assert registry.outstanding(name) == []
+    shutil.rmtree(server.home.runs / name)
+
+
+def test_a_server_whose_database_was_replaced_by_an_empty_one_gets_everything_again(endless):
+    """The old runs are unknown to it; the process that still trains is not doubled, and its work is taken up."""
+    record = Record.load(endless.home)
+    server = record.alive("server")
+    orphans = [process_of(endless.attempt.flow_run_id), process_of(endless.run.id)]
+    server.kill()
+    psutil.wait_procs([server], timeout=10)
+    for path in endless.home.prefect.glob("prefect.db*"):
+        path.unlink()
+    assert embedded.heal(endless.home)
+    for process in orphans:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    psutil.wait_procs([process for process in orphans if process], timeout=40)
+    kept = endless.checkpoint()
+    endless.run = start(endless.registry, endless.wanted)
+    attempt = until(lambda: next(iter(endless.registry.outstanding(endless.name)), None), "the new attempt")
+    until(lambda: endless.registry.attempt(attempt.id).flow_run_id, "its submission")
+    endless.trained_on(kept)
+    endless.attempt = next(iter(endless.registry.outstanding(endless.name)))
+    assert endless.registry.run(endless.attempt.run).ordinal and os.path.isdir(endless.directory.path)
