@@ -19,6 +19,7 @@ from flow_runs import end_of, flow_run, process_of, spec, start, until
 import flowrl_core
 import tasks
 from flowrl_core.skills.knowledge import shipped
+from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.specs import CampaignSpec, LimitsSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import Home
@@ -41,6 +42,7 @@ SKILL_POINTS = [
     "tree_after_rename:2",
     "before_look_record",
     "after_look_record",
+    "after_comparison",  # where the merge policy measures
     "after_version_rename:2",
     "after_version:2",
     "commit_version:2",
@@ -77,7 +79,7 @@ class Disturbed:
     registry: Registry
     crash_file: Path
 
-    def wanted(self) -> CampaignSpec:
+    def wanted(self, merge: MergePolicy = "most_frames") -> CampaignSpec:
         """A campaign that is still to be started."""
         number = len(self.registry.campaigns())
         # Whoever earns a little more for the same is another skill.
@@ -85,7 +87,7 @@ class Disturbed:
         text = rewards.sub(rf'reward = "{1 + number / 1000} * \1"', shipped("corridor").read_text())
         knowledge = f"disturbed-{number}.toml"
         write_text(self.home.knowledge_file(knowledge), text)
-        limits = LimitsSpec(max_parallel=2, max_retries=4)
+        limits = LimitsSpec(max_parallel=2, max_retries=4, merge=merge)
         return spec(f"disturbed-{number}", "make_b", "make_c", knowledge=knowledge, limits=limits)
 
     def survives(self, point: str, victim: Victim) -> None:
@@ -95,7 +97,7 @@ class Disturbed:
             victim: who passes the point; or the other, the campaign's process for a skill's and the other way round:
                 then who passes hangs at the point meanwhile, and dies afterwards.
         """
-        wanted = self.wanted()
+        wanted = self.wanted("evaluated" if point == "after_comparison" else "most_frames")
         with self._armed(point if victim == "who passes" else f"{_with_number(point)}:hang"):
             run = start(self.registry, wanted)
             process = until(self._met, f"a process at {point}")

@@ -10,7 +10,8 @@ def disturbed(server, registry):
 
 
 def test_every_crash_point_is_among_those_that_are_tried():
-    assert named_points() == {point.partition(":")[0] for point, _ in CASES}
+    # Housekeeping is no part of a campaign: it is killed in tests/core/test_housekeeping.py.
+    assert named_points() - {"before_removal"} == {point.partition(":")[0] for point, _ in CASES}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from corridor_runs import learn
 from flowrl_cli import embedded
 from flowrl_cli.record import Record
 from flowrl_core.specs import LimitsSpec
+from flowrl_core.stages.assess import assess
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.ownership import hold_for_all_users
 from flowrl_core.storage.registry import Registry
@@ -58,22 +59,33 @@ class Machine:
 
     def flowrl(self, *arguments: str, **variables: str) -> str:
         """What the command says here."""
-        done = subprocess.run(
-            [FLOWRL, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=200,
-            env={**self.environment, **variables},
-            cwd=self.directory,
-            preexec_fn=lambda: os.sched_setaffinity(0, {self.core}),
-            check=False,
-        )
+        with on_core(self.core):
+            done = subprocess.run(
+                [FLOWRL, *arguments],
+                capture_output=True,
+                text=True,
+                timeout=200,
+                env={**self.environment, **variables},
+                cwd=self.directory,
+                check=False,
+            )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def busy(self) -> contextlib.AbstractContextManager[None]:
         """Its slot is taken for the block, so that it trains nothing."""
         return hold_for_all_users(self.slots / f"cpu-{self.core}.lock")
+
+
+@contextlib.contextmanager
+def on_core(core):
+    """What is started in the block has one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +177,7 @@ def test_run_directories_name_no_place_and_the_home_can_be_moved(machines, built
         run, outcome = learn(moved, spec("upon", "make_c", limits=LIMITS), "make_c")
         assert outcome.verdict == "learned"
         seeds = registry.run(run).seeds
-        assert {registry.version(seed).run for seed in seeds.values() if seed is not None} & {built_upon.run}
+        assert built_upon.run in {registry.version(seed).run for seed in seeds.values() if seed is not None}
+        assert assess(moved, "upon", "make_b", of="bundle", episodes=64).success > 0.5
     finally:
         moved.root.rename(home.root)
