@@ -12,7 +12,6 @@ from flowrl_core.stages.timing import mark
 from tasks.cancellation import note_cancellation
 from tasks.evaluation import evaluate_run, verdict_of
 from tasks.orchestration.approval import approved
-from tasks.orchestration.watchdog import report_crash, watched
 from tasks.preparation import prepare_run, workplace
 from tasks.processing import conclude, give_up, is_decided, process_run
 from tasks.training import train_run
@@ -49,7 +48,7 @@ def train_skill(
     """
     mark("first_line")
     config = SkillConfig(training=training, evaluation=evaluation, merge=merge, stall_minutes=stall_minutes)
-    with workplace(run, attempt) as epoch, watched(60.0 * stall_minutes, last_words=report_crash):
+    with workplace(run, attempt, stall_minutes) as epoch:
         try:
             if not is_decided(run):
                 prepare_run(run, approved(config), epoch)

@@ -5,21 +5,31 @@ A campaign that goes on, or its next start, would settle the same later.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
+from prefect.runtime import flow_run as this_run
+from prefect.states import Cancelled
 
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.submission import cancel_runs, find_runs, read_runs
 from tasks.orchestration.tags import campaign_tags, registry_tag
 
-__all__ = ["cancel_skills", "note_cancellation"]
+__all__ = ["cancel_skills", "heeding_cancellation", "note_cancellation"]
 
 logger = logging.getLogger(__name__)
+
+_POLL_S = 3.0
 
 
 async def cancel_skills(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
@@ -47,3 +57,42 @@ def note_cancellation(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> 
     with Registry.open(Home.from_environment()) as registry:
         if registry_tag(registry.uuid) in flow_run.tags:
             registry.end_attempt(int(flow_run.parameters["attempt"]), "cancelled", state.message or "cancelled")
+
+
+@contextlib.contextmanager
+def heeding_cancellation(attempt: int) -> Iterator[None]:
+    """Within the block this process ends by itself if its run is cancelled and its worker, who would end it, is dead.
+
+    While the worker lives this costs nothing: only an orphan asks the server.
+    """
+    run = this_run.id
+    parent, over = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_POLL_S):
+            if os.getppid() == parent:
+                continue
+            with contextlib.suppress(Exception):  # the server may be away: asked again
+                if run and _end_if_cancelled(UUID(run), attempt):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+
+    threading.Thread(target=watch, name="orphan", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _end_if_cancelled(run: UUID, attempt: int) -> bool:
+    """Whether the run was cancelled; then this is noted where its worker would have noted it."""
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run).state
+        if state is None or not (state.is_cancelling() or state.is_cancelled()):
+            return False
+        logger.info("the run was cancelled, and its worker is gone: the process ends by itself")
+        with Registry.open(Home.from_environment()) as registry:
+            registry.end_attempt(attempt, "cancelled", state.message or "cancelled")
+        if state.is_cancelling():
+            client.set_flow_run_state(run, Cancelled(message=state.message), force=True)
+    return True

@@ -17,9 +17,11 @@ from flowrl_core.stages.timing import mark
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.ownership import own_run
 from flowrl_core.storage.registry import Registry
+from tasks.cancellation import heeding_cancellation
 from tasks.options import IDEMPOTENT
 from tasks.orchestration.slots import device_slot
 from tasks.orchestration.termination import until_told
+from tasks.orchestration.watchdog import report_crash, watched
 from tasks.reporting import LOGGERS, show_logs
 
 __all__ = ["prepare_run", "workplace"]
@@ -37,7 +39,7 @@ def prepare_run(run: int, config: SkillConfig, epoch: int) -> str:
 
 
 @contextlib.contextmanager
-def workplace(run: int, attempt: int) -> Iterator[int]:
+def workplace(run: int, attempt: int, stall_minutes: float) -> Iterator[int]:
     """Own the run and a device for the block, and keep its log; the epoch under which the run is claimed.
 
     Raises:
@@ -50,10 +52,11 @@ def workplace(run: int, attempt: int) -> Iterator[int]:
     if this.end is not None and record.verdict is None:
         raise ConflictError(f"attempt {this.number} of {record.skill} is over ({this.end}): another one does its work")
     directory = run_directory(home, record)
-    with own_run(directory), _logged(directory), device_slot():
+    with heeding_cancellation(attempt), own_run(directory), _logged(directory), device_slot():
         with Registry.open(home) as registry:
             epoch = registry.claim_run(run)
-        yield epoch
+        with watched(60.0 * stall_minutes, last_words=report_crash):
+            yield epoch
 
 
 @contextlib.contextmanager

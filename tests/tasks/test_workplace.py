@@ -26,9 +26,9 @@ def attempt(tmp_path, monkeypatch):
 def test_each_process_that_begins_claims_the_run_and_fences_the_one_before(attempt):
     home, one = attempt
     held = pytest.raises(ConflictError, match="dig_a-1 is held by process")
-    with workplace(one.run, one.id) as first, held, workplace(one.run, one.id):
+    with workplace(one.run, one.id, 15.0) as first, held, workplace(one.run, one.id, 15.0):
         pass
-    with workplace(one.run, one.id) as second, Registry.open(home) as registry:
+    with workplace(one.run, one.id, 15.0) as second, Registry.open(home) as registry:
         assert (first, second, registry.run(one.run).epoch) == (1, 2, 2), "who was refused claimed nothing"
         registry.check_claim(one.run, second)
         with pytest.raises(ConflictError):
@@ -40,6 +40,9 @@ def test_an_attempt_that_is_over_finds_no_work_and_claims_nothing(attempt, end):
     home, one = attempt
     with Registry.open(home) as registry:
         registry.end_attempt(one.id, end)
-        with pytest.raises(ConflictError, match=f"attempt 1 of dig_a is over .{end}."), workplace(one.run, one.id):
+        with (
+            pytest.raises(ConflictError, match=f"attempt 1 of dig_a is over .{end}."),
+            workplace(one.run, one.id, 15.0),
+        ):
             pass
         assert registry.run(one.run).epoch == 0
