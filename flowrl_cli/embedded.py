@@ -259,7 +259,7 @@ def _ensure_server(home: Home, record: Record, say: Callable[[str], None]) -> Re
     say("starting a local Prefect server")
     options = ["--timeout-keep-alive", "5", "--log-level", "warning"]
     listen = ["--host", record.host, "--port", str(record.port)]
-    module = ["tasks.orchestration.server", "--factory", "prefect.server.api.server:create_app", *options, *listen]
+    module = ["uvicorn", "--factory", "tasks.orchestration.serving:create_app", *options, *listen]
     return launch(home, record, SERVER, module, environment=_server_environment(home, record), directory=home.prefect)
 
 
