@@ -100,8 +100,9 @@ async def find_runs(client: PrefectClient, tags: Sequence[str], *, flow: str, on
 async def cancel_runs(client: PrefectClient, runs: Iterable[FlowRun]) -> None:
     """Ask these runs to end, unless they were asked before; one that has not started ends at once."""
     for run in runs:
-        if run.state is not None and run.state.is_paused():
-            # Told by its message from a run that a person rejected.
+        if run.state is not None and (run.state.is_paused() or run.state.is_scheduled()):
+            # It has no process. Cancelling would wait for that of an earlier try; and a run that a person rejected is
+            # told from this one by its message.
             await client.set_flow_run_state(run.id, Cancelled(message=CAMPAIGN_CANCELLED))
         elif run.state is None or not run.state.is_cancelling():
             await client.set_flow_run_state(run.id, Cancelling(message=CAMPAIGN_CANCELLED))
