@@ -111,7 +111,6 @@ class Measured:
     locked: int
     seconds: float
     resumed: float
-    end: str
 
     def rows(self, window: int) -> dict[str, tuple[float, float]]:
         """By part, the median of the first and of the last runs."""
@@ -168,11 +167,13 @@ def measure(home: Home, num_skills: int, slots: int, directory: Path) -> Measure
         began = time.monotonic()
         memory, end, run = asyncio.run(_follow(registry, spec))
         seconds = time.monotonic() - began
+        if end != "Completed":
+            raise RuntimeError(f"the campaign's run ended {end}: see the runs in {home.runs}")
         resumed = _resume(registry, known)
         times = [float(line.split()[0]) for line in (requests / str(run)).read_text().splitlines()]
         runs = asyncio.run(_runs(registry, known, slots))
     locked = sum(path.read_text(errors="replace").count(LOCKED) for path in home.prefect.glob("*.log"))
-    return Measured(tuple(runs), tuple(times), memory, locked, seconds, resumed, end)
+    return Measured(tuple(runs), tuple(times), memory, locked, seconds, resumed)
 
 
 @contextlib.contextmanager
@@ -311,7 +312,7 @@ def _print(measured: Measured, window: int) -> None:
     print(f"{'':12}{f'first {window}':>12}{f'last {window}':>12}{'ratio':>8}")
     for name, (first, last) in measured.rows(window).items():
         print(f"{name:12}{first:12.2f}{last:12.2f}{last / first:8.2f}")
-    print(f"{measured.end} after {measured.seconds:.0f} s; a database was locked {measured.locked} times")
+    print(f"ended after {measured.seconds:.0f} s; a database was locked {measured.locked} times")
     print(f"a campaign that is started again reads its state in {measured.resumed:.2f} s")
 
 

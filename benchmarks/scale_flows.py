@@ -53,9 +53,10 @@ def train_skill(
 ) -> State:
     """Commit a bundle of empty versions for one skill."""
     config = SkillConfig(training=training, evaluation=evaluation, merge=merge, stall_minutes=stall_minutes)
-    with workplace(run, attempt) as epoch, Registry.open(Home.from_environment()) as registry, Progress(skill) as shown:
+    with workplace(run, attempt, config.stall_minutes) as epoch, Progress(skill) as shown:
         shown.show(UpdateReport(1, _FRAMES, _FRAMES, 1.0, 1.0, 0.0))
-        _learn(registry, campaign, skill, run, config, epoch)
+        with Registry.open(Home.from_environment()) as registry:
+            _learn(registry, campaign, skill, run, config, epoch)
     return Completed(name="Learned")
 
 

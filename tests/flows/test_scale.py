@@ -22,7 +22,7 @@ def measured(server, tmp_path_factory):
 
 
 def test_a_campaign_of_many_skills_learns_all_of_them(measured, registry):
-    assert measured.end == "Completed" and len(measured.runs) == SKILLS - 2
+    assert len(measured.runs) == SKILLS - 2
     facts = registry.facts(scale.NAME)
     assert len(facts) == SKILLS and all(fact.learned for fact in facts.values())
     assert registry.outstanding(scale.NAME) == []
