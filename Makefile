@@ -9,7 +9,7 @@ SECONDS := 600
 SKILLS := 500
 DATABASE := sqlite
 
-.PHONY: help install demo test lint types unit faults soak scale bench lock clean
+.PHONY: help install demo test lint types unit audit faults soak scale bench lock clean
 
 help:
 	@echo "make demo     learn Craftax-Classic skills up to a stone pickaxe (minutes; data in ./.flowrl)"
@@ -17,6 +17,7 @@ help:
 	@echo "make faults   a campaign killed at every crash point, through a real server (half an hour)"
 	@echo "make soak     campaigns under random kills and stops: SECONDS=600, SEED=N"
 	@echo "make scale    500 skills that do nothing: SKILLS=500, DATABASE=sqlite or postgres (an hour)"
+	@echo "make audit    compare the locked packages with known vulnerabilities (needs the network)"
 	@echo "make bench    the tables of docs/performance.md (long)"
 	@echo "make install  .venv with the flowrl command"
 
@@ -43,6 +44,9 @@ types: install
 
 unit: install
 	$(BIN)/python -m pytest
+
+audit: install
+	$(BIN)/uv tool run pip-audit --requirement requirements.lock --disable-pip --no-deps
 
 faults: install
 	$(BIN)/python -m pytest tests/faults --ignore tests/faults/test_soak.py -v

@@ -289,11 +289,20 @@ def _await_start(home: Home, record: Record) -> None:
 
 
 def _deploy(server: Server, *, alive: set[str] | None) -> None:
-    """Bring the deployments to the server; `alive`: the only flow runs that may still execute, if that is known."""
+    """Bring the deployments to the server; `alive`: the only flow runs that may still execute, if that is known.
+
+    Raises:
+        ServiceError: it has gone meanwhile.
+    """
+    from httpx import TransportError
+
     from tasks.orchestration.bootstrap import bootstrap_server
 
-    with connected(server):
-        bootstrap_server(own=server.is_embedded, alive=alive)
+    try:
+        with connected(server):
+            bootstrap_server(own=server.is_embedded, alive=alive)
+    except TransportError as exc:
+        raise ServiceError(f"the Prefect server {server.url} went away while it was set up: {exc!r}") from exc
 
 
 def _flow_runs_alive(record: Record) -> set[str]:

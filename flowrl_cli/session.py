@@ -139,7 +139,8 @@ async def _show_until_end(home: Home, registry: Registry, campaign: Campaign, se
             if has_ended:
                 return await watching
             if server.is_embedded and time.monotonic() - healed >= _HEAL_SECONDS:
-                await asyncio.to_thread(embedded.heal, home)
+                with contextlib.suppress(ServiceError):  # died again meanwhile: the next time, then
+                    await asyncio.to_thread(embedded.heal, home)
                 healed = time.monotonic()
             await asyncio.wait([watching], timeout=_DRAW_SECONDS)
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import UUID
@@ -31,7 +31,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 from flowrl_core.storage.records import Attempt, Campaign
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.events import TERMINAL, RunWatcher
+from tasks.orchestration.events import RECONCILE_S, TERMINAL, RunWatcher
 from tasks.orchestration.submission import cancel_runs, find_runs, submit
 from tasks.orchestration.tags import campaign_tags, registry_tag
 from tasks.reporting import report_campaign, show_logs
@@ -46,6 +46,8 @@ T = TypeVar("T")
 _WAKING = (*TERMINAL, "CANCELLING")
 _PATIENCE_S = 1800.0
 _AGAIN_S = 5.0
+# A campaign that was cut off from the server for so long that it was said to have crashed ends at its next turn.
+_GHOST_S = 2 * RECONCILE_S
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ class Board:
         await settlement.settle()
 
     async def _turn(self) -> Stand:
-        await self.settle()
         is_cancelled = await self._is_cancelled()
+        await self.settle()
         if is_cancelled:
             tags = campaign_tags(self.registry.uuid, self.campaign.name)
             await cancel_runs(self.client, await find_runs(self.client, tags, flow="train-skill", only_live=True))
@@ -116,10 +118,18 @@ class Board:
         return self._stand(is_cancelled)
 
     async def _is_cancelled(self) -> bool:
-        """Whether this very run is being cancelled; the worker, which then ends its process, may learn of it late."""
+        """Whether this very run is being cancelled; the worker, which then ends its process, may learn of it late.
+
+        Raises:
+            ConflictError: it has been ended: another start leads the campaign, or will.
+        """
         if not flow_run.id:
             return False
         state = (await self.client.read_flow_run(UUID(flow_run.id))).state
+        if state is not None and state.is_final():
+            raise ConflictError(
+                f"the server has ended this run ({state.name}: {state.message}); start the campaign again"
+            )
         return state is not None and state.is_cancelling()
 
     async def _submit_ready(self) -> None:
@@ -187,11 +197,12 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
     home = Home.from_environment()
     spec = _settled(home, spec)
     knowledge = _knowledge(home, spec)
-    lock = exclusive(home.runs / f"{spec.campaign}.lock", what=f"campaign {spec.campaign}")
-    with lock, Registry.open(home) as registry:
-        campaign = registry.start_campaign(spec, knowledge.skills, is_new_start=False)
-        async with get_client() as client, RunWatcher([registry_tag(registry.uuid)], states=_WAKING) as watcher:
-            await _tag(client, campaign_tags(registry.uuid, campaign.name))
+    with Registry.open(home) as registry:
+        tags = campaign_tags(registry.uuid, spec.campaign)
+        watching = RunWatcher([registry_tag(registry.uuid)], states=_WAKING)
+        async with get_client() as client, _alone(client, home, spec.campaign, tags), watching as watcher:
+            campaign = registry.start_campaign(spec, knowledge.skills, is_new_start=False)
+            await _tag(client, tags)
             board = Board(client, home, registry, campaign, knowledge, watcher)
             # What an earlier start left behind counts for that one: so it is settled before the new one begins.
             await _patiently(board.settle)
@@ -207,6 +218,23 @@ async def conclude(board: Board, stand: Stand) -> State:
     if not stand.missed:
         return Completed(message=f"learned {', '.join(board.campaign.targets)}")
     return Failed(name="TargetsMissed", message=f"not learned: {', '.join(stand.missed)}")
+
+
+@asynccontextmanager
+async def _alone(client: PrefectClient, home: Home, campaign: str, tags: list[str]) -> AsyncIterator[None]:
+    """Hold the campaign's lock; one whose run the server has ended, but whose process lives, is waited for."""
+    deadline = time.monotonic() + _GHOST_S
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(exclusive(home.runs / f"{campaign}.lock", what=f"campaign {campaign}"))
+                break
+            except ConflictError:
+                live = await _patiently(lambda: find_runs(client, tags, flow="campaign", only_live=True))
+                if time.monotonic() > deadline or any(str(run.id) != flow_run.id for run in live):
+                    raise
+            await asyncio.sleep(1.0)
+        yield
 
 
 def _settled(home: Home, spec: CampaignSpec) -> CampaignSpec:
