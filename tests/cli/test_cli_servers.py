@@ -278,6 +278,14 @@ def test_runs_identify_themselves_to_the_server(guarded, monkeypatch):
         assert asyncio.run(run()) == "Failed", "its own process says so: there is no such run"
 
 
+def test_after_a_run_the_password_is_in_no_file_and_in_no_database(guarded):
+    """Parameters, logs, artifacts, deployments and workers are in Prefect's database, which lies in the home, too."""
+    files = [path for path in guarded.home.root.rglob("*") if path.is_file()]
+    assert {"prefect.db", "server.log"} <= {path.name for path in files}
+    assert any(b"the registry has no run 1" in path.read_bytes() for path in files), "what the run said was searched"
+    assert not [path for path in files if b"a se:cret" in path.read_bytes()]
+
+
 def test_down_stops_what_this_machine_started_and_nothing_else(guarded):
     assert lines(guarded.second("down")) == [
         f"workers: stopped (of {guarded.record.server.url})",
