@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import debian
 import psycopg
 
 __all__ = ["NoPostgresError", "PostgresServer", "running"]
 
 _START_S = 60.0
-_INSTALL_S = 600.0
 _CREATE_NO_CLUSTER = Path("/etc/postgresql-common/createcluster.conf")
 # Nothing that a test writes has to outlive the machine.
 _SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
@@ -104,16 +104,14 @@ def _programs() -> Path:
     """Where initdb and postgres are; installed first if they are nowhere."""
     if found := _installed():
         return found
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
+    if not debian.can_install():
         raise NoPostgresError("no PostgreSQL in /usr/lib/postgresql or on PATH, and no apt-get as root to install it")
     # Ours is enough: the package would make and start a server of its own.
     if not _CREATE_NO_CLUSTER.exists():
         _CREATE_NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
         _CREATE_NO_CLUSTER.write_text("create_main_cluster = false\n")
-    keep = ["-o", "Dpkg::Options::=--force-confold"]
     try:
-        _apt("update", "-qq")
-        _apt("install", "-y", "-qq", "--no-install-recommends", *keep, "postgresql")
+        debian.install("postgresql")
     except subprocess.SubprocessError as exc:
         raise NoPostgresError(f"apt-get could not install postgresql: {exc}") from exc
     found = _installed()
@@ -127,13 +125,6 @@ def _installed() -> Path | None:
     on_path = shutil.which("initdb")
     found = versions[-1] if versions else Path(on_path) if on_path else None
     return found.parent if found else None
-
-
-def _apt(*arguments: str) -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(["apt-get", *arguments], env=environment, capture_output=True, text=True, timeout=_INSTALL_S)
-    if done.returncode:
-        raise subprocess.SubprocessError(f"apt-get {arguments[0]}: {done.stderr.strip()[-500:]}")
 
 
 def _owner() -> str | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from flowrl_core.storage.registry import Registry
 
 sys.path.append(str(Path(__file__).parent))
 
+import debian
 import flow_runs
 
 
@@ -37,8 +36,7 @@ def learned(server) -> Iterator[Registry]:
 def chromium() -> str:
     """The path of Debian's chromium, which is installed if need be."""
     if not shutil.which("chromium"):
-        if not shutil.which("apt-get") or os.geteuid() != 0:
+        if not debian.can_install():
             pytest.skip("no chromium here, and nobody to install it: `apt-get install chromium` as root")
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
-            subprocess.run(["apt-get", "--quiet", *command], check=True, capture_output=True, timeout=280)
+        debian.install("chromium")
     return shutil.which("chromium") or ""
