@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun
 
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Attempt, AttemptEnd, Campaign
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.approval import is_rejected
-from tasks.orchestration.submission import end_cancelled, find_runs, read_runs, run_again
+from tasks.orchestration.submission import age, end_cancelled, find_runs, is_unheard, read_runs, run_again
 from tasks.orchestration.tags import campaign_tags
 from tasks.processing import tidy
 
@@ -64,7 +64,7 @@ class Settlement:
             await self._settle_foreign(attempt, runs.get(attempt.flow_run_id or ""))
 
     async def _settle_own(self, attempt: Attempt, run: FlowRun | None) -> None:
-        if run is not None and _is_unheard(run):
+        if run is not None and is_unheard(run, _UNHEARD_S):
             await end_cancelled(self.client, [run])
             self.wake_in(0.0)
             return
@@ -114,13 +114,7 @@ def _is_over(run: FlowRun) -> bool:
 
 def _is_fresh_crash(run: FlowRun) -> bool:
     # A clock that was set meanwhile makes this wrong in the harmless direction: at worst one crash counts as two.
-    return run.state is not None and run.state.is_crashed() and 0.0 <= _age(run.state) < _FRESH_S
-
-
-def _is_unheard(run: FlowRun) -> bool:
-    """Whether it was asked to end so long ago that its worker would have killed it: the process is gone, or alone."""
-    # Before its time, too: a clock that was set back would make this wait as long as it was set back.
-    return run.state is not None and run.state.is_cancelling() and abs(_age(run.state)) > _UNHEARD_S
+    return run.state is not None and run.state.is_crashed() and 0.0 <= age(run.state) < _FRESH_S
 
 
 def _is_asleep(run: FlowRun) -> bool:
@@ -130,10 +124,6 @@ def _is_asleep(run: FlowRun) -> bool:
     scheduled = run.state.state_details.scheduled_time
     ahead = scheduled.timestamp() - datetime.now(UTC).timestamp() if scheduled else 0.0
     return ahead > _LONGEST_DELAY_S + _UNHEARD_S
-
-
-def _age(state: State) -> float:
-    return (datetime.now(UTC) - state.timestamp).total_seconds()
 
 
 def _how(run: FlowRun | None) -> tuple[AttemptEnd, str]:

@@ -48,20 +48,21 @@ def slots_directory(tmp_path_factory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory, slots_directory) -> Iterator[Running]:
     home = Home(tmp_path_factory.mktemp("embedded") / "a home für tests")
+    crash_file = tmp_path_factory.mktemp("crash") / "file"
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(("PREFECT_", "FLOWRL_")):
                 patch.delenv(name)
         patch.setenv("FLOWRL_SLOTS_DIR", str(slots_directory))
-        patch.setenv("PREFECT_HOME", str(home.prefect))
-        crash_file = tmp_path_factory.mktemp("crash") / "file"
         patch.setenv("FLOWRL_CRASH_FILE", str(crash_file))
+        patch.setenv("PREFECT_HOME", str(home.prefect))
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         started = embedded.up(home, keep=True)
     record = Record.load(home)
     assert record is not None
     try:
-        with embedded.connected(started):
+        with embedded.connected(started), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FLOWRL_CRASH_FILE", str(crash_file))  # of workers that tests start again, too
             yield Running(home, started.url, crash_file)
     finally:
         embedded.down(home)

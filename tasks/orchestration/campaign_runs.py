@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from flowrl_core.errors import ServiceError
 from flowrl_core.specs import CampaignSpec
 from tasks.orchestration.events import RunWatcher
-from tasks.orchestration.submission import CAMPAIGN, cancel_runs, end_cancelled, find_runs
+from tasks.orchestration.submission import CAMPAIGN, cancel_runs, end_cancelled, find_runs, is_unheard
 from tasks.orchestration.tags import campaign_tags
 
 __all__ = ["CampaignRun", "cancel_campaign_run", "start_campaign_run", "watch_campaign_run"]
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _ALL_STATES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _RECONCILE_S = 5.0
+_FORGOTTEN_S = 8.0
+_GONE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,10 @@ async def start_campaign_run(registry: str, spec: CampaignSpec) -> CampaignRun:
     tags = campaign_tags(registry, spec.campaign)
     async with get_client() as client:
         earlier = await find_runs(client, tags, flow="campaign")
+        gone = [run for run in earlier if is_unheard(run, _GONE_S)]
+        await end_cancelled(client, gone)
         for run in earlier:
-            if run.state is None or not run.state.is_final():
+            if run not in gone and (run.state is None or not run.state.is_final()):
                 return CampaignRun(run.id, registry, spec.campaign, attached=True)
         deployment = await _deployment(client)
         number = len(earlier)
@@ -110,6 +114,8 @@ async def _cancel(client: PrefectClient, watcher: RunWatcher, tags: list[str], p
         if time.monotonic() > deadline:
             await end_cancelled(client, live)
             return False
+        # Cancelled while its worker was about to start it, Prefect (3.8.8) forgets it.
+        await end_cancelled(client, [run for run in live if run.run_count == 0 and is_unheard(run, _FORGOTTEN_S)])
         await cancel_runs(client, live)
         await watcher.changed(1.0)
 

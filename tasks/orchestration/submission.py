@@ -9,7 +9,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.deployments import arun_deployment
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
@@ -22,9 +22,11 @@ from tasks.orchestration.tags import APPROVAL, skill_tags
 __all__ = [
     "CAMPAIGN",
     "SKILL",
+    "age",
     "cancel_runs",
     "end_cancelled",
     "find_runs",
+    "is_unheard",
     "read_runs",
     "run_again",
     "submit",
@@ -113,6 +115,17 @@ async def end_cancelled(client: PrefectClient, runs: Iterable[FlowRun]) -> None:
     for run in runs:
         if run.state is not None and run.state.is_cancelling():
             await client.set_flow_run_state(run.id, Cancelled(message="nobody answered the cancellation"), force=True)
+
+
+def is_unheard(run: FlowRun, seconds: float) -> bool:
+    """Whether the run was asked to end so long ago that its process must be gone, if there ever was one."""
+    # Before its time, too: a clock that was set back would make this wait as long as it was set back.
+    return run.state is not None and run.state.is_cancelling() and abs(age(run.state)) > seconds
+
+
+def age(state: State) -> float:
+    """Seconds since the run went into the state, by this machine's clock."""
+    return (datetime.now(UTC) - state.timestamp).total_seconds()
 
 
 async def _read(client: PrefectClient, runs: dict[str, Any], flow: str | None = None) -> list[FlowRun]:

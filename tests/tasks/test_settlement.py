@@ -213,7 +213,7 @@ def test_a_cancellation_is_given_up_on_though_the_clock_was_set(one, hours, monk
         run = await one.run_of(attempt, Cancelling())
         await one.settle()
         assert (await one.state_of(run)).is_cancelling(), "its process may need a while"
-        monkeypatch.setattr("tasks.settlement.datetime", Clock)
+        monkeypatch.setattr("tasks.orchestration.submission.datetime", Clock)
         await one.settle()
         return await one.state_of(run)
 
