@@ -43,7 +43,7 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest
 
 audit: install
 	$(BIN)/uv tool run pip-audit --requirement requirements.lock --disable-pip --no-deps

@@ -43,6 +43,9 @@ async def cancel_skills(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -
         name = str(flow_run.parameters["campaign"])
         async with get_client() as client:
             tags = campaign_tags(registry.uuid, name)
+            leading = await find_runs(client, tags, flow="campaign", only_live=True)
+            if any(run.id != flow_run.id for run in leading):
+                return  # started again meanwhile: the runs that live are the new start's
             await cancel_runs(client, await find_runs(client, tags, flow="train-skill", only_live=True))
             outstanding = [one for one in registry.outstanding(name) if one.flow_run_id]
             runs = await read_runs(client, [str(one.flow_run_id) for one in outstanding])

@@ -45,7 +45,18 @@ def environment_of(server):
 async def deployments(client):
     """All that the server says of the deployments, but for what differs each time it is asked to make one."""
     found = {}
-    passing = {"id", "created", "updated", "deployment_id", "last_polled", "status", "name", "flow_id", "version_id"}
+    passing = {
+        "id",
+        "created",
+        "updated",
+        "deployment_id",
+        "last_polled",
+        "status",
+        "name",
+        "flow_id",
+        "version_id",
+        "version",
+    }
 
     def settled(value):
         if isinstance(value, dict):
