@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -17,7 +16,7 @@ from flowrl_core.storage.layout import Home
 from tasks.options import IDEMPOTENT
 from tasks.orchestration.slots import device_slot
 from tasks.orchestration.termination import until_told
-from tasks.reporting import show_logs
+from tasks.reporting import show_logs, slug
 
 __all__ = ["assess_skill", "conclude", "device"]
 
@@ -47,8 +46,7 @@ def conclude(skill: str, found: Assessment) -> State:
         "episodes": found.episodes,
         "versions": " ".join(f"{expert}:{content}" for expert, content in found.versions.items()),
     }
-    key = re.sub(r"[^a-z0-9]+", "-", f"evaluation-{skill}".lower()).strip("-")
-    create_table_artifact([row], key=key, description=f"{skill}, measured again")
+    create_table_artifact([row], key=f"evaluation-{slug(skill)}", description=f"{skill}, measured again")
     return Completed(
         name="StillLearned" if found.is_still_learned else "Worse",
         message=f"success {found.success:.3f}, lower bound {found.lower_bound:.3f} (threshold {found.threshold:.2f})"

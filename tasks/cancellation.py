@@ -22,6 +22,7 @@ from prefect.states import Cancelled
 
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
+from tasks.orchestration.approval import CAMPAIGN_CANCELLED
 from tasks.orchestration.submission import cancel_runs, find_runs, read_runs
 from tasks.orchestration.tags import campaign_tags, registry_tag
 
@@ -52,7 +53,7 @@ async def cancel_skills(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -
         for attempt in outstanding:
             run = runs.get(str(attempt.flow_run_id))
             if run is not None and run.state is not None and run.state.is_cancelled():
-                registry.end_attempt(attempt.id, "cancelled", "its campaign was cancelled")
+                registry.end_attempt(attempt.id, "cancelled", CAMPAIGN_CANCELLED)
 
 
 def note_cancellation(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:

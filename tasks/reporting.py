@@ -15,7 +15,7 @@ from prefect.artifacts import acreate_table_artifact, create_progress_artifact, 
 from flowrl_core.stages.train import UpdateReport
 from flowrl_core.storage.records import SkillFigures
 
-__all__ = ["LOGGERS", "Progress", "report_campaign", "show_logs"]
+__all__ = ["LOGGERS", "Progress", "report_campaign", "show_logs", "slug"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Progress:
     """A progress bar, updated in place from a thread of its own: training does not wait for a server that is away."""
 
     def __init__(self, skill: str) -> None:
-        self._key = f"training-{_slug(skill)}"
+        self._key = f"training-{slug(skill)}"
         self._skill = skill
         self._latest: UpdateReport | None = None
         self._end = threading.Event()
@@ -93,8 +93,9 @@ async def report_campaign(campaign: str, states: Mapping[str, str], figures: Ite
         }
         for one in figures
     ]
-    await acreate_table_artifact(rows, key=f"campaign-{_slug(campaign)}", description=f"Campaign {campaign}")
+    await acreate_table_artifact(rows, key=f"campaign-{slug(campaign)}", description=f"Campaign {campaign}")
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """The name as the key of an artifact: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
