@@ -5,12 +5,12 @@ Resume approves it, with changes or without; Cancel rejects it. A run that waits
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from typing import Any
 
+import httpx
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.input import RunInput
 from prefect.input.actions import read_flow_run_input
 from prefect.input.run_input import keyset_from_paused_state
@@ -54,12 +54,11 @@ async def offer_changes(run: FlowRun, config: SkillConfig) -> None:
     form._description = (
         f"Approve the training of **{run.name}**, with changes if need be. To reject it, cancel the run."
     )
-    with contextlib.suppress(ObjectAlreadyExists):
-        try:
-            await form.asave(keyset_from_paused_state(held_state()), run.id)
-        except PrefectHTTPStatusError as exc:
-            if not _is_there(exc):
-                raise
+    try:
+        await form.asave(keyset_from_paused_state(held_state()), run.id)
+    except PrefectHTTPStatusError as exc:
+        if exc.response.status_code != httpx.codes.CONFLICT:
+            raise
 
 
 def _form(config: SkillConfig) -> type[Changes]:
@@ -103,7 +102,3 @@ def is_rejected(run: FlowRun) -> bool:
         and run.state.is_cancelled()
         and run.state.message != CAMPAIGN_CANCELLED
     )
-
-
-def _is_there(exc: PrefectHTTPStatusError) -> bool:
-    return exc.response.status_code == 409

@@ -9,8 +9,9 @@ from prefect.client.orchestration import get_client
 from prefect.states import Cancelling
 
 from flowrl_core.skills.knowledge import shipped
-from flowrl_core.specs import LimitsSpec
+from flowrl_core.specs import LimitsSpec, resolve
 from flowrl_core.storage.atomic import write_text
+from tasks.orchestration.approval import offer_changes
 from tasks.orchestration.campaign_runs import cancel_campaign_run
 
 CAMPAIGN = "asked"
@@ -80,6 +81,13 @@ def test_the_form_offers_the_configuration_of_the_run(campaign, wanted):
     _, runs = campaign
     assert offered(runs["dig_a"])["frames"] == wanted().training.frames
     assert offered(runs["dig_a"])["threshold"] == wanted().evaluation.threshold
+
+
+def test_a_form_that_is_offered_again_after_a_crash_stays_as_it_was(campaign, wanted):
+    _, runs = campaign
+    before = offered(runs["dig_a"])
+    asyncio.run(offer_changes(runs["dig_a"], resolve("dig_a", wanted(overrides=["dig_a.frames=1024"]))))
+    assert offered(runs["dig_a"]) == before
 
 
 def test_a_change_that_no_run_can_take_is_refused_and_the_run_waits_on(campaign, registry):
