@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,10 @@ from tasks.orchestration.tags import worker_name
 
 __all__ = ["SlotWorker", "serve"]
 
+logger = logging.getLogger(__name__)
+
 _POLL_S = 0.2
+_AGAIN_S = 2.0
 
 
 async def serve(pools: Sequence[str] = POOLS) -> None:
@@ -70,20 +74,26 @@ class SlotWorker(ProcessWorker):
 
 
 async def _serve(pool: str) -> None:
-    await _until_there(pool)
+    """Serve one pool. An error that ends Prefect's worker (its pool is gone: another database) begins it anew."""
     settings = get_current_settings().worker
     kind = SlotWorker if pool == "gpu" else ProcessWorker
-    worker = kind(
-        name=worker_name(pool),
-        work_pool_name=pool,
-        # With Prefect's own limit it dies (3.8.8) when a run that crashed is scheduled again before the worker has
-        # forgotten its process.
-        limit=None,
-        prefetch_seconds=settings.prefetch_seconds,
-        heartbeat_interval_seconds=int(settings.heartbeat_seconds),
-        create_pool_if_not_found=False,
-    )
-    await worker.start(printer=lambda *text: None)
+    while True:
+        await _until_there(pool)
+        worker = kind(
+            name=worker_name(pool),
+            work_pool_name=pool,
+            # With Prefect's own limit it dies (3.8.8) when a run that crashed is scheduled again before the worker has
+            # forgotten its process.
+            limit=None,
+            prefetch_seconds=settings.prefetch_seconds,
+            heartbeat_interval_seconds=int(settings.heartbeat_seconds),
+            create_pool_if_not_found=False,
+        )
+        try:
+            await worker.start(printer=lambda *text: None)
+        except Exception:
+            logger.exception("the worker of the pool %s has ended; it is started again", pool)
+        await asyncio.sleep(_AGAIN_S)
 
 
 async def _until_there(pool: str) -> None:
