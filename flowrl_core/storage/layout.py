@@ -3,7 +3,7 @@
     HOME/                              $FLOWRL_HOME, or .flowrl in the working directory
       registry.sqlite                  what was decided and learned
       knowledge/<name>.toml            the knowledge bases that campaigns name
-  versions/<content>/              immutable parameters of experts, named by their content
+      versions/<content>/              immutable parameters of experts, named by their content
       runs/<campaign>/<skill>-<k>/     the k-th run of a skill while it lasts (beside it `<skill>-<k>.lock`)
       archive/<campaign>/<skill>-<k>/  what is kept of it afterwards
       cache/  prefect/                 compiled programs, the embedded server's home

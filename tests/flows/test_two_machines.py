@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import sqlalchemy as sa
 from flow_runs import end_of, process_of, spec, start, until
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
@@ -161,6 +162,21 @@ def test_a_skill_trained_by_one_machine_is_used_by_the_other(machines, basics, b
     ((expert, version),) = learned.versions.items()
     assert registry.run(built_upon.run).seeds[expert] == version.id
     assert built_upon.versions[expert].parent == version.id
+
+
+def test_the_databases_password_is_in_no_file_and_in_no_row(machines, built_upon, postgres):
+    first, *_ = machines
+    for path in first.directory.parent.rglob("*"):
+        assert not path.is_file() or postgres.password.encode() not in path.read_bytes(), path
+    for variable in (URL_VARIABLE, "PREFECT_API_DATABASE_CONNECTION_URL"):
+        engine = sa.create_engine(first.environment[variable].replace("asyncpg", "psycopg"))
+        with engine.connect() as connection:
+            tables = sa.inspect(connection).get_table_names()
+            assert tables
+            for table in tables:
+                rows = sa.text(f'SELECT count(*) FROM "{table}" AS row WHERE row::text LIKE :told')
+                assert connection.execute(rows, {"told": f"%{postgres.password}%"}).scalar() == 0, table
+        engine.dispose()
 
 
 def test_run_directories_name_no_place_and_the_home_can_be_moved(machines, built_upon, tmp_path):
