@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
 
 from flowrl_core.errors import InputError, TrainingError
 from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.timing import mark
-from tasks.cancellation import note_cancellation
+from tasks.cancellation import RunCancelled, note_cancellation
 from tasks.evaluation import evaluate_run, verdict_of
 from tasks.orchestration.approval import approved
 from tasks.preparation import prepare_run, workplace
@@ -48,13 +49,20 @@ def train_skill(
     """
     mark("first_line")
     config = SkillConfig(training=training, evaluation=evaluation, merge=merge, stall_minutes=stall_minutes)
-    with workplace(run, attempt, stall_minutes) as epoch:
-        try:
-            if not is_decided(run):
-                prepare_run(run, approved(config), epoch)
-                while verdict_of(run) is None:
-                    train_run(run, skill, epoch)
-                    evaluate_run(run, epoch)
-        except (InputError, TrainingError) as exc:
-            return give_up(run, exc, epoch)
-        return conclude(process_run(run, epoch))
+    try:
+        with workplace(run, attempt, stall_minutes) as epoch:
+            return _learn(skill, run, config, epoch)
+    except RunCancelled as exc:
+        return Cancelled(message=str(exc))
+
+
+def _learn(skill: str, run: int, config: SkillConfig, epoch: int) -> State:
+    try:
+        if not is_decided(run):
+            prepare_run(run, approved(config), epoch)
+            while verdict_of(run) is None:
+                train_run(run, skill, epoch)
+                evaluate_run(run, epoch)
+    except (InputError, TrainingError) as exc:
+        return give_up(run, exc, epoch)
+    return conclude(process_run(run, epoch))

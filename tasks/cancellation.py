@@ -6,7 +6,6 @@ A campaign that goes on, or its next start, would settle the same later.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import threading
@@ -16,9 +15,9 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import TerminationSignal
 from prefect.flows import Flow
 from prefect.runtime import flow_run as this_run
-from prefect.states import Cancelled
 
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
@@ -26,9 +25,7 @@ from tasks.orchestration.approval import CAMPAIGN_CANCELLED
 from tasks.orchestration.submission import cancel_runs, find_runs, read_runs
 from tasks.orchestration.tags import campaign_tags, registry_tag
 
-__all__ = ["cancel_skills", "heeding_cancellation", "note_cancellation"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["RunCancelled", "cancel_skills", "heeding_cancellation", "note_cancellation"]
 
 _POLL_S = 3.0
 
@@ -63,40 +60,48 @@ def note_cancellation(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> 
             registry.end_attempt(int(flow_run.parameters["attempt"]), "cancelled", state.message or "cancelled")
 
 
+class RunCancelled(Exception):
+    """The run of this process was cancelled, and what was under way has ended at a safe point."""
+
+
 @contextlib.contextmanager
 def heeding_cancellation(attempt: int) -> Iterator[None]:
-    """Within the block this process ends by itself if its run is cancelled and its worker, who would end it, is dead.
+    """End the block if its run is cancelled and nobody else ends its process; this is noted in the registry then.
 
-    While the worker lives this costs nothing: only an orphan asks the server.
+    Its worker may be dead, or deaf: that of Prefect 3.8.8 no longer asks for the cancellation of a run once the server
+    was away for a minute.
+
+    Raises:
+        RunCancelled: the block was ended so.
     """
-    run = this_run.id
-    parent, over = os.getppid(), threading.Event()
+    run, over, told = this_run.id, threading.Event(), threading.Event()
 
     def watch() -> None:
-        while not over.wait(_POLL_S):
-            if os.getppid() == parent:
-                continue
+        was_cancelled = False
+        while run and not over.wait(_POLL_S):
             with contextlib.suppress(Exception):  # the server may be away: asked again
-                if run and _end_if_cancelled(UUID(run), attempt):
+                is_cancelled = _is_cancelled(UUID(run))
+                if is_cancelled and was_cancelled:  # a worker that hears it would have ended this process meanwhile
+                    told.set()
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
+                was_cancelled = is_cancelled
 
-    threading.Thread(target=watch, name="orphan", daemon=True).start()
+    threading.Thread(target=watch, name="cancellation", daemon=True).start()
     try:
         yield
+    except TerminationSignal as exc:
+        if not told.is_set():
+            raise
+        reason = "cancelled; the worker did not end the process"
+        with Registry.open(Home.from_environment()) as registry:
+            registry.end_attempt(attempt, "cancelled", reason)
+        raise RunCancelled(reason) from exc
     finally:
         over.set()
 
 
-def _end_if_cancelled(run: UUID, attempt: int) -> bool:
-    """Whether the run was cancelled; then this is noted where its worker would have noted it."""
+def _is_cancelled(run: UUID) -> bool:
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(run).state
-        if state is None or not (state.is_cancelling() or state.is_cancelled()):
-            return False
-        logger.info("the run was cancelled, and its worker is gone: the process ends by itself")
-        with Registry.open(Home.from_environment()) as registry:
-            registry.end_attempt(attempt, "cancelled", state.message or "cancelled")
-        if state.is_cancelling():
-            client.set_flow_run_state(run, Cancelled(message=state.message), force=True)
-    return True
+    return state is not None and (state.is_cancelling() or state.is_cancelled())

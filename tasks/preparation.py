@@ -44,6 +44,7 @@ def workplace(run: int, attempt: int, stall_minutes: float) -> Iterator[int]:
 
     Raises:
         ConflictError: another process works on the run, or the attempt is over.
+        RunCancelled: see `heeding_cancellation`.
     """
     show_logs()
     home = Home.from_environment()

@@ -11,6 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Cancelling
 
 from flowrl_cli import embedded
+from flowrl_core.storage.ownership import exclusive
 from tasks.orchestration.campaign_runs import cancel_campaign_run, start_campaign_run
 from tasks.orchestration.slots import count_slots, free_slots
 from tasks.orchestration.submission import CAMPAIGN
@@ -72,6 +73,17 @@ def test_a_second_start_repeats_nothing(mixed, registry):
     assert not again.attached and again.id != run.id
     assert end_of(again).message == end.message
     assert len(skill_runs(registry, "mixed")) == 4
+
+
+def test_a_start_waits_for_a_process_whose_run_the_server_has_ended(mixed, server, registry):
+    """A campaign that was cut off from the server is declared crashed while its process lives and holds the lock."""
+    with exclusive(server.home.runs / "mixed.lock", what="campaign mixed"):
+        run = start(registry, MIXED)
+        until(lambda: flow_run(run.id).state.is_running(), "the start")
+        time.sleep(3)
+        assert flow_run(run.id).state.is_running(), "neither refused nor begun"
+        assert registry.campaign("mixed").started_at < flow_run(run.id).start_time.timestamp()
+    assert end_of(run).message == "not learned: make_d"
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +186,23 @@ def test_cancelling_a_campaign_by_the_command_saves_a_checkpoint_and_leaves_no_p
     until(lambda: process_of(endless.run.id) is None, "the end of the campaign")
     assert endless.checkpoint() == endless.updates(), "the last update is saved"
     assert endless.registry.facts("endless")["make_c"].cause == "cancelled"
+
+
+def test_a_cancelled_run_whose_worker_does_not_hear_of_it_ends_by_itself(endless):
+    before = endless.attempt
+    endless.run = start(endless.registry, endless.wanted)
+    endless.attempt = until(lambda: (one := endless.submitted()) != before and one, "the third attempt")
+    endless.trained_on(endless.checkpoint())
+    worker = embedded.Record.load(endless.home).alive("workers")
+    worker.suspend()
+    try:
+        began = time.monotonic()
+        assert asyncio.run(cancel_campaign_run(endless.run))
+        until(lambda: process_of(endless.attempt.flow_run_id) is None, "the end of the trainer")
+        print(f"\ncancelled in {time.monotonic() - began:.1f} s")
+    finally:
+        worker.resume()
+    assert endless.checkpoint() == endless.updates(), "the last update is saved"
+    assert endless.registry.facts("endless")["make_c"].cause == "cancelled"
+    until(lambda: free_slots() == count_slots(), "free slots")
+    assert flow_run(endless.attempt.flow_run_id).state.is_cancelled()
