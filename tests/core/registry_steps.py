@@ -1,0 +1,53 @@
+"""What the tests of the registry do with it: skills, attempts, sealed and committed runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowrl_core.skills.model import Linear, Plan, Program, Skill, Step
+from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign
+from flowrl_core.storage.records import Attempt, BundleFacts, ExpertResult, Merge
+from flowrl_core.storage.registry import Registry
+
+
+def make_skill(name: str, **changes: Any) -> Skill:
+    gain = {f"ach.{name}": Linear(0, 1)}
+    return Skill(name, "", **{"program": Program(f"ach.{name}", f"new_ach.{name}"), "gain": gain} | changes)
+
+
+SKILLS = {name: make_skill(name) for name in ("wood", "table", "pickaxe")}
+SIZES = {"observation_size": 10, "num_actions": 4, "width": 8}
+
+
+def make_spec(**changes: Any) -> CampaignSpec:
+    return parse_campaign(**{"env": "corridor", "targets": ["pickaxe"], "limits": {"max_retries": 1}} | changes)
+
+
+def begin(registry: Registry, name: str, campaign: str = "default", **options: Any) -> Attempt:
+    return registry.begin_attempt(campaign, registry.skill(campaign, name).identity, **options)
+
+
+def seal(registry: Registry, run: int, names: list[str]) -> None:
+    """Seal a run whose plan uses the named skills once each, seeded from their heads."""
+    experts = [registry.allocate_expert(registry.skill("default", name).identity, **SIZES) for name in names]
+    seeds = {expert.global_index: expert.head.id if expert.head else None for expert in experts}
+    remap = {index: local for local, index in enumerate(sorted(seeds))}
+    plan = Plan(names[-1], tuple(Step(name, 1) for name in names))
+    registry.seal_run(run, plan=plan, remap=remap, config=SkillConfig(), seeds=seeds)
+
+
+def commit(registry: Registry, run: int, contents: dict[int, tuple[str, int]], **changes: Any) -> list[Merge]:
+    """Commit results as `{global index: (content, routed frames)}`, seeded as the run was sealed."""
+    seeds = registry.run(run).seeds or {}
+    results = [ExpertResult(i, content, frames, seeds[i]) for i, (content, frames) in contents.items()]
+    ending: dict[str, Any] = {"verdict": "learned", "run_frames": 100, "policy": "most_frames"}
+    ending["bundle"] = BundleFacts(0.9, 0.8, 512, 0.75)
+    return registry.commit_run(run, results=results, **ending | changes)
+
+
+def learn(registry: Registry, names: list[str], contents: dict[int, tuple[str, int]], **changes: Any) -> list[Merge]:
+    attempt = begin(registry, names[-1])
+    seal(registry, attempt.run, names)
+    merges = commit(registry, attempt.run, contents, **changes)
+    registry.end_attempt(attempt.id, "verdict")
+    return merges
