@@ -165,9 +165,9 @@ class Board:
             training=dict(self.knowledge.training.get(attempt.skill, {})),
             evaluation=dict(self.knowledge.evaluation.get(attempt.skill, {})),
         )
-        held = self._needs_approval(attempt)
+        held = self.knowledge.skills[attempt.skill] if self._needs_approval(attempt) else None
         run = await submit(self.client, self.registry.uuid, attempt, config, held=held)
-        if held:
+        if held is not None:
             logger.info("%s waits for approval: resume or cancel its run in the UI", attempt.skill)
         crash_point("after_submission")
         self.registry.set_flow_run(attempt.id, str(run.id))

@@ -19,6 +19,7 @@ from prefect.states import Suspended
 from pydantic import Field, ValidationError, create_model
 
 from flowrl_core.errors import InputError
+from flowrl_core.skills.model import Skill
 from flowrl_core.specs import SkillConfig
 from tasks.orchestration.tags import APPROVAL
 
@@ -48,17 +49,32 @@ def held_state() -> State:
     return state
 
 
-async def offer_changes(run: FlowRun, config: SkillConfig) -> None:
-    """Give the form of a held run its fields, filled with the configuration; again changes nothing."""
+async def offer_changes(run: FlowRun, skill: Skill, config: SkillConfig) -> None:
+    """Give the form of a held run its text and its fields, filled with the configuration; again changes nothing."""
     form = _form(config)
-    form._description = (
-        f"Approve the training of **{run.name}**, with changes if need be. To reject it, cancel the run."
-    )
+    form._description = _question(skill)
     try:
         await form.asave(keyset_from_paused_state(held_state()), run.id)
     except PrefectHTTPStatusError as exc:
         if exc.response.status_code != httpx.codes.CONFLICT:
             raise
+
+
+def _question(skill: Skill) -> str:
+    """What is to be approved, in Markdown; what others have written stands as code, so that it formats nothing."""
+    effects = {"needs": skill.requirements, "uses up": skill.consumption, "brings": skill.gain}
+    facts = {
+        word: ", ".join(f"{amount.at(skill.learn_count)} {fluent}" for fluent, amount in amounts.items())
+        for word, amounts in effects.items()
+    }
+    facts |= {"done when": skill.program.done, "reward": skill.program.reward}
+    lines = [f"- {word}: `{_one_line(text)}`" for word, text in facts.items() if text]
+    asked = f"Approve the training of **{skill.name}**, with changes if need be. To reject it, cancel the run."
+    return "\n".join([asked, "", f"`{_one_line(skill.description)}`" if skill.description else "", "", *lines])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("`", "'").split())
 
 
 def _form(config: SkillConfig) -> type[Changes]:

@@ -14,6 +14,7 @@ from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.deployments import arun_deployment
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
+from flowrl_core.skills.model import Skill
 from flowrl_core.specs import SkillConfig
 from flowrl_core.storage.records import Attempt
 from tasks.orchestration.approval import CAMPAIGN_CANCELLED, held_state, offer_changes
@@ -43,19 +44,19 @@ _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PA
 
 
 async def submit(
-    client: PrefectClient, registry: str, attempt: Attempt, config: SkillConfig, *, held: bool = False
+    client: PrefectClient, registry: str, attempt: Attempt, config: SkillConfig, *, held: Skill | None = None
 ) -> FlowRun:
     """The flow run of an attempt: a new one the first time, the same one ever after, in whatever state it is.
 
     Called in a flow, the run is linked to it.
 
     Args:
-        held: a new run waits for a person's approval.
+        held: a new run waits until a person has approved of this skill.
     """
     facts = {"campaign": attempt.campaign, "skill": attempt.skill, "attempt": attempt.id, "run": attempt.run}
     parameters = {**facts, **config.model_dump(mode="json")}
     tags = skill_tags(registry, attempt.campaign, attempt.skill)
-    if held:
+    if held is not None:
         deployment = await client.read_deployment_by_name(SKILL)
         run = await client.create_flow_run_from_deployment(
             deployment.id,
@@ -65,7 +66,7 @@ async def submit(
             idempotency_key=attempt.key,
             state=held_state(),
         )
-        await offer_changes(run, config)
+        await offer_changes(run, held, config)
         return run
     return await arun_deployment(
         SKILL,

@@ -1,9 +1,10 @@
-"""A person's approval of skills, given through the API that the Prefect UI calls on Resume and Cancel."""
+"""A person's approval of skills: in the form of the Prefect UI, and by the API that its Resume and Cancel call."""
 
 import asyncio
 import json
 
 import pytest
+from browsers import browsing, expect
 from flow_runs import end_of, flow_run, skill_runs, spec, start, until
 from prefect.client.orchestration import get_client
 from prefect.states import Cancelling
@@ -83,10 +84,11 @@ def test_the_form_offers_the_configuration_of_the_run(campaign, wanted):
     assert offered(runs["dig_a"])["threshold"] == wanted().evaluation.threshold
 
 
-def test_a_form_that_is_offered_again_after_a_crash_stays_as_it_was(campaign, wanted):
+def test_a_form_that_is_offered_again_after_a_crash_stays_as_it_was(campaign, registry, wanted):
     _, runs = campaign
     before = offered(runs["dig_a"])
-    asyncio.run(offer_changes(runs["dig_a"], resolve("dig_a", wanted(overrides=["dig_a.frames=1024"]))))
+    other = resolve("dig_a", wanted(overrides=["dig_a.frames=1024"]))
+    asyncio.run(offer_changes(runs["dig_a"], registry.skill(CAMPAIGN, "dig_a").skill, other))
     assert offered(runs["dig_a"]) == before
 
 
@@ -104,9 +106,18 @@ def test_an_approved_skill_is_learned_while_the_others_wait(campaign, registry):
     assert set(waiting(registry)) == {"dig_a", "dig_too"}
 
 
-def test_changes_made_with_the_approval_are_what_the_run_trains_with(campaign, registry, wanted):
+def test_changes_made_in_the_form_are_what_the_run_trains_with(chromium, server, campaign, registry, wanted):
     _, runs = campaign
-    resume(runs["dig_a"], {**offered(runs["dig_a"]), "frames": FEW, "learning_rate": 0.002})
+    with browsing(chromium, f"{server.url.removesuffix('/api')}/runs/flow-run/{runs['dig_a'].id}") as page:
+        page.get_by_role("button", name="Resume").click()
+        form = page.get_by_role("dialog")
+        for told in ("Approve the training of dig_a", "Dig at the mine", "done when: since.a >= n"):
+            expect(form).to_contain_text(told)
+        frames, learning_rate, *_ = form.locator("input").all()
+        frames.fill(str(FEW))
+        learning_rate.fill("0.002")
+        form.get_by_role("button", name="Submit").click()
+        expect(form).to_be_hidden()
     until(lambda: registry.facts(CAMPAIGN)["dig_a"].failed, "the run that was given few frames")
     config = registry.runs(registry.facts(CAMPAIGN)["dig_a"].identity)[-1].config
     assert (config.training.frames, config.training.learning_rate) == (FEW, 0.002)

@@ -2,13 +2,10 @@
 
 import contextlib
 
+from browsers import browsing, expect
 from deployment_runs import end_of, on_server, runs_of
-from playwright.sync_api import expect, sync_playwright
 
 from flowrl_cli.request import make_request
-
-LOADING_MS = 60_000
-expect.set_options(timeout=LOADING_MS)
 
 
 def ids(name):
@@ -18,21 +15,15 @@ def ids(name):
 
 @contextlib.contextmanager
 def form(chromium, server, name):
-    """A deployment's form, reached as a person does. No event loop may be used within the block: playwright has one."""
+    """A deployment's form, reached as a person does."""
     id = on_server(lambda client: client.read_deployment_by_name(name)).id
-    with sync_playwright() as playwright:
-        # In containers, and for root, its own sandbox does not start.
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1_300, "height": 1_600})
-        page.set_default_timeout(LOADING_MS)
-        page.goto(server.url.removesuffix("/api"))
+    with browsing(chromium, server.url.removesuffix("/api")) as page:
         page.get_by_role("link", name="Deployments").click()
         page.locator(f"a[href*='{id}']").first.click()
         page.get_by_role("button", name="Run", exact=True).click()
         page.get_by_text("Custom run").click()
         expect(page.get_by_role("heading", name="Parameters")).to_be_visible()
         yield page
-        browser.close()
 
 
 def field(page, name):
