@@ -16,7 +16,7 @@ help:
 	@echo "make test     lint, types and tests"
 	@echo "make faults   a campaign killed at every crash point, through a real server (half an hour)"
 	@echo "make soak     campaigns under random kills and stops: SECONDS=600, SEED=N"
-	@echo "make scale    500 skills that do nothing: SKILLS=500, DATABASE=sqlite or postgres (an hour)"
+	@echo "make scale    500 skills that do nothing: SKILLS=500, DATABASE=sqlite or postgres (twenty minutes)"
 	@echo "make audit    compare the locked packages with known vulnerabilities (needs the network)"
 	@echo "make bench    the tables of docs/performance.md (long)"
 	@echo "make install  .venv with the flowrl command"
@@ -43,7 +43,7 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 audit: install
 	$(BIN)/uv tool run pip-audit --requirement requirements.lock --disable-pip --no-deps
