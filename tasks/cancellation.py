@@ -76,18 +76,13 @@ def heeding_cancellation(attempt: int) -> Iterator[None]:
     """
     run, over, told = this_run.id, threading.Event(), threading.Event()
 
-    def watch() -> None:
-        was_cancelled = False
-        while run and not over.wait(_POLL_S):
-            with contextlib.suppress(Exception):  # the server may be away: asked again
-                is_cancelled = _is_cancelled(UUID(run))
-                if is_cancelled and was_cancelled:  # a worker that hears it would have ended this process meanwhile
-                    told.set()
-                    os.kill(os.getpid(), signal.SIGTERM)
-                    return
-                was_cancelled = is_cancelled
+    def watch(run: UUID) -> None:
+        if _was_cancelled(run, over):
+            told.set()
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="cancellation", daemon=True).start()
+    if run:
+        threading.Thread(target=watch, args=[UUID(run)], name="cancellation", daemon=True).start()
     try:
         yield
     except TerminationSignal as exc:
@@ -101,7 +96,15 @@ def heeding_cancellation(attempt: int) -> Iterator[None]:
         over.set()
 
 
-def _is_cancelled(run: UUID) -> bool:
+def _was_cancelled(run: UUID, over: threading.Event) -> bool:
+    """Wait until the run was found cancelled twice, so that a worker that hears it has ended it; False: it is over."""
+    before = False
     with get_client(sync_client=True) as client:
-        state = client.read_flow_run(run).state
-    return state is not None and (state.is_cancelling() or state.is_cancelled())
+        while not over.wait(_POLL_S):
+            with contextlib.suppress(Exception):  # the server may be away: asked again
+                state = client.read_flow_run(run).state
+                now = state is not None and (state.is_cancelling() or state.is_cancelled())
+                if now and before:
+                    return True
+                before = now
+    return False
