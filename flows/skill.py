@@ -51,18 +51,14 @@ def train_skill(
     config = SkillConfig(training=training, evaluation=evaluation, merge=merge, stall_minutes=stall_minutes)
     try:
         with workplace(run, attempt, stall_minutes) as epoch:
-            return _learn(skill, run, config, epoch)
+            try:
+                if not is_decided(run):
+                    prepare_run(run, approved(config), epoch)
+                    while verdict_of(run) is None:
+                        train_run(run, skill, epoch)
+                        evaluate_run(run, epoch)
+            except (InputError, TrainingError) as exc:
+                return give_up(run, exc, epoch)
+            return conclude(process_run(run, epoch))
     except RunCancelled as exc:
         return Cancelled(message=str(exc))
-
-
-def _learn(skill: str, run: int, config: SkillConfig, epoch: int) -> State:
-    try:
-        if not is_decided(run):
-            prepare_run(run, approved(config), epoch)
-            while verdict_of(run) is None:
-                train_run(run, skill, epoch)
-                evaluate_run(run, epoch)
-    except (InputError, TrainingError) as exc:
-        return give_up(run, exc, epoch)
-    return conclude(process_run(run, epoch))

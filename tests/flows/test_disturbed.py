@@ -18,7 +18,6 @@ def test_every_crash_point_is_among_those_that_are_tried():
     "case",
     [
         ("after_submission", "who passes"),
-        ("before_registry_commit", "who passes"),
         ("between_seal_and_record", "the other"),
     ],
     ids=" by ".join,
