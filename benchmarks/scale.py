@@ -64,7 +64,7 @@ REQUESTS = "FLOWRL_SCALE_REQUESTS"
 """Of `scale_flows.py`, which is not imported here: it counts this process's requests too, then."""
 ITEMS = "abcdefghijklmno"
 PARTS = ("begun", "submitted", "taken", "running", "start", "work")
-LOCKED = "(sqlite3.OperationalError) database is locked"
+LOCKED = "database is locked"
 NAME = "scale"
 _SAMPLE_S = 1.0
 

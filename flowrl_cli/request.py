@@ -10,7 +10,7 @@ from typing import Any
 from flowrl_cli.inputs import check_known, existing_registry, open_knowledge, read_toml
 from flowrl_core.errors import InputError
 from flowrl_core.skills.frontier import prerequisites
-from flowrl_core.skills.knowledge import Knowledge
+from flowrl_core.skills.knowledge import Knowledge, is_file_name
 from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign, resolve
 from flowrl_core.storage.layout import Home
 
@@ -100,7 +100,7 @@ def _knowledge_of(spec: CampaignSpec) -> tuple[str, Knowledge, bytes | None]:
     A file is copied there: workers run in other directories, perhaps on other machines, and read nothing else.
     """
     named = spec.knowledge
-    if not named.endswith(".toml") and "/" not in named:
+    if not is_file_name(named):
         return named, open_knowledge(spec.env, named), None
     path = Path(named).expanduser()
     if not path.exists() and path.name == named:

@@ -23,7 +23,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flowrl_core.errors import ConflictError, InputError, ServiceError
 from flowrl_core.skills.frontier import SkillState, frontier
-from flowrl_core.skills.knowledge import Knowledge, load_knowledge, shipped
+from flowrl_core.skills.knowledge import Knowledge, is_file_name, load_knowledge, shipped
 from flowrl_core.skills.ledger import derive
 from flowrl_core.specs import CampaignSpec, resolve
 from flowrl_core.storage.atomic import crash_point
@@ -245,10 +245,8 @@ def _settled(home: Home, spec: CampaignSpec) -> CampaignSpec:
 
 
 def _knowledge(home: Home, spec: CampaignSpec) -> Knowledge:
-    if spec.knowledge.endswith(".toml") or "/" in spec.knowledge:
-        knowledge = load_knowledge(home.knowledge_file(spec.knowledge))
-    else:
-        knowledge = load_knowledge(spec.knowledge or shipped(spec.env))
+    named = spec.knowledge or spec.env
+    knowledge = load_knowledge(home.knowledge_file(named) if is_file_name(named) else shipped(named))
     if knowledge.env != spec.env:
         problem = f"{spec.knowledge} is about {knowledge.env!r}, not {spec.env!r}"
         raise InputError("env", problem, f"Use {knowledge.env}")

@@ -15,7 +15,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Attempt, AttemptEnd, Campaign
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.approval import is_rejected
-from tasks.orchestration.submission import age, end_cancelled, find_runs, is_unheard, read_runs, run_again
+from tasks.orchestration.submission import UNHEARD_S, age, end_cancelled, find_runs, is_unheard, read_runs, run_again
 from tasks.orchestration.tags import campaign_tags
 from tasks.processing import tidy
 
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 # A worker reports a crash twice, seconds apart: a run scheduled again in between would be said to have crashed again.
 _FRESH_S = 5.0
-_UNHEARD_S = 60.0
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 60.0
 _LONGEST_REASON = 500
@@ -64,7 +63,7 @@ class Settlement:
             await self._settle_foreign(attempt, runs.get(attempt.flow_run_id or ""))
 
     async def _settle_own(self, attempt: Attempt, run: FlowRun | None) -> None:
-        if run is not None and is_unheard(run, _UNHEARD_S):
+        if run is not None and is_unheard(run):
             await end_cancelled(self.client, [run])
             self.wake_in(0.0)
             return
@@ -123,7 +122,7 @@ def _is_asleep(run: FlowRun) -> bool:
         return False
     scheduled = run.state.state_details.scheduled_time
     ahead = scheduled.timestamp() - datetime.now(UTC).timestamp() if scheduled else 0.0
-    return ahead > _LONGEST_DELAY_S + _UNHEARD_S
+    return ahead > _LONGEST_DELAY_S + UNHEARD_S
 
 
 def _how(run: FlowRun | None) -> tuple[AttemptEnd, str]:

@@ -18,7 +18,7 @@ from flowrl_core.skills.definitions import parse_skill, spelled_alike
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Fluent, Plan, Skill, Vocabulary
 
-__all__ = ["Knowledge", "in_order", "load_knowledge", "shipped"]
+__all__ = ["Knowledge", "in_order", "is_file_name", "load_knowledge", "shipped"]
 
 _TOP_KEYS = ("env", "skills")
 
@@ -124,6 +124,11 @@ def shipped(env: str) -> Path:
     return known[name]
 
 
+def is_file_name(source: str) -> bool:
+    """Whether a knowledge base so named is a file's; else it is the name of a shipped one."""
+    return source.endswith(".toml") or "/" in source
+
+
 def load_knowledge(source: str | Path, vocab: Vocabulary | None = None) -> Knowledge:
     """The knowledge base in a TOML file, or the shipped one of that name, checked in every field.
 
@@ -135,9 +140,7 @@ def load_knowledge(source: str | Path, vocab: Vocabulary | None = None) -> Knowl
         KnowledgeError: file, skill and field that are wrong; cyclic knowledge; a requirement that nothing provides.
         InputError: neither a file nor a shipped name.
     """
-    path = Path(source)
-    if isinstance(source, str) and path.suffix != ".toml" and path.name == source:
-        path = shipped(source)
+    path = shipped(source) if isinstance(source, str) and not is_file_name(source) else Path(source)
     data = _read(path)
     file = path.name
     for key in data:

@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 _ALL_STATES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _RECONCILE_S = 5.0
 _FORGOTTEN_S = 8.0
-_GONE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ async def start_campaign_run(registry: str, spec: CampaignSpec) -> CampaignRun:
     tags = campaign_tags(registry, spec.campaign)
     async with get_client() as client:
         earlier = await find_runs(client, tags, flow="campaign")
-        gone = [run for run in earlier if is_unheard(run, _GONE_S)]
+        gone = [run for run in earlier if is_unheard(run)]
         await end_cancelled(client, gone)
         for run in earlier:
             if run not in gone and (run.state is None or not run.state.is_final()):

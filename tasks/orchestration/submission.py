@@ -23,6 +23,7 @@ from tasks.orchestration.tags import APPROVAL, skill_tags
 __all__ = [
     "CAMPAIGN",
     "SKILL",
+    "UNHEARD_S",
     "age",
     "cancel_runs",
     "end_cancelled",
@@ -38,6 +39,9 @@ CAMPAIGN = "campaign/default"
 
 SKILL = "train-skill/gpu"
 """The deployment of skills' runs."""
+
+UNHEARD_S = 60.0
+"""So long after it was asked to end, the process of a run is gone: its worker kills it after half that time."""
 
 _PAGE = 200
 _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
@@ -118,7 +122,7 @@ async def end_cancelled(client: PrefectClient, runs: Iterable[FlowRun]) -> None:
             await client.set_flow_run_state(run.id, Cancelled(message="nobody answered the cancellation"), force=True)
 
 
-def is_unheard(run: FlowRun, seconds: float) -> bool:
+def is_unheard(run: FlowRun, seconds: float = UNHEARD_S) -> bool:
     """Whether the run was asked to end so long ago that its process must be gone, if there ever was one."""
     # Before its time, too: a clock that was set back would make this wait as long as it was set back.
     return run.state is not None and run.state.is_cancelling() and abs(age(run.state)) > seconds

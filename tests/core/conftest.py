@@ -39,6 +39,14 @@ def _choose(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, pos
     return str(request.param)
 
 
+@pytest.fixture
+def new_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Home:
+    """A home that is still to be made, on SQLite unless the test asks for a database."""
+    if not {"database", "empty_database"} & set(request.fixturenames):
+        monkeypatch.delenv(URL_VARIABLE, raising=False)
+    return Home(tmp_path / "hö me")
+
+
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database with the registry's schema and nothing else, to be copied: that is quicker than to migrate."""

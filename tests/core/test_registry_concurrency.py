@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from registry_steps import SIZES, make_skill
 
-from flowrl_core.skills.model import Linear, Plan, Program, Skill, Step
+from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs import SkillConfig, parse_campaign
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
@@ -22,7 +23,6 @@ from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 
 PROCESSES, MERGES = 8, 64
-SIZES = {"observation_size": 10, "num_actions": 4, "width": 8}
 
 WAIT = """
 import sys, json, time
@@ -47,14 +47,12 @@ for run, results in mine:
 """
 
 
-def _skill(name: str) -> Skill:
-    return Skill(name, "", Program(f"ach.{name}", f"new_ach.{name}"), gain={f"ach.{name}": Linear(0, 1)})
-
-
 def _prepared(root: Path, names: list[str]) -> tuple[Registry, dict[str, int]]:
     """A registry in which the first skill is learned and each other has a sealed run that starts from its head."""
     registry = Registry.open(Home(root))
-    registry.start_campaign(parse_campaign(env="corridor", targets=[names[-1]]), {name: _skill(name) for name in names})
+    registry.start_campaign(
+        parse_campaign(env="corridor", targets=[names[-1]]), {name: make_skill(name) for name in names}
+    )
     skills = registry.skills("default")
     runs: dict[str, int] = {}
     for name in names:
@@ -221,7 +219,7 @@ def test_a_registry_opened_by_many_for_the_first_time_is_one(tmp_path: Path) -> 
 @pytest.mark.usefixtures("database")
 def test_one_skill_begun_by_many_at_once_has_one_attempt(tmp_path: Path) -> None:
     with Registry.open(Home(tmp_path)) as registry:
-        registry.start_campaign(parse_campaign(env="corridor", targets=["wood"]), {"wood": _skill("wood")})
+        registry.start_campaign(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
         identity = registry.skill("default", "wood").identity
         program = (
             "from flowrl_core.errors import ConflictError\n"
@@ -236,7 +234,7 @@ def test_one_skill_begun_by_many_at_once_has_one_attempt(tmp_path: Path) -> None
 def test_indices_allocated_by_many_at_once_are_unlike_and_without_gaps(tmp_path: Path) -> None:
     names = [f"skill{i}" for i in range(20)]
     with Registry.open(Home(tmp_path)) as registry:
-        skills = {name: _skill(name) for name in names}
+        skills = {name: make_skill(name) for name in names}
         registry.start_campaign(parse_campaign(env="corridor", targets=[names[0]]), skills)
         identities = [skill.identity("corridor") for skill in skills.values()]
         program = f"for i in mine: registry.allocate_expert(i, **{SIZES})"
@@ -254,7 +252,7 @@ def test_numbers_given_to_many_at_once_are_unlike_and_without_gaps(tmp_path: Pat
     campaigns = []
     for k in range(4):
         # One name, which each campaign means in its own way: their runs share a series of ordinals.
-        skills = {"twin": replace(_skill("twin"), learn_count=k + 1)}
+        skills = {"twin": replace(make_skill("twin"), learn_count=k + 1)}
         spec = parse_campaign(env="corridor", targets=["twin"], campaign=f"c{k}")
         registry.start_campaign(spec, skills)
         campaigns.append([spec.campaign, registry.skill(spec.campaign, "twin").identity, k, runs["looked at"]])

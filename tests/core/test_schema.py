@@ -19,10 +19,8 @@ from flowrl_core.storage.registry import Registry
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Home:
-    if not {"database", "empty_database"} & set(request.fixturenames):
-        monkeypatch.delenv("FLOWRL_REGISTRY_URL", raising=False)
-    return Home(tmp_path / "hö me")
+def home(new_home: Home) -> Home:
+    return new_home
 
 
 def test_opening_again_gives_the_same_registry(home: Home) -> None:
