@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Failed
+from prefect.states import Cancelled, Failed
 
 from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.specs import CampaignName, EvaluationSpec, LimitsSpec, TrainingSpec, parse_campaign
-from tasks.cancellation import cancel_skills
+from tasks.cancellation import RunCancelled, cancel_skills
 from tasks.frontier import conclude, opened
 
 __all__ = ["campaign"]
@@ -59,5 +59,7 @@ async def campaign(
             while not (stand := await board.turn()).is_over:
                 await board.changed()
             return await conclude(board, stand)
+    except RunCancelled as exc:
+        return Cancelled(message=str(exc))
     except (ConflictError, InputError) as exc:
         return Failed(name="Refused", message=str(exc))

@@ -9,12 +9,12 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import TerminationSignal
 from prefect.flows import Flow
 from prefect.runtime import flow_run as this_run
@@ -25,7 +25,7 @@ from tasks.orchestration.approval import CAMPAIGN_CANCELLED
 from tasks.orchestration.submission import cancel_runs, find_runs, read_runs
 from tasks.orchestration.tags import campaign_tags, registry_tag
 
-__all__ = ["RunCancelled", "cancel_skills", "heeding_cancellation", "note_cancellation"]
+__all__ = ["RunCancelled", "cancel_skills", "check_begun", "heeding_cancellation", "note_cancellation"]
 
 _POLL_S = 3.0
 
@@ -61,7 +61,20 @@ def note_cancellation(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> 
 
 
 class RunCancelled(Exception):
-    """The run of this process was cancelled, and what was under way has ended at a safe point."""
+    """The run of this process was cancelled, and what was under way, if anything, has ended at a safe point."""
+
+
+def check_begun(states: Iterable[State]) -> None:
+    """Nothing, if a run of these states was not cancelled before it began to run.
+
+    Prefect (3.8.8) starts one that was cancelled after a worker had taken it, and calls it Running then.
+
+    Raises:
+        RunCancelled: it was.
+    """
+    types = [state.type for state in sorted(states, key=lambda state: state.timestamp)]
+    if tuple(types[-2:]) == (StateType.CANCELLED, StateType.RUNNING):
+        raise RunCancelled("cancelled before it began")
 
 
 @contextlib.contextmanager
@@ -72,7 +85,7 @@ def heeding_cancellation(attempt: int) -> Iterator[None]:
     was away for a minute.
 
     Raises:
-        RunCancelled: the block was ended so.
+        RunCancelled: the block was ended so, or not begun.
     """
     run, over, told = this_run.id, threading.Event(), threading.Event()
 
@@ -81,17 +94,21 @@ def heeding_cancellation(attempt: int) -> Iterator[None]:
             told.set()
             os.kill(os.getpid(), signal.SIGTERM)
 
-    if run:
-        threading.Thread(target=watch, args=[UUID(run)], name="cancellation", daemon=True).start()
     try:
-        yield
-    except TerminationSignal as exc:
-        if not told.is_set():
+        if run:
+            with get_client(sync_client=True) as client:
+                check_begun(client.read_flow_run_states(UUID(run)))
+            threading.Thread(target=watch, args=[UUID(run)], name="cancellation", daemon=True).start()
+        try:
+            yield
+        except TerminationSignal as exc:
+            if told.is_set():
+                raise RunCancelled("cancelled; the worker did not end the process") from exc
             raise
-        reason = "cancelled; the worker did not end the process"
+    except RunCancelled as exc:
         with Registry.open(Home.from_environment()) as registry:
-            registry.end_attempt(attempt, "cancelled", reason)
-        raise RunCancelled(reason) from exc
+            registry.end_attempt(attempt, "cancelled", str(exc))
+        raise
     finally:
         over.set()
 

@@ -31,6 +31,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 from flowrl_core.storage.records import Attempt, Campaign
 from flowrl_core.storage.registry import Registry
+from tasks.cancellation import check_begun
 from tasks.orchestration.events import RECONCILE_S, TERMINAL, RunWatcher
 from tasks.orchestration.submission import cancel_runs, find_runs, submit
 from tasks.orchestration.tags import campaign_tags, registry_tag
@@ -191,6 +192,7 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
 
     Raises:
         ConflictError: another process does.
+        RunCancelled: its run was cancelled before it began.
         InputError: the parameters, the knowledge base, or how they differ from an earlier start of this name.
     """
     show_logs()
@@ -200,13 +202,16 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
     with Registry.open(home) as registry:
         tags = campaign_tags(registry.uuid, spec.campaign)
         watching = RunWatcher([registry_tag(registry.uuid)], states=_WAKING)
-        async with get_client() as client, _alone(client, home, spec.campaign, tags), watching as watcher:
-            campaign = registry.start_campaign(spec, knowledge.skills, is_new_start=False)
-            await _tag(client, tags)
-            board = Board(client, home, registry, campaign, knowledge, watcher)
-            # What an earlier start left behind counts for that one: so it is settled before the new one begins.
-            await _patiently(board.settle)
-            yield replace(board, campaign=registry.start_campaign(spec, knowledge.skills))
+        async with get_client() as client:
+            if flow_run.id:
+                check_begun(await client.read_flow_run_states(UUID(flow_run.id)))
+            async with _alone(client, home, spec.campaign, tags), watching as watcher:
+                campaign = registry.start_campaign(spec, knowledge.skills, is_new_start=False)
+                await _tag(client, tags)
+                board = Board(client, home, registry, campaign, knowledge, watcher)
+                # What an earlier start left behind counts for that one: so it is settled before the new one begins.
+                await _patiently(board.settle)
+                yield replace(board, campaign=registry.start_campaign(spec, knowledge.skills))
 
 
 async def conclude(board: Board, stand: Stand) -> State:

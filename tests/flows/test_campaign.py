@@ -8,7 +8,7 @@ import time
 import pytest
 from flow_runs import Endless, end_of, flow_run, process_of, skill_runs, spec, start, until
 from prefect.client.orchestration import get_client
-from prefect.states import Cancelling
+from prefect.states import Cancelled, Cancelling
 
 from flowrl_cli import embedded
 from flowrl_core.storage.ownership import exclusive
@@ -84,6 +84,22 @@ def test_a_start_waits_for_a_process_whose_run_the_server_has_ended(mixed, serve
         assert flow_run(run.id).state.is_running(), "neither refused nor begun"
         assert registry.campaign("mixed").started_at < flow_run(run.id).start_time.timestamp()
     assert end_of(run).message == "not learned: make_d"
+
+
+def test_a_campaign_cancelled_while_its_worker_starts_it_begins_nothing(mixed, registry):
+    """Prefect starts it nevertheless, and calls it Running."""
+    run = start(registry, spec("late", "make_b"))
+    until(lambda: flow_run(run.id).state.is_pending(), "a worker that has taken it")
+
+    async def cancel():
+        async with get_client() as client:
+            await client.set_flow_run_state(run.id, Cancelled())
+
+    asyncio.run(cancel())
+    until(lambda: flow_run(run.id).run_count, "its process")
+    until(lambda: process_of(run.id) is None, "the end of its process")
+    assert flow_run(run.id).state.is_cancelled()
+    assert "late" not in [campaign.name for campaign in registry.campaigns()]
 
 
 @pytest.fixture(scope="module")
