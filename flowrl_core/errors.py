@@ -9,17 +9,21 @@ FlowRLError
 │   ├── CorruptError      checksum or content wrong
 │   └── ConflictError     somebody else owns or changed it
 ├── TrainingError         training cannot go on (diverged, stalled)
-└── ServiceError          a Prefect server, worker or device that does not answer
+├── ServiceError          a Prefect server, worker or device that does not answer
+│   └── ModelError        a language model that does not answer, or not as it must
+└── BudgetError           what was allowed to be spent on language models does not cover the next call
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "BudgetError",
     "ConflictError",
     "CorruptError",
     "FlowRLError",
     "InputError",
     "KnowledgeError",
+    "ModelError",
     "PlanError",
     "ProgramError",
     "ServiceError",
@@ -76,3 +80,21 @@ class TrainingError(FlowRLError):
 
 class ServiceError(FlowRLError):
     """A Prefect server, a worker or a device does not answer."""
+
+
+class ModelError(ServiceError):
+    """A language model does not answer, or not as it must. No skill is to blame for it.
+
+    `code` is stable and short; `is_passing` says whether the same call may succeed later.
+    """
+
+    def __init__(self, code: str, problem: str, remedy: str, *, is_passing: bool) -> None:
+        super().__init__(f"[{code}] {problem}. {remedy}")
+        self.code = code
+        self.problem = problem
+        self.remedy = remedy
+        self.is_passing = is_passing
+
+
+class BudgetError(FlowRLError):
+    """The next call to a language model could cost more than is left of a campaign's budget; it was not sent."""

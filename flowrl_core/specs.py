@@ -14,6 +14,7 @@ __all__ = [
     "CampaignName",
     "CampaignSpec",
     "EvaluationSpec",
+    "FrontierSpec",
     "LimitsSpec",
     "SkillConfig",
     "TrainingSpec",
@@ -101,6 +102,9 @@ class LimitsSpec(_Spec):
 
     max_parallel: int = Field(default=8, ge=1, le=1_024, description="Skills submitted at the same time")
     max_retries: int = Field(default=2, ge=0, le=100, description="New tries of a skill after infrastructure trouble")
+    max_skills: int = Field(
+        default=64, ge=1, le=10_000, description="Most skills that a language model may add to the campaign"
+    )
     merge: MergePolicy = Field(
         default="most_frames",
         description="Which version of a shared expert the next runs start from: the one with more frames, the new one "
@@ -113,6 +117,61 @@ class LimitsSpec(_Spec):
     )
     stall_minutes: float = Field(
         default=15.0, gt=0.0, le=1_440.0, description="A run without progress for so long is stopped and tried again"
+    )
+
+
+class FrontierSpec(_Spec):
+    """Who proposes a campaign's skills, and what that may cost."""
+
+    kind: Literal["knowledge", "model", "hybrid"] = Field(
+        default="knowledge",
+        description="The knowledge base, a language model, or both: the model proposes what the knowledge base lacks",
+    )
+    model: str = Field(
+        default="",
+        max_length=300,
+        description="PROVIDER:NAME (openai, anthropic, google), or NAME@URL of a server that speaks OpenAI's protocol. "
+        "Keys are read from the environment of the campaign's process, or from Prefect Secret blocks",
+    )
+    fallbacks: list[str] = Field(
+        default=[], max_length=8, description="Models to ask, in this order, where the ones before do not answer"
+    )
+    journal: Literal["cached", "record", "replay"] = Field(
+        default="cached",
+        description="cached: no call is made twice. record: every call is made. replay: none is",
+    )
+    output: Literal["native", "tool", "prompted"] = Field(
+        default="native",
+        description="How the answer's schema is enforced; small models manage native only",
+    )
+    temperature: float = Field(default=0.7, ge=0.0, le=2.0, description="Of the model's sampling")
+    max_output_tokens: int = Field(default=4_096, ge=16, le=131_072, description="Longest answer")
+    timeout_s: float = Field(default=120.0, gt=0.0, le=3_600.0, description="Longest wait for one answer")
+    answer_retries: int = Field(
+        default=2, ge=0, le=10, description="Times that a malformed answer is sent back with what is wrong with it"
+    )
+    max_cost: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="Most US dollars that the campaign spends, ever. 0: no limit in money, only in requests and tokens",
+    )
+    max_requests: int = Field(default=200, ge=1, description="Most HTTP requests to models, ever, retries included")
+    max_tokens: int = Field(default=2_000_000, ge=1, description="Most tokens, asked and answered, ever")
+    prices: list[str] = Field(
+        default=[],
+        max_length=32,
+        description="MODEL=INPUT/OUTPUT in US dollars per million tokens, for models without a known price",
+    )
+    proposals: int = Field(default=4, ge=1, le=8, description="Most skills that one call proposes")
+    fruitless_rounds: int = Field(
+        default=3, ge=1, le=100, description="Rounds without a sound proposal after which the model is asked no more"
+    )
+    max_revisions: int = Field(default=2, ge=0, le=20, description="Times that a skill that failed is proposed anew")
+    cool_down: int = Field(
+        default=3, ge=0, le=100, description="Rounds in which a skill that was refused is not looked at again"
+    )
+    judge: bool = Field(
+        default=False, description="Ask the model, of each sound proposal, whether it is worth learning"
     )
 
 
@@ -130,6 +189,7 @@ class CampaignSpec(_Spec):
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     limits: LimitsSpec = LimitsSpec()
+    frontier: FrontierSpec = FrontierSpec()
     overrides: list[str] = Field(
         default=[], description="SKILL.FIELD=VALUE: one training or evaluation field of one skill"
     )

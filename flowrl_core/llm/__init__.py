@@ -1,0 +1,1 @@
+"""Language models: the seam to them, what they are asked, what they answer."""
