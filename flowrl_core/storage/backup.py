@@ -4,7 +4,7 @@ A backup is a directory:
 
     registry.sqlite   the registry's rows, whatever database they came from
     versions/         parameters of experts
-    runs/  archive/  knowledge/
+    runs/  archive/  knowledge/  journal/
 
 What can be made again is left out: compiled programs, the embedded Prefect and its history.
 """
@@ -32,7 +32,7 @@ __all__ = ["Copied", "backup", "restore"]
 
 logger = logging.getLogger(__name__)
 
-_FILES = ("versions", "runs", "archive", "knowledge")
+_FILES = ("versions", "runs", "archive", "knowledge", "journal")
 _RESTORED = "the registry was restored from a backup"
 
 

@@ -6,6 +6,7 @@
       versions/<content>/              immutable parameters of experts, named by their content
       runs/<campaign>/<skill>-<k>/     the k-th run of a skill while it lasts (beside it `<skill>-<k>.lock`)
       archive/<campaign>/<skill>-<k>/  what is kept of it afterwards
+      journal/<key>.json               what language models have answered
       cache/  prefect/                 compiled programs, the embedded server's home
       embedded.json                    the server and workers that were started here
       workers-<machine>.json           the workers that a machine has started for a server elsewhere
@@ -138,6 +139,11 @@ class Home:
     def archive(self) -> Path:
         """What is kept of ended runs."""
         return self.root / "archive"
+
+    @property
+    def journal(self) -> Path:
+        """What language models have answered; campaigns share it."""
+        return self.root / "journal"
 
     @property
     def cache(self) -> Path:

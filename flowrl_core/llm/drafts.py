@@ -1,0 +1,88 @@
+"""What a model would be sent, to read it and to say what it may cost: made by what sends it, and not sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from flowrl_core.llm.names import ModelName, parse_model
+from flowrl_core.llm.seam import Question
+from flowrl_core.specs import FrontierSpec
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["Draft", "draft"]
+
+A = TypeVar("A", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What would be sent.
+
+    Attributes:
+        messages: (role, text) in order.
+        schema: of the answer, as it is sent along; empty where it is part of the messages.
+        input_tokens: an upper bound.
+    """
+
+    messages: tuple[tuple[str, str], ...]
+    schema: Mapping[str, Any]
+    input_tokens: int
+
+
+def draft(question: Question[A], spec: FrontierSpec) -> Draft:
+    """What the first of the spec's models would be sent. Nothing is, and no key is needed.
+
+    Of models behind other protocols than OpenAI's it gives the same texts, and nearly their size.
+
+    Raises:
+        InputError: the model's name cannot be used.
+    """
+    name = parse_model(spec.model)
+    if name.provider in ("anthropic", "google"):
+        name = ModelName("openai", name.name)
+    # In a thread: the caller's may have an event loop that runs.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        sent = pool.submit(lambda: asyncio.run(_body(question, spec, name))).result()
+    body = json.loads(sent)
+    texts = tuple((message["role"], message["content"]) for message in body["messages"])
+    return Draft(texts, _schema(body), len(sent))
+
+
+async def _body(question: Question[A], spec: FrontierSpec, model: ModelName) -> bytes:
+    """The body of the first request."""
+    import httpx2
+
+    from flowrl_core.llm.connections import agent_for, connected
+
+    def kept(request: httpx2.Request) -> httpx2.Response:
+        bodies.append(request.content)
+        raise _Kept
+
+    bodies: list[bytes] = []
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(kept)) as http:
+        try:
+            await agent_for(connected(model, http, None), question, spec).run(question.text)
+        except Exception:
+            if not bodies:
+                raise
+    return bodies[0]
+
+
+def _schema(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where a chat completion's request holds the answer's schema."""
+    if tools := body.get("tools"):
+        return tools[0]["function"]["parameters"]
+    return body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+
+
+class _Kept(Exception):
+    """Ends a request that is not to be sent."""

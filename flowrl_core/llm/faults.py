@@ -1,0 +1,100 @@
+"""What can go wrong between a question and its answer: one code each, what to do about it, whether it passes."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, get_args
+
+from flowrl_core.errors import ModelError
+
+__all__ = ["CODES", "Code", "Fault", "model_error", "one_line"]
+
+Code = Literal[
+    "no_key",
+    "unauthorized",
+    "unknown_model",
+    "bad_request",
+    "rate_limited",
+    "server_error",
+    "unreachable",
+    "timeout",
+    "cut_off",
+    "not_json",
+    "too_long",
+    "refused",
+    "empty",
+    "malformed",
+    "not_recorded",
+]
+CODES: tuple[Code, ...] = get_args(Code)
+
+_PASSING = frozenset({"rate_limited", "server_error", "unreachable", "timeout", "cut_off"})
+_REMEDIES: dict[Code, str] = {
+    "no_key": "Put the provider's key into the environment of the campaign's process, or into a Prefect Secret block",
+    "unauthorized": "Check the key, and that its account may use this model",
+    "unknown_model": "Check the model's name with its provider; the URL of a server usually ends in /v1",
+    "bad_request": "Check frontier.output and frontier.max_output_tokens against what the server supports",
+    "rate_limited": "Wait, name other models in frontier.fallbacks, or raise the account's limit",
+    "server_error": "Wait, or name other models in frontier.fallbacks",
+    "unreachable": "Check that the server runs and that this machine reaches it",
+    "timeout": "Raise frontier.timeout_s, or lower frontier.max_output_tokens",
+    "cut_off": "Check the server's log and what lies between it and this machine",
+    "not_json": "Check that the URL is that of an API which speaks OpenAI's chat completions",
+    "too_long": "Raise frontier.max_output_tokens, or take a model that keeps to it",
+    "refused": "Take another model, or word the targets and the knowledge base otherwise",
+    "empty": "Take another model, or another frontier.output",
+    "malformed": "Raise frontier.answer_retries, or take another model or another frontier.output",
+    "not_recorded": "Run once with frontier.journal record or cached",
+}
+
+
+_LONGEST_LINE = 600
+_WHERE_TO_READ_ON = re.compile(r"For further information visit https://errors\.pydantic\.dev\S*")
+
+
+class Fault(Exception):
+    """One attempt that failed.
+
+    Attributes:
+        pause_s: what the server asks to wait before the next, if it says so.
+        is_final: whether another attempt is pointless though others of this code are not.
+        was_answered: False where the model surely did nothing: the request did not arrive, or was turned away.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        problem: str,
+        *,
+        pause_s: float | None = None,
+        is_final: bool = False,
+        was_answered: bool = True,
+    ) -> None:
+        super().__init__(problem)
+        self.code = code
+        self.problem = problem
+        self.pause_s = pause_s
+        self.is_final = is_final
+        self.was_answered = was_answered
+
+    @property
+    def is_worth_repeating(self) -> bool:
+        """Whether the same request may do better at once: what passes, and a body that some proxy has put there."""
+        return not self.is_final and (self.code in _PASSING or self.code == "not_json")
+
+
+def model_error(code: Code, problem: str, *, is_final: bool = False) -> ModelError:
+    """The error of this code.
+
+    Args:
+        problem: what happened, without keys.
+        is_final: that it does not pass though others of its code do.
+    """
+    return ModelError(code, problem.rstrip("."), _REMEDIES[code], is_passing=code in _PASSING and not is_final)
+
+
+def one_line(text: object) -> str:
+    """The text, or its beginning, in one line of printable characters: it is logged."""
+    words = " ".join(_WHERE_TO_READ_ON.sub("", str(text)).split())
+    line = "".join(character if character.isprintable() else "?" for character in words)
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."

@@ -1,0 +1,68 @@
+"""Keys of providers: where they are found, and how they are kept out of everything that is written or shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from flowrl_core.llm.names import ModelName, Provider
+
+__all__ = ["KEY_VARIABLES", "Keys"]
+
+KEY_VARIABLES: Mapping[Provider, str] = {
+    "openai": "OPENAI_API_KEY",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "google": "GOOGLE_API_KEY",
+    "compatible": "FLOWRL_MODEL_KEY",
+}
+
+_MASK = "[secret]"
+# What is shorter is a placeholder like `none`, which an answer may well hold; a true key is longer.
+_SHORTEST_SECRET = 8
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys that a process has been given; their text is never part of anyone's `repr`."""
+
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def of(self, model: ModelName) -> str | None:
+        """The key for the model's provider: of the secrets, else of the environment; None if there is none.
+
+        A key that no HTTP header can carry is none: the header's error would show it.
+        """
+        key = self._given(model)
+        return key if key and key.isascii() and key.isprintable() else None
+
+    def problem(self, model: ModelName) -> str | None:
+        """Why the model cannot be asked with what `of` gives; None if it can."""
+        variable = KEY_VARIABLES[model.provider]
+        if self.of(model) is not None:
+            return None
+        if self._given(model):
+            return f"what {variable} holds is no key: it has characters that no HTTP header can carry"
+        return None if model.provider == "compatible" else f"{model} needs a key, and {variable} holds none"
+
+    def masked(self, content: bytes) -> bytes:
+        """The content without any of the keys."""
+        for secret in self._known():
+            content = content.replace(secret.encode(), _MASK.encode())
+        return content
+
+    def masked_text(self, text: str) -> str:
+        """The text without any of the keys."""
+        for secret in self._known():
+            text = text.replace(secret, _MASK)
+        return text
+
+    def _given(self, model: ModelName) -> str:
+        variable = KEY_VARIABLES[model.provider]
+        return (self.secrets.get(variable) or os.environ.get(variable, "")).strip()
+
+    def _known(self) -> Iterable[str]:
+        values = [*self.secrets.values(), *(os.environ.get(variable, "") for variable in KEY_VARIABLES.values())]
+        known = {value.strip() for value in values}
+        # The longest first: one may be part of another.
+        return sorted((value for value in known if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)

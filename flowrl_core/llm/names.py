@@ -1,0 +1,110 @@
+"""How models are named: `PROVIDER:NAME`, or `NAME@URL` of a server that speaks OpenAI's protocol."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+
+from flowrl_core.errors import InputError
+
+__all__ = ["ModelName", "Provider", "check_installed", "parse_model"]
+
+Provider = Literal["openai", "anthropic", "google", "compatible"]
+
+_FIELD = "frontier.model"
+_HOSTED = tuple(provider for provider in get_args(Provider) if provider != "compatible")
+# A model's own name may hold both `:` and `@` (llama3.2:1b), so a URL is looked for first, and where a scheme begins.
+_AT_URL = re.compile(r"(?P<name>.*?)@(?P<url>[A-Za-z][A-Za-z0-9+.-]*://.*)")
+_PACKAGES = {"anthropic": "anthropic", "google": "google.genai"}
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model that can be asked. Its text is recorded and shown: nothing in it is secret.
+
+    Attributes:
+        name: as its provider or server knows it.
+        url: of the server, where the provider is `compatible`.
+    """
+
+    provider: Provider
+    name: str
+    url: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.url}" if self.provider == "compatible" else f"{self.provider}:{self.name}"
+
+
+def parse_model(text: str) -> ModelName:
+    """The model that the text names. A URL without a path gets `/v1`, where such servers answer.
+
+    Raises:
+        InputError: it names none, or holds what must not be recorded.
+    """
+    text = text.strip()
+    if not text:
+        remedy = "Name one: --frontier.model openai:NAME, or NAME@http://localhost:8000/v1 of a server of yours"
+        raise InputError(_FIELD, "no model is named", remedy)
+    if at := _AT_URL.fullmatch(text):
+        # Nothing of the text is repeated before this: it may hold a password.
+        url = _checked_url(at["url"])
+        return ModelName("compatible", _checked_name(at["name"], text), url)
+    provider, colon, name = text.partition(":")
+    if "@" in text and provider not in _HOSTED:
+        problem = f"what follows the @ of {text!r} is no URL"
+        raise InputError(_FIELD, problem, "Write NAME@http://HOST:PORT/v1 or NAME@https://HOST/v1")
+    if not colon:
+        raise InputError(_FIELD, f"{text!r} names no provider", f"Write openai:{text}, or {text}@URL of its server")
+    for known in _HOSTED:
+        if provider == known:
+            return ModelName(known, _checked_name(name, text))
+    near = difflib.get_close_matches(provider.lower(), _HOSTED, n=2, cutoff=0.5) or _HOSTED
+    remedy = f"Known are {', '.join(near)}; any other server is named as NAME@URL"
+    raise InputError(_FIELD, f"{provider!r} is no known provider", remedy)
+
+
+def check_installed(model: ModelName) -> None:
+    """Check that what talks to the model's provider is installed.
+
+    Raises:
+        InputError: it is an extra that is not.
+    """
+    package = _PACKAGES.get(model.provider)
+    if package and not _is_installed(package):
+        problem = f"{model} needs the package {package}, which is not installed"
+        raise InputError(_FIELD, problem, f"Install it: pip install 'flowrl[{model.provider}]'")
+
+
+def _checked_name(name: str, text: str) -> str:
+    if not name or not name.isprintable() or any(character.isspace() for character in name):
+        raise InputError(_FIELD, f"{text!r} holds no model's name", "Write PROVIDER:NAME or NAME@URL, without spaces")
+    return name
+
+
+def _checked_url(url: str) -> str:
+    remedy = "Write http://HOST:PORT/v1 or https://HOST/v1"
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it is what checks it
+    except ValueError as exc:
+        raise InputError(_FIELD, f"the model's URL cannot be read: {exc}", remedy) from None
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        # Model strings are recorded in the registry, in the journal and in logs.
+        problem = "the model's URL holds a user, a password, a query or a fragment, and model names are recorded"
+        raise InputError(_FIELD, problem, "Leave it out and put the key into FLOWRL_MODEL_KEY")
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise InputError(_FIELD, f"{url!r} is not the URL of a web server", remedy)
+    if not url.isprintable() or any(character.isspace() for character in url):
+        raise InputError(_FIELD, f"{url!r} holds spaces", remedy)
+    return f"{parts.scheme.lower()}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # a package above it is not there
+        return False

@@ -1,0 +1,111 @@
+"""What models cost: as the user says, else as the package genai-prices knows it, without asking any network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowrl_core.errors import InputError
+from flowrl_core.llm.names import ModelName, parse_model
+from flowrl_core.specs import FrontierSpec
+
+__all__ = ["Price", "check_affordable", "price_of"]
+
+_FIELD = "frontier.prices"
+_FORM = "Write MODEL=INPUT/OUTPUT in US dollars per million tokens, as in openai:gpt-5=1.25/10"
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars per million tokens asked and answered."""
+
+    input: float
+    output: float
+
+    def cost(self, input_tokens: int, output_tokens: int) -> float:
+        """US dollars for so many tokens."""
+        return (self.input * input_tokens + self.output * output_tokens) / 1e6
+
+
+def price_of(model: ModelName, table: Sequence[str]) -> Price | None:
+    """The model's price; None if nobody knows it.
+
+    Args:
+        table: entries MODEL=INPUT/OUTPUT that come first, MODEL as in `frontier.model` or the model's own name. The
+            last that names the model holds; one that names it whole comes before its own name.
+
+    Raises:
+        InputError: an entry cannot be read, whichever model it names.
+    """
+    told = dict(_entry(text) for text in table)
+    for name in (str(model), model.name):
+        if name in told:
+            return told[name]
+    return _known_price(model)
+
+
+def check_affordable(spec: FrontierSpec) -> None:
+    """Check that a limit in money can be kept: that each model has a price.
+
+    Raises:
+        InputError: one has none, or an entry of `frontier.prices` cannot be read.
+    """
+    models = [parse_model(text) for text in [spec.model, *spec.fallbacks]]
+    unknown = [str(model) for model in models if price_of(model, spec.prices) is None]
+    if unknown and spec.max_cost > 0:
+        problem = f"nobody knows what {', '.join(unknown)} costs, so a limit in money cannot be kept"
+        remedy = f"Say it: {' '.join(f'--frontier.prices {model}=IN/OUT' for model in unknown)}"
+        raise InputError("frontier.max_cost", problem, f"{remedy} (US dollars per million tokens; 0/0 if it is free)")
+
+
+def _entry(text: str) -> tuple[str, Price]:
+    name, _, prices = text.rpartition("=")
+    asked, slash, answered = prices.partition("/")
+    if not name.strip() or not slash:
+        raise InputError(_FIELD, f"{text!r} is no price", _FORM)
+    return _canonical(name.strip()), Price(_dollars(asked, text), _dollars(answered, text))
+
+
+def _canonical(name: str) -> str:
+    """As `str(ModelName)` writes it, if it is a whole name."""
+    try:
+        return str(parse_model(name))
+    except InputError:
+        return name
+
+
+def _dollars(number: str, text: str) -> float:
+    try:
+        dollars = float(number)
+    except ValueError:
+        raise InputError(_FIELD, f"{number!r} in {text!r} is no number", _FORM) from None
+    if not 0 <= dollars < math.inf:
+        raise InputError(_FIELD, f"{number!r} in {text!r} is not a price of 0 or more", _FORM)
+    return dollars
+
+
+def _known_price(model: ModelName) -> Price | None:
+    from genai_prices import Usage, calc_price
+
+    usage = Usage(input_tokens=1, output_tokens=1)
+    try:
+        if model.provider == "compatible":
+            found = calc_price(usage, model.name, provider_api_url=model.url)
+        else:
+            found = calc_price(usage, model.name, provider_id=model.provider)
+    except LookupError:
+        return None
+    asked, answered = (_highest(getattr(found.model_price, name, None)) for name in ("input_mtok", "output_mtok"))
+    return None if asked is None or answered is None else Price(asked, answered)
+
+
+def _highest(rate: Any) -> float | None:
+    """The rate; of those that depend on a question's length, the highest: it must hold for each."""
+    if rate is None:
+        return None
+    tiers = getattr(rate, "tiers", None)
+    if tiers is None:
+        return float(rate)
+    return float(max([rate.base, *(tier.price for tier in tiers)]))

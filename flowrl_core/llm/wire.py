@@ -1,0 +1,177 @@
+"""The wire to a model's server: each attempt is booked before it is sent, timed, limited, and its end has a name.
+
+It lies below the providers' packages, as a transport of their HTTP client, so that nothing that they send is missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx2
+
+from flowrl_core.llm.faults import Fault, model_error
+from flowrl_core.llm.keys import Keys
+from flowrl_core.llm.names import ModelName
+from flowrl_core.llm.protocols import Tokens, answered, refused, tokens_told
+from flowrl_core.llm.seam import Book
+
+__all__ = ["Line", "Wire"]
+
+logger = logging.getLogger(__name__)
+
+_WAITS_S = (1.0, 4.0)
+_MOST_ATTEMPTS = len(_WAITS_S) + 1
+_NOTHING: Tokens = (0, 0)
+_NOT_TOLD: Tokens = (None, None)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What all requests to one model have in common.
+
+    Attributes:
+        timeout_s: longest time from the first byte sent to the last one read, of one attempt.
+        sleep: waits so many seconds between attempts.
+    """
+
+    model: ModelName
+    keys: Keys
+    book: Book
+    timeout_s: float
+    max_output_tokens: int
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    @property
+    def longest_body(self) -> int:
+        """Bytes: room for 8 of each token, and for what surrounds them."""
+        return 8 * self.max_output_tokens + 64 * 1024
+
+
+class Wire(httpx2.AsyncBaseTransport):
+    """The way of one question, for one event loop.
+
+    Attributes:
+        num_sent: attempts that were sent.
+        problem: what the last request ended with, if it failed: the packages above wrap it in errors of their own.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._client: httpx2.AsyncClient | None = None
+        self.num_sent = 0
+        self.problem: BaseException | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """The whole answer, once it is one; a failure that passes is tried again.
+
+        Raises:
+            ModelError: none came.
+            BudgetError: the next attempt could cost more than is left.
+        """
+        try:
+            content = await self._exchange(request)
+        except BaseException as exc:
+            self.problem = exc
+            raise
+        return httpx2.Response(200, headers={"content-type": "application/json"}, content=content, request=request)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _exchange(self, request: httpx2.Request) -> bytes:
+        model = self._line.model
+        # Only here, so that what a journal holds needs no key.
+        if no_key := self._line.keys.problem(model):
+            raise model_error("no_key", no_key)
+        await request.aread()
+        # What is compressed could be small here and have no end once it is read.
+        request.headers["accept-encoding"] = "identity"
+        request.extensions["timeout"] = {}
+        for attempt in range(1, _MOST_ATTEMPTS + 1):
+            try:
+                return await self._booked(request)
+            except Fault as exc:
+                fault = exc
+            problem = self._line.keys.masked_text(fault.problem)
+            if attempt == _MOST_ATTEMPTS or not fault.is_worth_repeating:
+                break
+            wait_s = _WAITS_S[attempt - 1] if fault.pause_s is None else fault.pause_s
+            logger.warning("%s: attempt %d: %s (%s); next in %.0f s", model, attempt, problem, fault.code, wait_s)
+            await self._line.sleep(wait_s)
+        raise model_error(fault.code, f"{model}: {problem}", is_final=fault.is_final)
+
+    async def _booked(self, request: httpx2.Request) -> bytes:
+        """The body of one attempt's answer."""
+        # Tokens of a byte-level vocabulary stand for one byte at least, and what a server adds around each message is
+        # less than the JSON around it: so the bytes of the body are at least as many as the tokens asked.
+        asked = len(request.content)
+        number = self._line.book.reserve(
+            str(self._line.model), input_tokens=asked, output_tokens=self._line.max_output_tokens
+        )
+        self.num_sent += 1
+        outcome, told = "failed", _NOT_TOLD
+        try:
+            content = await self._attempt(request)
+            outcome, told = "answered", content[1]
+            return content[0]
+        except Fault as exc:
+            outcome, told = exc.code, _NOT_TOLD if exc.was_answered else _NOTHING
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._line.book.settle(number, outcome, input_tokens=told[0], output_tokens=told[1])
+
+    async def _attempt(self, request: httpx2.Request) -> tuple[bytes, Tokens]:
+        try:
+            # Over all of it: a limit for each read never ends where one byte comes each second.
+            async with asyncio.timeout(self._line.timeout_s):
+                response, content = await self._post(request)
+        except (TimeoutError, httpx2.TimeoutException):
+            raise Fault("timeout", f"no whole answer within {self._line.timeout_s:g} s") from None
+        except (httpx2.ConnectError, httpx2.ProxyError, httpx2.UnsupportedProtocol) as exc:
+            raise Fault("unreachable", f"no connection: {_said(exc)}", was_answered=False) from None
+        except (httpx2.TransportError, httpx2.DecodingError) as exc:
+            raise Fault("cut_off", f"the answer was cut off: {_said(exc)}") from None
+        content = self._line.keys.masked(content)  # some server may send back the headers that it got
+        if not response.is_success:
+            raise refused(response.status_code, response.headers, content)
+        provider = self._line.model.provider
+        body = answered(provider, response.headers.get("content-type", ""), content)
+        # Written anew, since JSON has several ways to write what a key is made of.
+        content = self._line.keys.masked(json.dumps(body, ensure_ascii=False).encode())
+        return content, tokens_told(provider, body)
+
+    async def _post(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
+        if self._client is None:
+            # A client rather than a transport: it minds the proxies that the environment names.
+            self._client = httpx2.AsyncClient(verify=_certificates(), timeout=None, follow_redirects=False)
+        response = await self._client.send(request, stream=True)
+        content = bytearray()
+        try:
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > self._line.longest_body:
+                    problem = f"the answer is longer than {self._line.longest_body} bytes, and was read no further"
+                    raise Fault("too_long", problem)
+        finally:
+            await response.aclose()
+        return response, bytes(content)
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    return httpx2.create_ssl_context()  # 50 ms, which is most of what a question costs here
+
+
+def _said(exc: Exception) -> str:
+    return str(exc) or type(exc).__name__

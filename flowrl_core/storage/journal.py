@@ -1,0 +1,60 @@
+"""What language models have answered, as files: one for each request, named by what was asked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowrl_core.storage.atomic import write_json
+
+__all__ = ["FileJournal"]
+
+logger = logging.getLogger(__name__)
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class FileJournal:
+    """The entries in a directory, which need not exist yet. Processes may share it: each file is whole or not there."""
+
+    directory: Path
+
+    def read(self, key: str) -> Mapping[str, Any] | None:
+        """The entry under the key; None if there is none, or none that can be read.
+
+        Raises:
+            ValueError: it is no key.
+        """
+        path = self._path(key)
+        try:
+            entry = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError) as exc:
+            logger.warning("%s cannot be read (%s): as if it were not there", path, exc)
+            return None
+        if not isinstance(entry, dict) or entry.get("key") != key:
+            logger.warning("%s is no entry of a journal, or another's: as if it were not there", path)
+            return None
+        return entry
+
+    def write(self, key: str, entry: Mapping[str, Any]) -> None:
+        """Keep the entry, durably; one that is there already is replaced.
+
+        Raises:
+            ValueError: it is no key, or not the entry's.
+        """
+        if entry.get("key") != key:
+            raise ValueError(f"the entry names the key {entry.get('key')!r}, not {key!r}")
+        write_json(self._path(key), dict(entry))
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):  # it becomes a file's name
+            raise ValueError(f"{key!r} is no key: 64 hexadecimal digits")
+        return self.directory / f"{key}.json"

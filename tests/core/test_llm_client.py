@@ -1,0 +1,467 @@
+"""Language models that fail in every way that a server, a network or a model can; what is sent is booked."""
+
+import asyncio
+import json
+import logging
+import time
+import traceback
+
+import pytest
+from model_server import ModelServer, completion, content_type, cut, drip, fault, hang, raw, say
+from pydantic import BaseModel, ConfigDict, Field
+
+from flowrl_core.errors import BudgetError, InputError, ModelError
+from flowrl_core.llm.client import connect
+from flowrl_core.llm.drafts import draft
+from flowrl_core.llm.faults import CODES
+from flowrl_core.llm.keys import KEY_VARIABLES, Keys
+from flowrl_core.llm.names import ModelName, parse_model
+from flowrl_core.llm.protocols import refused, tokens_told
+from flowrl_core.llm.seam import Question
+from flowrl_core.specs import FrontierSpec
+from flowrl_core.testing import EphemeralJournal, ListBook, ScriptedModel
+
+SECRET = "sk-marked-0123456789abcdef"
+
+
+class Idea(BaseModel):
+    """An idea."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str = Field(max_length=40)
+    steps: list[str] = Field(default=[], max_length=3)
+
+
+QUESTION = Question("You propose skills.", "Propose one für mich.", Idea)
+GOOD = say({"title": "dig"})
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch):
+    for variable in KEY_VARIABLES.values():
+        monkeypatch.delenv(variable, raising=False)
+
+
+class Asked:
+    """A question to a server with a script, and all that came of it."""
+
+    def __init__(self, script, *, model=None, question=QUESTION, book=None, secrets=None, fallbacks=(), **options):
+        self.book = book or ListBook()
+        self.journal = EphemeralJournal()
+        self.waits = []
+        self.reply = self.error = None
+        with ModelServer(script) as server:
+            fallbacks = [server.model if name == "server" else name for name in fallbacks]
+            spec = FrontierSpec(model=model or server.model, fallbacks=fallbacks, **{"timeout_s": 5, **options})
+            began = time.monotonic()
+            try:
+                languages = connect(spec, book=self.book, journal=self.journal, secrets=secrets, sleep=self._sleep)
+                self.reply = asyncio.run(languages.ask(question))
+            except Exception as exc:
+                self.error = exc
+            self.seconds = time.monotonic() - began
+        self.requests = server.requests
+        self.settled = [(b.outcome, b.input_tokens, b.output_tokens) for b in self.book.bookings]
+
+    async def _sleep(self, seconds):
+        self.waits.append(seconds)
+
+    @property
+    def code(self):
+        assert isinstance(self.error, ModelError), (self.error, self.reply)
+        return self.error.code
+
+
+def test_an_answer_is_checked_and_booked():
+    asked = Asked([GOOD], temperature=0.25, max_output_tokens=99)
+    assert asked.reply.answer == Idea(title="dig")
+    assert (asked.reply.num_sent, asked.reply.malformed, len(asked.reply.keys)) == (1, (), 1)
+    assert asked.reply.keys == tuple(asked.journal.entries)
+    (request,) = asked.requests
+    assert request.path == "/v1/chat/completions"
+    assert request.texts == [("system", QUESTION.instructions), ("user", QUESTION.text)]
+    assert (request.json["temperature"], request.json["max_tokens"]) == (0.25, 99)
+    (booking,) = asked.book.bookings
+    assert (booking.outcome, booking.input_tokens, booking.output_tokens) == ("answered", 11, 7)
+    assert (booking.input_bound, booking.output_bound) == (int(request.headers["content-length"]), 99)
+    assert booking.model == asked.reply.model
+
+
+# (actions, code, whether it passes, requests, outcomes with the tokens told)
+FAULTS = {
+    "500": (fault("status", 500), "server_error", True, 3, ("server_error", None, None)),
+    "503": (fault("status", 503, body=b"<html>"), "server_error", True, 3, ("server_error", None, None)),
+    "429": (fault("status", 429), "rate_limited", True, 3, ("rate_limited", 0, 0)),
+    "400": (fault("status", 400), "bad_request", False, 1, ("bad_request", 0, 0)),
+    "422": (fault("status", 422), "bad_request", False, 1, ("bad_request", 0, 0)),
+    "a redirection": (
+        fault("status", 307, headers={"location": "http://127.0.0.1:1/"}),
+        "bad_request",
+        False,
+        1,
+        ("bad_request", 0, 0),
+    ),
+    "401": (fault("status", 401), "unauthorized", False, 1, ("unauthorized", 0, 0)),
+    "403": (fault("status", 403), "unauthorized", False, 1, ("unauthorized", 0, 0)),
+    "404": (fault("status", 404), "unknown_model", False, 1, ("unknown_model", 0, 0)),
+    "a model that is not there": (
+        fault("status", 400, body="The model `test-model` does not exist"),
+        "unknown_model",
+        False,
+        1,
+        ("unknown_model", 0, 0),
+    ),
+    "no credit": (
+        fault("status", 429, body=b'{"error": {"message": "pay", "code": "insufficient_quota"}}'),
+        "rate_limited",
+        False,
+        1,
+        ("rate_limited", 0, 0),
+    ),
+    "a cut body": (cut(), "cut_off", True, 3, ("cut_off", None, None)),
+    "another type": (content_type("text/html"), "not_json", False, 3, ("not_json", None, None)),
+    "no JSON": (raw(b'{"choices": ['), "not_json", False, 3, ("not_json", None, None)),
+    "other JSON": (raw(b'{"answer": 42}'), "not_json", False, 3, ("not_json", None, None)),
+    "no choice": (raw(b'{"choices": []}'), "not_json", False, 3, ("not_json", None, None)),
+    "deep JSON": (raw(b"[" * 90_000), "not_json", False, 3, ("not_json", None, None)),
+    "half a character": (
+        raw(json.dumps(completion("\ud800")).encode()),
+        "not_json",
+        False,
+        3,
+        ("not_json", None, None),
+    ),
+    "a choice of another form": (
+        raw(b'{"choices": [{"message": {"content": "x", "tool_calls": 5}}], "usage": "lots"}'),
+        "not_json",
+        False,
+        1,
+        ("answered", None, None),
+    ),
+    "1 MB": (say({"title": "x" * 1_000_000}), "too_long", False, 1, ("too_long", None, None)),
+    "no end": (say('{"title": "di', finish_reason="length"), "too_long", False, 1, ("answered", 11, 7)),
+    "a refusal": (say(None, refusal="I must not"), "refused", False, 1, ("answered", 11, 7)),
+    "a filter": (say(None, finish_reason="content_filter"), "refused", False, 1, ("answered", 11, 7)),
+    "no text": (say(None), "empty", False, 3, ("answered", 11, 7)),
+    "an empty text": (say(""), "empty", False, 3, ("answered", 11, 7)),
+    "invalid JSON": (say('{"title": "dig"'), "malformed", False, 3, ("answered", 11, 7)),
+    "another schema": (say({"titel": "dig"}), "malformed", False, 3, ("answered", 11, 7)),
+    "a refusing text": (say("I'm sorry, I can't help with that."), "malformed", False, 3, ("answered", 11, 7)),
+    "prose around JSON": (say('Sure: {"title": "dig"}. Good?'), "malformed", False, 3, ("answered", 11, 7)),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_has_its_code_and_each_attempt_is_booked(name):
+    action, code, is_passing, num_sent, settled = FAULTS[name]
+    asked = Asked([action])
+    assert asked.code == code in CODES
+    assert asked.error.is_passing is is_passing
+    assert len(asked.requests) == num_sent
+    assert asked.settled == [settled] * num_sent
+    assert len(str(asked.error)) < 1_500
+    assert asked.error.remedy and "\n" not in asked.error.problem
+
+
+def test_what_passes_is_waited_for():
+    asked = Asked([fault("status", 500), fault("status", 502), GOOD])
+    assert asked.reply.answer == Idea(title="dig")
+    assert asked.reply.num_sent == 3 and asked.waits == [1.0, 4.0]
+    assert asked.book.outcomes == ["server_error", "server_error", "answered"]
+
+
+@pytest.mark.parametrize(("header", "waits"), [("7", [7.0]), ("1e9", [1.0]), ("3600", [60.0]), ("-3", [1.0])])
+def test_a_server_says_how_long_to_wait_within_bounds(header, waits):
+    asked = Asked([fault("status", 429, headers={"Retry-After": header}), GOOD])
+    assert asked.reply.num_sent == 2 and asked.waits == waits
+
+
+def test_a_date_to_wait_for_is_read():
+    assert refused(429, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, b"").pause_s == 0.0
+    assert refused(429, {"retry-after": "Wed, 21 Oct 2115 07:28:00 GMT"}, b"").pause_s == 60.0
+
+
+@pytest.mark.parametrize("action", [hang(), drip(40)], ids=["half open", "slow drip"])
+def test_no_server_is_waited_for_longer_than_the_timeout(action):
+    asked = Asked([action], timeout_s=0.2)
+    assert asked.code == "timeout" and asked.error.is_passing
+    assert asked.settled == [("timeout", None, None)] * 3
+    assert 0.6 <= asked.seconds < 3
+
+
+def test_where_nobody_listens_nothing_is_sent_and_nothing_is_spent():
+    asked = Asked([GOOD], model="m@http://127.0.0.1:1/v1")
+    assert asked.code == "unreachable" and asked.error.is_passing
+    assert asked.settled == [("unreachable", 0, 0)] * 3
+
+
+def test_a_malformed_answer_is_sent_back_with_what_is_wrong():
+    asked = Asked([say({"title": 3}), GOOD])
+    assert asked.reply.answer == Idea(title="dig")
+    assert (asked.reply.num_sent, len(asked.reply.keys), len(asked.reply.malformed)) == (2, 2, 1)
+    roles, texts = zip(*asked.requests[1].texts, strict=True)
+    assert roles == ("system", "user", "assistant", "user")
+    assert texts[2] == '{"title": 3}' and texts[3] == asked.reply.malformed[0]
+    assert "title" in texts[3] and "valid string" in texts[3]
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+def test_a_malformed_answer_is_sent_back_so_many_times_only(retries):
+    asked = Asked([say({"title": 3})], answer_retries=retries)
+    assert asked.code == "malformed" and len(asked.requests) == retries + 1
+    assert "Input should be a valid string" in asked.error.problem
+
+
+def test_an_answer_may_come_as_a_tools_arguments():
+    call = {"id": "1", "type": "function", "function": {"name": "final_result", "arguments": '{"title": 3}'}}
+    good = {**call, "function": {**call["function"], "arguments": '{"title": "dig"}'}}
+    asked = Asked([say(None, tool_calls=[call]), say(None, tool_calls=[good])], output="tool")
+    assert asked.reply.answer == Idea(title="dig") and len(asked.reply.malformed) == 1
+    asked = Asked([say(None, tool_calls=[call])], output="tool", answer_retries=1)
+    assert asked.code == "malformed" and "Input should be a valid string" in asked.error.problem
+
+
+def test_an_answer_may_be_asked_for_in_words():
+    asked = Asked([say('```json\n{"title": "dig"}\n```')], output="prompted")
+    assert asked.reply.answer == Idea(title="dig")
+    assert [role for role, _ in asked.requests[0].texts] == ["system", "user"]
+
+
+def test_the_next_model_is_asked_where_one_does_not_answer(caplog):
+    asked = Asked([GOOD], model="m@http://127.0.0.1:1/v1", fallbacks=["openai:gpt-4o-mini", "server"])
+    assert asked.reply.answer == Idea(title="dig")
+    assert asked.reply.model.startswith("test-model@") and asked.reply.num_sent == 4
+    assert "unreachable" in caplog.text and "asking openai:gpt-4o-mini" in caplog.text
+    assert "no_key" in caplog.text and f"asking {asked.reply.model}" in caplog.text
+
+
+def test_where_no_model_answers_each_reason_is_told():
+    asked = Asked([fault("status", 500)], fallbacks=["openai:gpt-4o-mini"])
+    assert asked.code == "no_key" and asked.error.is_passing
+    assert "[server_error] test-model@" in asked.error.problem and "[no_key] openai:gpt-4o-mini" in asked.error.problem
+
+
+def test_a_budget_that_is_spent_sends_nothing_and_asks_nobody_else():
+    asked = Asked([GOOD], book=ListBook(max_requests=0), fallbacks=["server"])
+    assert isinstance(asked.error, BudgetError) and asked.requests == []
+
+
+def test_the_budget_counts_repetitions():
+    asked = Asked([fault("status", 500)], book=ListBook(max_requests=2), fallbacks=["server"])
+    assert isinstance(asked.error, BudgetError) and len(asked.requests) == 2
+    assert asked.book.outcomes == ["server_error"] * 2
+
+
+def test_a_request_is_booked_before_it_is_sent():
+    book = ListBook()
+    seen = []
+
+    def script(_, number):
+        seen.append([booking.outcome for booking in book.bookings])
+        return fault("status", 500) if number == 0 else GOOD
+
+    assert Asked(script, book=book).reply is not None
+    assert seen == [[None], ["server_error", None]]
+
+
+def test_who_is_cancelled_settles_what_was_booked():
+    book = ListBook()
+
+    async def work(server):
+        model = connect(FrontierSpec(model=server.model), book=book, journal=EphemeralJournal())
+        asking = asyncio.create_task(model.ask(QUESTION))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    with ModelServer([hang()]) as server:
+        asyncio.run(work(server))
+    assert [(b.outcome, b.input_tokens) for b in book.bookings] == [("cancelled", None)]
+
+
+def test_many_may_ask_at_once():
+    book = ListBook()
+
+    async def work(server):
+        model = connect(FrontierSpec(model=server.model), book=book, journal=EphemeralJournal())
+        asks = [model.ask(Question("You count.", f"Say {n}.", Idea)) for n in range(8)]
+        return await asyncio.gather(*asks)
+
+    with ModelServer(lambda request, _: say({"title": request["messages"][1]["content"]})) as server:
+        replies = asyncio.run(work(server))
+    assert [reply.answer.title for reply in replies] == [f"Say {n}." for n in range(8)]
+    assert book.outcomes == ["answered"] * 8
+
+
+def test_a_book_that_fails_is_not_taken_for_a_model_that_fails():
+    class BrokenBook(ListBook):
+        def reserve(self, model, *, input_tokens, output_tokens):
+            raise OSError("disk full")
+
+    asked = Asked([GOOD], book=BrokenBook(), fallbacks=["server"])
+    assert isinstance(asked.error, OSError) and asked.requests == []
+
+
+# Keys
+
+
+@pytest.mark.parametrize("status", [401, 400, 500])
+def test_no_key_is_told_by_what_a_server_sends_back(status, caplog, monkeypatch):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("FLOWRL_MODEL_KEY", SECRET)
+    asked = Asked([fault("status", status, body=f"no, Bearer {SECRET} is not known")])
+    assert asked.requests[0].headers["authorization"] == f"Bearer {SECRET}"
+    assert "Bearer [secret] is not known" in asked.error.problem
+    shown = "".join(traceback.format_exception(asked.error)) + repr(asked.error.__dict__) + caplog.text
+    assert SECRET not in shown
+
+
+def test_no_key_is_in_a_reply_nor_in_the_journal():
+    asked = Asked([say({"title": SECRET}), GOOD], secrets={"FLOWRL_MODEL_KEY": SECRET})
+    assert asked.requests[0].headers["authorization"] == f"Bearer {SECRET}"
+    assert asked.reply.answer.title == "[secret]"
+    assert SECRET not in repr(asked.reply) + json.dumps(asked.journal.entries)
+    escaped = raw(json.dumps(completion(json.dumps({"title": SECRET}))).replace("sk-", "sk\\u002d").encode())
+    asked = Asked([escaped], secrets={"FLOWRL_MODEL_KEY": SECRET})
+    assert asked.reply.answer.title == "[secret]" and SECRET not in json.dumps(asked.journal.entries)
+    asked = Asked([say(SECRET)], secrets={"FLOWRL_MODEL_KEY": SECRET})
+    assert asked.code == "malformed" and SECRET not in str(asked.error)
+
+
+def test_a_key_is_masked_and_never_part_of_a_repr(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-marked")  # part of the other
+    keys = Keys({"ANTHROPIC_API_KEY": SECRET, "FLOWRL_MODEL_KEY": "none"})
+    assert SECRET not in repr(keys)
+    assert keys.masked_text(f"none of {SECRET} sk-marked") == "none of [secret] [secret]"
+
+
+def test_no_other_key_goes_to_a_server_of_ones_own(monkeypatch):
+    for variable in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(variable, SECRET)
+    asked = Asked([GOOD])
+    assert asked.reply is not None and SECRET not in repr(asked.requests[0].headers)
+
+
+@pytest.mark.parametrize("key", [None, "", "  ", "sk-with\nnewline-in-it", "sk-schlüssel-key"])
+def test_a_key_that_is_missing_is_said_before_anything_is_booked(key, monkeypatch):
+    if key is not None:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+    asked = Asked([GOOD], model="openai:gpt-5.4")
+    assert asked.code == "no_key" and not asked.error.is_passing
+    assert "OPENAI_API_KEY" in asked.error.problem and asked.book.bookings == []
+    assert "sk-" not in str(asked.error)
+
+
+def test_what_is_no_key_is_not_passed_over_in_silence():
+    asked = Asked([GOOD], secrets={"FLOWRL_MODEL_KEY": "two\nlines"})
+    assert asked.code == "no_key" and asked.requests == [] and "two" not in str(asked.error)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("openai:gpt-5.4", ModelName("openai", "gpt-5.4")),
+        (" anthropic:claude-opus-5 ", ModelName("anthropic", "claude-opus-5")),
+        ("google:gemini-2.5-pro", ModelName("google", "gemini-2.5-pro")),
+        ("llama3.2:1b@http://localhost:11434/v1", ModelName("compatible", "llama3.2:1b", "http://localhost:11434/v1")),
+        ("a@q4@https://h/api/", ModelName("compatible", "a@q4", "https://h/api")),
+        ("openai:x@HTTP://[::1]:80", ModelName("compatible", "openai:x", "http://[::1]:80/v1")),
+    ],
+)
+def test_a_models_name_is_read_and_written(text, name):
+    assert parse_model(text) == name
+    assert parse_model(str(name)) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "--frontier.model openai:NAME"),
+        ("gpt-5", "openai:gpt-5"),
+        ("opnai:gpt-5", "openai"),
+        ("mistral:large", "NAME@URL"),
+        ("openai:", "PROVIDER:NAME"),
+        ("openai:two words", "without spaces"),
+        ("@http://localhost/v1", "NAME@URL"),
+        ("m@localhost:8000", "http://HOST:PORT/v1"),
+        ("m@ftp://localhost/v1", "http://HOST:PORT/v1"),
+        ("m@file:///etc/passwd", "http://HOST:PORT/v1"),
+        ("m@http://localhost:port/v1", "http://HOST:PORT/v1"),
+        ("m@http:///v1", "http://HOST:PORT/v1"),
+        ("m@http://local host/v1", "spaces"),
+    ],
+)
+def test_what_names_no_model_is_refused_with_a_remedy(text, told):
+    with pytest.raises(InputError) as caught:
+        parse_model(text)
+    assert caught.value.field == "frontier.model" and told in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["user:{}@host", "{}@host", "host/v1?key={}", "host/v1#{}"])
+def test_a_name_with_a_secret_in_it_is_refused_and_not_repeated(where):
+    with pytest.raises(InputError) as caught:
+        parse_model(f"m@https://{where.format(SECRET)}")
+    assert SECRET not in str(caught.value) and "FLOWRL_MODEL_KEY" in caught.value.remedy
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "google"])
+def test_what_is_not_installed_is_said_with_the_extra_to_install(provider, monkeypatch):
+    monkeypatch.setattr("flowrl_core.llm.names._PACKAGES", {provider: "no_such_package.within"})
+    spec = FrontierSpec(model="openai:x", fallbacks=[f"{provider}:x"])
+    with pytest.raises(InputError, match=rf"flowrl\[{provider}\]"):
+        connect(spec, book=ListBook(), journal=EphemeralJournal())
+
+
+# Drafts and doubles
+
+
+@pytest.mark.parametrize("output", ["native", "tool", "prompted"])
+def test_a_draft_is_what_is_sent(output):
+    asked = Asked([fault("status", 400)], output=output)
+    (request,) = asked.requests
+    spec = FrontierSpec(model=f"test-model@{'http://127.0.0.1:1/v1'}", output=output)
+
+    async def within_a_loop():
+        return draft(QUESTION, spec)
+
+    made = asyncio.run(within_a_loop())
+    assert list(made.messages) == request.texts
+    assert made.input_tokens == asked.book.bookings[0].input_bound
+    assert ("title" in made.schema.get("properties", {})) is (output != "prompted")
+    assert output != "prompted" or '"maxLength"' in made.messages[0][1]
+
+
+def test_a_draft_needs_no_key_and_no_extra():
+    assert draft(QUESTION, FrontierSpec(model="anthropic:claude-opus-5")).messages[1] == ("user", QUESTION.text)
+
+
+@pytest.mark.parametrize(
+    ("provider", "body", "tokens"),
+    [
+        ("openai", {"usage": {"prompt_tokens": 3, "completion_tokens": 4}}, (3, 4)),
+        ("compatible", {"usage": {"prompt_tokens": True, "completion_tokens": -4}}, (None, None)),
+        ("compatible", {}, (None, None)),
+        ("anthropic", {"usage": {"input_tokens": 3, "cache_read_input_tokens": 5, "output_tokens": 4}}, (8, 4)),
+        (
+            "google",
+            {"usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 4, "thoughtsTokenCount": 2}},
+            (3, 6),
+        ),
+    ],
+)
+def test_the_tokens_that_each_protocol_tells_are_read(provider, body, tokens):
+    assert tokens_told(provider, body) == tokens
+
+
+def test_a_scripted_model_is_a_language_model():
+    model = ScriptedModel([{"title": "dig"}, BudgetError("spent")])
+    assert asyncio.run(model.ask(QUESTION)).answer == Idea(title="dig")
+    with pytest.raises(BudgetError):
+        asyncio.run(model.ask(QUESTION))
+    assert model.questions == [QUESTION, QUESTION]
