@@ -17,6 +17,7 @@ from flowrl_core.programs.expressions import Expression, Kind, Op, interval_of
 from flowrl_core.programs.registers import Interval, Slot
 
 __all__ = [
+    "GRAMMAR",
     "MAX_CONSTANT",
     "MAX_DEPTH",
     "MAX_LENGTH",
@@ -46,7 +47,8 @@ _FOREIGN = re.compile(r"[^A-Za-z0-9_ .,+\-*/<>=!()]")
 # Only decimal numbers are known, and Python would warn on standard error about words that follow one without a space.
 _NUMERAL = re.compile(r"(?<![\w.])\.?\d(?:[eE][+-]|[\w.])*", re.ASCII)
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_GRAMMAR = "Use numbers, fluents, + - * /, comparisons, and or not, `a if c else b`, and min max abs clip tanh sqrt"
+GRAMMAR = "Use numbers, fluents, + - * /, comparisons, and or not, `a if c else b`, and min max abs clip tanh sqrt"
+"""What the language consists of, as who writes a program is told."""
 _ARITHMETIC: dict[type[ast.operator], Op] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 # Operation, whether the operands change places, whether the result is negated.
 _COMPARISONS: dict[type[ast.cmpop], tuple[Op, bool, bool]] = {
@@ -108,7 +110,7 @@ def _one_line(text: object, field: str) -> str:
         raise ProgramError("not_ascii", field, f"{ascii(foreign)} is not ASCII", "Retype it with plain ASCII letters.")
     if found := _FOREIGN.search(line):
         raise ProgramError(
-            "character", field, f"{found[0]!r} at position {found.start() + 1} has no meaning here", f"{_GRAMMAR}."
+            "character", field, f"{found[0]!r} at position {found.start() + 1} has no meaning here", f"{GRAMMAR}."
         )
     depth = deepest = 0
     for c in line:
@@ -168,12 +170,12 @@ class _Reader:
                 return self._choose(node, test, body, orelse)
             case ast.Call():
                 return self._call(node)
-        self._refuse("not_allowed", f"`{_show(node)}` is not part of the language", f"{_GRAMMAR}.")
+        self._refuse("not_allowed", f"`{_show(node)}` is not part of the language", f"{GRAMMAR}.")
 
     def _number(self, node: ast.Constant) -> Expression:
         value = node.value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            self._refuse("not_allowed", f"`{_show(node)}` is not a number", f"{_GRAMMAR}.")
+            self._refuse("not_allowed", f"`{_show(node)}` is not a number", f"{GRAMMAR}.")
         if value != 0 and not MIN_CONSTANT <= abs(value) <= MAX_CONSTANT:
             self._refuse(
                 "constant_range",
@@ -187,7 +189,7 @@ class _Reader:
         if not all(
             isinstance(part, (ast.Name, ast.Attribute)) for part in ast.walk(node) if isinstance(part, ast.expr)
         ):
-            self._refuse("not_allowed", f"`{_show(node)}` is not part of the language", f"{_GRAMMAR}.")
+            self._refuse("not_allowed", f"`{_show(node)}` is not part of the language", f"{GRAMMAR}.")
         if name not in self._slots:
             near = difflib.get_close_matches(name[:64], self._slots, n=3, cutoff=0.5)
             remedy = f"Did you mean {' or '.join(near)}?" if near else "`flowrl env fluents` lists all names."
@@ -200,7 +202,7 @@ class _Reader:
         links = []
         for op, x, y in zip(node.ops, values, values[1:], strict=False):
             if type(op) not in _COMPARISONS:
-                self._refuse("not_allowed", f"`{_show(node)}` is not part of the language", f"{_GRAMMAR}.")
+                self._refuse("not_allowed", f"`{_show(node)}` is not part of the language", f"{GRAMMAR}.")
             name, is_swapped, is_negated = _COMPARISONS[type(op)]
             link = self._apply(node, name, *((y, x) if is_swapped else (x, y)))
             links.append(self._apply(node, "not", link) if is_negated else link)
@@ -214,7 +216,7 @@ class _Reader:
     def _call(self, node: ast.Call) -> Expression:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name not in _FUNCTIONS:
-            self._refuse("unknown_function", f"there is no function `{_show(node.func)}`", f"{_GRAMMAR}.")
+            self._refuse("unknown_function", f"there is no function `{_show(node.func)}`", f"{GRAMMAR}.")
         fewest, most = _FUNCTIONS[name]
         is_plain = not node.keywords and not any(isinstance(a, ast.Starred) for a in node.args)
         if not is_plain or not fewest <= len(node.args) <= most:

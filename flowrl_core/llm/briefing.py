@@ -1,0 +1,311 @@
+"""What a model is told: a campaign's goals, the game, the skills that are known, and what came of earlier proposals.
+
+The same briefing gives the same text, to the byte: nothing in it depends on a clock, an id or the order of a set. What
+holds for the whole campaign stands in the instructions, so that servers can keep it prepared; what changes from
+round to round stands in the text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from flowrl_core.llm.answers import Judgement, ProposedEffect, ProposedSkill, ProposedSkills, proposed_skills
+from flowrl_core.llm.prompting import as_data, clean, number, quoted, render
+from flowrl_core.llm.seam import Question
+from flowrl_core.programs.language import MAX_REWARD
+from flowrl_core.programs.parsing import GRAMMAR, MAX_LENGTH, MAX_TERMS
+from flowrl_core.programs.registers import registers_of
+from flowrl_core.skills.effects import as_text
+from flowrl_core.skills.frontier import SkillState
+from flowrl_core.skills.model import Linear, Program, Skill, Vocabulary
+from flowrl_core.skills.proposals import Finding, Proposal
+
+__all__ = ["DERIVED", "Briefing", "Failure", "Known", "Refused", "judge_question", "propose_question"]
+
+DERIVED: Mapping[str, str] = {
+    "gained": "gained.X: change of inv.X in this step of the game",
+    "since": "since.X: change of inv.X since the plan's step began",
+    "new_ach": "new_ach.X: true in the step of the game that raised ach.X",
+    "closer": "closer.X: by how much dist.X shrank in this step of the game",
+    "d": "d.X: change of the vital X in this step of the game",
+}
+"""What the names mean that programs may use besides the fluents, by what they begin with."""
+
+_STATES: Mapping[SkillState, str] = {
+    "learned": "learned",
+    "submitted": "in training",
+    "ready": "waiting to be trained",
+    "blocked": "waiting for other skills",
+    "blocked_by_failed": "waiting for a skill that failed",
+    "failed": "failed",
+}
+_KIND_NOTES = {"place": " (lost when left)", "distance": " (the largest: none in view)"}
+_MOST_STEPS = 24
+_MOST_TERMS = 8
+
+
+@dataclass(frozen=True)
+class Known:
+    """A skill that is in the campaign already.
+
+    Attributes:
+        state: where it stands.
+        success: end-to-end rate of its last look, in [0, 1].
+        frames: environment steps that it was trained for.
+        facts: what was measured of it, as JSON-ready data.
+    """
+
+    skill: Skill
+    state: SkillState
+    success: float | None = None
+    frames: int | None = None
+    facts: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A skill that was trained and did not learn.
+
+    Attributes:
+        reason: why its run ended, in words.
+        success: end-to-end rate of its last look, in [0, 1].
+        reflection: what its episodes did: `steps` (where they ended), `terms` of the reward, `changes` of fluents,
+            `median_length`; each may be missing.
+        revision: how often it had been proposed anew before.
+    """
+
+    skill: Skill
+    reason: str
+    success: float | None = None
+    reflection: Mapping[str, Any] | None = None
+    revision: int = 0
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A proposal that the gates refused.
+
+    Attributes:
+        round: when it was proposed last, counted from 1.
+        findings: what is wrong with it.
+        is_cooling: it is not looked at again for now.
+    """
+
+    name: str
+    round: int
+    findings: tuple[Finding, ...]
+    is_cooling: bool = False
+
+
+@dataclass(frozen=True)
+class Briefing:
+    """All that a model is told of a campaign.
+
+    Attributes:
+        goals: the campaign's targets, in its order.
+        vocabulary: the environment's.
+        known, failures, refused: in the order in which they are to be read.
+        most: skills that the answer may hold.
+    """
+
+    goals: tuple[str, ...]
+    vocabulary: Vocabulary
+    known: tuple[Known, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    most: int = 4
+
+
+def propose_question(briefing: Briefing, *, sample: int = 0) -> Question[ProposedSkills]:
+    """The question for new skills.
+
+    Args:
+        briefing: what is known.
+        sample: another number is another draw.
+    """
+    text = render(
+        "propose",
+        {
+            **_situation(briefing),
+            "refused": _lines(_refused(refused) for refused in briefing.refused),
+            "example": _example(briefing.known),
+            "most": str(briefing.most),
+        },
+    )
+    form = proposed_skills(briefing.most, briefing.vocabulary)
+    return Question(_propose_instructions(briefing.vocabulary), text, form, sample)
+
+
+def judge_question(briefing: Briefing, proposal: Proposal, *, sample: int = 0) -> Question[Judgement]:
+    """The question whether a proposal is worth its training.
+
+    Args:
+        briefing: what is known.
+        proposal: as the gates have left it.
+        sample: another number is another draw.
+    """
+    vocab = briefing.vocabulary
+    told = f"{_skill(proposal.skill, vocab)}\n  why: {quoted(proposal.why)}; difficulty: {proposal.difficulty}"
+    text = render("judge", {**_situation(briefing), "proposal": f"- {told}"})
+    return Question(render("judge_system", {"env": vocab.env}), text, Judgement, sample)
+
+
+def _propose_instructions(vocab: Vocabulary) -> str:
+    return render(
+        "propose_system",
+        {
+            "env": vocab.env,
+            "capacity": str(vocab.capacity),
+            "names": _names(vocab),
+            "actions": " ".join(vocab.actions),
+            "targets": " ".join(vocab.targets),
+            "rules": _lines(vocab.rules),
+            "grammar": GRAMMAR,
+            "length": str(MAX_LENGTH),
+            "terms": str(MAX_TERMS),
+            "reward": f"{MAX_REWARD:g}",
+        },
+    )
+
+
+def _situation(briefing: Briefing) -> dict[str, str]:
+    """The fields that proposing and judging have in common."""
+    return {
+        "goals": _lines(quoted(goal) for goal in briefing.goals),
+        "known": _lines(_known(known, briefing.vocabulary) for known in briefing.known),
+        "failures": _lines(_failure(failure, briefing.vocabulary) for failure in briefing.failures),
+    }
+
+
+def _names(vocab: Vocabulary) -> str:
+    """The fluents by kind and range, then what is derived from them."""
+    groups: dict[str, list[str]] = {}
+    for fluent in vocab.fluents:
+        kind = f"{fluent.kind} {fluent.low}..{fluent.high}{_KIND_NOTES.get(fluent.kind, '')}"
+        groups.setdefault(kind, []).append(fluent.name)
+    base = {fluent.name for fluent in vocab.fluents}
+    used = {name.partition(".")[0] for name in registers_of(vocab).slots if name not in base}
+    derived = [f"{text} (programs only)" for prefix, text in DERIVED.items() if prefix in used]
+    return _lines([*(f"{kind}: {' '.join(names)}" for kind, names in groups.items()), *derived])
+
+
+def _known(known: Known, vocab: Vocabulary) -> str:
+    measured = [_STATES[known.state]]
+    if known.success is not None:
+        measured.append(f"success {known.success:.0%}")
+    if known.frames is not None:
+        measured.append(f"{_rounded(known.frames)} frames")
+    lines = [_skill(known.skill, vocab), f"  state: {', '.join(measured)}"]
+    if known.facts:
+        lines.append(f"  measured: {as_data(known.facts)}")
+    return "\n".join(lines)
+
+
+def _failure(failure: Failure, vocab: Vocabulary) -> str:
+    told = f"  failed: {quoted(failure.reason)}"
+    if failure.success is not None:
+        told += f", success {failure.success:.0%}"
+    if failure.revision:
+        told += f", revision {failure.revision}"
+    return "\n".join([_skill(failure.skill, vocab), told, *_reflection(failure.reflection or {})])
+
+
+def _reflection(reflection: Mapping[str, Any]) -> Iterable[str]:
+    """Lines on what the episodes did, of what is there."""
+    for step in list(reflection.get("steps", ()))[:_MOST_STEPS]:
+        ends = ", ".join(f"{number(step[key])} {key.replace('_', ' ')}" for key in _ENDS if step.get(key) is not None)
+        yield f"  step {quoted(str(step.get('skill', '')), 64)} n={step.get('n', 1)}: {ends}"
+    for term in list(reflection.get("terms", ()))[:_MOST_TERMS]:
+        fired, mean = term.get("fired"), term.get("mean")
+        paid = [] if fired is None else [f"fired {number(fired)}"]
+        paid += [] if mean is None else [f"mean {number(mean)}"]
+        yield f"  reward term {quoted(str(term.get('term', '')))}: {', '.join(paid)}"
+    if changes := reflection.get("changes"):
+        yield f"  mean changes of an episode: {as_data(changes)}"
+    if (length := reflection.get("median_length")) is not None:
+        yield f"  median length: {number(length)} steps of the game"
+
+
+_ENDS = ("attempts", "done", "died", "timed_out")
+
+
+def _refused(refused: Refused) -> str:
+    found = "; ".join(f"{finding.code}: {quoted(finding.sentence)}" for finding in refused.findings)
+    cooling = ", not looked at again for now" if refused.is_cooling else ""
+    return f"{quoted(refused.name, 64)} in round {refused.round}{cooling}: {found}"
+
+
+def _skill(skill: Skill, vocab: Vocabulary) -> str:
+    """A definition in a few lines; what is empty is left out."""
+    base = {fluent.name for fluent in vocab.fluents}
+    effects = {"requirements": skill.requirements, "consumption": skill.consumption, "gain": skill.gain}
+    parts = [f"{part}: {_effects(amounts, base)}" for part, amounts in effects.items() if amounts]
+    if skill.target:
+        parts.append(f"target: {skill.target if skill.target in vocab.targets else quoted(skill.target, 64)}")
+    if skill.learn_count > 1:
+        parts.append(f"learn_count: {skill.learn_count}")
+    programs = f"done: {quoted(skill.program.done, 1000)} reward: {quoted(skill.program.reward, 1000)}"
+    return f"{quoted(skill.name, 64)}: {quoted(skill.description)}\n  {'; '.join(parts)}\n  {programs}"
+
+
+def _example(known: Iterable[Known]) -> str:
+    """An answer: many servers keep a model to the schema without showing it. Only a skill that learned is an example
+    to follow; where there is none, one that no game has.
+    """
+    for skill in (entry.skill for entry in known if entry.state == "learned"):
+        # A definition of a person may hold what the form does not allow.
+        with contextlib.suppress(ValidationError):
+            return _answer(skill)
+    return _answer(_NOBODYS)
+
+
+def _answer(skill: Skill) -> str:
+    """The answer that would propose the skill, in the order of the form."""
+
+    def effects(amounts: Mapping[str, Linear]) -> list[ProposedEffect]:
+        return [ProposedEffect(fluent=name, per_n=a.per_n, fixed=a.fixed) for name, a in amounts.items()]
+
+    proposed = ProposedSkill(
+        name=clean(skill.name, 64),
+        description=clean(skill.description, 200),
+        why="The goals need it",
+        requirements=effects(skill.requirements),
+        consumption=effects(skill.consumption),
+        gain=effects(skill.gain),
+        ephemeral=skill.ephemeral,
+        target=clean(skill.target or "", 64),
+        learn_count=skill.learn_count,
+        done=clean(skill.program.done, 1000),
+        reward=clean(skill.program.reward, 1000),
+        difficulty="easy",
+    )
+    return ProposedSkills(skills=[proposed]).model_dump_json()
+
+
+_NOBODYS = Skill(
+    name="make_x",
+    description="Make x beside a y",
+    program=Program("since.x >= n", "gained.x"),
+    gain={"inv.x": Linear(1)},
+    requirements={"near.y": Linear(0, 1)},
+    target="y",
+)
+
+
+def _effects(amounts: Mapping[str, Linear], base: set[str]) -> str:
+    named = {name if name in base else quoted(name, 64): amount for name, amount in amounts.items()}
+    return ", ".join(f"{name} {as_text(amount)}" for name, amount in named.items())
+
+
+def _lines(entries: Iterable[str]) -> str:
+    return "\n".join(f"- {entry}" for entry in entries) or "none"
+
+
+def _rounded(frames: int) -> str:
+    """Two digits are enough, and a text that does not change with each frame is answered from the journal."""
+    return f"{float(f'{frames:.2g}'):,.0f}"
