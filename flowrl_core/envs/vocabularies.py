@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 from flowrl_core.errors import InputError
+from flowrl_core.knowledge.game_rules import CORRIDOR_RULES, CRAFTAX_CLASSIC_RULES
 from flowrl_core.skills.model import Fluent, Vocabulary
 
 __all__ = ["CORRIDOR", "CRAFTAX_CLASSIC", "vocabulary"]
@@ -58,6 +59,7 @@ CRAFTAX_CLASSIC = Vocabulary(
     targets=(*_BLOCKS, *_CREATURES),
     # 17 kinds of block and 4 of creature in each cell of the view, then 22 numbers.
     observation_size=7 * 9 * (17 + 4) + 22,
+    rules=CRAFTAX_CLASSIC_RULES,
 )
 
 CORRIDOR_LENGTH = 6
@@ -75,6 +77,7 @@ CORRIDOR = Vocabulary(
     actions=("left", "right", "dig", *(f"make_{item}" for item in CORRIDOR_ITEMS[1:])),
     targets=("bench", "mine"),
     observation_size=CORRIDOR_LENGTH + len(CORRIDOR_ITEMS),
+    rules=CORRIDOR_RULES,
 )
 
 _ALL = {v.env: v for v in (CRAFTAX_CLASSIC, CORRIDOR)}

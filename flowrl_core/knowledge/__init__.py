@@ -1,1 +1,1 @@
-"""The knowledge bases that ship with FlowRL, as TOML files."""
+"""What ships with FlowRL on each environment: the knowledge base (TOML), the game's rules, recorded experience."""

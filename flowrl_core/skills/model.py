@@ -48,6 +48,8 @@ class Vocabulary:
     """Length of the environment's own observation."""
     capacity: int = 9
     """The most of one item that the inventory holds."""
+    rules: tuple[str, ...] = field(default=(), compare=False)
+    """The game's rules in words, for who proposes skills. Nothing that is learned depends on them."""
 
 
 @dataclass(frozen=True)

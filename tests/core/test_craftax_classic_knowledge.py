@@ -358,3 +358,58 @@ def test_an_episode_of_eat_plant_is_longer_than_a_plant_takes_to_ripen(world: Wo
         steps += 1
         assert steps <= 1000
     assert steps * 1.5 < KNOWLEDGE.training["eat_plant"]["episode_limit"]
+
+
+# What the rules in words say besides the recipes.
+
+
+@pytest.mark.parametrize(("tools", "damage"), [({}, 1), ({"wood_sword": 1}, 2), ({"wood_sword": 2}, 4),
+                                               ({"stone_sword": 1}, 3), ({"iron_sword": 1}, 5)])  # fmt: skip
+def test_a_hit_takes_as_much_as_the_rules_say(world: World, tools: dict[str, int], damage: int) -> None:
+    world.hold(**tools)
+    world.face_creature("zombies")
+    zombies = world.state.zombies
+    world.put(zombies=replace(zombies, health=np.full_like(zombies.health, 9)))
+    world.act(Action.DO)
+    assert int(world.state.zombies.health[0]) == 9 - damage
+
+
+def test_food_and_drink_rise_as_much_as_the_rules_say(world: World) -> None:
+    world.put(player_food=np.int32(1), player_drink=np.int32(1))
+    ACTS["collect_drink"](world)
+    assert int(world.state.player_drink) == 2 and world.state.map[33, 32] == BlockType.WATER.value
+    ACTS["eat_cow"](world)
+    assert int(world.state.player_food) == 7
+    world.put(player_food=np.int32(1))
+    world.face(BlockType.RIPE_PLANT)
+    world.act(Action.DO)
+    assert int(world.state.player_food) == 5 and world.state.map[33, 32] == BlockType.PLANT.value
+
+
+@pytest.mark.parametrize(
+    ("block", "tool", "left"),
+    [("TREE", "", "GRASS"), ("STONE", "wood_pickaxe", "PATH"), ("COAL", "wood_pickaxe", "PATH"),
+     ("IRON", "stone_pickaxe", "PATH"), ("DIAMOND", "iron_pickaxe", "PATH")],
+)  # fmt: skip
+def test_blocks_turn_into_what_the_rules_say(world: World, block: str, tool: str, left: str) -> None:
+    world.hold(**({tool: 1} if tool else {}))
+    collect(BlockType[block])(world)
+    assert world.state.map[33, 32] == BlockType[left].value
+
+
+def test_stone_can_be_put_on_water_and_on_lava(world: World) -> None:
+    for block in (BlockType.WATER, BlockType.LAVA):
+        world.hold(stone=1)
+        world.face(block)
+        world.act(Action.PLACE_STONE)
+        assert world.state.map[33, 32] == BlockType.STONE.value and not world.state.inventory.stone
+
+
+@pytest.mark.parametrize(("vital", "steps"), [("food", 26), ("drink", 21), ("energy", 31)])
+def test_vitals_fall_as_fast_as_the_rules_say(world: World, vital: str, steps: int) -> None:
+    for step in range(1, 100):
+        world.act(Action.NOOP)
+        if getattr(world.state, f"player_{vital}") < 9:
+            assert step == steps
+            return
+    raise AssertionError(f"{vital} never fell")

@@ -1,0 +1,176 @@
+"""Experience: transitions that were recorded in an environment, against which the programs of a proposal are tried.
+
+The files are shipped (`knowledge/experience`) and recorded by `envs.recording`. No JAX here.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.errors import StorageError
+from flowrl_core.programs.registers import Registers, fill, registers_of
+from flowrl_core.skills.model import Vocabulary, digest
+
+__all__ = ["SEGMENT", "Experience", "experience_file", "load_experience", "save_experience", "vocabulary_digest"]
+
+SEGMENT = 16
+"""Environment steps after which `start` is taken anew, as where the next step of a plan begins."""
+
+# A place is taken to be reached at this distance where nothing was recorded beside it.
+_BESIDE = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Experience:
+    """What was recorded in an environment.
+
+    Attributes:
+        vocabulary: the base fluents F, in the order of the rows.
+        episodes: u8[E, L + 1, F], base fluents at the beginning and after each step.
+        lengths: i64[E], steps of each episode before it ended (at most L).
+        scripts: what made each episode, E names.
+        resets: u8[R, F], base fluents of new worlds.
+    """
+
+    vocabulary: Vocabulary
+    episodes: np.ndarray
+    lengths: np.ndarray
+    scripts: tuple[str, ...]
+    resets: np.ndarray
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """i64[T, 3]: episode, step before the transition, and step at which its `start` was taken."""
+        found = [(e, t, t - t % SEGMENT) for e, length in enumerate(self.lengths) for t in range(length)]
+        return np.array(found, np.int64).reshape(-1, 3)
+
+    @cached_property
+    def prev(self) -> np.ndarray:
+        """f32[T, F], base fluents before each transition."""
+        return np.asarray(self.episodes[self.steps[:, 0], self.steps[:, 1]], np.float32)
+
+    @cached_property
+    def now(self) -> np.ndarray:
+        """f32[T, F], base fluents after each transition."""
+        return np.asarray(self.episodes[self.steps[:, 0], self.steps[:, 1] + 1], np.float32)
+
+    @cached_property
+    def start(self) -> np.ndarray:
+        """f32[T, F], base fluents where the segment began."""
+        return np.asarray(self.episodes[self.steps[:, 0], self.steps[:, 2]], np.float32)
+
+    @cached_property
+    def transitions(self) -> np.ndarray:
+        """f32[R, T], the registers of each transition."""
+        return self.registers(self.now, self.prev, self.start)
+
+    @cached_property
+    def idle(self) -> np.ndarray:
+        """f32[R, I], registers of standing still in states that were met: nothing changes."""
+        states = np.unique(np.concatenate([self.now, self.start], axis=1), axis=0)
+        now, start = np.split(states, 2, axis=1)
+        return self.registers(now, now, start)
+
+    @cached_property
+    def moves(self) -> tuple[np.ndarray, np.ndarray]:
+        """f32[R, M] twice: transitions in which only places and distances changed, and the same ones reversed."""
+        is_moving = np.array([fluent.kind in ("place", "distance") for fluent in self.vocabulary.fluents])
+        is_changed = self.now != self.prev
+        rows = (~is_changed[:, ~is_moving]).all(axis=1) & is_changed.any(axis=1)
+        kept = np.unique(np.concatenate([self.now, self.prev, self.start], axis=1)[rows], axis=0)
+        now, prev, start = np.split(kept, 3, axis=1)
+        return self.registers(now, prev, start), self.registers(prev, now, start)
+
+    @cached_property
+    def new_worlds(self) -> np.ndarray:
+        """f32[R, N], registers of new worlds."""
+        rows = np.asarray(self.resets, np.float32)
+        return self.registers(rows, rows, rows)
+
+    @cached_property
+    def beside(self) -> Mapping[str, int]:
+        """For each place whose distance is a fluent too: the smallest distance at which it was near."""
+        index = {fluent.name: i for i, fluent in enumerate(self.vocabulary.fluents)}
+        found = {}
+        for name, i in index.items():
+            distance = index.get(f"dist.{name.removeprefix('near.')}")
+            if name.startswith("near.") and distance is not None:
+                there = self.now[self.now[:, i] == 1, distance]
+                found[name] = int(there.min()) if len(there) else _BESIDE
+        return found
+
+    @cached_property
+    def layout(self) -> Registers:
+        """Where each name is read."""
+        return registers_of(self.vocabulary)
+
+    def registers(self, now: np.ndarray, prev: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """f32[R, K], the registers of the moments f32[K, F], with n = 1; a name's values lie side by side."""
+        count = np.ones(len(now), np.float32)
+        return np.ascontiguousarray(fill(np, now, prev, start, count, self.layout).T)
+
+
+def vocabulary_digest(vocab: Vocabulary) -> str:
+    """The digest of what the numbers of a row mean."""
+    return digest({"env": vocab.env, "fluents": [[f.name, f.kind, f.low, f.high] for f in vocab.fluents]})
+
+
+def experience_file(env: str) -> Path:
+    """Where the experience of an environment is shipped."""
+    return Path(__file__).parents[1] / "knowledge" / "experience" / f"{env.replace('-', '_')}.npz"
+
+
+def save_experience(experience: Experience, path: Path) -> None:
+    """Write the experience; the same one makes the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        path,
+        vocabulary=np.array(vocabulary_digest(experience.vocabulary)),
+        episodes=experience.episodes.astype(np.uint8),
+        lengths=experience.lengths.astype(np.uint8),
+        scripts=np.array(experience.scripts),
+        resets=experience.resets.astype(np.uint8),
+    )
+
+
+@lru_cache(maxsize=4)
+def load_experience(env: str) -> Experience:
+    """The experience that is shipped for an environment, read once.
+
+    Raises:
+        InputError: no such environment.
+        StorageError: there is no such file, it cannot be read, or it was recorded with other fluents.
+    """
+    return read_experience(experience_file(env), vocabulary(env))
+
+
+def read_experience(path: Path, vocab: Vocabulary) -> Experience:
+    """The experience in a file.
+
+    Raises:
+        StorageError: there is no such file, it cannot be read, or it was recorded with other fluents.
+    """
+    remedy = f"Record it anew: python -m flowrl_core.envs.recording {vocab.env}"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            stored = {name: file[name] for name in file.files}
+        experience = Experience(
+            vocabulary=vocab,
+            episodes=stored["episodes"],
+            lengths=stored["lengths"].astype(np.int64),
+            scripts=tuple(map(str, stored["scripts"])),
+            resets=stored["resets"],
+        )
+        recorded = str(stored["vocabulary"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as exc:
+        raise StorageError(f"{path.name} holds no experience of {vocab.env} ({exc}). {remedy}") from exc
+    if recorded != vocabulary_digest(vocab):
+        raise StorageError(f"{path.name} was recorded with other fluents than {vocab.env} has now. {remedy}")
+    return experience
