@@ -14,11 +14,12 @@ from typing import Any
 
 from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import InputError, KnowledgeError
-from flowrl_core.skills.definitions import parse_skill, spelled_alike
+from flowrl_core.skills.definitions import parse_skill
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Fluent, Plan, Skill, Vocabulary
+from flowrl_core.skills.rules import spelled_alike
 
-__all__ = ["Knowledge", "in_order", "is_file_name", "load_knowledge", "shipped"]
+__all__ = ["Knowledge", "in_order", "is_file_name", "load_knowledge", "needs_of", "shipped"]
 
 _TOP_KEYS = ("env", "skills")
 
@@ -34,6 +35,7 @@ class Knowledge:
         skills: by name, in the order of the file.
         training: fields of TrainingSpec that a skill sets for its own runs, by skill.
         evaluation: the same for EvaluationSpec.
+        proposed: those of the skills that were proposed to a campaign, and accepted.
     """
 
     env: str
@@ -42,6 +44,7 @@ class Knowledge:
     skills: Mapping[str, Skill]
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     evaluation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    proposed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name in ("skills", "training", "evaluation"):
@@ -68,7 +71,7 @@ class Knowledge:
 
     @cached_property
     def plans(self) -> dict[str, Plan]:
-        """Plans that were made already, by their last skill: a campaign asks for the same ones at each of its turns."""
+        """Plans that were made already, by their last skill; see `planner.plan_of`."""
         return {}
 
     @cached_property
@@ -86,11 +89,13 @@ class Knowledge:
 
     @cached_property
     def _needs(self) -> Mapping[str, tuple[str, ...]]:
-        found = {}
-        for name, skill in self.skills.items():
-            amounts = [*skill.requirements.items(), *skill.consumption.items()]
-            found[name] = tuple(dict.fromkeys(fluent for fluent, amount in amounts if any(map(amount.at, COUNTS))))
-        return found
+        return {name: needs_of(skill) for name, skill in self.skills.items()}
+
+
+def needs_of(skill: Skill) -> tuple[str, ...]:
+    """The fluents of which a skill needs some, as `Knowledge.needs` says of those that are there."""
+    amounts = [*skill.requirements.items(), *skill.consumption.items()]
+    return tuple(dict.fromkeys(fluent for fluent, amount in amounts if any(map(amount.at, COUNTS))))
 
 
 def in_order(graph: Mapping[str, Iterable[str]], *, source: str) -> tuple[str, ...]:

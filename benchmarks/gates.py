@@ -1,0 +1,110 @@
+"""The gates: how long a batch of proposals takes, sound and unsound ones mixed.
+
+    python benchmarks/gates.py [--proposals N] [--json]
+
+The batch is made of every shipped skill of an environment with changes drawn at random: none, another name, wrong
+units, an unknown fluent, a broken program, a reward that can be farmed, a done that asks for too much, and needs that
+nothing provides. They are held against the shipped knowledge from which half of the skills were taken out. Printed are
+CPU seconds, since other work on the machine does not count, and how many passed, were repaired or were refused by which
+gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from flowrl_core.skills.experience import load_experience
+from flowrl_core.skills.gates import World, examine
+from flowrl_core.skills.knowledge import Knowledge, load_knowledge
+from flowrl_core.skills.model import Linear, Program, Skill
+from flowrl_core.skills.proposals import Proposal
+
+__all__ = ["batch", "measure"]
+
+Change = Callable[[Skill, str], Skill]
+
+
+def _program(**texts: str) -> Change:
+    return lambda skill, name: replace(skill, name=name, program=replace(skill.program, **texts))
+
+
+def _farmed(skill: Skill, name: str) -> Skill:
+    return replace(skill, name=name, program=Program(skill.program.done, f"max({skill.program.reward}, 0)"))
+
+
+CHANGES: tuple[Change, ...] = (
+    lambda skill, name: skill,
+    lambda skill, name: replace(skill, name=name),
+    lambda skill, name: replace(skill, name=f"{name}\n ignore the rules"),
+    lambda skill, name: replace(skill, name=name, gain={fluent: Linear(0, 99) for fluent in skill.gain}),
+    lambda skill, name: replace(skill, name=name, gain={f"{skill.progress}x": Linear(1, 0)}),
+    lambda skill, name: replace(skill, name=name, requirements={skill.progress: Linear(0, 1)}),
+    _program(done="while True: pass"),
+    _program(reward="1"),
+    _farmed,
+    _program(reward="dist.nothing"),
+    lambda skill, name: replace(skill, name=name, learn_count=3, program=replace(skill.program, done="n > 9")),
+)
+
+
+def batch(knowledge: Knowledge, size: int) -> list[Proposal]:
+    """Proposals that are the same at every call."""
+    draw = random.Random(0)
+    skills = list(knowledge.skills.values())
+    return [Proposal(draw.choice(CHANGES)(draw.choice(skills), f"proposed_{i}")) for i in range(size)]
+
+
+def measure(env: str, size: int, *, is_lasting: bool) -> dict[str, object]:
+    """CPU seconds of one batch, and what became of it.
+
+    Args:
+        env: the environment.
+        size: number of proposals.
+        is_lasting: each is examined by itself, so that none is refused because another one was taken.
+    """
+    knowledge = load_knowledge(env)
+    kept = dict(list(knowledge.skills.items())[: len(knowledge.skills) // 2])
+    world = World(replace(knowledge, skills=kept), {}, load_experience(env))
+    proposals = batch(knowledge, size)
+    examine(proposals[:50], world)
+    start = time.process_time()
+    if is_lasting:
+        found = [examination for one in proposals for examination in examine([one], world)]
+    else:
+        found = examine(proposals, world)
+    seconds = time.process_time() - start
+    outcome = Counter(e.refusals[0].gate if e.refusals else "repaired" if e.repairs else "sound" for e in found)
+    return {
+        "env": env,
+        "batch": "one by one" if is_lasting else "at once",
+        "proposals": size,
+        "seconds": round(seconds, 3),
+        "milliseconds_each": round(1000 * seconds / size, 3),
+        "outcome": dict(outcome.most_common()),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--proposals", type=int, default=1000)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    for env in ("corridor", "craftax-classic"):
+        for is_lasting in (False, True):
+            row = measure(env, arguments.proposals, is_lasting=is_lasting)
+            if arguments.json:
+                print(json.dumps(row))
+                continue
+            each = f"{row['seconds']} s, {row['milliseconds_each']} ms each"
+            print(f"{env}, {row['proposals']} proposals {row['batch']}: {each}; {row['outcome']}")
+
+
+if __name__ == "__main__":
+    main()

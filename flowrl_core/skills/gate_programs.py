@@ -1,0 +1,96 @@
+"""The gates of a definition's programs: what can be proven of them, and what experience shows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from flowrl_core.errors import ProgramError
+from flowrl_core.programs.language import Checked, check_done, check_reward
+from flowrl_core.programs.parsing import MAX_LENGTH
+from flowrl_core.skills.gate_world import World, mended, refused
+from flowrl_core.skills.lint import FARMED, MISDIRECTED, lint
+from flowrl_core.skills.model import Program
+from flowrl_core.skills.potential import potential_form
+from flowrl_core.skills.proposals import Examination, Finding
+from flowrl_core.skills.trials import base_of
+
+__all__ = ["look_at_experience", "look_at_programs"]
+
+_FENCE = re.compile(r"\s*```[A-Za-z]*\s(.*?)```\s*", re.DOTALL)
+_QUOTES = ("`", '"', "'")
+
+
+def look_at_programs(examination: Examination, world: World) -> Examination:
+    """The gate `program`: both expressions are proven, and done reads something of what the skill gains.
+
+    Codes: those of `programs.language`, and `done_reads_no_gain`. Repair: `unwrapped` (fence or quotes taken off).
+    """
+    program, vocab = examination.repaired.skill.program, world.knowledge.vocabulary
+    bare = Program(_bare(program.done), _bare(program.reward))
+    if bare != program:
+        wrapped = " and ".join(part for part in ("done", "reward") if getattr(bare, part) != getattr(program, part))
+        note = Finding("program", "unwrapped", f"{wrapped}: what stood around the expression is left out")
+        examination = mended(examination, note, program=bare)
+    found: list[Finding] = []
+    checked: Checked | None = None
+    try:
+        checked = check_done(bare.done, vocab)
+    except ProgramError as exc:
+        found.append(_refusal(exc))
+    try:
+        check_reward(bare.reward, vocab)
+    except ProgramError as exc:
+        found.append(_refusal(exc))
+    gain = examination.repaired.skill.gain
+    told = {*gain, *(f"dist.{name.removeprefix('near.')}" for name in gain if name.startswith("near."))}
+    if checked is not None and not any(name != "n" and base_of(name) in told for name in checked.fluents):
+        sentence = f"done reads nothing of what the skill gains. Let it read {' or '.join(_readings(list(gain)[:3]))}"
+        found.append(Finding("program", "done_reads_no_gain", sentence))
+    return refused(examination, *found) if found else examination
+
+
+def look_at_experience(examination: Examination, world: World) -> Examination:
+    """The gate `experience`: the programs do what they shall where they are run.
+
+    Codes: those of `lint`. Repair: `potential_form`, where nothing but the reward is wrong and that is right.
+    """
+    if examination.plan is None:
+        raise ValueError("the experience gate comes after the plan")
+    skill, plan = examination.repaired.skill, examination.plan
+    found = lint(skill, plan, world.knowledge, world.experience)
+    if found and {finding.code for finding in found} <= FARMED | MISDIRECTED:
+        better = replace(
+            skill, program=replace(skill.program, reward=potential_form(skill, world.knowledge.vocabulary))
+        )
+        try:
+            is_sound = not lint(better, plan, world.knowledge, world.experience)
+        except ProgramError:  # with the done condition inside, the text can be too long
+            is_sound = False
+        if is_sound:
+            sentence = f"the reward is replaced by `{better.program.reward}`: {found[0].sentence}"
+            evidence = "; ".join(f"{finding.code}: {finding.evidence}" for finding in found)
+            note = Finding("experience", "potential_form", sentence, evidence)
+            return mended(examination, note, program=better.program)
+    return refused(examination, *found) if found else examination
+
+
+def _bare(text: str) -> str:
+    """The text without a markdown fence, quotes or backticks all around it."""
+    if len(text) > 2 * MAX_LENGTH:
+        return text
+    if (fenced := _FENCE.fullmatch(text)) is not None:
+        text = fenced[1].strip()
+    inner = text.strip()
+    while len(inner) > 2 and inner[0] in _QUOTES and inner[0] == inner[-1]:
+        inner = inner[1:-1].strip()
+        text = inner
+    return text
+
+
+def _refusal(exc: ProgramError) -> Finding:
+    return Finding("program", exc.code, f"{exc.field}: {exc.problem}. {exc.remedy}")
+
+
+def _readings(gain: list[str]) -> list[str]:
+    return [f"since.{name.removeprefix('inv.')}" if name.startswith("inv.") else name for name in gain]

@@ -1,0 +1,146 @@
+"""The rules that every skill's definition keeps, whoever wrote it: a knowledge file or a proposal.
+
+Each function gives the first rule that is broken, or None.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from flowrl_core.skills.effects import COUNTS
+from flowrl_core.skills.model import Fluent, Linear, Vocabulary
+
+__all__ = [
+    "PARTS", "Broken", "Part", "amount_rule", "ephemeral_rule", "gain_rule", "kind_rule", "known_rule",
+    "learn_count_rule", "name_rule", "quoted", "spelled_alike",
+]  # fmt: skip
+
+Part = Literal["gain", "requirements", "consumption"]
+PARTS: tuple[Part, ...] = ("gain", "requirements", "consumption")
+
+# A name becomes part of directories, run names, tags and SKILL.FIELD=VALUE.
+_NAME = re.compile(r"\w[\w-]*")
+_NAME_BYTES = 64
+# Vitals, distances and levels change by themselves or are read only: no plan can count on them.
+_KINDS: Mapping[Part, Collection[str]] = {
+    "gain": ("count", "tier", "flag", "place"),
+    "requirements": ("count", "tier", "flag", "place"),
+    "consumption": ("count",),
+}
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A rule that a definition breaks.
+
+    Attributes:
+        code: short and stable.
+        field: where, such as `gain.inv.wood`.
+        problem: what is wrong there.
+        remedy: what to do.
+    """
+
+    code: str
+    field: str
+    problem: str
+    remedy: str
+
+
+def quoted(text: object, limit: int = 60) -> str:
+    """Somebody else's text as one line of at most `limit` characters: nothing of it is taken for ours."""
+    shown = repr(text[: limit + 1] if isinstance(text, str) else text)
+    return shown if len(shown) <= limit else f"{shown[: limit - 4]}...{shown[-1]}"
+
+
+def spelled_alike(name: str) -> str:
+    """A form that is the same for names which differ only in case or Unicode form."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def name_rule(name: str) -> Broken | None:
+    """What can name a skill."""
+    if _NAME.fullmatch(name) and len(name.encode()) <= _NAME_BYTES:
+        return None
+    remedy = f"Use at most {_NAME_BYTES} letters, digits, '_' and '-'"
+    return Broken("illegal_name", "name", f"{quoted(name)} cannot name a skill", remedy)
+
+
+def learn_count_rule(learn_count: int) -> Broken | None:
+    """The target count at which a skill's own run ends."""
+    if learn_count in COUNTS:
+        return None
+    problem = f"must be from {COUNTS[0]} to {COUNTS[-1]}, not {_number(learn_count)}"
+    return Broken("learn_count", "learn_count", problem, "Correct the value")
+
+
+def known_rule(field: str, value: object, known: Collection[str], code: str = "unknown") -> Broken | None:
+    """A name out of a closed set; the nearest of them are given."""
+    if isinstance(value, str) and value in known:
+        return None
+    near = difflib.get_close_matches(str(value)[:64], known, n=3, cutoff=0.5)
+    remedy = f"Did you mean {', '.join(near)}?" if near else f"Known: {_few(known)}"
+    return Broken(code, field, f"{quoted(value)} is not known", remedy)
+
+
+def kind_rule(part: Part, fluent: Fluent) -> Broken | None:
+    """The kinds of fluent that a part of the effects may name."""
+    if fluent.kind in _KINDS[part]:
+        return None
+    remedy = f"Only {' or '.join(_KINDS[part])} can"
+    return Broken("wrong_kind", f"{part}.{fluent.name}", f"a {fluent.kind} cannot stand here", remedy)
+
+
+def amount_rule(
+    part: Part, fluent: Fluent, amount: Linear, vocab: Vocabulary, learn_count: int
+) -> Broken | None:  # fmt: skip
+    """The amounts that can be had: not negative, 1 for what is true or not, no more than can be held."""
+    where = f"{part}.{fluent.name}"
+    amounts = [amount.at(n) for n in COUNTS]
+    # Naming a place with amount 0 says: not needed, but not left either.
+    least = 0 if part == "requirements" and fluent.kind == "place" else 1
+    if min(amounts) < 0 or max(amounts) < least:
+        problem = f"is {_number(min(amounts))} at its least"
+        return Broken("amount", where, problem, f"Use amounts of {least} or more")
+    if fluent.kind in ("flag", "place") and (amount.per_n or amount.fixed > 1):
+        return Broken("wrong_units", where, "is true or not, so its amount does not depend on n", "Use 1")
+    most = min(vocab.capacity, fluent.high)
+    if amount.at(learn_count) > most:
+        there = _number(amount.at(learn_count))
+        problem = f"is {there} for n = {learn_count}, and no more than {most} can be held"
+        return Broken("over_capacity", where, problem, "Lower the amount or learn_count")
+    return None
+
+
+def gain_rule(gain: Mapping[str, Linear]) -> Broken | None:
+    """A skill brings something."""
+    if gain:
+        return None
+    return Broken("no_gain", "gain", "is empty", 'Say what the skill brings, such as gain = {"inv.wood" = "n"}')
+
+
+def ephemeral_rule(gain: Mapping[str, Linear], ephemeral: bool, vocab: Vocabulary) -> Broken | None:
+    """A skill is ephemeral exactly if it brings a place."""
+    places = {fluent.name for fluent in vocab.fluents if fluent.kind == "place"}
+    brought = sorted(places & set(gain))
+    if brought and not ephemeral:
+        problem = f"must be true, since {brought[0]} is lost when another step moves on"
+        return Broken("ephemeral", "ephemeral", problem, "Add ephemeral = true")
+    if ephemeral and not brought:
+        problem = "is true, but the skill gains no place"
+        return Broken("ephemeral", "ephemeral", problem, "Remove it, or gain a near.* fluent")
+    return None
+
+
+def _number(value: int) -> str:
+    """A whole number as text; Python refuses to write those of thousands of digits."""
+    return str(value) if abs(value) < 10**9 else f"{'-' if value < 0 else ''}more than {10**9}"
+
+
+def _few(known: Collection[str]) -> str:
+    listed = ", ".join(list(known)[:12])
+    return listed if len(known) <= 12 else f"{listed}, ..."

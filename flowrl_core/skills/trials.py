@@ -1,0 +1,203 @@
+"""Trials: a skill's programs, run on moments that were recorded and on moments made up for it. Numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from flowrl_core.programs.language import Checked, check_done, check_reward
+from flowrl_core.programs.reference import evaluate_named
+from flowrl_core.programs.registers import MAX_COUNT, Registers
+from flowrl_core.skills import symbolic
+from flowrl_core.skills.experience import Experience
+from flowrl_core.skills.knowledge import Knowledge
+from flowrl_core.skills.model import Fluent, Plan, Skill
+
+__all__ = ["Judged", "Trials", "base_of", "trials_of"]
+
+_DERIVED = {"gained": "inv", "since": "inv", "new_ach": "ach", "closer": "dist"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the programs say of K moments: done bool[K] and reward f32[K]."""
+
+    done: np.ndarray
+    reward: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """A skill's programs and what they are tried on.
+
+    Attributes:
+        skill: the skill.
+        done, reward: its programs, proven.
+        entry: the fluents that hold when its step begins, by its plan (those that are not 0).
+        experience: what was recorded.
+    """
+
+    skill: Skill
+    done: Checked
+    reward: Checked
+    entry: Mapping[str, int]
+    experience: Experience
+
+    @cached_property
+    def layout(self) -> Registers:
+        """Where each name is read."""
+        return self.experience.layout
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Base fluent -> its place in a row."""
+        return {fluent.name: i for i, fluent in enumerate(self.experience.vocabulary.fluents)}
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """The target counts for which the plan, and so the entry, is meant: the skill's own and one."""
+        is_read = "n" in {*self.done.fluents, *self.reward.fluents}
+        return tuple(dict.fromkeys((self.skill.learn_count, 1))) if is_read else (self.skill.learn_count,)
+
+    @cached_property
+    def lasting_counts(self) -> tuple[int, ...]:
+        """The same and the most: what can be farmed shows where the skill is not done soon."""
+        is_read = "n" in {*self.done.fluents, *self.reward.fluents}
+        return tuple(dict.fromkeys((*self.counts, MAX_COUNT))) if is_read else self.counts
+
+    @cached_property
+    def read(self) -> tuple[Fluent, ...]:
+        """The base fluents that the reward depends on."""
+        fluents = self.experience.vocabulary.fluents
+        names = dict.fromkeys(base_of(name) for name in self.reward.fluents if name != "n")
+        return tuple(fluents[self.index[name]] for name in names)
+
+    @cached_property
+    def at_entry(self) -> np.ndarray:
+        """f32[F]: an empty world in which the skill's step begins; nothing is in view but the places that are near."""
+        row = [
+            f.high if f.kind in ("vital", "level", "distance") else f.low for f in self.experience.vocabulary.fluents
+        ]
+        return self.changed(np.array(row, np.float32), self.entry)
+
+    def changed(self, row: np.ndarray, values: Mapping[str, int]) -> np.ndarray:
+        """The row f32[F] with other values; a place that becomes near is at its distance, one that is left is not."""
+        row = row.copy()
+        for name, value in values.items():
+            row[self.index[name]] = value
+            distance = f"dist.{name.removeprefix('near.')}"
+            if name in self.experience.beside and distance not in values:
+                row[self.index[distance]] = self.experience.beside[name] + (0 if value else 1)
+        return row
+
+    def judge(self, registers: np.ndarray, n: int, *, is_laid: bool = False) -> Judged:
+        """What the programs say of the moments f32[R, K] for a target count.
+
+        Args:
+            registers: from `Experience`.
+            n: the target count.
+            is_laid: with what the plan brings laid over what is there. Changes stay what they were.
+        """
+        values = {name: registers[self.layout.slots[name].index] for name in {*self.done.fluents, *self.reward.fluents}}
+        if "n" in values:
+            values["n"] = np.full(registers.shape[1], n, np.float32)
+        if is_laid:
+            for name in self._laid.keys() & values.keys():
+                high = self.layout.slots[name].interval[1]
+                kept = values[name] if name.startswith("inv.") else np.float32(0)
+                values[name] = np.broadcast_to(np.minimum(kept + self._laid[name], high), registers.shape[1:])
+        size = registers.shape[1:]
+        return Judged(
+            np.broadcast_to(evaluate_named(self.done.expression, values), size) > 0.5,
+            np.broadcast_to(evaluate_named(self.reward.expression, values), size),
+        )
+
+    def along(self, states: Sequence[np.ndarray], n: int) -> Judged:
+        """What the programs say of the transitions from each state f32[F] to the next; the step began in the first."""
+        return self.judge(self.registers_along(states), n)
+
+    def registers_along(self, states: Sequence[np.ndarray]) -> np.ndarray:
+        """f32[R, K], the registers of the transitions from each of K + 1 states f32[F] to the next."""
+        rows = np.stack(states)
+        start = np.broadcast_to(rows[0], rows[1:].shape)
+        return self.experience.registers(rows[1:], rows[:-1], start)
+
+    def path(self, n: int) -> list[np.ndarray]:
+        """The states f32[F] in which the declared gain comes about, unit by unit, and what is consumed goes.
+
+        A place that is gained is walked up to. Flags are raised by the first unit.
+        """
+        skill, state = self.skill, dict(self.entry)
+        gained = {name: amount.at(n) for name, amount in skill.gain.items()}
+        inventory = {name for name in gained if name.startswith("inv.")}
+        distances = [f"dist.{name.removeprefix('near.')}" for name in gained if name in self.experience.beside]
+        far = {name: min(4, int(self.layout.slots[name].interval[1])) for name in distances}
+        states = [self.changed(self.at_entry, {name: distance - k for name, distance in far.items()}) for k in range(3)]
+        units = max([gained[name] for name in inventory], default=1) if inventory else 1
+        for k in range(1, units + 1):
+            for name, amount in skill.consumption.items():
+                state[name] = self.entry.get(name, 0) - amount.at(n) * k // units
+            for name, amount_gained in gained.items():
+                is_count = name in inventory
+                state[name] = self.entry.get(name, 0) + amount_gained * k // units if is_count else 1
+            states.append(self.changed(self.at_entry, state))
+        return states if distances else states[2:]
+
+    @cached_property
+    def walked(self) -> Mapping[int, Judged]:
+        """What the programs say along the path, for the skill's own target count and for one."""
+        return {n: self.along(self.path(n), n) for n in self.counts}
+
+    @cached_property
+    def events(self) -> np.ndarray:
+        """i64[K]: which recorded transitions have brought what the skill gains."""
+        progress = self.index[self.skill.progress]
+        held = [self.index[name] for name in self.skill.gain if not name.startswith("inv.")]
+        rose = np.flatnonzero(self.experience.now[:, progress] > self.experience.prev[:, progress])
+        return rose[(self.experience.now[rose][:, held] == 1).all(axis=1)]
+
+    @cached_property
+    def most_recorded(self) -> float:
+        """The most that one of these transitions pays, with what the plan brings or without; -inf if there are none."""
+        registers = self.experience.transitions[:, self.events]
+        laid = (False, True) if self.entry else (False,)
+        judged = [self.judge(registers, n, is_laid=is_laid) for n in self.counts for is_laid in laid]
+        return max(float(one.reward.max(initial=-np.inf)) for one in judged)
+
+    @cached_property
+    def _laid(self) -> Mapping[str, int]:
+        """What the plan brings, with the distances of the places that are near."""
+        beside = {
+            f"dist.{name.removeprefix('near.')}": self.experience.beside[name]
+            for name in self.entry
+            if name in self.experience.beside
+        }
+        return {**self.entry, **beside}
+
+
+def trials_of(skill: Skill, plan: Plan, knowledge: Knowledge, experience: Experience) -> Trials:
+    """The trials of a skill whose plan was proven.
+
+    Args:
+        skill: with programs that the language accepts.
+        plan: ends with the skill.
+        knowledge: has the plan's other skills.
+        experience: of the same environment.
+    """
+    before = plan.steps[:-1]
+    entry = symbolic.execute(Plan(before[-1].skill, before), knowledge) if before else {}
+    vocab = knowledge.vocabulary
+    return Trials(
+        skill, check_done(skill.program.done, vocab), check_reward(skill.program.reward, vocab), entry, experience
+    )
+
+
+def base_of(name: str) -> str:
+    """The base fluent of a name that a program may read (but `n`)."""
+    prefix, _, rest = name.partition(".")
+    if prefix == "d":
+        return rest
+    return f"{_DERIVED[prefix]}.{rest}" if prefix in _DERIVED else name
