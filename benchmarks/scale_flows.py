@@ -50,9 +50,12 @@ def train_skill(
     evaluation: EvaluationSpec,
     merge: MergePolicy = "most_frames",
     stall_minutes: float = 1.0,
+    reflect: bool = False,
 ) -> State:
     """Commit a bundle of empty versions for one skill."""
-    config = SkillConfig(training=training, evaluation=evaluation, merge=merge, stall_minutes=stall_minutes)
+    config = SkillConfig(
+        training=training, evaluation=evaluation, merge=merge, stall_minutes=stall_minutes, reflect=reflect
+    )
     with workplace(run, attempt, config.stall_minutes) as epoch, Progress(skill) as shown:
         shown.show(UpdateReport(1, _FRAMES, _FRAMES, 1.0, 1.0, 0.0))
         with Registry.open(Home.from_environment()) as registry:

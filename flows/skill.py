@@ -11,7 +11,7 @@ from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.timing import mark
 from tasks.cancellation import RunCancelled, note_cancellation
-from tasks.evaluation import evaluate_run, verdict_of
+from tasks.evaluation import evaluate_run, reflect_run, verdict_of
 from tasks.orchestration.approval import approved
 from tasks.preparation import prepare_run, workplace
 from tasks.processing import conclude, give_up, is_decided, process_run
@@ -32,6 +32,7 @@ def train_skill(
     evaluation: EvaluationSpec = _DEFAULT.evaluation,
     merge: MergePolicy = "most_frames",
     stall_minutes: float = _DEFAULT.stall_minutes,
+    reflect: bool = False,
 ) -> State:
     """Learn one skill: prepare, then train and evaluate in turns until there is a verdict, then commit.
 
@@ -46,9 +47,12 @@ def train_skill(
         evaluation: How it is judged
         merge: Which version of a shared expert the next runs start from
         stall_minutes: A run without progress for so long ends itself, to be tried again
+        reflect: Record how episodes went at the run's end, for a model that proposes skills
     """
     mark("first_line")
-    config = SkillConfig(training=training, evaluation=evaluation, merge=merge, stall_minutes=stall_minutes)
+    config = SkillConfig(
+        training=training, evaluation=evaluation, merge=merge, stall_minutes=stall_minutes, reflect=reflect
+    )
     try:
         with workplace(run, attempt, stall_minutes) as epoch:
             try:
@@ -57,6 +61,8 @@ def train_skill(
                     while verdict_of(run) is None:
                         train_run(run, skill, epoch)
                         evaluate_run(run, epoch)
+                    if reflect:
+                        reflect_run(run, epoch)
             except (InputError, TrainingError) as exc:
                 return give_up(run, exc, epoch)
             return conclude(process_run(run, epoch))

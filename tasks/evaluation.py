@@ -1,17 +1,18 @@
-"""Look at a run as a Prefect task, and read what the looks say."""
+"""Look at a run as a Prefect task, read what the looks say, and record how its episodes went."""
 
 from __future__ import annotations
 
 from prefect import task
 
 from flowrl_core.stages.evaluate import evaluate, verdict
+from flowrl_core.stages.reflect import reflect
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Verdict
 from tasks.options import RESUMABLE
 from tasks.orchestration.termination import until_told
 from tasks.orchestration.watchdog import beat
 
-__all__ = ["evaluate_run", "verdict_of"]
+__all__ = ["evaluate_run", "reflect_run", "verdict_of"]
 
 
 @task(name="evaluate", **RESUMABLE)
@@ -20,6 +21,14 @@ def evaluate_run(run: int, epoch: int) -> float:
     home = Home.from_environment()
     beat()
     return until_told(lambda _: evaluate(home, run, epoch=epoch)).lower_bound
+
+
+@task(name="reflect", **RESUMABLE)
+def reflect_run(run: int, epoch: int) -> None:
+    """Record how the run's episodes went, once the looks have given a verdict."""
+    home = Home.from_environment()
+    beat()
+    until_told(lambda _: reflect(home, run, epoch=epoch))
 
 
 def verdict_of(run: int) -> Verdict | None:

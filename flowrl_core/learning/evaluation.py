@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from flowrl_core.envs.automaton import PlanArrays
+from flowrl_core.envs.worlds import WorldPool
 from flowrl_core.learning.learner import Learner
+from flowrl_core.learning.rollout import Trajectory
 from flowrl_core.randomness import jax_substream
 from flowrl_core.specs import check_episodes
 
-__all__ = ["Evaluation", "evaluate", "wilson_lower", "wilson_upper"]
+__all__ = ["Counts", "Evaluation", "evaluate", "played", "wilson_lower", "wilson_upper"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Evaluation:
         episodes, successes: episodes played, and those in which the whole plan was done.
         deaths: episodes that ended with the player's death; the rest of the failures ran out of time.
         step_attempts, step_successes: tries of each plan step, and those that were done.
+        step_deaths, step_timeouts: by plan step, the episodes that failed in it, by how they ended.
         median_length: steps of the median successful episode; NaN without one.
         frames: environment steps spent.
     """
@@ -33,6 +37,8 @@ class Evaluation:
     deaths: int
     step_attempts: tuple[int, ...]
     step_successes: tuple[int, ...]
+    step_deaths: tuple[int, ...]
+    step_timeouts: tuple[int, ...]
     median_length: float
     frames: int
 
@@ -72,38 +78,49 @@ def evaluate(learner: Learner, params: Any, plan: PlanArrays, episodes: int, key
         InputError: the environments cannot share the episodes equally.
     """
     check_episodes("episodes", episodes, learner.shapes.num_envs)
-    counts = _Counts(int(plan.num_steps))
+    counts = Counts(int(plan.num_steps))
     quota = episodes // learner.shapes.num_envs
     per_round = learner.shapes.world_pool // learner.shapes.num_envs
     rounds = [per_round] * (quota // per_round) + ([quota % per_round] if quota % per_round else [])
     for number, share in enumerate(rounds):
-        _play_round(learner, params, plan, share, jax_substream(key, number), counts)
+        round_key = jax_substream(key, number)
+        pool = learner.fill(jax_substream(round_key, "worlds"))
+        for trajectory in played(learner, params, plan, pool, share, jax_substream(round_key, "play")):
+            counts.add(trajectory, share)
     return counts.evaluation()
 
 
-def _play_round(learner: Learner, params: Any, plan: PlanArrays, quota: int, key: np.ndarray, counts: _Counts) -> None:
-    world_key, play_key = jax_substream(key, "worlds"), jax_substream(key, "play")
-    pool = learner.fill(world_key)
+def played(
+    learner: Learner, params: Any, plan: PlanArrays, pool: WorldPool, quota: int, key: np.ndarray
+) -> Iterator[Trajectory]:
+    """Trajectories, one after another, until each environment has played `quota` episodes; most have then played more.
+
+    The same arguments give the same trajectories, but for the reward where the plan's reward is another: it influences
+    nothing.
+    """
     playing = learner.begin(pool)
     ended = np.zeros(learner.shapes.num_envs, np.int64)
     number = 0
     while ended.min() < quota:
-        playing, trajectory = learner.play(params, playing, pool, plan, jax_substream(play_key, number))
-        ended += counts.add(trajectory, quota)
+        playing, trajectory = learner.play(params, playing, pool, plan, jax_substream(key, number))
+        ended += np.asarray(trajectory.is_over).sum(0)
         number += 1
+        yield trajectory
 
 
-class _Counts:
+class Counts:
     """Adds up trajectories, each environment's first `quota` episodes only."""
 
     def __init__(self, num_steps: int) -> None:
         self._episodes = self._successes = self._deaths = self._frames = 0
         self._attempts = np.zeros(num_steps, np.int64)
         self._done = np.zeros(num_steps, np.int64)
+        self._died = np.zeros(num_steps, np.int64)
+        self._timed_out = np.zeros(num_steps, np.int64)
         self._lengths: list[np.ndarray] = []
 
-    def add(self, trajectory: Any, quota: int) -> np.ndarray:
-        """Count; returns how many episodes each environment ended, i64[B]."""
+    def add(self, trajectory: Trajectory, quota: int) -> None:
+        """Count."""
         names = ("is_over", "is_finished", "is_dead", "is_boundary", "is_done", "step", "episode", "time")
         t = {name: np.asarray(getattr(trajectory, name)) for name in names}
         counts = t["episode"] < quota
@@ -114,10 +131,12 @@ class _Counts:
         self._lengths.append(t["time"][over & t["is_finished"]])
         np.add.at(self._attempts, t["step"][t["is_boundary"] & counts], 1)
         np.add.at(self._done, t["step"][t["is_done"] & counts], 1)
+        np.add.at(self._died, t["step"][over & t["is_dead"]], 1)
+        np.add.at(self._timed_out, t["step"][over & ~t["is_dead"] & ~t["is_finished"]], 1)
         self._frames += t["is_over"].size
-        return t["is_over"].sum(0)
 
     def evaluation(self) -> Evaluation:
+        """What was counted."""
         lengths = np.concatenate(self._lengths)
         return Evaluation(
             episodes=self._episodes,
@@ -125,6 +144,8 @@ class _Counts:
             deaths=self._deaths,
             step_attempts=tuple(int(x) for x in self._attempts),
             step_successes=tuple(int(x) for x in self._done),
+            step_deaths=tuple(int(x) for x in self._died),
+            step_timeouts=tuple(int(x) for x in self._timed_out),
             median_length=float(np.median(lengths)) if lengths.size else float("nan"),
             frames=self._frames,
         )

@@ -9,6 +9,8 @@ from typing import Literal
 from flowrl_core.skills.ledger import Fact
 from flowrl_core.skills.merging import MergeAction
 from flowrl_core.skills.model import Plan, Skill
+from flowrl_core.skills.proposals import Examination, Finding, Proposal
+from flowrl_core.skills.reflection import Reflection
 from flowrl_core.specs import CampaignSpec, SkillConfig
 
 __all__ = [
@@ -20,12 +22,15 @@ __all__ = [
     "Compared",
     "EvaluationOf",
     "EvaluationRecord",
+    "Examined",
     "ExpertRecord",
     "ExpertResult",
     "Look",
     "Measured",
     "Merge",
     "MergeAction",
+    "ProposalRecord",
+    "ProposalState",
     "RunRecord",
     "SkillFact",
     "SkillFigures",
@@ -37,6 +42,7 @@ __all__ = [
 Verdict = Literal["learned", "failed"]
 EvaluationOf = Literal["bundle", "heads"]
 AttemptEnd = Literal["verdict", "infrastructure", "cancelled", "rejected"]
+ProposalState = Literal["accepted", "refused"]
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,7 @@ class RunRecord:
         verdict: None while the run is open, also through infrastructure trouble.
         reason: why it failed, in words; "" otherwise.
         epoch: how many processes have begun to work on it; see `Registry.claim_run`.
+        reflection: how its episodes went at its end, where that was recorded.
     """
 
     id: int
@@ -188,6 +195,7 @@ class RunRecord:
     reason: str
     created_at: float
     ended_at: float | None
+    reflection: Reflection | None = None
 
 
 @dataclass(frozen=True)
@@ -201,6 +209,7 @@ class Look:
         steps: success of each plan step on its own.
         worlds: seeds that name the worlds used.
         number: from 1; 0 before it is recorded.
+        ends: by plan step, deaths and timeouts of the episodes that failed in it; empty in looks older than this.
     """
 
     frames: int
@@ -212,6 +221,7 @@ class Look:
     steps: tuple[float, ...] = ()
     worlds: tuple[int, ...] = ()
     number: int = 0
+    ends: tuple[tuple[int, int], ...] = ()
 
     @property
     def success(self) -> float:
@@ -331,6 +341,68 @@ class EvaluationRecord:
     level: float
     steps: tuple[float, ...]
     worlds: tuple[int, ...]
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a round brought, once for each proposal, or once for an answer that was none.
+
+    Attributes:
+        examination: what the gates said; None for an answer that was malformed or empty.
+        frames: the budget that was chosen for it.
+        refusals: why it is refused besides, or what was wrong with the answer.
+    """
+
+    examination: Examination | None
+    frames: int | None = None
+    refusals: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.examination is None and not self.refusals:
+            raise ValueError("an answer without a proposal needs a finding that says why")
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the campaign gets the skill."""
+        return not self.all_refusals
+
+    @property
+    def all_refusals(self) -> tuple[Finding, ...]:
+        """Why it does not get it."""
+        return (*(self.examination.refusals if self.examination is not None else ()), *self.refusals)
+
+
+@dataclass(frozen=True)
+class ProposalRecord:
+    """One proposal to a campaign, or an answer that was none, and what became of it.
+
+    Attributes:
+        round: counts the campaign's rounds from 1; what came in one answer shares it.
+        name: of the skill, as repaired; "" without a proposal.
+        model: who proposed it.
+        call: the journal's key of the answer; "" without one.
+        proposal, repaired: as proposed, and as the gates left it; None for an answer that was no proposal.
+        refusals: why it was refused; empty if it was accepted.
+        identity: of the definition that the campaign got; None unless accepted.
+        frames: the budget that was chosen for it.
+        revises: identity of the failed definition whose place it took.
+    """
+
+    id: int
+    campaign: str
+    round: int
+    name: str
+    model: str
+    call: str
+    state: ProposalState
+    proposal: Proposal | None
+    repaired: Proposal | None
+    refusals: tuple[Finding, ...]
+    repairs: tuple[Finding, ...]
+    identity: str | None
+    frames: int | None
+    revises: str | None
     created_at: float
 
 

@@ -30,11 +30,13 @@ import sqlalchemy as sa
 
 from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.skills.model import Plan, Skill
-from flowrl_core.specs import CampaignSpec, SkillConfig
+from flowrl_core.skills.reflection import Reflection
+from flowrl_core.specs import CampaignSpec, FrontierSpec, SkillConfig
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
 from flowrl_core.storage.layout import Home
+from flowrl_core.storage.limits import Spending
 from flowrl_core.storage.records import (
     Attempt,
     AttemptEnd,
@@ -44,10 +46,12 @@ from flowrl_core.storage.records import (
     Compared,
     EvaluationOf,
     EvaluationRecord,
+    Examined,
     ExpertRecord,
     ExpertResult,
     Look,
     Merge,
+    ProposalRecord,
     RunRecord,
     SkillFact,
     SkillFigures,
@@ -55,7 +59,19 @@ from flowrl_core.storage.records import (
     Verdict,
     VersionRecord,
 )
-from flowrl_core.storage.rows import attempts, campaigns, commit, evaluations, facts, figures, library, retention, runs
+from flowrl_core.storage.rows import (
+    attempts,
+    campaigns,
+    commit,
+    evaluations,
+    facts,
+    figures,
+    library,
+    proposals,
+    requests,
+    retention,
+    runs,
+)
 
 __all__ = ["Registry"]
 
@@ -105,20 +121,23 @@ class Registry:
     def start_campaign(self, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool = True) -> Campaign:
         """Begin a campaign, or start it again.
 
-        Targets are added to those it has; limits but `merge` are replaced; all else must be the same. Without targets
-        it is the earlier start again (see `settled`, by which a caller knows which skills it needs). A new start begins
-        a new count of retries, lifts cancellations, and forgives the failures and rejections that `spec.retry` names.
+        Targets are added to those it has; limits but `merge`, and the frontier, are replaced; all else must be the
+        same. Without targets it is the earlier start again (see `settled`, by which a caller knows which skills it
+        needs). A new start begins a new count of retries, lifts cancellations, and forgives the failures and rejections
+        that `spec.retry` names. The proposals that the campaign has accepted stay its skills.
 
         Args:
-            skills: all skills of the knowledge base, by name; a changed definition gets a new identity.
+            skills: all skills of the knowledge base, by name; a changed definition gets a new identity. They win over
+                proposals of the same name, but for those that revised just these definitions.
             is_new_start: false where the same start only goes on (the flow itself is run again): nothing is lifted.
 
         Raises:
             InputError: another environment than the registry's; other parameters than the campaign's (the field is
-                named); a target or a skill to retry that is not among the skills.
+                named); a target or a skill to retry that is not among the skills; a goal that no skill could gain.
         """
         with writing(self._engine) as tx:
-            return campaigns.start(tx, spec, skills, is_new_start=is_new_start)
+            known = proposals.with_accepted(tx, spec, skills)
+            return campaigns.start(tx, spec, known, is_new_start=is_new_start)
 
     def settled(self, spec: CampaignSpec) -> CampaignSpec:
         """What a start with these parameters means: without targets, the campaign's earlier start.
@@ -176,6 +195,89 @@ class Registry:
         """What a table of the campaign shows, by skill name, in one consistent view."""
         with reading(self._engine) as tx:
             return figures.of_campaign(tx, campaigns.get(tx, campaign))
+
+    # Proposals, and what language models cost
+
+    def record_round(
+        self, campaign: str, examined: Sequence[Examined], *, model: str, call: str = ""
+    ) -> list[ProposalRecord]:
+        """Record all that one answer brought as the campaign's next round; accepted proposals become its skills.
+
+        A new definition takes the place of one of the same name that failed. Where it is one that failed before, that
+        failure does not count any more.
+
+        Args:
+            examined: at least one.
+            call: the journal's key of the answer; where a round has it already, nothing is changed.
+
+        Returns:
+            The round's records, in the order of `examined`.
+
+        Raises:
+            ConflictError: an accepted name is taken by a definition that did not fail; nothing of the round was
+                written.
+        """
+        if not examined:
+            raise ValueError("a round has at least one row: say what was wrong with the answer")
+        with writing(self._engine) as tx:
+            records = proposals.record_round(tx, campaigns.get(tx, campaign), examined, model=model, call=call)
+            crash_point("before_round_record")
+        crash_point("after_round_record")
+        return records
+
+    def proposals(self, campaign: str) -> list[ProposalRecord]:
+        """All that was proposed to a campaign, oldest first."""
+        with reading(self._engine) as tx:
+            return proposals.of_campaign(tx, campaigns.get(tx, campaign).name)
+
+    def reserve_request(
+        self,
+        campaign: str,
+        model: str,
+        *,
+        input_tokens: int,
+        output_tokens: int,
+        cost: float | None,
+        limits: FrontierSpec,
+    ) -> int:
+        """The number of a request to a language model that may now be sent, booked with the most that it can be.
+
+        Args:
+            input_tokens, output_tokens: upper bounds.
+            cost: the same in US dollars; None if the model has no known price.
+            limits: of the campaign as it was last started.
+
+        Raises:
+            BudgetError: with it the campaign could exceed a limit, which is named; nothing was booked.
+        """
+        bounds = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        with writing(self._engine) as tx:
+            name = campaigns.get(tx, campaign).name
+            return requests.reserve(tx, name, model, **bounds, cost=cost, limits=limits)
+
+    def settle_request(
+        self,
+        request: int,
+        outcome: str,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cost: float | None = None,
+    ) -> None:
+        """Note what became of a request; the first settlement stands.
+
+        Args:
+            outcome: `answered`, or the code of an error.
+            input_tokens, output_tokens, cost: what it was; None: not told, so the bound counts.
+        """
+        told = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        with writing(self._engine) as tx:
+            requests.settle(tx, request, outcome, **told, cost=cost)
+
+    def spending(self, campaign: str) -> Spending:
+        """What the campaign has spent on language models so far."""
+        with reading(self._engine) as tx:
+            return requests.spending(tx, campaigns.get(tx, campaign).name)
 
     # Attempts
 
@@ -371,6 +473,15 @@ class Registry:
         """The run's looks in order."""
         with reading(self._engine) as tx:
             return runs.looks(tx, run_id)
+
+    def record_reflection(self, run_id: int, reflection: Reflection, *, epoch: int | None = None) -> Reflection:
+        """The reflection as recorded; the first one stands.
+
+        Raises:
+            ConflictError: the run was claimed after `epoch`.
+        """
+        with writing(self._engine) as tx:
+            return runs.record_reflection(tx, run_id, reflection, epoch)
 
     def fail_run(self, run_id: int, reason: str, *, epoch: int | None = None) -> RunRecord:
         """End a run that has no results as failed by verdict: it diverged, or it cannot be planned.

@@ -37,12 +37,14 @@ __all__ = [
     "merges",
     "meta",
     "metadata",
+    "proposals",
+    "requests",
     "runs",
     "skills",
     "versions",
 ]
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration: a database that says so needs nothing."""
 
 metadata = MetaData(
@@ -111,6 +113,8 @@ runs = Table(
     Column("ended_at", Float),
     # Counts the processes that began to work on it; only the last of them may write.
     Column("epoch", Integer, nullable=False, server_default=text("0")),
+    # How its episodes went once it had its verdict, where that was asked for.
+    Column("reflection", _Json),
     # By name, not identity: together with the campaign it names the run's directory.
     UniqueConstraint("skill", "ordinal"),
     CheckConstraint("verdict IN ('learned', 'failed')", name="verdict"),
@@ -223,6 +227,8 @@ looks = Table(
     Column("steps", _Json, nullable=False),
     Column("worlds", _Json, nullable=False),
     Column("created_at", Float, nullable=False),
+    # By plan step: [deaths, timeouts] of the episodes that failed in it. Null: a look older than this.
+    Column("ends", _Json),
     UniqueConstraint("run", "frames"),
 )
 
@@ -280,4 +286,46 @@ evaluations = Table(
     Column("worlds", _Json),
     Column("created_at", Float, nullable=False),
     CheckConstraint("\"of\" IN ('bundle', 'heads')", name="of"),
+)
+
+# Every skill that was proposed to a campaign, by the rounds in which it came; also the answers that were no proposal.
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("campaign", ForeignKey("campaigns.name"), nullable=False, index=True),
+    Column("round", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    # The journal's key of the answer that it came in, by which a round is recognised when it comes again.
+    Column("call", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("proposal", _Json),
+    Column("repaired", _Json),
+    Column("refusals", _Json, nullable=False),
+    Column("repairs", _Json, nullable=False),
+    Column("identity", ForeignKey("skills.identity")),
+    Column("frames", BigInteger),
+    # The definition that failed under this name before.
+    Column("revises", String(64)),
+    Column("created_at", Float, nullable=False),
+    CheckConstraint("state IN ('accepted', 'refused')", name="state"),
+)
+
+# The book of what a campaign spends on language models: a row for each HTTP request, written before it is sent.
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("campaign", ForeignKey("campaigns.name"), nullable=False, index=True),
+    Column("model", Text, nullable=False),
+    # Empty while it is only reserved.
+    Column("outcome", String(64), nullable=False, server_default=text("''")),
+    # The most that they can be, until what they were is told.
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    # In US dollars, likewise; null: the model has no known price.
+    Column("cost", Float),
+    Column("created_at", Float, nullable=False),
+    Column("settled_at", Float),
 )

@@ -26,6 +26,7 @@ from flowrl_core.specs import CampaignSpec, EvaluationSpec, SkillConfig, Trainin
 from flowrl_core.stages.evaluate import evaluate, verdict
 from flowrl_core.stages.prepare import prepare
 from flowrl_core.stages.process import Outcome, process
+from flowrl_core.stages.reflect import reflect
 from flowrl_core.stages.train import UpdateReport, train
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import own_run
@@ -99,6 +100,8 @@ def drive(
                 if train(home, run, should_stop=should_stop, on_update=on_update) == "stopped":
                     return None
                 evaluate(home, run)
+            if config.reflect:
+                reflect(home, run)
         return process(home, run)
 
 
@@ -123,6 +126,7 @@ def facts(home: Home, run: int) -> dict[str, Any]:
 
         return {
             "verdict": (record.verdict, record.reason, record.run_frames),
+            "reflection": record.reflection,
             "looks": [asdict(look) for look in registry.looks(run)],
             "merges": [
                 {**asdict(m), **{name: content(getattr(m, name)) for name in ("version", "from_version", "to_version")}}

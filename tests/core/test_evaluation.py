@@ -1,5 +1,7 @@
 """Evaluation: episodes fixed beforehand, sampled actions, worlds never used twice, and what the counts prove."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from scipy.stats import binomtest
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.errors import InputError
-from flowrl_core.learning.evaluation import evaluate, wilson_lower, wilson_upper
+from flowrl_core.learning.evaluation import Counts, evaluate, wilson_lower, wilson_upper
 from flowrl_core.learning.learner import Learner
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
@@ -94,6 +96,32 @@ def test_an_episode_that_runs_out_of_time_is_a_failure(learner, fresh_params):
     assert (result.episodes, result.successes, result.deaths) == (64, 0, 0)
     assert np.isnan(result.median_length)
     assert result.step_attempts[0] >= 64 and result.step_successes[2] == 0
+    assert sum(result.step_timeouts) == 64 and result.step_deaths == (0, 0, 0)
+    # Each try that was not done was the episode's last; a step may also be done just when time is up.
+    assert (np.array(result.step_timeouts) >= np.subtract(result.step_attempts, result.step_successes)).all()
+
+
+def test_how_failed_episodes_ended_is_counted_by_the_step_they_ended_in():
+    def leaf(*rows):
+        return np.array(rows)
+
+    # Two environments, three steps: one dies in step 1 and wins, the other runs out of time in step 0 and plays on.
+    trajectory = SimpleNamespace(
+        is_over=leaf([True, False], [False, True], [True, True]),
+        is_finished=leaf([False, False], [False, False], [True, False]),
+        is_dead=leaf([True, False], [False, False], [False, True]),
+        is_boundary=leaf([True, False], [False, True], [True, True]),
+        is_done=leaf([False, False], [False, False], [True, False]),
+        step=leaf([1, 0], [1, 0], [1, 0]),
+        episode=leaf([0, 0], [1, 0], [1, 1]),
+        time=leaf([5, 5], [1, 6], [2, 1]),
+    )
+    for quota, deaths in ((1, (0, 1)), (2, (1, 1))):
+        counts = Counts(2)
+        counts.add(trajectory, quota)
+        found = counts.evaluation()
+        assert (found.step_deaths, found.step_timeouts) == (deaths, (1, 0))
+        assert found.deaths == sum(deaths) and found.episodes - found.successes == found.deaths + 1
 
 
 def test_actions_are_sampled_not_the_likeliest(learner, fresh_params):

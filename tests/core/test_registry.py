@@ -321,7 +321,7 @@ def test_a_run_is_sealed_once(registry: Registry) -> None:
 
 def test_looks_are_numbered_and_the_first_at_a_number_of_frames_stands(registry: Registry) -> None:
     run = begin(registry, "wood").run
-    look = Look(1000, 512, 256, 0.45, 0.0125, 0.88, (0.9, 0.55), (7, 8))
+    look = Look(1000, 512, 256, 0.45, 0.0125, 0.88, (0.9, 0.55), (7, 8), ends=((20, 31), (5, 200)))
     first = registry.record_look(run, look)
     assert (first.number, first.success, first.steps, first.worlds) == (1, 0.5, (0.9, 0.55), (7, 8))
     assert registry.record_look(run, Look(1000, 512, 500, 0.95, 0.0125, 0.88)) == first

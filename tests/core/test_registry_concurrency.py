@@ -205,7 +205,7 @@ def test_a_kill_while_an_older_registry_is_migrated_is_repaired_by_the_next_open
         process.wait()
         Registry.open(home).close()
         with sqlite3.connect(home.registry) as connection:
-            assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+            assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(schema.HEAD,)]
             assert connection.execute("SELECT name FROM campaigns").fetchall() == [("old",)]
 
 
@@ -275,7 +275,60 @@ for i in range({LOOKS}):
     registry.close()
 
 
+RESERVE = """
+from flowrl_core.errors import BudgetError
+from flowrl_core.specs import FrontierSpec
+booked = 0
+while True:
+    try:
+        number = registry.reserve_request(
+            "default", "m", input_tokens=60, output_tokens=40, cost=0.25, limits=FrontierSpec(**mine)
+        )
+    except BudgetError:
+        break
+    booked += 1
+    if booked % 2:
+        registry.settle_request(number, "answered", input_tokens=60, output_tokens=40, cost=0.25)
+"""
+
+
+@pytest.mark.usefixtures("database")
+def test_of_requests_reserved_by_many_at_once_none_exceeds_the_limit(tmp_path: Path) -> None:
+    with Registry.open(Home(tmp_path)) as registry:
+        registry.start_campaign(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
+        assert _at_once(RESERVE, tmp_path, [{"max_cost": 25.0}] * PROCESSES) == [0] * PROCESSES
+        spent = registry.spending("default")
+        assert (spent.requests, spent.cost) == (100, 25.0) and 0 < spent.answered < 100
+
+
 # Kills
+
+ROUND = """
+from flowrl_core.skills.model import Skill
+from flowrl_core.skills.proposals import Examination, Finding, Proposal
+from flowrl_core.storage.records import Examined
+known = [Proposal(Skill.from_dict(data)) for data in mine]
+sound = [Examined(Examination(proposal, proposal), 5_000) for proposal in known]
+wrong = Examined(None, None, (Finding("answer", "malformed", "no JSON"),))
+registry.record_round("default", [*sound, wrong], model="m", call="k")
+"""
+
+
+@pytest.mark.parametrize("point", ["before_round_record", "after_round_record"])
+def test_a_kill_while_a_round_is_recorded_leaves_it_whole_or_not_there_and_never_twice(
+    tmp_path: Path, point: str
+) -> None:
+    with Registry.open(Home(tmp_path)) as registry:
+        registry.start_campaign(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
+        work = [make_skill(name).as_dict() for name in ("stone", "iron")]
+        assert _at_once(ROUND, tmp_path, [work], FLOWRL_CRASH_AT=point) == [-signal.SIGKILL]
+        is_there = point == "after_round_record"
+        assert len(registry.proposals("default")) == (3 if is_there else 0)
+        assert set(registry.skills("default")) == {"wood", *(("stone", "iron") if is_there else ())}
+        assert _at_once(ROUND, tmp_path, [work]) == [0]
+        assert [record.round for record in registry.proposals("default")] == [1] * 3
+        assert set(registry.skills("default")) == {"wood", "stone", "iron"}
+
 
 POINTS = [
     ("commit_version", "before"),

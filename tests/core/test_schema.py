@@ -120,10 +120,33 @@ def test_a_registry_of_the_first_schema_keeps_every_row(home: Home, empty_databa
     if empty_database == "sqlite":
         (backup,) = home.root.glob("registry-schema-0001-*.sqlite")
         assert _kept(f"sqlite:///{backup}", rows | {"meta": [{"uuid": ""}]}) == expected | uuid
-        for file, revision in ((backup, "0001"), (home.registry, "0002")):
+        for file, revision in ((backup, "0001"), (home.registry, schema.HEAD)):
             with sqlite3.connect(file) as connection:
                 assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
                 assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_runs_and_looks_of_the_second_schema_have_no_reflection_and_no_ends(home: Home, empty_database: str) -> None:
+    home.root.mkdir()
+    engine = make_engine(home.registry_url)
+    bring_up_to_date(home, engine, head="0002")
+    run = {"id": 1, "kind": "skill", "campaign": "old", "identity": "i1", "skill": "wood", "ordinal": 1}
+    look = {"run": 1, "number": 1, "frames": 9, "episodes": 8, "successes": 7, "lower_bound": 0.5, "level": 0.05}
+    rows: dict[str, dict[str, Any]] = {
+        "campaigns": {"name": "old", "env": "e", "spec": {}, "start": 1, "created_at": 1.0, "started_at": 1.0},
+        "skills": {"identity": "i1", "name": "wood", "env": "e", "definition": {}, "created_at": 1.0},
+        "runs": run | {"created_at": 1.0},
+        "looks": look | {"target": 0.8, "steps": [0.5], "worlds": [1, 2], "created_at": 1.0},
+    }
+    with writing(engine) as tx:
+        for table, entry in rows.items():
+            tx.execute(sa.insert(schema.metadata.tables[table]).values(**entry))
+    engine.dispose()
+    with Registry.open(home) as registry:
+        assert registry.run(1).reflection is None
+        (found,) = registry.looks(1)
+        assert (found.steps, found.ends) == ((0.5,), ())
+        assert registry.proposals("old") == [] and registry.spending("old").requests == 0
 
 
 def _rules(engine: sa.Engine) -> dict[str, list[str]]:

@@ -28,6 +28,7 @@ SPEC = make_spec(
     evaluation={"target": 0.05, "target_step": 0.4, "min_frames": 1_024, "min_episodes": 16, "episodes": 128}
     | {"threshold": 0.5},
     limits={"merge": "evaluated"},
+    frontier={"kind": "hybrid"},
 )
 
 # (state of the home from which the process starts, where it is killed)
@@ -40,6 +41,7 @@ POINTS = [
     ("prepared", "tree_after_rename:2"),
     ("trained", "before_look_record"),
     ("trained", "after_look_record"),
+    ("judged", "before_reflection_record"),
     ("judged", "tree_before_rename:2"),  # the second version
     ("judged", "tree_after_rename:2"),
     ("judged", "after_version_rename:2"),
@@ -115,14 +117,17 @@ def test_the_undisturbed_run_has_what_a_kill_could_spoil(undisturbed):
     assert len(looks) >= 2 and looks[0].lower_bound < 0.5 <= looks[-1].lower_bound
     assert {merge["action"] for merge in undisturbed.facts["merges"]} == {"new", "updated"}
     assert [merge["measured"] is not None for merge in undisturbed.facts["merges"]] == [True, True, False]
+    assert undisturbed.facts["reflection"].episodes == 32
     assert len(undisturbed.facts["metrics"]) > SPEC.training.checkpoint_updates + 2
 
 
 def test_every_crash_point_of_a_run_is_passed_below():
     sources = Path(flowrl_core.__file__).parent.rglob("*.py")
     named = {name for path in sources for name in re.findall(r'crash_point\("(\w+)"\)', path.read_text())}
-    of_housekeeping = {"before_removal"}  # no run passes it; its own tests do
-    assert named == {point.partition(":")[0] for _, point in POINTS} | of_housekeeping
+    # No run passes these; tests of their own do (housekeeping, rounds of proposals).
+    rounds = {"after_model_answer", "after_model_record", "before_round_record", "after_round_record"}
+    others = {"before_removal", *rounds}
+    assert named == {point.partition(":")[0] for _, point in POINTS} | others
 
 
 @pytest.mark.parametrize(("stage", "point"), POINTS)

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
+from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import InputError, StorageError
+from flowrl_core.skills.goals import check_target
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs import CampaignSpec, continued
 from flowrl_core.storage import schema
 from flowrl_core.storage.records import Campaign, SkillRecord
 
-__all__ = ["all_of", "definition", "get", "settled", "skill", "skills_of", "start"]
+__all__ = ["all_of", "assign", "define", "definition", "forgive", "get", "settled", "skill", "skills_of", "start"]
 
-_FREE_LIMITS = ("max_parallel", "max_retries", "approval", "stall_minutes")
+_FREE_LIMITS = ("max_parallel", "max_retries", "max_skills", "approval", "stall_minutes")
 """They change how a campaign uses the machine, not what it learns."""
 
 
 def start(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool) -> Campaign:
     """See `Registry.start_campaign`."""
     spec = settled(tx, spec)
-    for field in ("targets", "retry"):
-        for name in getattr(spec, field):
-            _check_known(field, name, skills)
+    for target in spec.targets:
+        check_target(target, skills, vocabulary(spec.env))
+    for name in spec.retry:
+        _check_known("retry", name, skills)
     _bind_environment(tx, spec.env)
     now = time.time()
     row = tx.execute(sa.select(schema.campaigns).where(schema.campaigns.c.name == spec.campaign)).mappings().first()
@@ -46,7 +49,7 @@ def start(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], *,
         tx.execute(changed.values(spec=stored, **values))
     _register(tx, spec, skills)
     if is_new_start or row is None:
-        _forgive(tx, spec)
+        forgive(tx, spec.campaign, spec.retry)
     return get(tx, spec.campaign)
 
 
@@ -100,6 +103,44 @@ def definition(tx: sa.Connection, identity: str) -> SkillRecord:
     return _skill(row)
 
 
+def define(tx: sa.Connection, env: str, skills: Mapping[str, Skill]) -> dict[str, str]:
+    """The identity of each of the skills, by name; definitions that the registry does not have yet are added."""
+    identities = {name: skill.identity(env) for name, skill in skills.items()}
+    known = set(tx.execute(sa.select(schema.skills.c.identity)).scalars())
+    fresh = {identities[name]: skill for name, skill in skills.items() if identities[name] not in known}
+    now = time.time()
+    for identity, definition in fresh.items():
+        values = {"identity": identity, "name": definition.name, "env": env, "created_at": now}
+        tx.execute(sa.insert(schema.skills).values(definition=definition.as_dict(), **values))
+    return identities
+
+
+def assign(tx: sa.Connection, campaign: str, name: str, identity: str | None) -> None:
+    """Let a campaign mean this identity by the name, with nothing forgiven; None: it means nothing by it."""
+    mine = schema.campaign_skills
+    tx.execute(sa.delete(mine).where(mine.c.campaign == campaign, mine.c.name == name))
+    if identity is not None:
+        tx.execute(sa.insert(mine).values(campaign=campaign, name=name, identity=identity))
+
+
+def forgive(tx: sa.Connection, campaign: str, names: Iterable[str]) -> None:
+    """Let the failures and rejections so far of what a campaign means by these names not count any more."""
+    mine, runs, tried = schema.campaign_skills, schema.runs.c, schema.attempts.c
+    for name in names:
+        is_skill = sa.and_(mine.c.campaign == campaign, mine.c.name == name)
+        last = (
+            sa.select(sa.func.max(runs.id))
+            .where(runs.campaign == campaign, runs.identity == mine.c.identity, runs.verdict == "failed")
+            .scalar_subquery()
+        )
+        rejected = (
+            sa.select(sa.func.max(tried.id))
+            .where(tried.campaign == campaign, tried.identity == mine.c.identity, tried.ended == "rejected")
+            .scalar_subquery()
+        )
+        tx.execute(sa.update(mine).where(is_skill).values(forgiven_run=last, forgiven_attempt=rejected))
+
+
 def _campaign(row: Mapping[Any, Any]) -> Campaign:
     spec = CampaignSpec.model_validate(row["spec"])
     return Campaign(row["name"], row["env"], spec, row["start"], row["created_at"], row["started_at"])
@@ -144,36 +185,9 @@ def _fixed(spec: CampaignSpec) -> dict[str, Any]:
 
 
 def _register(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill]) -> None:
-    identities = {name: skill.identity(spec.env) for name, skill in skills.items()}
-    known = set(tx.execute(sa.select(schema.skills.c.identity)).scalars())
-    fresh = {identities[name]: skill for name, skill in skills.items() if identities[name] not in known}
-    now = time.time()
-    for identity, definition in fresh.items():
-        values = {"identity": identity, "name": definition.name, "env": spec.env, "created_at": now}
-        tx.execute(sa.insert(schema.skills).values(definition=definition.as_dict(), **values))
-    mine = schema.campaign_skills
-    query = sa.select(mine.c.name, mine.c.identity).where(mine.c.campaign == spec.campaign)
-    before = dict(tx.execute(query).tuples().all())
+    identities = define(tx, spec.env, skills)
+    mine = schema.campaign_skills.c
+    before = dict(tx.execute(sa.select(mine.name, mine.identity).where(mine.campaign == spec.campaign)).tuples().all())
     for name in before.keys() | identities.keys():
-        if before.get(name) == identities.get(name):
-            continue
-        tx.execute(sa.delete(mine).where(mine.c.campaign == spec.campaign, mine.c.name == name))
-        if name in identities:
-            tx.execute(sa.insert(mine).values(campaign=spec.campaign, name=name, identity=identities[name]))
-
-
-def _forgive(tx: sa.Connection, spec: CampaignSpec) -> None:
-    mine, runs, tried = schema.campaign_skills, schema.runs.c, schema.attempts.c
-    for name in spec.retry:
-        is_skill = sa.and_(mine.c.campaign == spec.campaign, mine.c.name == name)
-        last = (
-            sa.select(sa.func.max(runs.id))
-            .where(runs.campaign == spec.campaign, runs.identity == mine.c.identity, runs.verdict == "failed")
-            .scalar_subquery()
-        )
-        rejected = (
-            sa.select(sa.func.max(tried.id))
-            .where(tried.campaign == spec.campaign, tried.identity == mine.c.identity, tried.ended == "rejected")
-            .scalar_subquery()
-        )
-        tx.execute(sa.update(mine).where(is_skill).values(forgiven_run=last, forgiven_attempt=rejected))
+        if before.get(name) != identities.get(name):
+            assign(tx, spec.campaign, name, identities.get(name))

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.skills.model import Plan
+from flowrl_core.skills.reflection import Reflection
 from flowrl_core.specs import SkillConfig
 from flowrl_core.storage import schema
 from flowrl_core.storage.records import Look, RunRecord
@@ -23,6 +24,7 @@ __all__ = [
     "looks",
     "of_identity",
     "record_look",
+    "record_reflection",
     "run_record",
     "seal",
 ]
@@ -100,6 +102,7 @@ def record_look(tx: sa.Connection, run_id: int, look: Look, epoch: int | None) -
     copied = ("frames", "episodes", "successes", "lower_bound", "level", "target")
     values: dict[str, Any] = {name: getattr(look, name) for name in copied}
     values |= {"steps": list(look.steps), "worlds": list(look.worlds), "created_at": time.time()}
+    values["ends"] = [list(pair) for pair in look.ends]
     tx.execute(sa.insert(schema.looks).values(run=run_id, number=len(before) + 1, **values))
     return looks(tx, run_id)[-1]
 
@@ -108,6 +111,15 @@ def looks(tx: sa.Connection, run_id: int) -> list[Look]:
     """See `Registry.looks`."""
     rows = tx.execute(sa.select(schema.looks).where(_looks.run == run_id).order_by(_looks.number)).mappings()
     return [look_record(row) for row in rows]
+
+
+def record_reflection(tx: sa.Connection, run_id: int, reflection: Reflection, epoch: int | None) -> Reflection:
+    """See `Registry.record_reflection`."""
+    recorded = check_claim(get(tx, run_id), epoch).reflection
+    if recorded is not None:
+        return recorded
+    tx.execute(sa.update(schema.runs).where(_runs.id == run_id).values(reflection=reflection.as_dict()))
+    return reflection
 
 
 def fail(tx: sa.Connection, run_id: int, reason: str, epoch: int | None) -> RunRecord:
@@ -121,7 +133,9 @@ def fail(tx: sa.Connection, run_id: int, reason: str, epoch: int | None) -> RunR
 def look_record(row: Mapping[Any, Any]) -> Look:
     """The look of a row."""
     copied = ("frames", "episodes", "successes", "lower_bound", "level", "target", "number")
-    return Look(**{name: row[name] for name in copied}, steps=tuple(row["steps"]), worlds=tuple(row["worlds"]))
+    ends = tuple((deaths, timeouts) for deaths, timeouts in row["ends"] or ())
+    lists = {"steps": tuple(row["steps"]), "worlds": tuple(row["worlds"]), "ends": ends}
+    return Look(**{**{name: row[name] for name in copied}, **lists})
 
 
 def run_record(row: Mapping[Any, Any]) -> RunRecord:
@@ -136,6 +150,7 @@ def run_record(row: Mapping[Any, Any]) -> RunRecord:
         seeds={int(k): v for k, v in row["seeds"].items()} if is_sealed else None,
         created_at=row["created_at"],
         ended_at=row["ended_at"],
+        reflection=Reflection.from_dict(row["reflection"]) if row["reflection"] else None,
     )
 
 

@@ -1,0 +1,124 @@
+"""Reflect: how a run's episodes went with the parameters that it ended with, for a model that proposes skills.
+
+It decides nothing: which of the plan's steps episodes ended in, and which parts of the reward came to something.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.errors import StorageError
+from flowrl_core.programs.language import check_reward
+from flowrl_core.programs.terms import addends, lower_term
+from flowrl_core.randomness import jax_stream, jax_substream
+from flowrl_core.skills.model import Skill
+from flowrl_core.skills.reflection import Reflection, Term
+from flowrl_core.stages.context import PARAMS, RunContext, open_run, run_directory
+from flowrl_core.stages.evaluate import verdict
+from flowrl_core.storage.atomic import crash_point
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+
+if TYPE_CHECKING:
+    from flowrl_core.learning.evaluation import Evaluation
+    from flowrl_core.learning.terms import TermSums
+    from flowrl_core.programs.tables import Table
+
+__all__ = ["reflect"]
+
+logger = logging.getLogger(__name__)
+
+_EPISODES = 64
+"""At least so many are played, where a pool of worlds has them."""
+_MOST_PASSES = 8
+
+
+def reflect(home: Home, run: int, *, epoch: int | None = None) -> Reflection | None:
+    """How the run's episodes went, recorded; what is recorded already stands. None for a run without a checkpoint.
+
+    The same few episodes are played once for each term that is measured, at most eight times.
+
+    Raises:
+        StorageError: the run has no verdict yet.
+        ConflictError: it was claimed after `epoch`.
+    """
+    with Registry.open(home) as registry:
+        record = registry.run(run)
+        registry.check_claim(run, epoch)
+        if record.reflection is not None or not run_directory(home, record).config.is_file():
+            return record.reflection
+        context = open_run(home, registry, run, epoch=epoch)
+        found = _latest(context)
+        if found is None:
+            return None
+        if record.verdict is None and verdict(home, run) is None:
+            raise StorageError(f"run {run} has no verdict yet; train and evaluate it first")
+        reflection = _measure(context, *found)
+        crash_point("before_reflection_record")
+        recorded = registry.record_reflection(run, reflection, epoch=epoch)
+    logger.info("%s: reflected on %d episodes", context.plan.target, recorded.episodes)
+    return recorded
+
+
+def _latest(context: RunContext) -> tuple[int, Any] | None:
+    from flowrl_core.storage.checkpoints import TrainCheckpoints
+
+    found = TrainCheckpoints(context.directory.checkpoints).latest(below=PARAMS)
+    return (found[2]["run_frames"], found[1]) if found is not None else None
+
+
+def _measure(context: RunContext, frames: int, params: Any) -> Reflection:
+    skill = context.skills[context.plan.steps[-1].skill]
+    whole = check_reward(skill.program.reward, vocabulary(context.env)).text
+    terms, gained = addends(whole), _gained(skill)
+    played, sums = _play(context, params, whole, terms, gained.values())
+    return Reflection(
+        frames=frames,
+        episodes=played.episodes,
+        successes=played.successes,
+        tries=sums[whole].tries,
+        median_length=None if math.isnan(played.median_length) else played.median_length,
+        ends=tuple(zip(played.step_deaths, played.step_timeouts, strict=True)),
+        reward=_term(whole, sums[whole]),
+        terms=tuple(_term(text, sums[text]) for text in terms if text in sums),
+        changes={fluent: sums[text].mean_won for fluent, text in gained.items() if text in sums and played.successes},
+    )
+
+
+def _gained(skill: Skill) -> dict[str, str]:
+    """The term that adds up the changes of each item that a skill speaks of, by fluent."""
+    fluents = dict.fromkeys([*skill.gain, *skill.consumption, *skill.requirements])
+    return {name: f"gained.{name.removeprefix('inv.')}" for name in fluents if name.startswith("inv.")}
+
+
+def _play(
+    context: RunContext, params: Any, whole: str, terms: Iterable[str], gained: Iterable[str]
+) -> tuple[Evaluation, dict[str, TermSums]]:
+    """The counts of the episodes, and what the terms came to in them, by text; some terms may be left out."""
+    from flowrl_core.learning.terms import play_term
+
+    learner, plan, words = context.learner(), context.plan_arrays(), vocabulary(context.env)
+    key = jax_stream(context.seed, "reflection")
+    pool, play_key = learner.fill(jax_substream(key, "worlds")), jax_substream(key, "play")
+    num_envs = learner.shapes.num_envs
+    quota = min(math.ceil(_EPISODES / num_envs), learner.shapes.world_pool // num_envs)
+
+    def play(term: Table) -> tuple[Evaluation, TermSums]:
+        return play_term(learner, params, plan, term, pool, quota, play_key)
+
+    table = lower_term(whole, words)
+    assert table is not None  # it was lowered for the plan
+    played, first = play(table)
+    sums = {whole: first}
+    for text in [*terms, *(gained if played.successes else ())]:
+        if text not in sums and len(sums) < _MOST_PASSES and (table := lower_term(text, words)) is not None:
+            sums[text] = play(table)[1]
+    return played, sums
+
+
+def _term(text: str, sums: TermSums) -> Term:
+    return Term(text, sums.fired, sums.mean)
