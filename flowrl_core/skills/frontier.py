@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from flowrl_core.skills.goals import reached_by
 from flowrl_core.skills.knowledge import Knowledge, in_order
-from flowrl_core.skills.planner import make_plan
+from flowrl_core.skills.planner import plan_of
 
 __all__ = ["Frontier", "SkillState", "frontier", "prerequisites"]
 
@@ -27,6 +28,7 @@ class Frontier:
         failed: did not learn.
         submitted: under way.
         needed: all of them, prerequisites first.
+        by: the skill by which each target is to be reached; None where no skill brings it.
     """
 
     ready: tuple[str, ...]
@@ -36,6 +38,7 @@ class Frontier:
     failed: tuple[str, ...]
     submitted: tuple[str, ...]
     needed: tuple[str, ...]
+    by: Mapping[str, str | None]
 
     @cached_property
     def states(self) -> dict[str, SkillState]:
@@ -51,6 +54,12 @@ class Frontier:
         state_of = {name: state for state, names in groups.items() for name in names}
         return {name: state_of[name] for name in self.needed}
 
+    @cached_property
+    def open(self) -> tuple[str, ...]:
+        """The targets that cannot be reached as things are: no skill brings them, or what they need has failed."""
+        barred = {*self.failed, *self.blocked_by_failed, None}
+        return tuple(target for target, name in self.by.items() if name in barred)
+
 
 def prerequisites(knowledge: Knowledge, targets: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """The prerequisites of every skill that a target needs, skills in topological order: the other skills of its plan.
@@ -64,8 +73,7 @@ def prerequisites(knowledge: Knowledge, targets: Iterable[str]) -> dict[str, tup
     while todo:
         name = todo.pop()
         if name not in graph:
-            plan = knowledge.plans.get(name) or knowledge.plans.setdefault(name, make_plan(knowledge, name))
-            graph[name] = tuple(other for other in plan.skills if other != name)
+            graph[name] = tuple(other for other in plan_of(knowledge, name).skills if other != name)
             todo.extend(reversed(graph[name]))
     return {name: graph[name] for name in in_order(graph, source=knowledge.source)}
 
@@ -73,15 +81,30 @@ def prerequisites(knowledge: Knowledge, targets: Iterable[str]) -> dict[str, tup
 def frontier(knowledge: Knowledge, targets: Iterable[str], states: Mapping[str, SkillState]) -> Frontier:
     """What can be done now towards the targets.
 
+    While a target cannot be reached, the proposed skills are needed too: they are the steps towards it.
+
     Args:
         knowledge: the skills.
-        targets: the skills to reach.
+        targets: the skills to reach, or what they shall bring.
         states: what is known, by skill. Only `learned`, `failed` and `submitted` count; the others are found here.
 
     Raises:
         InputError: an unknown target, one without a plan, or cyclic knowledge.
     """
-    needs = prerequisites(knowledge, targets)
+    failed = [name for name, state in states.items() if state == "failed"]
+    learned = [name for name, state in states.items() if state == "learned"]
+    by = reached_by(knowledge, targets, failed, learned)
+    roots = [name for name in by.values() if name is not None]
+    aimed = _arranged(knowledge, roots, by, states)
+    if not aimed.open or not knowledge.proposed:
+        return aimed
+    return _arranged(knowledge, [*roots, *sorted(knowledge.proposed)], by, states)
+
+
+def _arranged(
+    knowledge: Knowledge, roots: Iterable[str], by: Mapping[str, str | None], states: Mapping[str, SkillState]
+) -> Frontier:
+    needs = prerequisites(knowledge, roots)
     found: dict[str, SkillState] = {}
     for name, before in needs.items():
         found[name] = _state(states.get(name), {found[other] for other in before})
@@ -98,6 +121,7 @@ def frontier(knowledge: Knowledge, targets: Iterable[str], states: Mapping[str, 
         failed=those("failed"),
         submitted=those("submitted"),
         needed=tuple(needs),
+        by=by,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from flowrl_core.skills.frontier import SkillState, frontier
 from flowrl_core.skills.knowledge import Knowledge
 
-__all__ = ["Cause", "Entry", "Fact", "SkillState", "derive"]
+__all__ = ["Cause", "Entry", "Fact", "SkillState", "derive", "known_states"]
 
 Cause = Literal["", "verdict", "infrastructure", "cancelled", "rejected"]
 
@@ -70,11 +70,15 @@ def derive(knowledge: Knowledge, targets: Iterable[str], facts: Mapping[str, Fac
 
     Args:
         knowledge: the skills.
-        targets: the campaign's targets.
+        targets: the campaign's targets, skills or goals.
         facts: by skill; a skill without one is as good as new.
     """
-    known: dict[str, SkillState] = {name: state for name, fact in facts.items() if (state := _state(fact)) is not None}
-    return frontier(knowledge, targets, known).states
+    return frontier(knowledge, targets, known_states(facts)).states
+
+
+def known_states(facts: Mapping[str, Fact]) -> dict[str, SkillState]:
+    """The states that facts tell: learned, submitted or failed. What is not there is found by the frontier."""
+    return {name: state for name, fact in facts.items() if (state := _state(fact)) is not None}
 
 
 def _state(fact: Fact) -> SkillState | None:

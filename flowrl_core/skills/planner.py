@@ -23,7 +23,7 @@ from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import FluentKind, Plan, Step
 
-__all__ = ["make_plan"]
+__all__ = ["make_plan", "plan_of"]
 
 _MOST_STEPS = 200
 
@@ -62,6 +62,15 @@ def make_plan(
     if not plans:
         raise failures[0]
     return min(plans, key=lambda plan: (len(plan.steps), sum(step.n for step in plan.steps)))
+
+
+def plan_of(knowledge: Knowledge, target: str) -> Plan:
+    """The plan of the target with all skills usable, made once: a campaign asks for the same ones at each of its turns.
+
+    Raises:
+        InputError, PlanError: see `make_plan`.
+    """
+    return knowledge.plans.get(target) or knowledge.plans.setdefault(target, make_plan(knowledge, target))
 
 
 class _TooMuchError(Exception):

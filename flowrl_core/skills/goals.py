@@ -1,0 +1,84 @@
+"""Goals: targets that are named by what they bring, as `inv.iron_pickaxe`, whatever the skill may be called."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+
+from flowrl_core.errors import InputError, PlanError
+from flowrl_core.skills.knowledge import Knowledge
+from flowrl_core.skills.model import Vocabulary
+from flowrl_core.skills.planner import plan_of
+
+__all__ = ["check_provided", "check_target", "is_goal", "is_reached", "provider_of", "reached_by"]
+
+_KINDS = ("count", "tier", "flag", "place")
+
+
+def is_goal(target: str) -> bool:
+    """Whether a target names a fluent; no skill's name has a dot."""
+    return "." in target
+
+
+def check_target(target: str, skills: Collection[str], vocabulary: Vocabulary) -> None:
+    """Nothing, if the target is one of the skills, or a fluent that a skill can bring.
+
+    Raises:
+        InputError: it is neither; the nearest names are given.
+    """
+    goals = [fluent.name for fluent in vocabulary.fluents if fluent.kind in _KINDS]
+    if target in (goals if is_goal(target) else skills):
+        return
+    if is_goal(target):
+        near = difflib.get_close_matches(target, goals, n=3, cutoff=0.4) or goals[:5]
+        raise InputError("targets", f"{target!r} is nothing that a skill can bring", f"Did you mean {_listed(near)}?")
+    near = difflib.get_close_matches(target, skills, n=3, cutoff=0.5)
+    remedy = f"Did you mean {_listed(near)}?" if near else f"Skills: {', '.join(sorted(skills)[:8]) or 'none'}"
+    brought = difflib.get_close_matches(f"inv.{target.partition('_')[2] or target}", goals, n=2, cutoff=0.6)
+    goal = f" Or name what it shall bring, such as {(brought or goals)[0]}"
+    raise InputError("targets", f"there is no skill {target!r}", remedy + goal)
+
+
+def check_provided(knowledge: Knowledge, targets: Iterable[str]) -> None:
+    """Nothing, if a skill brings each target that is a goal.
+
+    Raises:
+        InputError: none does.
+    """
+    for target in targets:
+        if is_goal(target) and not knowledge.providers(target):
+            remedy = "Name another one, or let a language model propose skills: frontier.kind = hybrid"
+            raise InputError("targets", f"no skill of {knowledge.source} brings {target}", remedy)
+
+
+def provider_of(knowledge: Knowledge, goal: str, failed: Collection[str], learned: Collection[str]) -> str | None:
+    """The skill by which a goal is to be reached: a learned one, else one that nothing failed bars, else the rest.
+
+    Among equals the one with the shortest plan. None: no skill that has a plan brings it.
+    """
+    ranked: list[tuple[bool, bool, int, str]] = []
+    for name in knowledge.providers(goal):
+        try:
+            plan = plan_of(knowledge, name)
+        except PlanError:
+            continue
+        ranked.append((name not in learned, not set(plan.skills).isdisjoint(failed), len(plan.steps), name))
+    return min(ranked)[-1] if ranked else None
+
+
+def is_reached(knowledge: Knowledge, target: str, learned: Collection[str]) -> bool:
+    """Whether a target is learned: the skill of that name, or a skill that brings it."""
+    return not set(knowledge.providers(target) if is_goal(target) else (target,)).isdisjoint(learned)
+
+
+def reached_by(
+    knowledge: Knowledge, targets: Iterable[str], failed: Collection[str], learned: Collection[str]
+) -> Mapping[str, str | None]:
+    """Each target with the skill by which it is to be reached; see `provider_of`."""
+    return {
+        target: provider_of(knowledge, target, failed, learned) if is_goal(target) else target for target in targets
+    }
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " or ".join(names)
