@@ -203,6 +203,9 @@ class SkillConfig(_Spec):
     evaluation: EvaluationSpec = EvaluationSpec()
     merge: MergePolicy = "most_frames"
     stall_minutes: float = LimitsSpec().stall_minutes
+    reflect: bool = Field(
+        default=False, description="Record how episodes went at the run's end, for a model that proposes skills"
+    )
 
 
 def parse_campaign(**parameters: Any) -> CampaignSpec:
@@ -271,7 +274,12 @@ def resolve(
         groups[owners[0]][found["field"]] = found["value"]
     try:
         config = SkillConfig.model_validate(
-            {**groups, "merge": spec.limits.merge, "stall_minutes": spec.limits.stall_minutes}
+            {
+                **groups,
+                "merge": spec.limits.merge,
+                "stall_minutes": spec.limits.stall_minutes,
+                "reflect": spec.frontier.kind != "knowledge",
+            }
         )
     except ValidationError as exc:
         raise _input_error(exc) from exc

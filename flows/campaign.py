@@ -7,13 +7,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Failed
 
 from flowrl_core.errors import ConflictError, InputError
-from flowrl_core.specs import CampaignName, EvaluationSpec, LimitsSpec, TrainingSpec, parse_campaign
+from flowrl_core.specs import CampaignName, EvaluationSpec, FrontierSpec, LimitsSpec, TrainingSpec, parse_campaign
 from tasks.cancellation import RunCancelled, cancel_skills
 from tasks.frontier import conclude, opened
 
 __all__ = ["campaign"]
 
-_TRAINING, _EVALUATION, _LIMITS = TrainingSpec(), EvaluationSpec(), LimitsSpec()
+_TRAINING, _EVALUATION, _LIMITS, _FRONTIER = TrainingSpec(), EvaluationSpec(), LimitsSpec(), FrontierSpec()
 
 
 @flow(name="campaign", flow_run_name="{campaign}", on_cancellation=[cancel_skills])
@@ -27,13 +27,14 @@ async def campaign(
     limits: LimitsSpec = _LIMITS,
     evaluation: EvaluationSpec = _EVALUATION,
     training: TrainingSpec = _TRAINING,
+    frontier: FrontierSpec = _FRONTIER,
 ) -> State:
     """Learn the targets and all skills that they need, each in a flow run of its own.
 
     Started again under the same name it goes on: no finished skill is repeated.
 
     Args:
-        targets: Skills to learn. None: those of the earlier start of this campaign, with all its settings
+        targets: Skills to learn, or what shall be brought, as inv.iron_pickaxe. None: all as at the earlier start
         campaign: The campaign's name. One that was started before goes on
         env: The environment: craftax-classic, or corridor (a tiny one to try things out)
         knowledge: A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge. Empty: the one of the environment
@@ -42,6 +43,7 @@ async def campaign(
         limits: How much of the machine is used, and what is done with results
         evaluation: How skills are judged
         training: How skills are trained
+        frontier: Who proposes skills, and what that may cost
     """
     try:
         spec = parse_campaign(
@@ -52,6 +54,7 @@ async def campaign(
             training=training,
             evaluation=evaluation,
             limits=limits,
+            frontier=frontier,
             overrides=overrides,
             retry=retry,
         )

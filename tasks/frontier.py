@@ -22,10 +22,13 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flowrl_core.errors import ConflictError, InputError, ServiceError
-from flowrl_core.skills.frontier import SkillState, frontier
+from flowrl_core.skills.frontier import Frontier, SkillState, frontier
 from flowrl_core.skills.knowledge import Knowledge, is_file_name, load_knowledge, shipped
-from flowrl_core.skills.ledger import derive
+from flowrl_core.skills.ledger import known_states
+from flowrl_core.skills.model import Skill
 from flowrl_core.specs import CampaignSpec, resolve
+from flowrl_core.stages.proposing import check_frontier
+from flowrl_core.stages.scene import base_of
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
@@ -35,7 +38,8 @@ from tasks.cancellation import check_begun
 from tasks.orchestration.events import RECONCILE_S, TERMINAL, RunWatcher
 from tasks.orchestration.submission import cancel_runs, find_runs, submit
 from tasks.orchestration.tags import campaign_tags, registry_tag
-from tasks.reporting import report_campaign, show_logs
+from tasks.proposing import SkillSource, skill_source
+from tasks.reporting import report_campaign, report_proposals, show_logs
 from tasks.settlement import Settlement
 
 __all__ = ["Board", "Stand", "conclude", "opened"]
@@ -57,38 +61,44 @@ class Stand:
 
     Attributes:
         states: of every skill that a target needs.
+        by: the skill by which each target is to be reached; None where there is none yet.
         executing: attempts of this campaign that have not ended.
         waiting: skills that another campaign trains just now.
+        is_growing: more skills may come.
         is_cancelled: somebody asked the campaign's run to end.
+        reason: why no more skills will come, where that is to be told.
     """
 
     campaign: Campaign
     states: Mapping[str, SkillState]
+    by: Mapping[str, str | None]
     executing: int
     waiting: int
+    is_growing: bool
     is_cancelled: bool
+    reason: str
 
     @property
     def is_over(self) -> bool:
         """Nothing is executing, and nothing can or shall be submitted."""
-        has_more = self.waiting or "ready" in self.states.values()
+        has_more = self.waiting or self.is_growing or "ready" in self.states.values()
         return not self.executing and (self.is_cancelled or not has_more)
 
     @property
     def missed(self) -> tuple[str, ...]:
         """The targets that are not learned."""
-        return tuple(name for name in self.campaign.targets if self.states[name] != "learned")
+        return tuple(target for target, name in self.by.items() if name is None or self.states[name] != "learned")
 
 
 @dataclass(frozen=True)
 class Board:
-    """What a campaign's turns need: both truths, the knowledge, and what wakes it."""
+    """What a campaign's turns need: both truths, where its skills come from, and what wakes it."""
 
     client: PrefectClient
     home: Home
     registry: Registry
     campaign: Campaign
-    knowledge: Knowledge
+    source: SkillSource
     watcher: RunWatcher
 
     async def turn(self) -> Stand:
@@ -111,12 +121,16 @@ class Board:
     async def _turn(self) -> Stand:
         is_cancelled = await self._is_cancelled()
         await self.settle()
+        knowledge = self.source.knowledge()
         if is_cancelled:
+            await self.source.close()
             tags = campaign_tags(self.registry.uuid, self.campaign.name)
             await cancel_runs(self.client, await find_runs(self.client, tags, flow="train-skill", only_live=True))
         else:
-            await self._submit_ready()
-        return self._stand(is_cancelled)
+            await self._submit_ready(knowledge)
+        found = self._found(knowledge)
+        is_growing = not is_cancelled and self.source.look(found)
+        return self._stand(found, is_growing, is_cancelled)
 
     async def _is_cancelled(self) -> bool:
         """Whether this very run is being cancelled; the worker, which then ends its process, may learn of it late.
@@ -133,21 +147,21 @@ class Board:
             )
         return state is not None and state.is_cancelling()
 
-    async def _submit_ready(self) -> None:
-        ready = frontier(self.knowledge, self.campaign.targets, self._states()).ready
+    async def _submit_ready(self, knowledge: Knowledge) -> None:
+        ready = self._found(knowledge).ready
         limits = self.campaign.spec.limits
         if limits.approval == "required":
             room = len(ready)  # they wait for a person, and take nothing from the others meanwhile
         else:
             room = limits.max_parallel - len(self.registry.outstanding(self.campaign.name))
         for skill in ready[: max(0, room)]:
-            await self._submit(skill)
+            await self._submit(knowledge.skills[skill])
 
-    def _states(self) -> dict[str, SkillState]:
-        return derive(self.knowledge, self.campaign.targets, self.registry.facts(self.campaign.name))
+    def _found(self, knowledge: Knowledge) -> Frontier:
+        return frontier(knowledge, self.campaign.targets, known_states(self.registry.facts(self.campaign.name)))
 
-    async def _submit(self, skill: str) -> None:
-        identity = self.knowledge.skills[skill].identity(self.knowledge.env)
+    async def _submit(self, skill: Skill) -> None:
+        identity = skill.identity(self.campaign.env)
         try:
             attempt = self.registry.begin_attempt(self.campaign.name, identity)
         except ConflictError as exc:  # another campaign was quicker
@@ -155,18 +169,20 @@ class Board:
             return
         crash_point("before_submission")
         run = await self._send(attempt)
-        logger.info("submitted %s (attempt %d)", skill, attempt.number)
+        logger.info("submitted %s (attempt %d)", skill.name, attempt.number)
         if run.state is not None and run.state.is_final():
             self.watcher.wake_in(0.0)  # an old run under an old key: no event will come
 
     async def _send(self, attempt: Attempt) -> FlowRun:
+        knowledge = self.source.knowledge()
+        frames = {name: {"frames": most} for name, most in self.source.frames().items()}
         config = resolve(
             attempt.skill,
             self.campaign.spec,
-            training=dict(self.knowledge.training.get(attempt.skill, {})),
-            evaluation=dict(self.knowledge.evaluation.get(attempt.skill, {})),
+            training={**frames.get(attempt.skill, {}), **knowledge.training.get(attempt.skill, {})},
+            evaluation=dict(knowledge.evaluation.get(attempt.skill, {})),
         )
-        held = self.knowledge.skills[attempt.skill] if self._needs_approval(attempt) else None
+        held = self.registry.definition(attempt.identity).skill if self._needs_approval(attempt) else None
         run = await submit(self.client, self.registry.uuid, attempt, config, held=held)
         if held is not None:
             logger.info("%s waits for approval: resume or cancel its run in the UI", attempt.skill)
@@ -178,12 +194,20 @@ class Board:
         """Whether a person is to be asked; a run that was prepared already was approved before."""
         return self.campaign.spec.limits.approval == "required" and self.registry.run(attempt.run).seeds is None
 
-    def _stand(self, is_cancelled: bool) -> Stand:
-        states = self._states()
+    def _stand(self, found: Frontier, is_growing: bool, is_cancelled: bool) -> Stand:
         outstanding = self.registry.outstanding(self.campaign.name)
         mine = {attempt.skill for attempt in outstanding}
-        waiting = [name for name, state in states.items() if state == "submitted" and name not in mine]
-        return Stand(self.campaign, states, len(outstanding), len(waiting), is_cancelled)
+        waiting = [name for name in found.submitted if name not in mine]
+        return Stand(
+            self.campaign,
+            found.states,
+            found.by,
+            executing=len(outstanding),
+            waiting=len(waiting),
+            is_growing=is_growing,
+            is_cancelled=is_cancelled,
+            reason=self.source.reason,
+        )
 
 
 @asynccontextmanager
@@ -198,7 +222,9 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
     show_logs()
     home = Home.from_environment()
     spec = _settled(home, spec)
+    check_frontier(spec)
     knowledge = _knowledge(home, spec)
+    skills = base_of(knowledge, spec).skills
     with Registry.open(home) as registry:
         tags = campaign_tags(registry.uuid, spec.campaign)
         watching = RunWatcher([registry_tag(registry.uuid)], states=_WAKING)
@@ -206,12 +232,16 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
             if flow_run.id:
                 check_begun(await client.read_flow_run_states(UUID(flow_run.id)))
             async with _alone(client, home, spec.campaign, tags), watching as watcher:
-                campaign = registry.start_campaign(spec, knowledge.skills, is_new_start=False)
+                campaign = registry.start_campaign(spec, skills, is_new_start=False)
                 await _tag(client, tags)
-                board = Board(client, home, registry, campaign, knowledge, watcher)
+                source = await skill_source(registry, campaign, knowledge, lambda: watcher.wake_in(0.0), home)
+                board = Board(client, home, registry, campaign, source, watcher)
                 # What an earlier start left behind counts for that one: so it is settled before the new one begins.
                 await _patiently(board.settle)
-                yield replace(board, campaign=registry.start_campaign(spec, knowledge.skills))
+                try:
+                    yield replace(board, campaign=registry.start_campaign(spec, skills))
+                finally:
+                    await source.close()
 
 
 async def conclude(board: Board, stand: Stand) -> State:
@@ -220,9 +250,12 @@ async def conclude(board: Board, stand: Stand) -> State:
         return Cancelled(message="the campaign was cancelled")
     figures = board.registry.figures(board.campaign.name)
     await report_campaign(board.campaign.name, stand.states, [figures[name] for name in stand.states])
+    if proposals := board.registry.proposals(board.campaign.name):
+        await report_proposals(board.campaign.name, proposals)
     if not stand.missed:
         return Completed(message=f"learned {', '.join(board.campaign.targets)}")
-    return Failed(name="TargetsMissed", message=f"not learned: {', '.join(stand.missed)}")
+    message = f"not learned: {', '.join(stand.missed)}"
+    return Failed(name="TargetsMissed", message=f"{message}; {stand.reason}" if stand.reason else message)
 
 
 @asynccontextmanager

@@ -6,9 +6,9 @@ from typing import Any
 
 from prefect.cache_policies import NO_CACHE
 
-from flowrl_core.errors import InputError
+from flowrl_core.errors import InputError, ModelError
 
-__all__ = ["IDEMPOTENT", "RESUMABLE"]
+__all__ = ["IDEMPOTENT", "PAID", "RESUMABLE"]
 
 
 def _is_trouble(task: Any, run: Any, state: Any) -> bool:
@@ -22,7 +22,22 @@ def _is_trouble(task: Any, run: Any, state: Any) -> bool:
     return False
 
 
-# Nothing is cached: each stage derives what is left to do from the registry and the run's directory.
+def _is_passing(task: Any, run: Any, state: Any) -> bool:
+    """Whether a language model may answer later."""
+    try:
+        state.result()
+    except ModelError as exc:
+        return exc.is_passing
+    except Exception:
+        return False
+    return False
+
+
+def _by_key(context: Any, parameters: dict[str, Any]) -> str:
+    return str(parameters["key"])
+
+
+# Stages cache nothing: each derives what is left to do from the registry and the run's directory.
 
 IDEMPOTENT: dict[str, Any] = {
     "cache_policy": NO_CACHE,
@@ -35,3 +50,13 @@ IDEMPOTENT: dict[str, Any] = {
 
 RESUMABLE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 """Long work that goes on from its checkpoint when the run is run again; that is the campaign's to decide."""
+
+PAID: dict[str, Any] = {
+    "cache_key_fn": _by_key,
+    "persist_result": True,
+    "result_serializer": "json",
+    "retries": 2,
+    "retry_delay_seconds": [10, 60],
+    "retry_condition_fn": _is_passing,
+}
+"""What costs money: done once for each `key` that it is given, and again only where that may help."""

@@ -13,9 +13,9 @@ from uuid import UUID
 from prefect.artifacts import acreate_table_artifact, create_progress_artifact, update_progress_artifact
 
 from flowrl_core.stages.train import UpdateReport
-from flowrl_core.storage.records import SkillFigures
+from flowrl_core.storage.records import ProposalRecord, SkillFigures
 
-__all__ = ["LOGGERS", "Progress", "report_campaign", "show_logs", "slug"]
+__all__ = ["LOGGERS", "Progress", "report_campaign", "report_proposals", "show_logs", "slug"]
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,22 @@ async def report_campaign(campaign: str, states: Mapping[str, str], figures: Ite
         for one in figures
     ]
     await acreate_table_artifact(rows, key=f"campaign-{slug(campaign)}", description=f"Campaign {campaign}")
+
+
+async def report_proposals(campaign: str, proposals: Iterable[ProposalRecord]) -> None:
+    """Show what was proposed to the campaign, and what each gate said, as a table on its run's page."""
+    rows = [
+        {
+            "round": one.round,
+            "proposal": one.name,
+            "state": one.state,
+            "model": one.model,
+            "refused": " ".join(f"[{finding.gate}: {finding.code}] {finding.sentence}" for finding in one.refusals),
+            "repaired": " ".join(f"[{finding.gate}: {finding.code}] {finding.sentence}" for finding in one.repairs),
+        }
+        for one in proposals
+    ]
+    await acreate_table_artifact(rows, key=f"proposals-{slug(campaign)}", description=f"Proposals to {campaign}")
 
 
 def slug(name: str) -> str:

@@ -1,0 +1,145 @@
+"""Propose: one round of a model's proposals, from the question to what the registry keeps of the answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flowrl_core.errors import InputError, ModelError
+from flowrl_core.llm.answers import to_proposals
+from flowrl_core.llm.briefing import judge_question, propose_question
+from flowrl_core.llm.seam import Question, Reply
+from flowrl_core.skills.gates import examine
+from flowrl_core.skills.growth import budget
+from flowrl_core.skills.proposals import Examination, Finding
+from flowrl_core.specs import CampaignSpec
+from flowrl_core.stages.scene import Scene
+from flowrl_core.storage.records import Examined, ProposalRecord
+from flowrl_core.storage.registry import Registry
+
+__all__ = ["Ask", "Outcome", "check_frontier", "propose", "question_of", "record"]
+
+logger = logging.getLogger(__name__)
+
+Ask = Callable[[Question[Any]], Awaitable[Reply[Any]]]
+"""How a question is put to a model; see `llm.seam.LanguageModel.ask`."""
+
+_OWN_FAULTS = frozenset({"malformed", "refused", "empty", "too_long"})
+"""Codes of a ModelError by which the model has answered, but with nothing to look at."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one round brought.
+
+    Attributes:
+        examinations: of each proposal, in the order of the answer.
+        faults: what was wrong with the answer as a whole; then there are no examinations.
+        model, call: who answered, and the journal's key of the answer; empty where none came.
+    """
+
+    question: Question[Any]
+    examinations: tuple[Examination, ...] = ()
+    faults: tuple[Finding, ...] = ()
+    model: str = ""
+    call: str = ""
+
+    @property
+    def sound(self) -> tuple[Examination, ...]:
+        """Those that all gates have passed."""
+        return tuple(one for one in self.examinations if one.is_sound)
+
+
+def check_frontier(spec: CampaignSpec) -> None:
+    """Nothing, if the campaign's frontier can be what its parameters say.
+
+    Raises:
+        InputError: the field that is wrong or lacking, and its remedy.
+    """
+    from flowrl_core.llm.names import check_installed, parse_model
+    from flowrl_core.llm.prices import check_affordable
+
+    frontier = spec.frontier
+    if frontier.kind == "knowledge":
+        if frontier.model:
+            remedy = "Add frontier.kind = model, or hybrid"
+            raise InputError("frontier.kind", "is knowledge, and a model is named that would not be asked", remedy)
+        return
+    if not frontier.model:
+        remedy = "Name one, such as openai:NAME, or NAME@http://127.0.0.1:8080/v1"
+        raise InputError("frontier.model", f"is empty, and frontier.kind is {frontier.kind}", remedy)
+    for name in (frontier.model, *frontier.fallbacks):
+        check_installed(parse_model(name))
+    check_affordable(frontier)
+
+
+def question_of(scene: Scene) -> Question[Any]:
+    """What a model is asked as things stand; after rounds that brought nothing another draw of it."""
+    return propose_question(scene.briefing, sample=scene.fruitless)
+
+
+async def propose(scene: Scene, ask: Ask, *, later: Callable[[], Scene] | None = None) -> Outcome:
+    """One round: the question, the answer, and what each gate says of each proposal. Nothing is recorded.
+
+    Args:
+        scene: what the question is made of.
+        later: the scene by which the answer is judged, read when it is there: the world goes on meanwhile.
+
+    Raises:
+        ModelError: no answer came, by no fault of what was asked.
+        BudgetError: the question was not sent.
+    """
+    question = question_of(scene)
+    try:
+        reply = await ask(question)
+    except ModelError as exc:
+        if exc.code not in _OWN_FAULTS:
+            raise
+        fault = Finding("answer", exc.code, f"{exc.problem}. {exc.remedy}")
+        return Outcome(question, faults=(fault,))
+    call = reply.keys[-1] if reply.keys else ""
+    proposals = to_proposals(reply.answer)
+    if not proposals:
+        fault = Finding("answer", "nothing_proposed", "The answer holds no skill. Propose at least one.")
+        return Outcome(question, faults=(fault,), model=reply.model, call=call)
+    judged = later() if later else scene
+    examinations = examine(proposals, judged.world)
+    if scene.spec.frontier.judge:
+        examinations = [await _judged(one, judged, ask) for one in examinations]
+    return Outcome(question, tuple(examinations), model=reply.model, call=call)
+
+
+def record(registry: Registry, scene: Scene, outcome: Outcome) -> list[ProposalRecord]:
+    """What the registry keeps of the round; the sound proposals are skills of the campaign from now on.
+
+    Raises:
+        ConflictError: the campaign has changed since the proposals were examined.
+    """
+    spec = scene.spec
+    room = spec.limits.max_skills - len(scene.added)
+    enough = Finding("interest", "enough", f"The campaign takes no more than {spec.limits.max_skills} proposed skills.")
+    rows = [Examined(None, refusals=outcome.faults)] if outcome.faults else []
+    for one in outcome.examinations:
+        is_more = one.is_sound and one.repaired.skill.name not in scene.added
+        room -= is_more
+        refusals = (enough,) if is_more and room < 0 else ()
+        rows.append(Examined(one, budget(one.repaired.difficulty, spec.training), refusals))
+    return registry.record_round(spec.campaign, rows, model=outcome.model, call=outcome.call)
+
+
+async def _judged(examination: Examination, scene: Scene, ask: Ask) -> Examination:
+    """The examination with the model's own verdict, where one came: the gates' stands without it."""
+    if not examination.is_sound:
+        return examination
+    try:
+        reply = await ask(judge_question(scene.briefing, examination.repaired))
+    except ModelError as exc:
+        logger.warning("%s is not judged: %s", examination.repaired.skill.name, exc)
+        return examination
+    if reply.answer.worth_learning:
+        return examination
+    why = Finding("interest", "not_worth_learning", reply.answer.why or "It was judged not to be worth learning.")
+    return dataclasses.replace(examination, refusals=(why,))

@@ -1,0 +1,213 @@
+"""A campaign as a proposer sees it: what there is, what has failed and why, what was refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from flowrl_core.llm.briefing import Briefing, Failure, Known, Refused
+from flowrl_core.skills.experience import load_experience
+from flowrl_core.skills.frontier import Frontier, frontier
+from flowrl_core.skills.gates import World
+from flowrl_core.skills.growth import grown
+from flowrl_core.skills.knowledge import Knowledge
+from flowrl_core.skills.ledger import known_states
+from flowrl_core.skills.proposals import Proposal
+from flowrl_core.skills.rules import spelled_alike
+from flowrl_core.specs import CampaignSpec
+from flowrl_core.storage.records import ProposalRecord, RunRecord, SkillFact, SkillFigures
+from flowrl_core.storage.registry import Registry
+
+__all__ = ["Scene", "base_of", "read_scene"]
+
+_MOST_REFUSED = 12
+"""Refused proposals that the next question tells of, the latest ones."""
+_PATIENCE = 2
+"""Rounds in which a name is refused before it cools down: once refused, a proposal may come back corrected."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that proposals are made and judged by.
+
+    Attributes:
+        spec: the campaign's parameters.
+        knowledge: what the campaign may use: its knowledge base, and the accepted proposals that still have a plan.
+        stale: why the other accepted proposals do not count any more, by name.
+        figures: what is known of each skill.
+        history: all proposals, oldest first.
+        failed: what did not learn, by name, oldest first; definitions that were revised since are among them.
+        reflections: how the last run of a skill went, by name.
+    """
+
+    spec: CampaignSpec
+    knowledge: Knowledge
+    stale: Mapping[str, str] = field(default_factory=dict)
+    figures: Mapping[str, SkillFigures] = field(default_factory=dict)
+    history: tuple[ProposalRecord, ...] = ()
+    failed: Mapping[str, tuple[Proposal, ...]] = field(default_factory=dict)
+    reflections: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, SkillFact]:
+        """What is known of each skill, by name."""
+        return {name: one.fact for name, one in self.figures.items()}
+
+    @cached_property
+    def frontier(self) -> Frontier:
+        """What can be done towards the targets."""
+        return frontier(self.knowledge, self.spec.targets, known_states(self.facts))
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of proposals so far."""
+        return self.history[-1].round if self.history else 0
+
+    @property
+    def fruitless(self) -> int:
+        """How many of the last rounds brought nothing sound."""
+        fruitful = max((one.round for one in self.history if one.state == "accepted"), default=0)
+        return self.rounds - fruitful
+
+    @property
+    def added(self) -> frozenset[str]:
+        """Names of the skills that proposals have added."""
+        return frozenset(one.name for one in self.history if one.state == "accepted")
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """The frames that were chosen for each skill that was proposed."""
+        return {one.name: one.frames for one in self.history if one.state == "accepted" and one.frames}
+
+    @property
+    def world(self) -> World:
+        """What the gates judge by."""
+        return World(
+            knowledge=self.knowledge,
+            states=known_states(self.facts),
+            experience=load_experience(self.knowledge.env),
+            failed=self.failed,
+            cooling=self._cooling,
+            max_revisions=self.spec.frontier.max_revisions,
+        )
+
+    @property
+    def briefing(self) -> Briefing:
+        """What a proposer is told."""
+        return Briefing(
+            goals=self._goals,
+            vocabulary=self.knowledge.vocabulary,
+            known=tuple(self._known()),
+            failures=tuple(self._failures()),
+            refused=tuple(self._refused()),
+            most=self.spec.frontier.proposals,
+        )
+
+    @property
+    def _goals(self) -> tuple[str, ...]:
+        """The targets that cannot be reached; all of them where none is open (a dry run)."""
+        return self.frontier.open or tuple(self.spec.targets)
+
+    @property
+    def _cooling(self) -> dict[str, str]:
+        """What is not looked at again for some rounds: names that were refused in several of the last ones."""
+        since = self.rounds - self.spec.frontier.cool_down
+        rounds: dict[str, set[int]] = {}
+        found: dict[str, str] = {}
+        for one in self.history:
+            if one.round > since and one.refusals and one.name and one.refusals[0].code != "cooling_down":
+                name = spelled_alike(one.name)
+                rounds.setdefault(name, set()).add(one.round)
+                if len(rounds[name]) >= _PATIENCE:
+                    found[name] = one.refusals[0].sentence
+        return found
+
+    def _known(self) -> Iterator[Known]:
+        for name, skill in self.knowledge.skills.items():
+            one = self.figures.get(name)
+            state = known_states({name: one.fact}).get(name) if one else None
+            if state != "failed":
+                yield Known(
+                    skill=skill,
+                    state=state or "ready",
+                    success=one.success if one and state == "learned" else None,
+                    frames=one.run_frames if one and state == "learned" else None,
+                    facts=self.reflections.get(name) if state == "learned" else None,
+                )
+
+    def _failures(self) -> Iterator[Failure]:
+        for name, skill in self.knowledge.skills.items():
+            one = self.figures.get(name)
+            if one and one.fact.cause in ("verdict", "rejected"):
+                revision = len(self.failed.get(name, ()))
+                yield Failure(skill, one.fact.reason, one.success, self.reflections.get(name), revision)
+        for name, problem in self.stale.items():
+            accepted = [one.repaired for one in self.history if one.name == name and one.state == "accepted"]
+            if accepted and accepted[-1]:
+                yield Failure(accepted[-1].skill, f"it has no plan any more: {problem}", None, None, 0)
+
+    def _refused(self) -> Iterator[Refused]:
+        latest = {one.name: one for one in self.history}
+        refused = [one for one in latest.values() if one.state == "refused"]
+        for one in sorted(refused, key=lambda one: one.id)[-_MOST_REFUSED:]:
+            is_cooling = spelled_alike(one.name) in self._cooling
+            yield Refused(one.name, one.round, one.refusals, is_cooling)
+
+
+def base_of(knowledge: Knowledge, spec: CampaignSpec) -> Knowledge:
+    """The knowledge that a campaign starts with: a frontier that is a model alone is given no skills."""
+    if spec.frontier.kind != "model":
+        return knowledge
+    return dataclasses.replace(knowledge, skills={}, training={}, evaluation={})
+
+
+def read_scene(registry: Registry | None, campaign: str, spec: CampaignSpec, base: Knowledge) -> Scene:
+    """The campaign as it stands; without a registry as it would begin.
+
+    Args:
+        base: see `base_of`.
+    """
+    if registry is None or campaign not in {one.name for one in registry.campaigns()}:
+        return Scene(spec, base)
+    history = tuple(registry.proposals(campaign))
+    figures = registry.figures(campaign)
+    identities = {name: one.identity for name, one in figures.items()}
+    mine = {
+        one.name: one.repaired.skill
+        for one in history
+        if one.repaired is not None and one.identity is not None and one.identity == identities.get(one.name)
+    }
+    knowledge, stale = grown(base, mine)
+    ended = [run for run in registry.ended_runs() if run.campaign == campaign]
+    known = {one.identity: one.repaired for one in history if one.repaired is not None}
+    failed: dict[str, list[Proposal]] = {}
+    for run in ended:
+        if run.verdict == "failed":
+            tried = known.get(run.identity) or Proposal(registry.definition(run.identity).skill)
+            failed.setdefault(run.skill, []).append(tried)
+    return Scene(
+        spec=spec,
+        knowledge=knowledge,
+        stale=stale,
+        figures=figures,
+        history=history,
+        failed={name: tuple(tried) for name, tried in failed.items()},
+        reflections={run.skill: _told(run) for run in ended if run.reflection is not None},
+    )
+
+
+def _told(run: RunRecord) -> dict[str, object]:
+    """How a run's episodes went, as a briefing has it."""
+    reflection, plan = run.reflection, run.plan
+    assert reflection is not None and plan is not None
+    ends = zip(plan.steps, reflection.ends, strict=False)
+    return {
+        "steps": [
+            {"skill": step.skill, "n": step.n, "died": died, "timed_out": timed_out} for step, (died, timed_out) in ends
+        ],
+        "terms": [{"term": one.text, "fired": one.fired, "mean": one.mean} for one in reflection.terms],
+        "changes": dict(reflection.changes),
+        "median_length": reflection.median_length,
+    }

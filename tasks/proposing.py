@@ -1,0 +1,243 @@
+"""Where a campaign's skills come from: its knowledge base, or a language model that is asked while others train."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from prefect import task
+from prefect.blocks.system import Secret
+
+from flowrl_core.errors import BudgetError, ConflictError, ModelError
+from flowrl_core.llm.client import connect
+from flowrl_core.llm.keys import KEY_VARIABLES
+from flowrl_core.llm.seam import LanguageModel, Question, Reply
+from flowrl_core.skills.frontier import Frontier
+from flowrl_core.skills.growth import is_wanting
+from flowrl_core.skills.knowledge import Knowledge
+from flowrl_core.stages.proposing import propose, record
+from flowrl_core.stages.scene import Scene, base_of, read_scene
+from flowrl_core.stages.spending import CampaignBook
+from flowrl_core.storage.journal import FileJournal
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import Campaign
+from flowrl_core.storage.registry import Registry
+from tasks.options import PAID
+
+__all__ = ["GivenSkills", "ProposedSkills", "SkillSource", "skill_source"]
+
+logger = logging.getLogger(__name__)
+
+
+class SkillSource(Protocol):
+    """Where a campaign's skills come from."""
+
+    @property
+    def reason(self) -> str:
+        """Why no more skills will come; empty while they may, or if none were ever to come."""
+        ...
+
+    def knowledge(self) -> Knowledge:
+        """The skills as they are now."""
+        ...
+
+    def frames(self) -> Mapping[str, int]:
+        """The budgets of the skills that have one of their own."""
+        ...
+
+    def look(self, found: Frontier) -> bool:
+        """Ask for more skills where they are wanted. Whether some may come, or have come since `knowledge` was read."""
+        ...
+
+    async def close(self) -> None:
+        """Ask no more."""
+        ...
+
+
+@dataclass(frozen=True)
+class GivenSkills:
+    """The skills of a knowledge base, and no others."""
+
+    given: Knowledge
+    reason: str = ""
+
+    def knowledge(self) -> Knowledge:
+        """See `SkillSource.knowledge`."""
+        return self.given
+
+    def frames(self) -> Mapping[str, int]:
+        """See `SkillSource.frames`."""
+        return {}
+
+    def look(self, found: Frontier) -> bool:
+        """See `SkillSource.look`."""
+        return False
+
+    async def close(self) -> None:
+        """See `SkillSource.close`."""
+
+
+@dataclass
+class ProposedSkills:
+    """The skills of a knowledge base and those that a language model adds, in rounds, while others train.
+
+    A round runs beside the campaign's turns. Nothing that it needs is kept here: what came of a round is in the
+    registry, what was answered in the journal.
+
+    Attributes:
+        wake: has the campaign take its next turn.
+        is_asking: false: the proposals that were accepted before count, and no more are asked for.
+    """
+
+    registry: Registry
+    campaign: Campaign
+    base: Knowledge
+    model: LanguageModel | None
+    wake: Callable[[], None]
+    reason: str = ""
+    _scene: Scene | None = field(default=None, repr=False)
+    _round: asyncio.Task[None] | None = field(default=None, repr=False)
+    _asked: tuple[object, int] | None = field(default=None, repr=False)
+    _world: object = field(default=None, repr=False)
+    _forgiven: int = 0
+    _is_spent: bool = False
+
+    def knowledge(self) -> Knowledge:
+        """See `SkillSource.knowledge`."""
+        self._scene = self._read()
+        return self._scene.knowledge
+
+    def frames(self) -> Mapping[str, int]:
+        """See `SkillSource.frames`."""
+        return (self._scene or self._read()).frames
+
+    def look(self, found: Frontier) -> bool:
+        """See `SkillSource.look`."""
+        if self._round is not None:
+            if self._round.done():
+                ended, self._round = self._round, None
+                self._note(ended)
+                self.wake()  # what has come is there at the next turn
+            return True
+        scene = self._scene or self._read()
+        if self.model is None or not is_wanting(found, scene.facts) or not self._may_ask(scene, found):
+            return False
+        self._round = asyncio.create_task(self._propose(scene, self.model))
+        self._round.add_done_callback(lambda _: self.wake())
+        return True
+
+    async def close(self) -> None:
+        """See `SkillSource.close`."""
+        if self._round is not None:
+            self._round.cancel()
+            await asyncio.gather(self._round, return_exceptions=True)
+
+    def _read(self) -> Scene:
+        return read_scene(self.registry, self.campaign.name, self.campaign.spec, self.base)
+
+    def _may_ask(self, scene: Scene, found: Frontier) -> bool:
+        """Whether a round is due; not the same one again, and not for ever where none brings anything."""
+        if self._is_spent:
+            return False
+        world = tuple(found.states.items())
+        if world != self._world:
+            self._world, self._forgiven = world, scene.fruitless
+        self._forgiven = min(self._forgiven, scene.fruitless)
+        limits = self.campaign.spec
+        if len(scene.added) >= limits.limits.max_skills:
+            self.reason = f"the campaign has its {limits.limits.max_skills} proposed skills (limits.max_skills)"
+            return False
+        if scene.fruitless - self._forgiven >= limits.frontier.fruitless_rounds:
+            self.reason = f"{limits.frontier.fruitless_rounds} rounds of proposals brought nothing sound"
+            return False
+        if (world, scene.rounds) == self._asked:
+            return False
+        self._asked = (world, scene.rounds)
+        self.reason = ""
+        return True
+
+    async def _propose(self, scene: Scene, model: LanguageModel) -> None:
+        outcome = await propose(scene, self._ask_of(model), later=self._read)
+        rows = record(self.registry, self._read(), outcome)
+        accepted = [row.name for row in rows if row.state == "accepted"]
+        logger.info("round %d: accepted %s of %d proposals", rows[0].round, ", ".join(accepted) or "none", len(rows))
+
+    def _ask_of(self, model: LanguageModel) -> Callable[[Question[Any]], Awaitable[Reply[Any]]]:
+        is_cached = self.campaign.spec.frontier.journal == "cached"
+        ask_once = ask_model if is_cached else ask_model.with_options(refresh_cache=True)
+
+        async def ask(question: Question[Any]) -> Reply[Any]:
+            async def call() -> dict[str, Any]:
+                reply = await model.ask(question)
+                return {**dataclasses.asdict(reply), "answer": reply.answer.model_dump(mode="json")}
+
+            kept = await ask_once(_key(self.registry.uuid, model.name, question), call)
+            return Reply(**{**kept, "answer": question.answer.model_validate(kept["answer"])})
+
+        return ask
+
+    def _note(self, ended: asyncio.Task[None]) -> None:
+        """What the end of a round means for the next ones."""
+        try:
+            ended.result()
+        except BudgetError as exc:
+            self.reason, self._is_spent = str(exc), True
+        except ModelError as exc:
+            self.reason = str(exc)  # asked again when the world has changed: by then it may answer
+        except ConflictError:
+            self._asked = None
+        if self.reason:
+            logger.warning("no proposals: %s", self.reason)
+
+
+@task(name="ask", **PAID)
+async def ask_model(key: str, call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """The answer to one question, as JSON.
+
+    Args:
+        key: names the question; a question that was answered before is not asked again.
+        call: asks it.
+    """
+    return await call()
+
+
+async def skill_source(
+    registry: Registry, campaign: Campaign, knowledge: Knowledge, wake: Callable[[], None], home: Home
+) -> SkillSource:
+    """Where the campaign's skills come from.
+
+    Raises:
+        InputError: a model that cannot be connected to.
+    """
+    spec = campaign.spec
+    is_asking = spec.frontier.kind != "knowledge"
+    if not is_asking and not any(one.state == "accepted" for one in registry.proposals(campaign.name)):
+        return GivenSkills(knowledge)
+    book = CampaignBook(registry, spec)
+    journal = FileJournal(home.journal)
+    model = connect(spec.frontier, book=book, journal=journal, secrets=await _secrets()) if is_asking else None
+    return ProposedSkills(registry, campaign, base_of(knowledge, spec), model, wake)
+
+
+async def _secrets() -> dict[str, str]:
+    """The keys that Prefect holds in Secret blocks, named as the variables are: `openai-api-key` for OPENAI_API_KEY."""
+    found = {}
+    for variable in KEY_VARIABLES.values():
+        if variable not in os.environ:
+            with contextlib.suppress(ValueError):  # there is no such block
+                block: Secret[Any] = await Secret.aload(variable.lower().replace("_", "-"))
+                found[variable] = str(block.get())
+    return found
+
+
+def _key(registry: str, model: str, question: Question[Any]) -> str:
+    asked = [registry, model, question.instructions, question.text, question.answer.__name__, question.sample]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()

@@ -1,0 +1,71 @@
+"""Campaigns in the corridor that a model grows, driven as the flow drives them but one thing after another."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from corridor_runs import EVALUATION, TRAINING, drive
+
+from flowrl_core.llm.client import connect
+from flowrl_core.skills.growth import is_wanting
+from flowrl_core.skills.knowledge import load_knowledge
+from flowrl_core.specs import CampaignSpec, FrontierSpec, resolve
+from flowrl_core.stages.proposing import propose, record
+from flowrl_core.stages.scene import Scene, base_of, read_scene
+from flowrl_core.stages.spending import CampaignBook
+from flowrl_core.storage.journal import FileJournal
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+
+NAME = "grown"
+
+
+def spec_for(url: str, *targets: str, **changes: Any) -> CampaignSpec:
+    """A campaign whose skills the model at `url` proposes; the changes are of its frontier."""
+    frontier = {"kind": "model", "model": f"scripted@{url}", "answer_retries": 0, "fruitless_rounds": 2, **changes}
+    return CampaignSpec(
+        campaign=NAME,
+        env="corridor",
+        targets=list(targets),
+        training=TRAINING,
+        evaluation=EVALUATION,
+        frontier=FrontierSpec.model_validate(frontier),
+    )
+
+
+def new_home(root: Path, basics: Home) -> Home:
+    """A home at `root` with the session's compiled programs, and nothing learned."""
+    root.mkdir()
+    home = Home(root)
+    home.cache.symlink_to(basics.cache)
+    return home
+
+
+def grow(home: Home, spec: CampaignSpec) -> Scene:
+    """The campaign taken to its end: what is ready is trained, else more is asked for."""
+    base = base_of(load_knowledge("corridor"), spec)
+    with Registry.open(home) as registry:
+        registry.start_campaign(spec, base.skills)
+        model = connect(spec.frontier, book=CampaignBook(registry, spec), journal=FileJournal(home.journal))
+        while True:
+            scene = read_scene(registry, spec.campaign, spec, base)
+            found = scene.frontier
+            if found.ready:
+                _train(home, registry, spec, scene, found.ready[0])
+            elif is_wanting(found, scene.facts) and scene.fruitless < spec.frontier.fruitless_rounds:
+                record(registry, scene, asyncio.run(propose(scene, model.ask)))
+            else:
+                return scene
+
+
+def grow_in_child(home: Home, spec: CampaignSpec) -> dict[str, Any]:
+    """`grow` for a process of its own: names of the proposals with what became of them."""
+    return {"proposals": [(one.name, one.state) for one in grow(home, spec).history]}
+
+
+def _train(home: Home, registry: Registry, spec: CampaignSpec, scene: Scene, name: str) -> None:
+    attempt = registry.begin_attempt(spec.campaign, scene.figures[name].identity)
+    drive(home, attempt.run, resolve(name, spec, training={"frames": scene.frames[name]}))
+    registry.end_attempt(attempt.id, "verdict")
