@@ -44,6 +44,11 @@ app.command("flowrl_cli.status:status", name="status", help="Show what a campaig
 app.command("flowrl_cli.logs:logs", name="logs", help="Show the training log of a skill's latest run.")
 app.command("flowrl_cli.experts:experts", name="experts", help="List the experts of the library.")
 app.command("flowrl_cli.plan:plan", name="plan", help="Show the plan that reaches a skill.")
+app.command(
+    "flowrl_cli.propose:propose",
+    name="propose",
+    help="Ask a language model for skills; show question, answer, gates.",
+)
 app.command("flowrl_cli.servers:up", name="up", help="Start what this machine needs: server, workers.")
 app.command("flowrl_cli.servers:down", name="down", help="Stop what was started here, only that.")
 app.command("flowrl_cli.devices:app", name="devices", help="List device slots; `devices probe` proposes a number.")

@@ -7,15 +7,16 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from flowrl_core.specs import EvaluationSpec, LimitsSpec, TrainingSpec
+from flowrl_core.specs import EvaluationSpec, FrontierSpec, LimitsSpec, TrainingSpec
 
 __all__ = ["campaign"]
 
 _TRAINING = Group("Training", sort_key=2)
 _EVALUATION = Group("Evaluation", sort_key=3)
 _LIMITS = Group("Limits", sort_key=4)
+_FRONTIER = Group("Frontier", sort_key=5)
 
-_DEFAULTS = TrainingSpec(), EvaluationSpec(), LimitsSpec()
+_DEFAULTS = TrainingSpec(), EvaluationSpec(), LimitsSpec(), FrontierSpec()
 
 
 def campaign(
@@ -31,6 +32,7 @@ def campaign(
     training: Annotated[TrainingSpec, Parameter(group=_TRAINING)] = _DEFAULTS[0],
     evaluation: Annotated[EvaluationSpec, Parameter(group=_EVALUATION)] = _DEFAULTS[1],
     limits: Annotated[LimitsSpec, Parameter(group=_LIMITS)] = _DEFAULTS[2],
+    frontier: Annotated[FrontierSpec, Parameter(group=_FRONTIER)] = _DEFAULTS[3],
 ) -> int:
     """Learn the targets and all skills they need. Run it again to go on: no finished skill is repeated.
 
@@ -39,7 +41,8 @@ def campaign(
     Parameters
     ----------
     target
-        A skill to learn; repeat it for more. Without any, the campaign goes on as it was started before.
+        A skill to learn, or what it shall bring (inv.iron_pickaxe); repeat it for more. Without any, the campaign goes
+        on as it was started before.
     campaign
         The campaign's name (default).
     env
@@ -54,7 +57,7 @@ def campaign(
         Leave the local server and workers up at the end.
     config
         A TOML file with `targets`, `campaign`, `env`, `knowledge`, `overrides`, `retry` and the tables `[training]`,
-        `[evaluation]`, `[limits]`. What is typed wins.
+        `[evaluation]`, `[limits]`, `[frontier]`. What is typed wins.
     """
     from flowrl_cli.request import make_request, merge_sources
     from flowrl_cli.session import run_campaign
@@ -62,7 +65,12 @@ def campaign(
     single = {"campaign": campaign, "env": env, "knowledge": knowledge}
     several = {"targets": target, "overrides": override, "retry": retry}
     typed: dict[str, Any] = {name: value for name, value in {**single, **several}.items() if value is not None}
-    for name, group in (("training", training), ("evaluation", evaluation), ("limits", limits)):
+    for name, group in (
+        ("training", training),
+        ("evaluation", evaluation),
+        ("limits", limits),
+        ("frontier", frontier),
+    ):
         if given := group.model_dump(exclude_unset=True):
             typed[name] = given
     return run_campaign(make_request(merge_sources(config, typed)), keep=keep)

@@ -10,13 +10,16 @@ from typing import Any
 from flowrl_cli.inputs import check_known, existing_registry, open_knowledge, read_toml
 from flowrl_core.errors import InputError
 from flowrl_core.skills.frontier import prerequisites
+from flowrl_core.skills.goals import check_provided, check_target
 from flowrl_core.skills.knowledge import Knowledge, is_file_name
 from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign, resolve
+from flowrl_core.stages.proposing import check_frontier
+from flowrl_core.stages.scene import Scene, base_of, read_scene
 from flowrl_core.storage.layout import Home
 
 __all__ = ["Request", "make_request", "merge_sources"]
 
-_GROUPS = ("training", "evaluation", "limits")
+_GROUPS = ("training", "evaluation", "limits", "frontier")
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,16 @@ class Request:
 
     Attributes:
         spec: its parameters; a knowledge base that is a file has the name that it gets in the home.
-        knowledge: its skills.
+        knowledge: the skills that it begins with.
+        scene: how it stands: what it has learned, and what was proposed to it.
         knowledge_file: the content to put into the home under that name; None if nothing is to be put there.
-        needs: the skills that the targets need, prerequisites first -> the other skills of their plans.
+        needs: the skills that the targets need as things are, prerequisites first -> the other skills of their plans.
         configs: what each of them, and each skill of an override, would be trained with.
     """
 
     spec: CampaignSpec
     knowledge: Knowledge
+    scene: Scene
     knowledge_file: bytes | None
     needs: Mapping[str, tuple[str, ...]]
     configs: Mapping[str, SkillConfig]
@@ -67,14 +72,29 @@ def make_request(parameters: Mapping[str, Any]) -> Request:
     spec = parse_campaign(**parameters) if parameters.get("targets") else _earlier(parameters)
     name, knowledge, content = _knowledge_of(spec)
     spec = spec.model_copy(update={"knowledge": name, "targets": list(dict.fromkeys(spec.targets))})
+    check_frontier(spec)
+    base = base_of(knowledge, spec)
+    scene = _scene(spec, base)
+    known = scene.knowledge
     for target in spec.targets:
-        check_known("target", "skill", target, knowledge.skills)
+        check_target(target, known.skills, known.vocabulary)
     for name in spec.retry:
-        check_known("retry", "skill", name, knowledge.skills)
-    needs = prerequisites(knowledge, spec.targets)
-    overridden = _overridden(spec.overrides, knowledge)
-    configs = {name: resolve(name, spec, **_own(knowledge, name)) for name in (*needs, *overridden)}
-    return Request(spec, knowledge, content, needs, configs)
+        check_known("retry", "skill", name, known.skills)
+    if spec.frontier.kind == "knowledge":
+        check_provided(known, spec.targets)
+    needs = prerequisites(known, [name for name in scene.frontier.by.values() if name is not None])
+    overridden = _overridden(spec.overrides, known)
+    configs = {name: resolve(name, spec, **_own(known, name)) for name in (*needs, *overridden)}
+    return Request(spec, base, scene, content, needs, configs)
+
+
+def _scene(spec: CampaignSpec, base: Knowledge) -> Scene:
+    """The campaign as it stands, if there is one; of a registry that cannot be used the start itself will tell."""
+    _, registry = existing_registry()
+    if registry is None:
+        return Scene(spec, base)
+    with registry:
+        return read_scene(registry, spec.campaign, spec, base)
 
 
 def _earlier(parameters: Mapping[str, Any]) -> CampaignSpec:

@@ -18,14 +18,17 @@ from flowrl_cli.processes import find, this_process
 from flowrl_cli.record import Record, Server
 from flowrl_cli.request import Request
 from flowrl_cli.status import print_end, print_status
-from flowrl_cli.view import view_campaign
+from flowrl_cli.view import campaign_knowledge, view_campaign
 from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.skills.goals import is_reached
 from flowrl_core.storage.atomic import write_bytes
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Campaign
 from flowrl_core.storage.registry import Registry
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
     from tasks.orchestration.campaign_runs import CampaignRun
 
 __all__ = ["run_campaign"]
@@ -62,8 +65,20 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         # The flow begins the new start; here the request is only recorded, if it fits what is known under its name.
         campaign = registry.start_campaign(request.spec, request.knowledge.skills, is_new_start=False)
         _keep_knowledge(home, request)
+        if request.spec.frontier.kind != "knowledge":
+            print(_estimate(request), flush=True)
         with _interruptible():
             return _start_and_follow(home, registry, campaign, request, keep=keep)
+
+
+def _estimate(request: Request) -> str:
+    """What the first question may cost, as things stand, and what the campaign may spend."""
+    from flowrl_core.llm.drafts import draft
+    from flowrl_core.stages.proposing import question_of
+    from flowrl_core.stages.spending import estimate
+
+    frontier = request.spec.frontier
+    return estimate(frontier, draft(question_of(request.scene), frontier).input_tokens)
 
 
 def _check_widths(registry: Registry, request: Request) -> None:
@@ -73,15 +88,16 @@ def _check_widths(registry: Registry, request: Request) -> None:
         InputError: both widths are told.
     """
     for name, config in request.configs.items():
-        expert = registry.expert(request.knowledge.skills[name].identity(request.spec.env))
+        expert = registry.expert(request.scene.knowledge.skills[name].identity(request.spec.env))
         if expert is not None and expert.width != config.training.width:
             problem = f"the expert of {name} has width {expert.width}, not {config.training.width}"
             raise InputError("training.width", problem, f"Use --training.width {expert.width}, or another FLOWRL_HOME")
 
 
 def _is_learned(registry: Registry, request: Request) -> bool:
-    skills, env = request.knowledge.skills, request.spec.env
-    return all(registry.bundle(skills[name].identity(env)) is not None for name in request.spec.targets)
+    known, env = request.scene.knowledge, request.spec.env
+    learned = [name for name, skill in known.skills.items() if registry.bundle(skill.identity(env)) is not None]
+    return all(is_reached(known, target, learned) for target in request.spec.targets)
 
 
 def _finish_at_once(home: Home, registry: Registry, request: Request) -> int:
@@ -118,18 +134,21 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
             end = asyncio.run(_show_until_end(home, registry, campaign, server, run))
         except KeyboardInterrupt:
             return _interrupted(home, campaign, server, run)
-        if not _is_unfinished(home, registry, request, run, end):
+        if not _is_unfinished(home, registry, request, run, end.name or ""):
             break
     print_end(home, registry, registry.campaign(campaign.name))
-    facts = registry.facts(campaign.name)
-    missed = [name for name in request.spec.targets if not facts[name].learned]
+    known = campaign_knowledge(registry, campaign)
+    learned = [name for name, fact in registry.facts(campaign.name).items() if fact.learned]
+    missed = [target for target in request.spec.targets if not is_reached(known, target, learned)]
     if missed:
-        print(f"Not learned: {', '.join(missed)} (the campaign's run ended {end})")
+        print(f"Not learned: {', '.join(missed)} (the campaign's run ended {end.name}: {end.message})")
     return 1 if missed else 0
 
 
-async def _show_until_end(home: Home, registry: Registry, campaign: Campaign, server: Server, run: CampaignRun) -> str:
-    """The name of the run's final state, once it has ended; until then the campaign is shown and the server kept up."""
+async def _show_until_end(
+    home: Home, registry: Registry, campaign: Campaign, server: Server, run: CampaignRun
+) -> State:
+    """The run's final state, once it has ended; until then the campaign is shown and the server kept up."""
     watching = asyncio.create_task(_until_end(run, server))
     healed = time.monotonic()
     with show(server.ui) as draw:
@@ -158,8 +177,8 @@ def _interrupted(home: Home, campaign: Campaign, server: Server, run: CampaignRu
     return _INTERRUPTED
 
 
-async def _until_end(run: CampaignRun, server: Server) -> str:
-    """The name of the final state of the campaign's run.
+async def _until_end(run: CampaignRun, server: Server) -> State:
+    """The final state of the campaign's run.
 
     Raises:
         ServiceError: the server was silent for too long; the runs go on.
@@ -171,7 +190,7 @@ async def _until_end(run: CampaignRun, server: Server) -> str:
         if state is not None:
             answered = time.monotonic()
             if state.is_final():
-                return state.name or state.type.value
+                return state
         elif time.monotonic() - answered > _SILENCE_SECONDS:
             break
     raise ServiceError(f"{server.url} does not answer any more; the runs go on. Run the same command again to attach")

@@ -50,15 +50,23 @@ def status(
         if found is None:
             _say_nothing_started(home, as_json)
         elif as_json:
+            from flowrl_cli.proposals import proposals_json, spending_json
             from flowrl_cli.view import status_json, view_campaign
 
-            print_json(status_json(found, view_campaign(home, registry, found)))
+            print_json(
+                {
+                    **status_json(found, view_campaign(home, registry, found)),
+                    "proposals": proposals_json(registry.proposals(found.name)),
+                    "spending": spending_json(registry.spending(found.name)),
+                }
+            )
         else:
             print_status(home, registry, found)
 
 
 def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
     """Prints the campaign's table; the views that it shows."""
+    from flowrl_cli.proposals import proposals_table, spending_line
     from flowrl_cli.tables import console
     from flowrl_cli.view import view_campaign
 
@@ -66,6 +74,10 @@ def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[Sk
     out = console()
     out.print(f"Campaign {campaign.name} ({campaign.env}), targets: {', '.join(campaign.targets)}", soft_wrap=True)
     out.print(status_table(views))
+    if proposals := registry.proposals(campaign.name):
+        out.print(proposals_table(proposals))
+    if (spent := registry.spending(campaign.name)).requests:
+        out.print(spending_line(spent, campaign.spec.frontier), soft_wrap=True)
     return views
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.skills.frontier import SkillState
+from flowrl_core.skills.growth import grown
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.ledger import derive
 from flowrl_core.specs import resolve
@@ -17,7 +17,15 @@ from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import Campaign, Look, SkillFigures
 from flowrl_core.storage.registry import Registry
 
-__all__ = ["Progress", "SkillView", "latest_directory", "read_progress", "status_json", "view_campaign"]
+__all__ = [
+    "Progress",
+    "SkillView",
+    "campaign_knowledge",
+    "latest_directory",
+    "read_progress",
+    "status_json",
+    "view_campaign",
+]
 
 # The last metrics lines, from which the speed is told: one line is about half a kilobyte.
 _TAIL_BYTES = 16_384
@@ -47,7 +55,7 @@ class SkillView:
 def view_campaign(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
     """The skills that the campaign's targets need, prerequisites first."""
     figures = registry.figures(campaign.name)
-    states = derive(_knowledge(registry, campaign), campaign.targets, {n: f.fact for n, f in figures.items()})
+    states = derive(campaign_knowledge(registry, campaign), campaign.targets, {n: f.fact for n, f in figures.items()})
     return tuple(_view_skill(home, registry, campaign, state, figures[name]) for name, state in states.items())
 
 
@@ -114,10 +122,14 @@ def _view_skill(
     return SkillView(figures.name, state, threshold, figures, looks, read_progress(directory.metrics))
 
 
-def _knowledge(registry: Registry, campaign: Campaign) -> Knowledge:
+def campaign_knowledge(registry: Registry, campaign: Campaign) -> Knowledge:
     """The skills as the campaign means them, whatever has become of the file since."""
-    skills: Mapping[str, Any] = {name: record.skill for name, record in registry.skills(campaign.name).items()}
-    return Knowledge(campaign.env, f"campaign {campaign.name}", vocabulary(campaign.env), skills)
+    skills = {name: record.skill for name, record in registry.skills(campaign.name).items()}
+    identities = {one.identity for one in registry.proposals(campaign.name)}
+    proposed = {name: skill for name, skill in skills.items() if skill.identity(campaign.env) in identities}
+    given = {name: skill for name, skill in skills.items() if name not in proposed}
+    base = Knowledge(campaign.env, f"campaign {campaign.name}", vocabulary(campaign.env), given)
+    return grown(base, proposed)[0]
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -87,7 +87,8 @@ def test_status_json_has_exactly_the_agreed_shape(grown, at_grown):
     done = at_grown("status", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"campaign", "targets", "skills"}
+    assert set(found) == {"campaign", "targets", "skills", "proposals", "spending"}
+    assert found["proposals"] == [] and found["spending"]["requests"] == 0
     assert found["campaign"] == "demo"
     assert found["targets"] == ["make_b", "make_c", "make_p"]
     skills = {skill["name"]: skill for skill in found["skills"]}

@@ -1,0 +1,79 @@
+"""What a language model has proposed to a campaign, what became of it, and what it has cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flowrl_core.skills.proposals import Finding
+from flowrl_core.specs import FrontierSpec
+from flowrl_core.storage.limits import Spending
+from flowrl_core.storage.records import ProposalRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["findings_text", "proposals_json", "proposals_table", "spending_json", "spending_line"]
+
+NO_PROPOSAL = "(no proposal)"
+
+
+def proposals_table(records: Sequence[ProposalRecord]) -> Table:
+    """The table of all proposals, oldest first."""
+    from flowrl_cli.tables import make_table
+
+    columns = ("round", "proposal", "what became of it", "why")
+    rows = [(one.round, one.name or NO_PROPOSAL, _end_of(one), findings_text(_told(one))) for one in records]
+    return make_table(columns, rows, title="Proposals")
+
+
+def proposals_json(records: Iterable[ProposalRecord]) -> list[dict[str, Any]]:
+    """The proposals as `flowrl status --json` prints them."""
+    return [
+        {
+            "round": one.round,
+            "name": one.name,
+            "state": one.state,
+            "model": one.model,
+            "frames": one.frames,
+            "refusals": [finding.as_dict() for finding in one.refusals],
+            "repairs": [finding.as_dict() for finding in one.repairs],
+            "proposal": one.proposal.as_dict() if one.proposal else None,
+        }
+        for one in records
+    ]
+
+
+def spending_line(spent: Spending, limits: FrontierSpec) -> str:
+    """What was spent on language models, and of how much, in one line."""
+    tokens = spent.input_tokens + spent.output_tokens
+    money = f"{spent.cost:.4f} US dollars" + (f" of {limits.max_cost:g}" if limits.max_cost else "")
+    unpriced = f" (without {spent.unpriced} requests that have no known price)" if spent.unpriced else ""
+    requests = f"{spent.requests:,} of {limits.max_requests:,} requests"
+    return f"Spent on language models: {requests}, {tokens:,} of {limits.max_tokens:,} tokens, {money}{unpriced}"
+
+
+def spending_json(spent: Spending) -> dict[str, Any]:
+    """The same as `flowrl status --json` prints it."""
+    return {
+        "requests": spent.requests,
+        "input_tokens": spent.input_tokens,
+        "output_tokens": spent.output_tokens,
+        "cost": spent.cost,
+        "unpriced": spent.unpriced,
+    }
+
+
+def findings_text(findings: Iterable[Finding]) -> str:
+    """What gates have found, one after another."""
+    return " ".join(
+        f"[{one.gate}: {one.code}] {one.sentence}" + (f" ({one.evidence})" if one.evidence else "") for one in findings
+    )
+
+
+def _end_of(record: ProposalRecord) -> str:
+    return "repaired and accepted" if record.repairs and record.state == "accepted" else record.state
+
+
+def _told(record: ProposalRecord) -> tuple[Finding, ...]:
+    return (*record.refusals, *record.repairs)

@@ -1,0 +1,107 @@
+"""`flowrl propose`, and what the other commands say of proposals."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from corridor_proposals import answer, proposed
+from model_server import ModelServer, fault, say
+
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+
+CORRIDOR = ("--env", "corridor", "--target", "inv.b")
+MODEL = ("--frontier.kind", "model")
+
+
+def asking(model, *more):
+    return ("propose", *CORRIDOR, *MODEL, "--model", model.model, *more)
+
+
+def test_a_dry_run_shows_question_answer_and_gates_and_leaves_only_the_journal(home, flowrl_here):
+    with ModelServer([say(answer(proposed("dig_a"), proposed("make_b")))]) as model:
+        done = flowrl_here(*asking(model, "--dry-run"))
+        again = flowrl_here(*asking(model, "--dry-run"))
+        assert len(model.requests) == 1, "the second answer comes from the journal"
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "inv.b",
+        "Rules of the game",
+        "at most",
+        '"name": "dig_a"',
+        "sound",
+        "refused by reachable",
+        "unprovided",
+    ):
+        assert text in done.stdout, text
+    assert [path.name for path in home.iterdir()] == ["journal"]
+    assert again.stdout == done.stdout
+
+
+def test_a_round_is_recorded_and_the_status_tells_of_it(home, flowrl_here):
+    with ModelServer([say(answer(proposed("dig_a"), proposed("make_b")))]) as model:
+        done = flowrl_here(*asking(model, "--frontier.prices", f"{model.model}=1000/2000"))
+    assert done.returncode == 0, done.stderr
+    assert "accepted: dig_a" in done.stdout and "refused: make_b" in done.stdout
+    with Registry.open(Home(home)) as registry:
+        assert set(registry.skills("default")) == {"dig_a"}
+    shown = flowrl_here("status").stdout
+    for text in ("dig_a", "ready", "make_b", "unprovided", "1 of 200 requests", "0.0250 US dollars"):
+        assert text in shown, (text, shown)
+    found = json.loads(flowrl_here("status", "--json").stdout)
+    assert [one["state"] for one in found["proposals"]] == ["accepted", "refused"]
+    assert found["proposals"][1]["refusals"][0]["code"] == "unprovided"
+    assert found["spending"] == {"requests": 1, "input_tokens": 11, "output_tokens": 7, "cost": 0.025, "unpriced": 0}
+
+
+def test_a_dry_run_of_a_campaign_is_booked_to_it_and_records_no_round(home, flowrl_here):
+    with ModelServer([say(answer(proposed("dig_a"))), say(answer(proposed("goto_bench")))]) as model:
+        assert flowrl_here(*asking(model)).returncode == 0
+        assert flowrl_here(*asking(model, "--dry-run")).returncode == 0
+        assert len(model.requests) == 2
+    with Registry.open(Home(home)) as registry:
+        assert [one.name for one in registry.proposals("default")] == ["dig_a"]
+        assert registry.spending("default").requests == 2
+
+
+def test_a_model_that_refuses_the_key_is_told_in_one_line(home, flowrl_here):
+    with ModelServer([fault(status=401)]) as model:
+        done = flowrl_here(*asking(model, "--dry-run"))
+    assert done.returncode == 1
+    assert "unauthorized" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_nothing_sound_is_exit_code_1(home, flowrl_here):
+    with ModelServer([say(answer())]) as model:
+        done = flowrl_here(*asking(model, "--dry-run"))
+    assert done.returncode == 1
+    assert "nothing_proposed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((*MODEL,), ("frontier.model", "openai:")),
+        ((*MODEL, "--frontier.model", "gpt"), ("frontier.model", "openai:gpt")),
+        ((*MODEL, "--frontier.model", "opnai:gpt"), ("frontier.model", "openai")),
+        ((*MODEL, "--frontier.model", "m@http://ann:secret@host/v1"), ("frontier.model", "FLOWRL_MODEL_KEY")),
+        ((*MODEL, "--frontier.model", "m@http://h/v1", "--frontier.max-cost", "1"), ("frontier.max_cost", "prices")),
+        ((*MODEL, "--frontier.model", "m@http://h/v1", "--frontier.prices", "m=cheap"), ("frontier.prices", "m=cheap")),
+        ((*MODEL, "--frontier.model", "m@http://h/v1", "--frontier.max-requests", "0"), ("frontier.max-requests",)),
+        (("--frontier.model", "openai:gpt-5"), ("frontier.kind", "hybrid")),
+        (("--target", "inv.bb"), ("targets", "inv.b")),
+    ],
+)
+def test_a_frontier_that_cannot_be_is_refused_and_leaves_nothing(home, flowrl_here, refused, arguments, said):
+    refused(flowrl_here("campaign", *CORRIDOR, *arguments), *said)
+    assert not home.exists()
+
+
+def test_a_goal_that_the_knowledge_base_cannot_bring_names_the_way_out(home, flowrl_here, refused):
+    (home.parent / "small.toml").write_text(
+        'env = "corridor"\n[skills.dig_a]\ndescription = "Dig"\ndone = "since.a >= n"\nreward = "gained.a"\n'
+        'gain = { "inv.a" = "n" }\n'
+    )
+    refused(flowrl_here("campaign", *CORRIDOR, "--knowledge", "small.toml"), "inv.b", "hybrid")
+    assert not home.exists()
