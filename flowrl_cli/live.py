@@ -11,11 +11,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from flowrl_cli.proposals import proposal_line
 from flowrl_cli.tables import console, make_table, number, percent
 from flowrl_cli.view import SkillView
-from flowrl_core.storage.records import Look
+from flowrl_core.storage.records import Look, ProposalRecord
 
 __all__ = ["Narrator", "live_table", "show"]
+
+_LATEST = 6
+"""Proposals that are shown below the table."""
 
 
 class Narrator:
@@ -24,9 +28,16 @@ class Narrator:
     def __init__(self) -> None:
         self._before: dict[str, SkillView] = {}
         self._tenths: dict[tuple[str, int | None], int] = {}
+        self._told: int | None = None
 
-    def tell(self, views: Sequence[SkillView]) -> Iterator[str]:
-        """One line for each thing that happened."""
+    def tell(self, views: Sequence[SkillView], proposals: Sequence[ProposalRecord] = ()) -> Iterator[str]:
+        """One line for each thing that happened.
+
+        Args:
+            proposals: all that were made to the campaign, oldest first.
+        """
+        told, self._told = self._told, len(proposals)
+        yield from map(proposal_line, proposals[len(proposals) if told is None else told :])
         for view in views:
             before = self._before.get(view.name)
             changes = list(self._changes(before or view, view))
@@ -61,20 +72,27 @@ def look_line(look: Look) -> str:
 
 
 @contextmanager
-def show(ui: str) -> Iterator[Callable[[Sequence[SkillView]], None]]:
-    """What to call with each new view: it redraws the table on a terminal, and prints what changed elsewhere.
+def show(ui: str) -> Iterator[Callable[[Sequence[SkillView], Sequence[ProposalRecord]], None]]:
+    """What to call with each new view and all proposals: it redraws the table on a terminal, and prints what changed
+    elsewhere.
 
     Args:
         ui: the address that stays visible below the table.
     """
     if sys.stdout.isatty():
         with Live(console=console(), refresh_per_second=4, transient=True) as live:
-            yield lambda views: live.update(Group(live_table(views), Text(f"UI: {ui}   (Ctrl-C to stop or detach)")))
+            foot = Text(f"UI: {ui}   (Ctrl-C to stop or detach)")
+
+            def draw(views: Sequence[SkillView], proposals: Sequence[ProposalRecord]) -> None:
+                lines = [Text(proposal_line(one), no_wrap=True, overflow="ellipsis") for one in proposals[-_LATEST:]]
+                live.update(Group(live_table(views), *lines, foot))
+
+            yield draw
         return
     narrator = Narrator()
 
-    def tell(views: Sequence[SkillView]) -> None:
-        for line in narrator.tell(views):
+    def tell(views: Sequence[SkillView], proposals: Sequence[ProposalRecord]) -> None:
+        for line in narrator.tell(views, proposals):
             print(line, flush=True)
 
     yield tell

@@ -13,18 +13,27 @@ from flowrl_core.storage.records import ProposalRecord
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["findings_text", "proposals_json", "proposals_table", "spending_json", "spending_line"]
+__all__ = ["findings_text", "proposal_line", "proposals_json", "proposals_table", "spending_json", "spending_line"]
 
 NO_PROPOSAL = "(no proposal)"
+_MOST_SHOWN = 30
 
 
 def proposals_table(records: Sequence[ProposalRecord]) -> Table:
-    """The table of all proposals, oldest first."""
+    """The table of the latest proposals, oldest first."""
     from flowrl_cli.tables import make_table
 
     columns = ("round", "proposal", "what became of it", "why")
-    rows = [(one.round, one.name or NO_PROPOSAL, _end_of(one), findings_text(_told(one))) for one in records]
-    return make_table(columns, rows, title="Proposals")
+    shown = records[-_MOST_SHOWN:]
+    rows = [(one.round, one.name or NO_PROPOSAL, _end_of(one), findings_text(_told(one))) for one in shown]
+    title = "Proposals" if len(shown) == len(records) else f"The last {len(shown)} of {len(records)} proposals"
+    return make_table(columns, rows, title=title)
+
+
+def proposal_line(record: ProposalRecord) -> str:
+    """What became of one proposal, in a line."""
+    told = _told(record)[:1]
+    return f"round {record.round}: {record.name or NO_PROPOSAL} {_end_of(record)} {findings_text(told)}".rstrip()
 
 
 def proposals_json(records: Iterable[ProposalRecord]) -> list[dict[str, Any]]:

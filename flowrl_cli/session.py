@@ -65,7 +65,7 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         # The flow begins the new start; here the request is only recorded, if it fits what is known under its name.
         campaign = registry.start_campaign(request.spec, request.knowledge.skills, is_new_start=False)
         _keep_knowledge(home, request)
-        if request.spec.frontier.kind != "knowledge":
+        if request.spec.frontier.kind != "knowledge" and request.scene.frontier.open:
             print(_estimate(request), flush=True)
         with _interruptible():
             return _start_and_follow(home, registry, campaign, request, keep=keep)
@@ -154,7 +154,7 @@ async def _show_until_end(
     with show(server.ui) as draw:
         while True:
             has_ended = watching.done()
-            draw(view_campaign(home, registry, campaign))
+            draw(view_campaign(home, registry, campaign), registry.proposals(campaign.name))
             if has_ended:
                 return await watching
             if server.is_embedded and time.monotonic() - healed >= _HEAL_SECONDS:

@@ -18,14 +18,15 @@ from prefect.blocks.system import Secret
 
 from flowrl_core.errors import BudgetError, ConflictError, ModelError
 from flowrl_core.llm.client import connect
+from flowrl_core.llm.drafts import draft
 from flowrl_core.llm.keys import KEY_VARIABLES
 from flowrl_core.llm.seam import LanguageModel, Question, Reply
 from flowrl_core.skills.frontier import Frontier
 from flowrl_core.skills.growth import is_wanting
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.stages.proposing import propose, record
+from flowrl_core.stages.proposing import propose, question_of, record
 from flowrl_core.stages.scene import Scene, base_of, read_scene
-from flowrl_core.stages.spending import CampaignBook
+from flowrl_core.stages.spending import CampaignBook, estimate
 from flowrl_core.storage.journal import FileJournal
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Campaign
@@ -89,12 +90,13 @@ class GivenSkills:
 class ProposedSkills:
     """The skills of a knowledge base and those that a language model adds, in rounds, while others train.
 
-    A round runs beside the campaign's turns. Nothing that it needs is kept here: what came of a round is in the
-    registry, what was answered in the journal.
+    A round runs beside the campaign's turns. What came of it is in the registry, what was answered in the journal: what
+    is remembered here only keeps the same question from being asked again in the same world.
 
     Attributes:
+        base: the skills that the campaign began with.
+        model: None: what was accepted before counts, and no more is asked for.
         wake: has the campaign take its next turn.
-        is_asking: false: the proposals that were accepted before count, and no more are asked for.
     """
 
     registry: Registry
@@ -151,12 +153,12 @@ class ProposedSkills:
         if world != self._world:
             self._world, self._forgiven = world, scene.fruitless
         self._forgiven = min(self._forgiven, scene.fruitless)
-        limits = self.campaign.spec
-        if len(scene.added) >= limits.limits.max_skills:
-            self.reason = f"the campaign has its {limits.limits.max_skills} proposed skills (limits.max_skills)"
+        most, rounds = scene.spec.limits.max_skills, scene.spec.frontier.fruitless_rounds
+        if len(scene.added) >= most and not found.failed:
+            self.reason = f"the campaign has its {most} proposed skills (limits.max_skills)"
             return False
-        if scene.fruitless - self._forgiven >= limits.frontier.fruitless_rounds:
-            self.reason = f"{limits.frontier.fruitless_rounds} rounds of proposals brought nothing sound"
+        if scene.fruitless - self._forgiven >= rounds:
+            self.reason = f"{rounds} rounds of proposals brought nothing sound (frontier.fruitless_rounds)"
             return False
         if (world, scene.rounds) == self._asked:
             return False
@@ -165,6 +167,9 @@ class ProposedSkills:
         return True
 
     async def _propose(self, scene: Scene, model: LanguageModel) -> None:
+        if not scene.history:
+            limits = scene.spec.frontier
+            logger.info("%s", estimate(limits, draft(question_of(scene), limits).input_tokens))
         outcome = await propose(scene, self._ask_of(model), later=self._read)
         rows = record(self.registry, self._read(), outcome)
         accepted = [row.name for row in rows if row.state == "accepted"]

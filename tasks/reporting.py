@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, cast
 from uuid import UUID
@@ -23,6 +23,8 @@ LOGGERS = ("flowrl_core", "tasks")
 """Whose lines belong to a run."""
 
 _EVERY_S = 2.0
+_MOST_PROPOSALS = 200
+"""A page shows 300 KB well."""
 
 
 class Progress:
@@ -96,8 +98,8 @@ async def report_campaign(campaign: str, states: Mapping[str, str], figures: Ite
     await acreate_table_artifact(rows, key=f"campaign-{slug(campaign)}", description=f"Campaign {campaign}")
 
 
-async def report_proposals(campaign: str, proposals: Iterable[ProposalRecord]) -> None:
-    """Show what was proposed to the campaign, and what each gate said, as a table on its run's page."""
+async def report_proposals(campaign: str, proposals: Sequence[ProposalRecord]) -> None:
+    """Show what was proposed to the campaign last, and what each gate said, as a table on its run's page."""
     rows = [
         {
             "round": one.round,
@@ -107,7 +109,7 @@ async def report_proposals(campaign: str, proposals: Iterable[ProposalRecord]) -
             "refused": " ".join(f"[{finding.gate}: {finding.code}] {finding.sentence}" for finding in one.refusals),
             "repaired": " ".join(f"[{finding.gate}: {finding.code}] {finding.sentence}" for finding in one.repairs),
         }
-        for one in proposals
+        for one in proposals[-_MOST_PROPOSALS:]
     ]
     await acreate_table_artifact(rows, key=f"proposals-{slug(campaign)}", description=f"Proposals to {campaign}")
 

@@ -8,6 +8,7 @@ import pytest
 from corridor_proposals import answer, proposed
 from model_server import ModelServer, fault, say
 
+from flowrl_cli.live import Narrator
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 
@@ -53,6 +54,26 @@ def test_a_round_is_recorded_and_the_status_tells_of_it(home, flowrl_here):
     assert [one["state"] for one in found["proposals"]] == ["accepted", "refused"]
     assert found["proposals"][1]["refusals"][0]["code"] == "unprovided"
     assert found["spending"] == {"requests": 1, "input_tokens": 11, "output_tokens": 7, "cost": 0.025, "unpriced": 0}
+
+
+def test_who_looks_on_is_told_of_each_proposal_once(home, flowrl_here):
+    with ModelServer([say(answer(proposed("dig_a"), proposed("make_b")))]) as model:
+        flowrl_here(*asking(model))
+    with Registry.open(Home(home)) as registry:
+        records = registry.proposals("default")
+    narrator = Narrator()
+    assert list(narrator.tell((), records[:1])) == [], "what was there before is not told"
+    (line,) = narrator.tell((), records)
+    assert line.startswith("round 1: make_b refused [reachable: unprovided]")
+    assert list(narrator.tell((), records)) == []
+
+
+def test_a_campaign_takes_no_more_skills_than_it_may(home, flowrl_here):
+    (home.parent / "c.toml").write_text("[limits]\nmax_skills = 1\n")
+    with ModelServer([say(answer(proposed("dig_a"), proposed("goto_bench")))]) as model:
+        done = flowrl_here(*asking(model, "--config", "c.toml"))
+    assert "accepted: dig_a" in done.stdout and "refused: goto_bench" in done.stdout
+    assert "[interest: enough]" in flowrl_here("status").stdout
 
 
 def test_a_dry_run_of_a_campaign_is_booked_to_it_and_records_no_round(home, flowrl_here):

@@ -50,10 +50,7 @@ def test_a_skill_that_failed_comes_back_revised_with_what_its_episodes_did(tmp_p
     assert "timed out" in told and '"gained.b"' in told and "fired" in told
 
 
-@pytest.mark.parametrize(
-    ("point", "requests"),
-    [("after_model_answer", 2), ("after_model_record", 1), ("before_round_record", 1), ("after_round_record", 1)],
-)
+@pytest.mark.parametrize(("point", "requests"), [("after_model_answer", 2), ("after_round_record", 1)])
 def test_a_kill_around_an_answer_repeats_at_most_one_request_and_no_round(tmp_path, monkeypatch, point, requests):
     monkeypatch.delenv("FLOWRL_REGISTRY_URL", raising=False)
     home = Home(tmp_path)
