@@ -57,9 +57,12 @@ def spending_line(spent: Spending, limits: FrontierSpec) -> str:
     """What was spent on language models, and of how much, in one line."""
     tokens = spent.input_tokens + spent.output_tokens
     money = f"{spent.cost:.4f} US dollars" + (f" of {limits.max_cost:g}" if limits.max_cost else "")
-    unpriced = f" (without {spent.unpriced} requests that have no known price)" if spent.unpriced else ""
+    if spent.unpriced == spent.requests:
+        money = "no known price"
+    elif spent.unpriced:
+        money += f" (without {spent.unpriced} requests that have no known price)"
     requests = f"{spent.requests:,} of {limits.max_requests:,} requests"
-    return f"Spent on language models: {requests}, {tokens:,} of {limits.max_tokens:,} tokens, {money}{unpriced}"
+    return f"Spent on language models: {requests}, {tokens:,} of {limits.max_tokens:,} tokens, {money}"
 
 
 def spending_json(spent: Spending) -> dict[str, Any]:

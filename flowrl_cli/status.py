@@ -98,7 +98,7 @@ def print_end(home: Home, registry: Registry, campaign: Campaign) -> tuple[Skill
         if view.looks and run.plan:
             names = [f"{step.skill} x{step.n}" if step.n > 1 else step.skill for step in run.plan.steps]
             steps[view.name] = list(zip(names, view.looks[-1].steps, strict=False))
-    for line in summary_lines(traces, steps):
+    for line in summary_lines(traces, steps) if any(view.figures.run is not None for view in views) else ():
         print(line)
     return views
 

@@ -89,7 +89,8 @@ def _bare(text: str) -> str:
 
 
 def _refusal(exc: ProgramError) -> Finding:
-    return Finding("program", exc.code, f"{exc.field}: {exc.problem}. {exc.remedy}")
+    problem = exc.problem.removeprefix(f"[{exc.code}] ")
+    return Finding("program", exc.code, f"{exc.field}: {problem}. {exc.remedy}")
 
 
 def _readings(gain: list[str]) -> list[str]:
