@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -129,8 +129,13 @@ class ProposedSkills:
                 self._note(ended)
                 self.wake()  # what has come is there at the next turn
             return True
+        if self.model is None or self._is_spent:
+            return False
         scene = self._scene or self._read()
-        if self.model is None or not is_wanting(found, scene.facts) or not self._may_ask(scene, found):
+        if not is_wanting(found, scene.facts):
+            self.reason = ""
+            return False
+        if not self._may_ask(scene, found):
             return False
         self._round = asyncio.create_task(self._propose(scene, self.model))
         self._round.add_done_callback(lambda _: self.wake())
@@ -147,8 +152,6 @@ class ProposedSkills:
 
     def _may_ask(self, scene: Scene, found: Frontier) -> bool:
         """Whether a round is due; not the same one again, and not for ever where none brings anything."""
-        if self._is_spent:
-            return False
         world = tuple(found.states.items())
         if world != self._world:
             self._world, self._forgiven = world, scene.fruitless
@@ -176,15 +179,16 @@ class ProposedSkills:
         logger.info("round %d: accepted %s of %d proposals", rows[0].round, ", ".join(accepted) or "none", len(rows))
 
     def _ask_of(self, model: LanguageModel) -> Callable[[Question[Any]], Awaitable[Reply[Any]]]:
-        is_cached = self.campaign.spec.frontier.journal == "cached"
-        ask_once = ask_model if is_cached else ask_model.with_options(refresh_cache=True)
+        limits = self.campaign.spec.frontier
+        settings = [limits.fallbacks, limits.output, limits.temperature, limits.max_output_tokens]
+        ask_once = ask_model if limits.journal == "cached" else ask_model.with_options(refresh_cache=True)
 
         async def ask(question: Question[Any]) -> Reply[Any]:
             async def call() -> dict[str, Any]:
                 reply = await model.ask(question)
                 return {**dataclasses.asdict(reply), "answer": reply.answer.model_dump(mode="json")}
 
-            kept = await ask_once(_key(self.registry.uuid, model.name, question), call)
+            kept = await ask_once(_key(self.registry.uuid, model.name, settings, question), call)
             return Reply(**{**kept, "answer": question.answer.model_validate(kept["answer"])})
 
         return ask
@@ -243,6 +247,8 @@ async def _secrets() -> dict[str, str]:
     return found
 
 
-def _key(registry: str, model: str, question: Question[Any]) -> str:
-    asked = [registry, model, question.instructions, question.text, question.answer.__name__, question.sample]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+def _key(registry: str, model: str, settings: Sequence[Any], question: Question[Any]) -> str:
+    """Names a question: all that can change its answer, and the registry, since a server may know several."""
+    form = question.answer.model_json_schema()
+    asked = [registry, model, settings, question.instructions, question.text, form, question.sample]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -119,15 +119,36 @@ def record(registry: Registry, scene: Scene, outcome: Outcome) -> list[ProposalR
         ConflictError: the campaign has changed since the proposals were examined.
     """
     spec = scene.spec
-    room = spec.limits.max_skills - len(scene.added)
-    enough = Finding("interest", "enough", f"The campaign takes no more than {spec.limits.max_skills} proposed skills.")
     rows = [Examined(None, refusals=outcome.faults)] if outcome.faults else []
-    for one in outcome.examinations:
-        is_more = one.is_sound and one.repaired.skill.name not in scene.added
-        room -= is_more
-        refusals = (enough,) if is_more and room < 0 else ()
-        rows.append(Examined(one, budget(one.repaired.difficulty, spec.training), refusals))
+    for one, late in zip(outcome.examinations, _refused_late(scene, outcome), strict=True):
+        rows.append(Examined(one, budget(one.repaired.difficulty, spec.training), late))
     return registry.record_round(spec.campaign, rows, model=outcome.model, call=outcome.call)
+
+
+def _refused_late(scene: Scene, outcome: Outcome) -> list[tuple[Finding, ...]]:
+    """Why proposals that the gates have passed are refused nevertheless: none for most of them.
+
+    The campaign may have no room for more skills; what needs least is taken first. And what was refused here, or by the
+    judge, is lacking in the plans of others.
+    """
+    most = scene.spec.limits.max_skills
+    room = most - len(scene.added)
+    late: dict[str, Finding] = {}
+    gone = {one.repaired.skill.name for one in outcome.examinations if any(f.gate == "interest" for f in one.refusals)}
+    for one in sorted(outcome.sound, key=lambda one: len(one.plan.steps) if one.plan else 0):
+        name, needs = one.repaired.skill.name, set(one.plan.skills if one.plan else ())
+        if lacking := sorted(gone & needs):
+            late[name] = Finding("interest", "needs_refused", f"It needs {lacking[0]}, which was refused.")
+        elif name not in scene.added and room < 1:
+            late[name] = Finding("interest", "enough", f"The campaign takes no more than {most} proposed skills.")
+        else:
+            room -= name not in scene.added
+            continue
+        gone.add(name)
+    return [
+        (late[one.repaired.skill.name],) if one.is_sound and one.repaired.skill.name in late else ()
+        for one in outcome.examinations
+    ]
 
 
 async def _judged(examination: Examination, scene: Scene, ask: Ask) -> Examination:

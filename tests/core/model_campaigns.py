@@ -17,6 +17,7 @@ from flowrl_core.stages.scene import Scene, base_of, read_scene
 from flowrl_core.stages.spending import CampaignBook
 from flowrl_core.storage.journal import FileJournal
 from flowrl_core.storage.layout import Home
+from flowrl_core.storage.records import ProposalRecord
 from flowrl_core.storage.registry import Registry
 
 NAME = "grown"
@@ -58,6 +59,15 @@ def grow(home: Home, spec: CampaignSpec) -> Scene:
                 record(registry, scene, asyncio.run(propose(scene, model.ask)))
             else:
                 return scene
+
+
+def one_round(home: Home, registry: Registry, spec: CampaignSpec) -> list[ProposalRecord]:
+    """The campaign begun, and what its first round brought."""
+    base = base_of(load_knowledge("corridor"), spec)
+    registry.start_campaign(spec, base.skills)
+    model = connect(spec.frontier, book=CampaignBook(registry, spec), journal=FileJournal(home.journal))
+    scene = read_scene(registry, spec.campaign, spec, base)
+    return record(registry, scene, asyncio.run(propose(scene, model.ask)))
 
 
 def grow_in_child(home: Home, spec: CampaignSpec) -> dict[str, Any]:

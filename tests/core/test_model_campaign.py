@@ -8,7 +8,7 @@ import signal
 import pytest
 from corridor_proposals import answer, proposed
 from corridor_runs import TRAINING, start
-from model_campaigns import NAME, grow, grow_in_child, new_home, spec_for
+from model_campaigns import NAME, grow, grow_in_child, new_home, one_round, spec_for
 from model_server import ModelServer, say
 
 from flowrl_core.errors import BudgetError
@@ -92,6 +92,23 @@ def test_what_may_be_spent_holds_over_restarts(tmp_path):
                 with pytest.raises(BudgetError, match=next(iter(limit))):
                     grow(home, spec_for(model.url, "inv.b", fruitless_rounds=50, **limit))
             assert len(model.requests) == 3
+
+
+def test_what_is_refused_late_takes_with_it_what_needs_it(tmp_path):
+    """There is room for two of three, and the judge dislikes the first."""
+    texts = [answer(proposed("make_b"), proposed("goto_bench"), proposed("dig_a"))]
+    texts += [json.dumps({"worth_learning": name != "goto_bench", "why": "No."}) for name in ("make_b", "goto_bench")]
+    for judge, limit, refused in ((False, 2, {"make_b": "enough"}), (True, 9, {"make_b": "needs_refused"})):
+        home = Home(tmp_path / str(limit))
+        with ModelServer([say(text) for text in [*texts, texts[1]]]) as model, Registry.open(home) as registry:
+            spec = spec_for(model.url, "inv.b", judge=judge)
+            spec = spec.model_copy(update={"limits": spec.limits.model_copy(update={"max_skills": limit})})
+            rows = one_round(home, registry, spec)
+        late = {row.name: row.refusals[0].code for row in rows if row.refusals}
+        assert {name: late[name] for name in refused} == refused
+        assert [row.name for row in rows if row.state == "accepted"] == (
+            ["dig_a"] if judge else ["goto_bench", "dig_a"]
+        )
 
 
 def test_the_judge_refuses_what_is_not_worth_learning(tmp_path):
