@@ -65,6 +65,7 @@ def server(tmp_path_factory, slots_directory) -> Iterator[Running]:
         patch.setenv("FLOWRL_CRASH_FILE", str(crash_file))
         patch.setenv("PREFECT_HOME", str(home.prefect))
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        _share_compiled(home, tmp_path_factory)
         started = embedded.up(home, keep=True)
     record = Record.load(home)
     assert record is not None
@@ -76,6 +77,15 @@ def server(tmp_path_factory, slots_directory) -> Iterator[Running]:
         embedded.down(home)
     assert marked(record.mark) == []
     assert not home.embedded.exists()
+
+
+def _share_compiled(home: Home, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the test processes of this session, each of which has a server and a home, compile each program once."""
+    base = tmp_path_factory.getbasetemp()
+    compiled = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+    compiled.mkdir(exist_ok=True)
+    home.root.mkdir()
+    home.cache.symlink_to(compiled)
 
 
 @pytest.fixture(scope="session")

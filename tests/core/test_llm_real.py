@@ -14,12 +14,11 @@ from llm_server import LlmServer, NoModelError, running
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from flowrl_core.errors import ModelError
-from flowrl_core.llm.answers import Judgement, to_proposals
-from flowrl_core.llm.briefing import Briefing, Known, judge_question, propose_question
+from flowrl_core.llm.answers import to_proposals
+from flowrl_core.llm.briefing import Briefing, Known, propose_question
 from flowrl_core.llm.client import connect
 from flowrl_core.llm.seam import LanguageModel, Question, Reply
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.skills.proposals import Proposal
 from flowrl_core.specs import FrontierSpec
 from flowrl_core.testing import EphemeralJournal, ListBook
 
@@ -96,14 +95,14 @@ def said(entry: Any) -> str:
 
 def test_an_answer_has_its_form_and_is_asked_for_once(server: LlmServer) -> None:
     campaign = Campaign(server)
-    question = judge_question(BRIEFING, Proposal(KNOWLEDGE.skills["make_b"], why="The goal is b"))
+    question = Question("You greet people.", "Greet me.", Greeting)
     reply = campaign.ask(question)
-    assert isinstance(reply.answer, Judgement) and reply.malformed == ()
+    assert isinstance(reply.answer, Greeting) and reply.malformed == ()
     (booking,) = campaign.book.bookings
     assert booking.outcome == "answered"
-    assert 300 < booking.input_tokens <= booking.input_bound and 5 < booking.output_tokens <= 600
+    assert 10 < booking.input_tokens <= booking.input_bound and 2 < booking.output_tokens <= 600
     (entry,) = campaign.journal.entries.values()
-    assert Judgement.model_validate_json(said(entry)) == reply.answer
+    assert Greeting.model_validate_json(said(entry)) == reply.answer
     again = campaign.ask(question)
     assert (again.answer, again.num_sent, len(campaign.book.bookings)) == (reply.answer, 0, 1)
 

@@ -50,19 +50,18 @@ def test_a_skill_that_failed_comes_back_revised_with_what_its_episodes_did(tmp_p
     assert "timed out" in told and '"gained.b"' in told and "fired" in told
 
 
-@pytest.mark.parametrize(("point", "requests"), [("after_model_answer", 2), ("after_round_record", 1)])
-def test_a_kill_around_an_answer_repeats_at_most_one_request_and_no_round(tmp_path, monkeypatch, point, requests):
+def test_a_kill_between_an_answer_and_its_record_repeats_one_request_which_is_booked(tmp_path, monkeypatch):
     monkeypatch.delenv("FLOWRL_REGISTRY_URL", raising=False)
     home = Home(tmp_path)
     with ModelServer([say(answer(proposed("make_b")))]) as model:
         spec = spec_for(model.url, "inv.b", fruitless_rounds=1)
-        killed = start(grow_in_child, home, spec, report=tmp_path / "killed.json", crash_at=point)
+        killed = start(grow_in_child, home, spec, report=tmp_path / "killed.json", crash_at="after_model_answer")
         assert killed.wait() == -signal.SIGKILL
-        done = start(grow_in_child, home, spec, report=tmp_path / "done.json").answer()
-        assert done["proposals"] == [["make_b", "refused"]]
-        assert len(model.requests) == requests
+        scene = grow(home, spec)
+        assert [(one.name, one.state) for one in scene.history] == [("make_b", "refused")]
+        assert len(model.requests) == 2
     with Registry.open(home) as registry:
-        assert registry.spending(NAME).requests == requests
+        assert registry.spending(NAME).requests == 2
 
 
 def test_a_name_that_is_refused_again_and_again_is_not_looked_at_for_some_rounds(tmp_path):
