@@ -23,7 +23,7 @@ from flowrl_core.skills.experience import load_experience
 from flowrl_core.skills.gates import World, examine
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
 from flowrl_core.skills.model import Linear, Program, Skill
-from flowrl_core.skills.proposals import Proposal
+from flowrl_core.skills.proposals import Examination, Proposal
 
 __all__ = ["batch", "measure"]
 
@@ -60,18 +60,31 @@ def batch(knowledge: Knowledge, size: int) -> list[Proposal]:
     return [Proposal(draw.choice(CHANGES)(draw.choice(skills), f"proposed_{i}")) for i in range(size)]
 
 
-def measure(env: str, size: int, *, is_lasting: bool) -> dict[str, object]:
+def linted(world: World, lacking: list[Skill], size: int) -> list[Proposal]:
+    """Proposals of which each runs through every check of the lint and is refused there: done asks for too much."""
+    counts = [skill for skill in lacking if skill.progress.startswith("inv.")]
+    asking = [
+        replace(skill, program=replace(skill.program, done=f"since.{skill.progress.removeprefix('inv.')} >= n + 2"))
+        for skill in counts
+    ]
+    reached = [Proposal(skill) for skill in asking if _gate(examine([Proposal(skill)], world)[0]) == "experience"]
+    return [reached[i % len(reached)] for i in range(size)]
+
+
+def measure(env: str, size: int, *, is_lasting: bool, is_linted: bool = False) -> dict[str, object]:
     """CPU seconds of one batch, and what became of it.
 
     Args:
         env: the environment.
         size: number of proposals.
         is_lasting: each is examined by itself, so that none is refused because another one was taken.
+        is_linted: take the slowest kind only, see `linted`.
     """
     knowledge = load_knowledge(env)
     kept = dict(list(knowledge.skills.items())[: len(knowledge.skills) // 2])
     world = World(replace(knowledge, skills=kept), {}, load_experience(env))
-    proposals = batch(knowledge, size)
+    lacking = [skill for name, skill in knowledge.skills.items() if name not in kept]
+    proposals = linted(world, lacking, size) if is_linted else batch(knowledge, size)
     examine(proposals[:50], world)
     start = time.process_time()
     if is_lasting:
@@ -79,15 +92,21 @@ def measure(env: str, size: int, *, is_lasting: bool) -> dict[str, object]:
     else:
         found = examine(proposals, world)
     seconds = time.process_time() - start
-    outcome = Counter(e.refusals[0].gate if e.refusals else "repaired" if e.repairs else "sound" for e in found)
+    outcome = Counter(_gate(examination) for examination in found)
     return {
         "env": env,
-        "batch": "one by one" if is_lasting else "at once",
+        "batch": "refused by the lint, one by one" if is_linted else "one by one" if is_lasting else "at once",
         "proposals": size,
         "seconds": round(seconds, 3),
         "milliseconds_each": round(1000 * seconds / size, 3),
         "outcome": dict(outcome.most_common()),
     }
+
+
+def _gate(examination: Examination) -> str:
+    if examination.refusals:
+        return examination.refusals[0].gate
+    return "repaired" if examination.repairs else "sound"
 
 
 def main() -> None:
@@ -97,8 +116,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     for env in ("corridor", "craftax-classic"):
-        for is_lasting in (False, True):
-            row = measure(env, arguments.proposals, is_lasting=is_lasting)
+        for is_lasting, is_linted in ((False, False), (True, False), (True, True)):
+            row = measure(env, arguments.proposals, is_lasting=is_lasting, is_linted=is_linted)
             if arguments.json:
                 print(json.dumps(row))
                 continue

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from flowrl_core.specs import CampaignSpec
     from flowrl_core.stages.proposing import Outcome
     from flowrl_core.stages.scene import Scene
+    from flowrl_core.storage.layout import Home
+    from flowrl_core.storage.registry import Registry
 
 __all__ = ["propose"]
 
@@ -55,33 +57,38 @@ def propose(
         A TOML file as for `flowrl campaign`. What is typed wins.
     """
     import asyncio
+    import contextlib
 
+    from flowrl_cli.inputs import existing_registry
     from flowrl_cli.request import make_request, merge_sources
+    from flowrl_core.storage.registry import Registry
 
     given = frontier.model_dump(exclude_unset=True) | ({"model": model} if model else {})
-    given.setdefault("kind", "hybrid")
     single = {"targets": target, "campaign": campaign, "env": env, "knowledge": knowledge}
     typed: dict[str, Any] = {name: value for name, value in single.items() if value is not None}
-    request = make_request(merge_sources(config, {**typed, "frontier": given}))
-    return asyncio.run(_round(request.spec, request.scene, dry_run=dry_run))
+    merged = merge_sources(config, {**typed, "frontier": given})
+    if merged.get("targets"):  # else all is as it was at the campaign's earlier start
+        merged["frontier"] = {"kind": "hybrid", **merged["frontier"]}
+    request = make_request(merged)
+    home, registry = existing_registry()
+    if registry is None and not dry_run:
+        registry = Registry.open(home)
+    with registry or contextlib.nullcontext():
+        return asyncio.run(_round(home, registry, request.spec, request.scene, dry_run=dry_run))
 
 
-async def _round(spec: CampaignSpec, scene: Scene, *, dry_run: bool) -> int:
-    from flowrl_cli.inputs import existing_registry
+async def _round(home: Home, registry: Registry | None, spec: CampaignSpec, scene: Scene, *, dry_run: bool) -> int:
     from flowrl_core.llm.client import connect
     from flowrl_core.llm.drafts import draft
     from flowrl_core.stages import proposing
     from flowrl_core.stages.spending import CampaignBook, UnboundBook, estimate
     from flowrl_core.storage.journal import FileJournal
-    from flowrl_core.storage.registry import Registry
 
     sent = draft(proposing.question_of(scene), spec.frontier)
     _print_question(sent)
     print(estimate(spec.frontier, sent.input_tokens), flush=True)
-    home, registry = existing_registry()
     is_known = registry is not None and spec.campaign in {one.name for one in registry.campaigns()}
-    if not dry_run and not is_known:
-        registry = registry or Registry.open(home)
+    if registry is not None and not dry_run and not is_known:
         registry.start_campaign(spec, scene.knowledge.skills, is_new_start=False)
         is_known = True
     # What a dry run spends for a campaign that is there is booked to it: it is spent.
@@ -92,8 +99,6 @@ async def _round(spec: CampaignSpec, scene: Scene, *, dry_run: bool) -> int:
     if not dry_run and registry is not None:
         for row in proposing.record(registry, scene, outcome):
             print(f"{row.state}: {row.name or 'no proposal'}")
-    if registry is not None:
-        registry.close()
     return 0 if outcome.sound else 1
 
 

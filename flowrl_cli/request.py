@@ -84,7 +84,7 @@ def make_request(parameters: Mapping[str, Any]) -> Request:
         check_provided(known, spec.targets)
     needs = prerequisites(known, [name for name in scene.frontier.by.values() if name is not None])
     overridden = _overridden(spec.overrides, known)
-    configs = {name: resolve(name, spec, **_own(known, name)) for name in (*needs, *overridden)}
+    configs = {name: resolve(name, spec, **known.settings(name)) for name in (*needs, *overridden)}
     return Request(spec, base, scene, content, needs, configs)
 
 
@@ -105,13 +105,6 @@ def _earlier(parameters: Mapping[str, Any]) -> CampaignSpec:
         raise InputError("target", problem, "Add --target SKILL; `flowrl plan SKILL` shows what it needs")
     with registry:
         return registry.settled(parse_campaign(**{**parameters, "targets": []}))
-
-
-def _own(knowledge: Knowledge, skill: str) -> dict[str, dict[str, Any]]:
-    return {
-        "training": dict(knowledge.training.get(skill, {})),
-        "evaluation": dict(knowledge.evaluation.get(skill, {})),
-    }
 
 
 def _knowledge_of(spec: CampaignSpec) -> tuple[str, Knowledge, bytes | None]:

@@ -1,4 +1,4 @@
-"""A kit for tests: a language model with a script, a journal in memory, books that allow all or so many requests."""
+"""A kit for tests: a language model with a script, a journal in memory, a book that allows so many requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from flowrl_core.errors import BudgetError
 from flowrl_core.llm.seam import Question, Reply
 
-__all__ = ["Booking", "EphemeralJournal", "ListBook", "NullBook", "ScriptedModel"]
+__all__ = ["Booking", "EphemeralJournal", "ListBook", "ScriptedModel"]
 
 A = TypeVar("A", bound=BaseModel)
 Answer = BaseModel | Mapping[str, Any] | Exception
@@ -61,17 +61,6 @@ class EphemeralJournal:
     def write(self, key: str, entry: Mapping[str, Any]) -> None:
         """Keep the entry."""
         self.entries[key] = entry
-
-
-class NullBook:
-    """Allows every request and keeps nothing."""
-
-    def reserve(self, model: str, *, input_tokens: int, output_tokens: int) -> int:
-        """The number of the request, which is always 0."""
-        return 0
-
-    def settle(self, request: int, outcome: str, *, input_tokens: int | None, output_tokens: int | None) -> None:
-        """Forget it."""
 
 
 @dataclass

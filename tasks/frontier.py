@@ -174,14 +174,7 @@ class Board:
             self.watcher.wake_in(0.0)  # an old run under an old key: no event will come
 
     async def _send(self, attempt: Attempt) -> FlowRun:
-        knowledge = self.source.knowledge()
-        frames = {name: {"frames": most} for name, most in self.source.frames().items()}
-        config = resolve(
-            attempt.skill,
-            self.campaign.spec,
-            training={**frames.get(attempt.skill, {}), **knowledge.training.get(attempt.skill, {})},
-            evaluation=dict(knowledge.evaluation.get(attempt.skill, {})),
-        )
+        config = resolve(attempt.skill, self.campaign.spec, **self.source.settings(attempt.skill))
         held = self.registry.definition(attempt.identity).skill if self._needs_approval(attempt) else None
         run = await submit(self.client, self.registry.uuid, attempt, config, held=held)
         if held is not None:

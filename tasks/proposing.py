@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -50,8 +50,8 @@ class SkillSource(Protocol):
         """The skills as they are now."""
         ...
 
-    def frames(self) -> Mapping[str, int]:
-        """The budgets of the skills that have one of their own."""
+    def settings(self, skill: str) -> dict[str, dict[str, Any]]:
+        """The fields that a skill sets for its own runs; see `Knowledge.settings`."""
         ...
 
     def look(self, found: Frontier) -> bool:
@@ -74,9 +74,9 @@ class GivenSkills:
         """See `SkillSource.knowledge`."""
         return self.given
 
-    def frames(self) -> Mapping[str, int]:
-        """See `SkillSource.frames`."""
-        return {}
+    def settings(self, skill: str) -> dict[str, dict[str, Any]]:
+        """See `SkillSource.settings`."""
+        return self.given.settings(skill)
 
     def look(self, found: Frontier) -> bool:
         """See `SkillSource.look`."""
@@ -117,9 +117,9 @@ class ProposedSkills:
         self._scene = self._read()
         return self._scene.knowledge
 
-    def frames(self) -> Mapping[str, int]:
-        """See `SkillSource.frames`."""
-        return (self._scene or self._read()).frames
+    def settings(self, skill: str) -> dict[str, dict[str, Any]]:
+        """See `SkillSource.settings`."""
+        return (self._scene or self._read()).settings(skill)
 
     def look(self, found: Frontier) -> bool:
         """See `SkillSource.look`."""
@@ -148,7 +148,7 @@ class ProposedSkills:
             await asyncio.gather(self._round, return_exceptions=True)
 
     def _read(self) -> Scene:
-        return read_scene(self.registry, self.campaign.name, self.campaign.spec, self.base)
+        return read_scene(self.registry, self.campaign.name, self.campaign.spec, self.base, before=self._scene)
 
     def _may_ask(self, scene: Scene, found: Frontier) -> bool:
         """Whether a round is due; not the same one again, and not for ever where none brings anything."""

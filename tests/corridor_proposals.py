@@ -5,38 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from flowrl_core.llm.answers import as_answered
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.skills.model import Linear, Skill
+from flowrl_core.skills.proposals import Proposal
 
 KNOWLEDGE = load_knowledge("corridor")
 
 
 def proposed(known: str, /, **changes: Any) -> dict[str, Any]:
-    """A skill of the shipped knowledge base as a model would propose it, but for what is given."""
-    return answered(KNOWLEDGE.skills[known], **changes)
-
-
-def answered(skill: Skill, /, **changes: Any) -> dict[str, Any]:
-    """The skill as an element of an answer."""
-
-    def effects(amounts: dict[str, Linear]) -> list[dict[str, Any]]:
-        return [{"fluent": name, "per_n": a.per_n, "fixed": a.fixed} for name, a in amounts.items()]
-
-    return {
-        "name": skill.name,
-        "description": skill.description,
-        "why": "It leads on",
-        "requirements": effects(dict(skill.requirements)),
-        "consumption": effects(dict(skill.consumption)),
-        "gain": effects(dict(skill.gain)),
-        "ephemeral": skill.ephemeral,
-        "target": skill.target or "",
-        "learn_count": skill.learn_count,
-        "done": skill.program.done,
-        "reward": skill.program.reward,
-        "difficulty": "medium",
-        **changes,
-    }
+    """A skill of the shipped knowledge base as an element of an answer, but for what is given."""
+    return {**as_answered(Proposal(KNOWLEDGE.skills[known], why="It leads on")).model_dump(), **changes}
 
 
 def answer(*skills: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ for the form.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Linear, Program, Skill, Vocabulary
 from flowrl_core.skills.proposals import Difficulty, Proposal
+from flowrl_core.skills.rules import KINDS
 
 __all__ = [
     "MOST_SKILLS",
@@ -25,15 +26,13 @@ __all__ = [
     "ProposedEffect",
     "ProposedSkill",
     "ProposedSkills",
+    "as_answered",
     "proposed_skills",
     "to_proposals",
 ]
 
 MOST_SKILLS = 8
 """Skills of one answer, at most; `FrontierSpec.proposals` may ask for fewer."""
-
-
-_PLANNED = frozenset({"count", "tier", "flag", "place"})
 
 
 class _Answer(BaseModel):
@@ -139,13 +138,40 @@ def to_proposals(answer: ProposedSkills) -> list[Proposal]:
     ]
 
 
+def as_answered(proposal: Proposal) -> ProposedSkill:
+    """The proposal as an answer would hold it; `to_proposals` is its inverse.
+
+    Raises:
+        ValidationError: the form does not allow what a person's definition may hold.
+    """
+    skill = proposal.skill
+    return ProposedSkill(
+        name=skill.name,
+        description=skill.description,
+        why=proposal.why,
+        requirements=_effects(skill.requirements),
+        consumption=_effects(skill.consumption),
+        gain=_effects(skill.gain),
+        ephemeral=skill.ephemeral,
+        target=skill.target or "",
+        learn_count=skill.learn_count,
+        done=skill.program.done,
+        reward=skill.program.reward,
+        difficulty=proposal.difficulty,
+    )
+
+
+def _effects(amounts: Mapping[str, Linear]) -> list[ProposedEffect]:
+    return [ProposedEffect(fluent=name, per_n=a.per_n, fixed=a.fixed) for name, a in amounts.items()]
+
+
 def _linear(effects: Sequence[ProposedEffect]) -> dict[str, Linear]:
     return {effect.fluent: Linear(effect.per_n, effect.fixed) for effect in effects}
 
 
 def _led(vocabulary: Vocabulary) -> type[ProposedSkill]:
     """The form of a skill whose schema lists what this environment knows."""
-    names = [fluent.name for fluent in vocabulary.fluents if fluent.kind in _PLANNED]
+    names = [fluent.name for fluent in vocabulary.fluents if fluent.kind in KINDS["gain"]]
     effect = _with_names(ProposedEffect, "fluent", names)
     skill = _with_names(ProposedSkill, "target", ["", *vocabulary.targets])
     fields: dict[str, Any] = {

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from flowrl_core.llm.answers import Judgement, ProposedEffect, ProposedSkill, ProposedSkills, proposed_skills
+from flowrl_core.llm.answers import Judgement, ProposedSkills, as_answered, proposed_skills
 from flowrl_core.llm.prompting import as_data, clean, number, quoted, render
 from flowrl_core.llm.seam import Question
 from flowrl_core.programs.language import MAX_REWARD
@@ -266,25 +266,14 @@ def _example(known: Iterable[Known]) -> str:
 
 def _answer(skill: Skill) -> str:
     """The answer that would propose the skill, in the order of the form."""
-
-    def effects(amounts: Mapping[str, Linear]) -> list[ProposedEffect]:
-        return [ProposedEffect(fluent=name, per_n=a.per_n, fixed=a.fixed) for name, a in amounts.items()]
-
-    proposed = ProposedSkill(
+    told = replace(
+        skill,
         name=clean(skill.name, 64),
         description=clean(skill.description, 200),
-        why="The goals need it",
-        requirements=effects(skill.requirements),
-        consumption=effects(skill.consumption),
-        gain=effects(skill.gain),
-        ephemeral=skill.ephemeral,
+        program=Program(clean(skill.program.done, 1000), clean(skill.program.reward, 1000)),
         target=clean(skill.target or "", 64),
-        learn_count=skill.learn_count,
-        done=clean(skill.program.done, 1000),
-        reward=clean(skill.program.reward, 1000),
-        difficulty="easy",
     )
-    return ProposedSkills(skills=[proposed]).model_dump_json()
+    return ProposedSkills(skills=[as_answered(Proposal(told, "easy", "The goals need it"))]).model_dump_json()
 
 
 _NOBODYS = Skill(

@@ -54,14 +54,16 @@ def look_at_name(examination: Examination, world: World) -> Examination:
     if len(description) > _LONGEST_DESCRIPTION or not all(c.isprintable() or c in "\n\t" for c in description):
         sentence = f"description: write at most {_LONGEST_DESCRIPTION} printable characters, not {quoted(description)}"
         return refused(examination, Finding("name", "description", sentence))
-    return cooled(examination, world, spelled_alike(name), "name")
+    return cooled(examination, world, "name")
 
 
-def cooled(examination: Examination, world: World, key: str, gate: Gate) -> Examination:
-    """The examination, ended if what the key names is not looked at again yet."""
-    if key not in world.cooling:
+def cooled(examination: Examination, world: World, gate: Gate) -> Examination:
+    """The examination, ended if a skill of this name is not looked at again yet."""
+    name = examination.repaired.skill.name
+    why = world.cooling.get(spelled_alike(name))
+    if why is None:
         return examination
-    sentence = f"{examination.repaired.skill.name} is not looked at again yet: {world.cooling[key]}. Propose another"
+    sentence = f"{name} is not looked at again yet: {why}. Propose another"
     return refused(examination, Finding(gate, "cooling_down", sentence))
 
 

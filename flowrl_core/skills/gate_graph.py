@@ -12,7 +12,6 @@ from flowrl_core.skills.knowledge import needs_of
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.skills.proposals import DIFFICULTIES, Examination, Finding
-from flowrl_core.skills.rules import spelled_alike
 
 __all__ = ["look_at_needs", "look_at_novelty", "look_at_plan", "name_circles"]
 
@@ -34,9 +33,8 @@ def look_at_novelty(examination: Examination, world: World) -> Examination:
     if skill.name not in world.failures:
         examination = _as_revision(examination, world)
         skill = examination.repaired.skill
-    for one in (key, spelled_alike(skill.name)):
-        if (examination := cooled(examination, world, one, "new")).refusals:
-            return examination
+    if (examination := cooled(examination, world, "new")).refusals:
+        return examination
     if (finding := _revision(examination, world) or _repetition(skill, key, world)) is not None:
         return refused(examination, finding)
     return examination

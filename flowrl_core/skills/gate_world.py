@@ -26,7 +26,7 @@ class World:
         states: where each stands; one that is missing has not been tried yet.
         experience: what was recorded in the environment.
         failed: what was tried and failed already, by name, in the order in which it was tried.
-        cooling: what is not looked at again yet, and why: by name as `spelled_alike` folds it, or by `effects_key`.
+        cooling: what is not looked at again yet, and why: by name as `spelled_alike` folds it.
         max_revisions: how often a skill that failed may be proposed again.
         max_steps: steps that a plan may have.
     """

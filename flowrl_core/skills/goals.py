@@ -9,10 +9,9 @@ from flowrl_core.errors import InputError, PlanError
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Vocabulary
 from flowrl_core.skills.planner import plan_of
+from flowrl_core.skills.rules import KINDS
 
 __all__ = ["check_provided", "check_target", "is_goal", "is_reached", "provider_of", "reached_by"]
-
-_KINDS = ("count", "tier", "flag", "place")
 
 
 def is_goal(target: str) -> bool:
@@ -26,7 +25,7 @@ def check_target(target: str, skills: Collection[str], vocabulary: Vocabulary) -
     Raises:
         InputError: it is neither; the nearest names are given.
     """
-    goals = [fluent.name for fluent in vocabulary.fluents if fluent.kind in _KINDS]
+    goals = [fluent.name for fluent in vocabulary.fluents if fluent.kind in KINDS["gain"]]
     if target in (goals if is_goal(target) else skills):
         return
     if is_goal(target):

@@ -61,6 +61,10 @@ class Knowledge:
             raise InputError("skill", f"{self.source} has no skill {name!r}", f"Did you mean {', '.join(near)}?")
         return self.skills[name]
 
+    def settings(self, name: str) -> dict[str, dict[str, Any]]:
+        """The fields that a skill sets for its own runs, as `specs.resolve` takes them."""
+        return {"training": dict(self.training.get(name, {})), "evaluation": dict(self.evaluation.get(name, {}))}
+
     def providers(self, fluent: str) -> tuple[str, ...]:
         """The names of the skills that gain the fluent, in the order of the file."""
         return self._providers.get(fluent, ())

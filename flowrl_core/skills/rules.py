@@ -16,7 +16,7 @@ from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Fluent, Linear, Vocabulary
 
 __all__ = [
-    "PARTS", "Broken", "Part", "amount_rule", "ephemeral_rule", "gain_rule", "kind_rule", "known_rule",
+    "KINDS", "PARTS", "Broken", "Part", "amount_rule", "ephemeral_rule", "gain_rule", "kind_rule", "known_rule",
     "learn_count_rule", "name_rule", "quoted", "spelled_alike",
 ]  # fmt: skip
 
@@ -27,7 +27,7 @@ PARTS: tuple[Part, ...] = ("gain", "requirements", "consumption")
 _NAME = re.compile(r"\w[\w-]*")
 _NAME_BYTES = 64
 # Vitals, distances and levels change by themselves or are read only: no plan can count on them.
-_KINDS: Mapping[Part, Collection[str]] = {
+KINDS: Mapping[Part, Collection[str]] = {
     "gain": ("count", "tier", "flag", "place"),
     "requirements": ("count", "tier", "flag", "place"),
     "consumption": ("count",),
@@ -89,9 +89,9 @@ def known_rule(field: str, value: object, known: Collection[str], code: str = "u
 
 def kind_rule(part: Part, fluent: Fluent) -> Broken | None:
     """The kinds of fluent that a part of the effects may name."""
-    if fluent.kind in _KINDS[part]:
+    if fluent.kind in KINDS[part]:
         return None
-    remedy = f"Only {' or '.join(_KINDS[part])} can"
+    remedy = f"Only {' or '.join(KINDS[part])} can"
     return Broken("wrong_kind", f"{part}.{fluent.name}", f"a {fluent.kind} cannot stand here", remedy)
 
 

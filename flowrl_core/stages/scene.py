@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from flowrl_core.llm.briefing import Briefing, Failure, Known, Refused
 from flowrl_core.skills.experience import load_experience
@@ -14,6 +15,7 @@ from flowrl_core.skills.gates import World
 from flowrl_core.skills.growth import grown
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.ledger import known_states
+from flowrl_core.skills.model import Skill
 from flowrl_core.skills.proposals import Proposal
 from flowrl_core.skills.rules import spelled_alike
 from flowrl_core.specs import CampaignSpec
@@ -35,7 +37,7 @@ class Scene:
     Attributes:
         spec: the campaign's parameters.
         knowledge: what the campaign may use: its knowledge base, and the accepted proposals that still have a plan.
-        stale: why the other accepted proposals do not count any more, by name.
+        accepted: the accepted proposals by name, the newest of each; `stale`: why some do not count any more.
         figures: what is known of each skill.
         history: all proposals, oldest first.
         failed: what did not learn, by name, oldest first; definitions that were revised since are among them.
@@ -44,6 +46,7 @@ class Scene:
 
     spec: CampaignSpec
     knowledge: Knowledge
+    accepted: Mapping[str, Skill] = field(default_factory=dict)
     stale: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, SkillFigures] = field(default_factory=dict)
     history: tuple[ProposalRecord, ...] = ()
@@ -76,10 +79,11 @@ class Scene:
         """Names of the skills that proposals have added."""
         return frozenset(one.name for one in self.history if one.state == "accepted")
 
-    @property
-    def frames(self) -> dict[str, int]:
-        """The frames that were chosen for each skill that was proposed."""
-        return {one.name: one.frames for one in self.history if one.state == "accepted" and one.frames}
+    def settings(self, name: str) -> dict[str, dict[str, Any]]:
+        """The fields that a skill sets for its own runs: those of the knowledge base, and the frames of a proposal."""
+        own = self.knowledge.settings(name)
+        chosen = [one.frames for one in self.history if one.name == name and one.state == "accepted" and one.frames]
+        return {**own, "training": {"frames": chosen[-1], **own["training"]} if chosen else own["training"]}
 
     @property
     def world(self) -> World:
@@ -144,9 +148,7 @@ class Scene:
                 revision = len(self.failed.get(name, ()))
                 yield Failure(skill, one.fact.reason, one.success, self.reflections.get(name), revision)
         for name, problem in self.stale.items():
-            accepted = [one.repaired for one in self.history if one.name == name and one.state == "accepted"]
-            if accepted and accepted[-1]:
-                yield Failure(accepted[-1].skill, f"it has no plan any more: {problem}", None, None, 0)
+            yield Failure(self.accepted[name], f"it has no plan any more: {problem}")
 
     def _refused(self) -> Iterator[Refused]:
         latest = {one.name: one for one in self.history}
@@ -163,11 +165,14 @@ def base_of(knowledge: Knowledge, spec: CampaignSpec) -> Knowledge:
     return dataclasses.replace(knowledge, skills={}, training={}, evaluation={})
 
 
-def read_scene(registry: Registry | None, campaign: str, spec: CampaignSpec, base: Knowledge) -> Scene:
+def read_scene(
+    registry: Registry | None, campaign: str, spec: CampaignSpec, base: Knowledge, *, before: Scene | None = None
+) -> Scene:
     """The campaign as it stands; without a registry as it would begin.
 
     Args:
         base: see `base_of`.
+        before: an earlier scene of it: where nothing was accepted since, its plans are used again.
     """
     if registry is None or campaign not in {one.name for one in registry.campaigns()}:
         return Scene(spec, base)
@@ -179,7 +184,8 @@ def read_scene(registry: Registry | None, campaign: str, spec: CampaignSpec, bas
         for one in history
         if one.repaired is not None and one.identity is not None and one.identity == identities.get(one.name)
     }
-    knowledge, stale = grown(base, mine)
+    is_same = before is not None and before.accepted == mine
+    knowledge, stale = (before.knowledge, before.stale) if before is not None and is_same else grown(base, mine)
     ended = [run for run in registry.ended_runs() if run.campaign == campaign]
     known = {one.identity: one.repaired for one in history if one.repaired is not None}
     failed: dict[str, list[Proposal]] = {}
@@ -190,6 +196,7 @@ def read_scene(registry: Registry | None, campaign: str, spec: CampaignSpec, bas
     return Scene(
         spec=spec,
         knowledge=knowledge,
+        accepted=mine,
         stale=stale,
         figures=figures,
         history=history,

@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from corridor_runs import EVALUATION, TRAINING, drive
+from corridor_runs import EVALUATION, KNOWLEDGE, TRAINING, drive
 
 from flowrl_core.llm.client import connect
 from flowrl_core.skills.growth import is_wanting
-from flowrl_core.skills.knowledge import load_knowledge
+from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.specs import CampaignSpec, FrontierSpec, resolve
 from flowrl_core.stages.proposing import propose, record
 from flowrl_core.stages.scene import Scene, base_of, read_scene
@@ -44,9 +44,9 @@ def new_home(root: Path, basics: Home) -> Home:
     return home
 
 
-def grow(home: Home, spec: CampaignSpec) -> Scene:
+def grow(home: Home, spec: CampaignSpec, base: Knowledge = KNOWLEDGE) -> Scene:
     """The campaign taken to its end: what is ready is trained, else more is asked for."""
-    base = base_of(load_knowledge("corridor"), spec)
+    base = base_of(base, spec)
     with Registry.open(home) as registry:
         registry.start_campaign(spec, base.skills)
         model = connect(spec.frontier, book=CampaignBook(registry, spec), journal=FileJournal(home.journal))
@@ -63,7 +63,7 @@ def grow(home: Home, spec: CampaignSpec) -> Scene:
 
 def one_round(home: Home, registry: Registry, spec: CampaignSpec) -> list[ProposalRecord]:
     """The campaign begun, and what its first round brought."""
-    base = base_of(load_knowledge("corridor"), spec)
+    base = base_of(KNOWLEDGE, spec)
     registry.start_campaign(spec, base.skills)
     model = connect(spec.frontier, book=CampaignBook(registry, spec), journal=FileJournal(home.journal))
     scene = read_scene(registry, spec.campaign, spec, base)
@@ -77,5 +77,5 @@ def grow_in_child(home: Home, spec: CampaignSpec) -> dict[str, Any]:
 
 def _train(home: Home, registry: Registry, spec: CampaignSpec, scene: Scene, name: str) -> None:
     attempt = registry.begin_attempt(spec.campaign, scene.figures[name].identity)
-    drive(home, attempt.run, resolve(name, spec, training={"frames": scene.frames[name]}))
+    drive(home, attempt.run, resolve(name, spec, **scene.settings(name)))
     registry.end_attempt(attempt.id, "verdict")

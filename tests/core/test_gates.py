@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flowrl_core.skills.experience import load_experience
 from flowrl_core.skills.frontier import SkillState
-from flowrl_core.skills.gates import World, effects_key, examine
+from flowrl_core.skills.gates import World, examine
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
 from flowrl_core.skills.model import Linear, Program, Skill
 from flowrl_core.skills.proposals import Examination, Proposal
@@ -456,11 +456,10 @@ def test_what_failed_and_is_no_longer_there_is_remembered() -> None:
     assert one(proposal(target=None), at).is_sound
 
 
-def test_what_is_cooling_down_is_refused_by_name_and_by_effects() -> None:
+def test_what_is_cooling_down_is_refused_by_name() -> None:
     reason = "refused by a person"
-    for key in (spelled_alike("Collect_Stone"), effects_key(proposal().skill)):
-        examination = one(proposal(), young(cooling={key: reason}))
-        assert codes(examination) == ["cooling_down"] and reason in examination.refusals[0].sentence
+    examination = one(proposal(), young(cooling={spelled_alike("Collect_Stone"): reason}))
+    assert codes(examination) == ["cooling_down"] and reason in examination.refusals[0].sentence
     other = Proposal(replace(proposal().skill, name="mine_stone"))
     assert one(other, young(cooling={"collect_stone": reason})).is_sound
 

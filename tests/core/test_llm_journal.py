@@ -220,7 +220,7 @@ def asking(spec, journal):
         from flowrl_core.llm.seam import Question
         from flowrl_core.specs import FrontierSpec
         from flowrl_core.storage.journal import FileJournal
-        from flowrl_core.testing import EphemeralJournal, NullBook
+        from flowrl_core.testing import EphemeralJournal, ListBook
 
         class Idea(BaseModel):
             '''An idea.'''
@@ -233,7 +233,7 @@ def asking(spec, journal):
             journal = FileJournal(pathlib.Path(given))
         spec = FrontierSpec.model_validate_json({spec.model_dump_json()!r})
         question = Question({QUESTION.instructions!r}, {QUESTION.text!r}, Idea)
-        reply = asyncio.run(connect(spec, book=NullBook(), journal=journal).ask(question))
+        reply = asyncio.run(connect(spec, book=ListBook(), journal=journal).ask(question))
         print(json.dumps([reply.keys, reply.num_sent]))
     """)
 

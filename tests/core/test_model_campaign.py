@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 from corridor_proposals import answer, proposed
-from corridor_runs import TRAINING, start
+from corridor_runs import KNOWLEDGE, TRAINING, start
 from model_campaigns import NAME, grow, grow_in_child, new_home, one_round, spec_for
 from model_server import ModelServer, say
 
 from flowrl_core.errors import BudgetError
+from flowrl_core.stages.scene import Scene, base_of, read_scene
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 
@@ -74,12 +76,25 @@ def test_a_name_that_is_refused_again_and_again_is_not_looked_at_for_some_rounds
     assert "make_b" in cooling and "near.bench" in cooling, "it says why"
 
 
-def test_the_same_duplicate_twenty_times_costs_twenty_short_rounds_at_most(tmp_path):
-    duplicate = say(answer(proposed("make_p")))
+def test_the_same_duplicate_twenty_times_costs_twenty_short_rounds_and_no_training(tmp_path):
+    duplicate = say(answer(proposed("dig_a", name="mine_an_a")))
+    base = replace(KNOWLEDGE, skills={"dig_a": KNOWLEDGE.skills["dig_a"]})
     with ModelServer([duplicate]) as model:
-        scene = grow(Home(tmp_path), spec_for(model.url, "inv.p", fruitless_rounds=20))
+        scene = grow(Home(tmp_path), spec_for(model.url, "inv.p", kind="hybrid", fruitless_rounds=20), base)
         assert len(model.requests) == 20, "no answer was taken from the journal: each was another draw"
+    assert {one.refusals[0].code for one in scene.history} == {"duplicate", "cooling_down"}
     assert scene.fruitless == 20 and scene.added == frozenset()
+
+
+def test_plans_are_made_again_only_when_a_proposal_is_accepted(tmp_path):
+    with ModelServer([say(answer(proposed("dig_a")))]) as model, Registry.open(Home(tmp_path)) as registry:
+        spec = spec_for(model.url, "inv.b")
+        one_round(Home(tmp_path), registry, spec)
+        base = base_of(KNOWLEDGE, spec)
+        first = read_scene(registry, NAME, spec, base)
+        second = read_scene(registry, NAME, spec, base, before=first)
+        assert second.knowledge is first.knowledge and first.knowledge.proposed == {"dig_a"}
+        assert read_scene(registry, NAME, spec, base, before=Scene(spec, base)).knowledge.proposed == {"dig_a"}
 
 
 def test_what_may_be_spent_holds_over_restarts(tmp_path):
