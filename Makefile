@@ -4,17 +4,19 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WEIGHTS := .venv/.weights
 UV := uv==0.13.9
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 TARGETS := make_stone_pickaxe make_wood_sword collect_sapling place_furnace
 
 SECONDS := 600
 SKILLS := 500
 DATABASE := sqlite
 
-.PHONY: help install demo test lint types unit audit faults soak scale models bench lock clean
+.PHONY: help install demo test quick lint types unit audit faults soak scale models bench lock clean
 
 help:
 	@echo "make demo     learn Craftax-Classic skills up to a stone pickaxe (minutes; data in ./.flowrl)"
 	@echo "make test     lint, types and tests"
+	@echo "make quick    lint, types and the core's tests that need no server (under three minutes)"
 	@echo "make faults   a campaign killed at every crash point, through a real server (half an hour)"
 	@echo "make soak     campaigns under random kills and stops: SECONDS=600, SEED=N"
 	@echo "make scale    500 skills that do nothing: SKILLS=500, DATABASE=sqlite or postgres (twenty minutes)"
@@ -50,7 +52,10 @@ $(WEIGHTS): $(INSTALLED)
 	@touch $(WEIGHTS)
 
 unit: install $(WEIGHTS)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+quick: lint types
+	$(PYTEST) -m "not server and not long" tests/core tests/test_architecture.py
 
 audit: install
 	$(BIN)/uv tool run pip-audit --requirement requirements.lock --disable-pip --no-deps

@@ -23,12 +23,26 @@ from flowrl_cli.record import Record
 from flowrl_core.storage.layout import Home
 
 _LONGEST_FIRST = ("flows", "cli", "tasks", "core")
+_SERVERS = {"server", "postgres", "postgres_database", "postgres_registry"}
+"""Fixtures, and the parameters that choose them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first: or one process would go on with it while the other has nothing left to do."""
+    """What takes longest begins first: or one process would go on with it while the other has nothing left to do.
+
+    And what needs a server is marked, so that `make quick` can leave it out.
+    """
     folders = {name: place for place, name in enumerate(_LONGEST_FIRST)}
     items.sort(key=lambda item: folders.get(item.path.parent.name, len(folders)))
+    for item in items:
+        if _needs_server(item):
+            item.add_marker("server")
+
+
+def _needs_server(item: pytest.Item) -> bool:
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    used = {*getattr(item, "fixturenames", ()), *(one for one in parameters if isinstance(one, str))}
+    return bool(used & _SERVERS) or item.get_closest_marker("real_llm") is not None
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def test_other_choices_are_refused():
 
 
 @only_on_cpu
+@pytest.mark.long
 def test_thousands_of_steps_are_the_games_own_to_the_last_bit():
     game = CraftaxClassicSymbolicEnvNoAutoReset()
     params = game.default_params

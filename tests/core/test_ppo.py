@@ -130,6 +130,7 @@ def reference_update(network, params, trajectory, key, k):
     return params, state
 
 
+@pytest.mark.long
 def test_experts_updated_together_come_out_as_each_does_alone_on_its_own_samples(
     updated, learner, network, fresh_params
 ):

@@ -59,6 +59,7 @@ def test_a_run_reads_checkpoints_versions_worlds_and_programs_without_unpickling
     assert drive(home, run, config).verdict == "learned"
 
 
+@pytest.mark.long
 def test_a_pickle_among_the_worlds_is_refused_and_not_executed(basics, tmp_path):
     home = copy_home(basics, tmp_path / "home")
     home.cache.unlink()

@@ -20,6 +20,8 @@ from flowrl_core.stages.train import train
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 
+pytestmark = pytest.mark.long
+
 # Two looks: an early one that is not enough, and one that is.
 SPEC = make_spec(
     "crash",
