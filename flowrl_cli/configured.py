@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowrl_core.errors import ServiceError
+from tasks.orchestration.prefect_settings import decided, variable_of
 
 __all__ = ["AUTH_VARIABLE", "KEY_VARIABLE", "check_server", "configured_url", "credentials", "opener", "wait_healthy"]
 
@@ -38,15 +39,13 @@ def configured_url() -> str | None:
 
 
 def credentials() -> dict[str, str]:
-    """How Prefect is told to identify itself to a configured server: variable -> secret, empty if it is not told."""
-    found = {name: value for name in (AUTH_VARIABLE, KEY_VARIABLE) if (value := os.environ.get(name))}
-    if found or not _may_be_configured():
-        return found
-    from prefect.settings import get_current_settings
+    """How Prefect is told to reach a configured server besides its URL: variable -> value, secrets among them."""
+    found = decided(os.environ, "connection")
+    if _may_be_configured():
+        from prefect.settings import get_current_settings
 
-    api = get_current_settings().api
-    secrets = {AUTH_VARIABLE: api.auth_string, KEY_VARIABLE: api.key}
-    return {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
+        found = decided(get_current_settings().to_environment_variables(exclude_unset=True), "connection")
+    return {name: value for name, value in found.items() if value and name != variable_of("api.url")}
 
 
 def wait_healthy(url: str, *, seconds: float = _PATIENCE_S) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import psutil
 
 from flowrl_cli.address import LOOPBACK, SERVER_AUTH_VARIABLE, choose_address
-from flowrl_cli.configured import AUTH_VARIABLE, KEY_VARIABLE, check_server, configured_url, credentials, wait_healthy
+from flowrl_cli.configured import AUTH_VARIABLE, check_server, configured_url, credentials, wait_healthy
 from flowrl_cli.environment import bypass_proxies, child_environment
 from flowrl_cli.launch import SERVER, WORKERS, launch, launch_workers, log_of, stop_recorded
 from flowrl_cli.processes import find, marked, stop, this_process
@@ -23,6 +23,7 @@ from flowrl_cli.record import Record, Server
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
+from tasks.orchestration.prefect_settings import CLIENT, NO_CONNECTION, variable_of
 from tasks.orchestration.slots import count_slots
 
 __all__ = ["Server", "check_startable", "connected", "down", "heal", "leave", "secrets_of", "status", "up"]
@@ -144,25 +145,11 @@ def connected(server: Server) -> Iterator[None]:
     Raises:
         InputError: it asks for a password, and none is set.
     """
-    from prefect.settings import (
-        PREFECT_API_AUTH_STRING,
-        PREFECT_API_KEY,
-        PREFECT_API_URL,
-        PREFECT_SERVER_ANALYTICS_ENABLED,
-        temporary_settings,
-    )
+    from prefect.settings import temporary_settings
 
     bypass_proxies(os.environ)
-    secrets = secrets_of(server)
-    own = {
-        PREFECT_API_AUTH_STRING: secrets.get(AUTH_VARIABLE),
-        PREFECT_API_KEY: secrets.get(KEY_VARIABLE),
-    }
-    given = {setting: value for setting, value in own.items() if value}
-    with temporary_settings(
-        {PREFECT_API_URL: server.url, PREFECT_SERVER_ANALYTICS_ENABLED: False, **given},
-        restore_defaults=own.keys() - given.keys(),
-    ):
+    others = NO_CONNECTION if server.is_embedded else {}
+    with temporary_settings({**CLIENT, **others, **secrets_of(server), variable_of("api.url"): server.url}):
         yield
 
 
@@ -265,7 +252,7 @@ def _ensure_server(home: Home, record: Record, say: Callable[[str], None]) -> Re
 
 def _server_environment(home: Home, record: Record) -> dict[str, str]:
     secrets = secrets_of(record.server)
-    environment = child_environment(home, home.prefect, record.mark, record.server.url, secrets)
+    environment = child_environment(home, home.prefect, record.mark, record.server.url, secrets, serves=True)
     if secrets:
         environment[SERVER_AUTH_VARIABLE] = secrets[AUTH_VARIABLE]
     if record.address.is_loopback:

@@ -10,13 +10,14 @@ from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.specs import CampaignName, EvaluationSpec, FrontierSpec, LimitsSpec, TrainingSpec, parse_campaign
 from tasks.cancellation import RunCancelled, cancel_skills
 from tasks.frontier import conclude, opened
+from tasks.options import FLOW
 
 __all__ = ["campaign"]
 
 _TRAINING, _EVALUATION, _LIMITS, _FRONTIER = TrainingSpec(), EvaluationSpec(), LimitsSpec(), FrontierSpec()
 
 
-@flow(name="campaign", flow_run_name="{campaign}", on_cancellation=[cancel_skills])
+@flow(name="campaign", flow_run_name="{campaign}", on_cancellation=[cancel_skills], **FLOW)
 async def campaign(
     targets: list[str] = [],  # noqa: B006  (a form shows a list; nothing changes it)
     campaign: CampaignName = "default",

@@ -12,11 +12,12 @@ from pydantic import Field
 from flowrl_core.errors import InputError
 from flowrl_core.specs import CampaignName
 from tasks.assessment import assess_skill, conclude, device
+from tasks.options import FLOW
 
 __all__ = ["evaluate_skill"]
 
 
-@flow(name="evaluate-skill", flow_run_name="{skill} ({of})")
+@flow(name="evaluate-skill", flow_run_name="{skill} ({of})", **FLOW)
 def evaluate_skill(
     skill: Annotated[str, Field(min_length=1)],
     campaign: CampaignName = "default",

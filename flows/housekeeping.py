@@ -10,11 +10,12 @@ from pydantic import Field
 
 from flowrl_core.stages.housekeeping import KINDS, Kind
 from tasks.housekeeping import conclude, find, remove
+from tasks.options import FLOW
 
 __all__ = ["housekeeping"]
 
 
-@flow(name="housekeeping")
+@flow(name="housekeeping", **FLOW)
 def housekeeping(
     keep_days: Annotated[int, Field(ge=1, le=3_650)] = 30,
     delete: bool = False,

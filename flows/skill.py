@@ -12,6 +12,7 @@ from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.timing import mark
 from tasks.cancellation import RunCancelled, note_cancellation
 from tasks.evaluation import evaluate_run, reflect_run, verdict_of
+from tasks.options import FLOW
 from tasks.orchestration.approval import approved
 from tasks.preparation import prepare_run, workplace
 from tasks.processing import conclude, give_up, is_decided, process_run
@@ -22,7 +23,7 @@ __all__ = ["train_skill"]
 _DEFAULT = SkillConfig()
 
 
-@flow(name="train-skill", on_cancellation=[note_cancellation])
+@flow(name="train-skill", on_cancellation=[note_cancellation], **FLOW)
 def train_skill(
     campaign: str,
     skill: str,

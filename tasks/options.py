@@ -1,4 +1,4 @@
-"""Named sets of task options."""
+"""Named sets of options of flows and tasks. They state all that a person's settings of Prefect could change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flowrl_core.errors import InputError, ModelError
 
-__all__ = ["IDEMPOTENT", "PAID", "RESUMABLE"]
+__all__ = ["FLOW", "IDEMPOTENT", "PAID", "RESUMABLE"]
 
 
 def _is_trouble(task: Any, run: Any, state: Any) -> bool:
@@ -37,24 +37,41 @@ def _by_key(context: Any, parameters: dict[str, Any]) -> str:
     return str(parameters["key"])
 
 
-# Stages cache nothing: each derives what is left to do from the registry and the run's directory.
+FLOW: dict[str, Any] = {
+    "retries": 0,
+    "retry_delay_seconds": 0,
+    "persist_result": False,
+    "result_serializer": "json",
+    "log_prints": False,
+}
+"""Any flow: an end is an end, and what is to be tried again is the campaign's to decide."""
 
-IDEMPOTENT: dict[str, Any] = {
+# Stages cache nothing: each derives what is left to do from the registry and the run's directory.
+_STAGE: dict[str, Any] = {
     "cache_policy": NO_CACHE,
     "persist_result": False,
+    "result_serializer": "json",
+    "refresh_cache": False,
+    "log_prints": False,
+}
+
+IDEMPOTENT: dict[str, Any] = {
+    **_STAGE,
     "retries": 2,
     "retry_delay_seconds": [1, 5],
     "retry_condition_fn": _is_trouble,
 }
 """Short work that can be repeated on the spot."""
 
-RESUMABLE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+RESUMABLE: dict[str, Any] = {**_STAGE, "retries": 0, "retry_delay_seconds": 0}
 """Long work that goes on from its checkpoint when the run is run again; that is the campaign's to decide."""
 
 PAID: dict[str, Any] = {
     "cache_key_fn": _by_key,
     "persist_result": True,
     "result_serializer": "json",
+    "refresh_cache": False,
+    "log_prints": False,
     "retries": 2,
     "retry_delay_seconds": [10, 60],
     "retry_condition_fn": _is_passing,

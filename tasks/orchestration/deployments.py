@@ -87,7 +87,7 @@ def _code(entry: dict[str, Any], flow: Flow[..., Any], pull: list[dict[str, Any]
         command = f"{shlex.quote(sys.executable)} -m tasks.orchestration.engine"
         # Told where the flow is, the engine need not ask the server and run the pull steps to find it.
         environment = {"PREFECT__FLOW_ENTRYPOINT": entry["entrypoint"]}
-        job |= {"command": command, "working_dir": str(ROOT), "env": environment}
+        job |= {"command": command, "working_dir": str(ROOT), "env": {**job["env"], **environment}}
     strategy = alone.get("collision_strategy")
     return {
         "version": flow.version,

@@ -43,7 +43,6 @@ SKILL = "train-skill/gpu"
 UNHEARD_S = 60.0
 """So long after it was asked to end, the process of a run is gone: its worker kills it after half that time."""
 
-_PAGE = 200
 _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
 
 
@@ -137,9 +136,10 @@ async def _read(client: PrefectClient, runs: dict[str, Any], flow: str | None = 
     of_flow = FlowFilter.model_validate({"name": {"any_": [flow]}}) if flow else None
     found: list[FlowRun] = []
     while True:
+        # How many come at once is the server's to say: it refuses a greater limit than its own.
         page = await client.read_flow_runs(
-            flow_filter=of_flow, flow_run_filter=FlowRunFilter.model_validate(runs), limit=_PAGE, offset=len(found)
+            flow_filter=of_flow, flow_run_filter=FlowRunFilter.model_validate(runs), offset=len(found)
         )
         found += page
-        if len(page) < _PAGE:
+        if not page:
             return found

@@ -1,0 +1,299 @@
+"""What each of Prefect's settings means here: a person's own must not change what FlowRL promises.
+
+They come from variables, profiles, `.env`, `prefect.toml` and `pyproject.toml`. Of what has a decision here, variables
+of our own stand in the environment of all that we start, which outweigh every file. Runs that a worker of somebody else
+starts have those that `RUN` names, from their deployment; what their flows and tasks state themselves (`tasks.options`)
+holds wherever they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+__all__ = [
+    "CLIENT",
+    "DECISIONS",
+    "GIVEN",
+    "NO_CONNECTION",
+    "RUN",
+    "Decision",
+    "decided",
+    "decision",
+    "given_beside",
+    "is_prefects",
+    "variable_of",
+]
+
+Rule = Literal["stated", "given", "connection", "server", "kept", "ignored"]
+"""stated: by flows and tasks, and given besides. given: ours, in all that we start. connection: a person's own, where
+the server is their own. server: a person's own, for a server that we start. kept: a person's own. ignored: it reaches
+nothing that we start."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a setting means here.
+
+    Attributes:
+        rule: see `Rule`.
+        why: in words, as `flowrl doctor` says it.
+        value: what all that we start is given; "" for nothing.
+    """
+
+    rule: Rule
+    why: str
+    value: str = ""
+
+
+_NOT_OURS = Decision("ignored", "reaches nothing that FlowRL starts")
+_RETRIES = "FlowRL itself tries again what is worth it, and never what was refused"
+_CACHES = "each stage derives what is left to do from the registry; answers of models are kept in the journal"
+_LOGS = "what FlowRL says belongs on the pages of its runs"
+_CLIENT = "runs outlive a server that is away for a while"
+_DATABASE = "the database of a server that FlowRL starts"
+_BROWSER = "what a browser is told by a server that FlowRL starts"
+_REACH = "how a server of your own is reached"
+
+DECISIONS: Mapping[str, Decision] = MappingProxyType(
+    {
+        # Flows and tasks.
+        "flows.default_retries": Decision("stated", _RETRIES, "0"),
+        "flows.default_retry_delay_seconds": Decision("stated", _RETRIES, "0"),
+        "flows.heartbeat_frequency": Decision("given", "three of them missed, and a run is declared lost", "30"),
+        "tasks.default_retries": Decision("stated", _RETRIES, "0"),
+        "tasks.default_retry_delay_seconds": Decision("stated", _RETRIES, "0"),
+        "tasks.default_persist_result": Decision("stated", _CACHES, "false"),
+        "tasks.default_no_cache": Decision("stated", _CACHES, "false"),
+        "tasks.refresh_cache": Decision("stated", _CACHES, "false"),
+        "tasks.disable_caching": Decision("given", _CACHES, "false"),
+        "tasks.runner": Decision("ignored", "FlowRL calls its tasks one after the other"),
+        "tasks.scheduling": Decision("ignored", "FlowRL defers no tasks"),
+        "results.persist_by_default": Decision("stated", _CACHES, "false"),
+        "results.default_serializer": Decision("stated", "no pickles on disk", "json"),
+        "results.default_storage_block": Decision("ignored", "results lie in FLOWRL_HOME"),
+        "results.local_storage_path": Decision("ignored", "results lie in FLOWRL_HOME"),
+        # Logs.
+        "logging.level": Decision("kept", "how much Prefect itself says; what FlowRL says stays"),
+        "logging.extra_loggers": Decision("given", _LOGS, "flowrl_core,tasks"),
+        "logging.log_prints": Decision("stated", "nothing that FlowRL runs prints", "false"),
+        "logging.config_path": Decision("ignored", _LOGS),
+        "logging.colors": Decision("ignored", "the logs of what FlowRL starts are files"),
+        "logging.markup": Decision("ignored", "the logs of what FlowRL starts are files"),
+        "logging.to_api.enabled": Decision("given", _LOGS, "true"),
+        "logging.to_api.when_missing_flow": Decision("given", "other logs are files", "ignore"),
+        "logging.to_api.batch_interval": Decision("ignored", _LOGS),
+        "logging.to_api.batch_size": Decision("ignored", _LOGS),
+        "logging.to_api.max_log_size": Decision("ignored", _LOGS),
+        "internal.logging_level": Decision("ignored", _LOGS),
+        "debug_mode": Decision("given", "PREFECT_LOGGING_LEVEL says how much Prefect says", "false"),
+        # How a server is reached.
+        "api.url": Decision("connection", _REACH),
+        "api.key": Decision("connection", _REACH),
+        "api.auth_string": Decision("connection", _REACH),
+        "api.tls_insecure_skip_verify": Decision("connection", _REACH),
+        "api.ssl_cert_file": Decision("connection", _REACH),
+        "api.enable_http2": Decision("connection", _REACH),
+        "api.request_timeout": Decision("given", _CLIENT, "60"),
+        "client.custom_headers": Decision("connection", _REACH),
+        "client.retry_extra_codes": Decision("connection", _REACH),
+        "client.max_retries": Decision("given", _CLIENT, "5"),
+        "client.retry_jitter_factor": Decision("given", _CLIENT, "0.2"),
+        "client.csrf_support_enabled": Decision("given", "a server may ask for it", "true"),
+        "client.server_version_check_enabled": Decision("ignored", "a server of another version is refused at once"),
+        "client.metrics.enabled": Decision("given", "every process would listen on the same port", "false"),
+        "client.metrics.port": Decision("ignored", "no process serves metrics of its client"),
+        "cloud.api_url": Decision("connection", _REACH),
+        "cloud.ui_url": Decision("connection", _REACH),
+        "cloud.enable_orchestration_telemetry": Decision("connection", "what Prefect Cloud is told"),
+        "cloud.max_log_size": Decision("connection", "what Prefect Cloud takes"),
+        "ui_url": Decision("connection", "the address of the pages of a server of your own"),
+        "silence_api_url_misconfiguration": Decision("connection", _REACH),
+        # Workers.
+        "worker.query_seconds": Decision("given", "the default would be the largest part of a dependant's wait", "1"),
+        "worker.prefetch_seconds": Decision("given", "a run is started when it is due", "1"),
+        "worker.heartbeat_seconds": Decision("given", "a worker that is gone is noticed soon", "10"),
+        "worker.enable_cancellation": Decision("ignored", "runs are cancelled by FlowRL's workers as it is"),
+        "worker.cancellation_poll_seconds": Decision("ignored", "runs are cancelled by FlowRL's workers as it is"),
+        "worker.debug_mode": Decision("ignored", "PREFECT_LOGGING_LEVEL says how much Prefect says"),
+        "worker.webserver": Decision("ignored", "FlowRL's workers serve nothing"),
+        "runner": Decision("ignored", "device slots say how many runs there are"),
+        # The server that we start.
+        "server.database": Decision("server", _DATABASE),
+        "server.api.auth_string": Decision("server", "the password of a server that FlowRL starts"),
+        "server.api.cors_allowed_origins": Decision("server", _BROWSER),
+        "server.api.cors_allowed_methods": Decision("server", _BROWSER),
+        "server.api.cors_allowed_headers": Decision("server", _BROWSER),
+        "server.api.csrf_protection_enabled": Decision("server", _BROWSER),
+        "server.api.csrf_token_expiration": Decision("server", _BROWSER),
+        "server.api.host": Decision("ignored", "see `flowrl up --host`"),
+        "server.api.port": Decision("ignored", "see `flowrl up --port`"),
+        "server.api.base_path": Decision("ignored", "the address is the one that `flowrl up` prints"),
+        "server.api.default_limit": Decision("ignored", "FlowRL asks for page after page"),
+        "server.api.keepalive_timeout": Decision("ignored", "how FlowRL's clients talk to its server"),
+        "server.api.websocket_ping_interval": Decision("ignored", "how FlowRL's clients talk to its server"),
+        "server.api.websocket_ping_timeout": Decision("ignored", "how FlowRL's clients talk to its server"),
+        "server.api.max_parameter_size": Decision("ignored", "campaigns with long texts fit"),
+        "server.ui.api_url": Decision("server", _BROWSER),
+        "server.ui.enabled": Decision("server", _BROWSER),
+        "server.ui.v2_enabled": Decision("server", _BROWSER),
+        "server.ui.show_promotional_content": Decision("server", _BROWSER),
+        "server.ui.serve_base": Decision("ignored", "the address is the one that `flowrl up` prints"),
+        "server.ui.static_directory": Decision("ignored", "FlowRL's server has its own directory"),
+        "server.analytics_enabled": Decision("given", "a server that FlowRL starts tells nobody", "false"),
+        "server.metrics_enabled": Decision("server", "a server that FlowRL starts shows its metrics"),
+        "server.logging_level": Decision("server", "how much a server that FlowRL starts says", "WARNING"),
+        "server.services.db_vacuum": Decision("server", "how long a server that FlowRL starts keeps what is over"),
+        "server.services.late_runs.after_seconds": Decision(
+            "given", "marking a deep queue as late locks the database for everybody else", "3600"
+        ),
+        "server.events.retention_period": Decision("server", "how long a server that FlowRL starts keeps events"),
+        "server.concurrency.lease_storage": Decision(
+            "given",
+            "in memory, leases that are held when the server restarts would never be given back",
+            "prefect.server.concurrency.lease_storage.filesystem",
+        ),
+        "server": Decision("ignored", "a server that FlowRL starts is set up by FlowRL"),
+        # Where settings are looked for, and what else there is.
+        "home": Decision("ignored", "its profiles may name a server; what FlowRL starts has its own, in FLOWRL_HOME"),
+        "profiles_path": Decision("ignored", "its profiles may name a server; what FlowRL starts reads none"),
+        "plugins.enabled": Decision("given", "no code of others in what FlowRL starts", "false"),
+        "plugins": Decision("ignored", "no code of others in what FlowRL starts"),
+        "cli": Decision("ignored", "how Prefect's own command prints"),
+        "deployments": Decision("ignored", "FlowRL's deployments name their pools"),
+        "events": Decision("ignored", "FlowRL's runs tell of few events"),
+        "experiments": _NOT_OURS,
+        "telemetry.enable_resource_metrics": Decision("connection", "what Prefect Cloud is told"),
+        "telemetry.resource_metrics_interval_seconds": Decision("connection", "what Prefect Cloud is told"),
+        "testing": Decision("ignored", "for tests of Prefect itself"),
+    }
+)
+"""By the setting's name (as `prefect.settings` has it), or that of a whole group; the longest name decides."""
+
+_OTHER_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "PREFECT_RUNNER_HEARTBEAT_FREQUENCY": "flows.heartbeat_frequency",
+        "PREFECT_FLOW_DEFAULT_RETRIES": "flows.default_retries",
+        "PREFECT_FLOW_DEFAULT_RETRY_DELAY_SECONDS": "flows.default_retry_delay_seconds",
+        "PREFECT_TASK_DEFAULT_RETRIES": "tasks.default_retries",
+        "PREFECT_TASK_DEFAULT_RETRY_DELAY_SECONDS": "tasks.default_retry_delay_seconds",
+        "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": "tasks.runner",
+        "PREFECT_TASK_SCHEDULING_DEFAULT_STORAGE_BLOCK": "tasks.scheduling",
+        "PREFECT_TASK_SCHEDULING_DELETE_FAILED_SUBMISSIONS": "tasks.scheduling",
+        "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "results.default_storage_block",
+        "PREFECT_LOCAL_STORAGE_PATH": "results.local_storage_path",
+        "PREFECT_LOGGING_SETTINGS_PATH": "logging.config_path",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "internal.logging_level",
+        "PREFECT_CLIENT_ENABLE_METRICS": "client.metrics.enabled",
+        "PREFECT_DEFAULT_WORK_POOL_NAME": "deployments",
+        "PREFECT_DEFAULT_DOCKER_BUILD_NAMESPACE": "deployments",
+        "PREFECT_EXPERIMENTAL_WARN": "experiments",
+        "PREFECT_EXPERIMENTS_PLUGINS_ENABLED": "plugins.enabled",
+        "PREFECT_EXPERIMENTS_PLUGINS": "plugins",
+        "PREFECT_TEST_MODE": "testing",
+        "PREFECT_UNIT_TEST_MODE": "testing",
+        "PREFECT_UNIT_TEST_LOOP_DEBUG": "testing",
+        "PREFECT_TEST_SETTING": "testing",
+        # Not a setting, but it says which of the profiles counts.
+        "PREFECT_PROFILE": "profiles_path",
+        # Of a server.
+        "PREFECT_API_DATABASE": "server.database",
+        "PREFECT_SQLALCHEMY": "server.database",
+        "PREFECT_LOGGING_SERVER_LEVEL": "server.logging_level",
+        "PREFECT_API_ENABLE_METRICS": "server.metrics_enabled",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "server.api.cors_allowed_origins",
+        "PREFECT_SERVER_CORS_ALLOWED_METHODS": "server.api.cors_allowed_methods",
+        "PREFECT_SERVER_CORS_ALLOWED_HEADERS": "server.api.cors_allowed_headers",
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "server.api.csrf_protection_enabled",
+        "PREFECT_SERVER_CSRF_TOKEN_EXPIRATION": "server.api.csrf_token_expiration",
+        "PREFECT_API_DEFAULT_LIMIT": "server.api.default_limit",
+        "PREFECT_UI_API_URL": "server.ui.api_url",
+        "PREFECT_UI_ENABLED": "server.ui.enabled",
+        "PREFECT_UI_SERVE_BASE": "server.ui.serve_base",
+        "PREFECT_UI_STATIC_DIRECTORY": "server.ui.static_directory",
+        "PREFECT_EVENTS_RETENTION_PERIOD": "server.events.retention_period",
+        "PREFECT_API_SERVICES_LATE_RUNS_AFTER_SECONDS": "server.services.late_runs.after_seconds",
+        "PREFECT_API_SERVICES": "server",
+        "PREFECT_API_EVENTS": "server",
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": "server",
+        "PREFECT_API_LOG_RETRYABLE_ERRORS": "server",
+        "PREFECT_API_MAX_FLOW_RUN_GRAPH": "server",
+        "PREFECT_API_TASK_CACHE_KEY_MAX_LENGTH": "server",
+        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "server",
+        "PREFECT_MEMO_STORE_PATH": "server",
+        "PREFECT_MESSAGING": "server",
+        "PREFECT_EVENTS_EXPIRED_BUCKET_BUFFER": "server",
+        "PREFECT_EVENTS_MAXIMUM": "server",
+        "PREFECT_EVENTS_PROACTIVE_GRANULARITY": "server",
+        "PREFECT_EVENTS_WEBSOCKET_BACKFILL_PAGE_SIZE": "server",
+        "PREFECT_DEPLOYMENT_CONCURRENCY_SLOT_WAIT_SECONDS": "server",
+        "PREFECT_DEPLOYMENT_SCHEDULE_MAX_SCHEDULED_RUNS": "server",
+        "PREFECT_TASK_RUN_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": "server",
+        "PREFECT_TASK_SCHEDULING_MAX": "server",
+        "PREFECT_TASK_SCHEDULING_PENDING_TASK_TIMEOUT": "server",
+    }
+)
+"""Older names of settings, or the beginnings of those of a group."""
+
+
+def variable_of(setting: str) -> str:
+    """The variable that sets it."""
+    return f"PREFECT_{setting.replace('.', '_').upper()}"
+
+
+def is_prefects(variable: str) -> bool:
+    """Whether Prefect may read the variable; it does not mind the case."""
+    return variable.upper().startswith("PREFECT_")
+
+
+def decision(variable: str) -> Decision:
+    """What a variable of Prefect's means here: that of the longest name that it has, or begins with."""
+    name = variable.upper()
+    names = [known for known in _BY_VARIABLE if name == known or name.startswith(f"{known}_")]
+    return _BY_VARIABLE[max(names, key=len)] if names else _NOT_OURS
+
+
+def decided(environment: Mapping[str, str], rule: Rule) -> dict[str, str]:
+    """The variables of Prefect's that the rule is for."""
+    return {name: value for name, value in environment.items() if is_prefects(name) and decision(name).rule == rule}
+
+
+def given_beside(own: Mapping[str, str]) -> dict[str, str]:
+    """`GIVEN` without what these variables of a person's set themselves, by whatever name."""
+    theirs = [decision(name) for name in own]
+    return {name: value for name, value in GIVEN.items() if decision(name) not in theirs}
+
+
+_BY_VARIABLE: Mapping[str, Decision] = {
+    **{variable_of(setting): one for setting, one in DECISIONS.items()},
+    **{name: DECISIONS[setting] for name, setting in _OTHER_NAMES.items()},
+}
+
+GIVEN: Mapping[str, str] = MappingProxyType(
+    {variable_of(setting): one.value for setting, one in DECISIONS.items() if one.value}
+)
+"""In the environment of all that we start."""
+
+CLIENT: Mapping[str, Any] = MappingProxyType(
+    # As a variable of the environment, whatever it says, each of these two would switch Prefect's tests on.
+    {**GIVEN, "PREFECT_TESTING_TEST_MODE": False, "PREFECT_TESTING_UNIT_TEST_MODE": False}
+)
+"""What Prefect's clients in a process of ours go by."""
+
+NO_CONNECTION: Mapping[str, Any] = MappingProxyType(
+    {
+        "PREFECT_API_KEY": None,
+        "PREFECT_API_AUTH_STRING": None,
+        "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": False,
+        "PREFECT_API_ENABLE_HTTP2": False,
+        "PREFECT_CLIENT_CUSTOM_HEADERS": "{}",
+    }
+)
+"""What is said of other servers, taken back: for clients of a server that we have started."""
+
+RUN: Mapping[str, str] = MappingProxyType(
+    {name: value for name, value in GIVEN.items() if not name.startswith(("PREFECT_SERVER_", "PREFECT_WORKER_"))}
+)
+"""In the environment of every run, whoever's worker starts it."""

@@ -1,0 +1,182 @@
+"""A person's settings of Prefect: each is decided, and those that are not theirs to change here change nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from prefect.settings import Settings
+from prefect.settings.base import PrefectBaseSettings
+from pydantic import AliasChoices
+
+from flowrl_cli.environment import child_environment
+from flowrl_core.storage.layout import Home
+from tasks.orchestration.prefect_settings import DECISIONS, RUN, decided, decision, variable_of
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSTILE = {
+    "PREFECT_FLOW_DEFAULT_RETRIES": "2",
+    "prefect_tasks_default_retries": "3",
+    "PREFECT_TASK_DEFAULT_RETRY_DELAY_SECONDS": "7",
+    "PREFECT_TASKS_REFRESH_CACHE": "1",
+    "PREFECT_TASKS_DEFAULT_PERSIST_RESULT": "1",
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "1",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "pickle",
+    "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "s3-bucket/mine",
+    "PREFECT_LOCAL_STORAGE_PATH": "/nowhere",
+    "PREFECT_LOGGING_LOG_PRINTS": "1",
+    "PREFECT_LOGGING_SETTINGS_PATH": "/nowhere/logging.yml",
+    "PREFECT_LOGGING_TO_API_ENABLED": "0",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "error",
+    "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "CRITICAL",
+    "PREFECT_CLIENT_MAX_RETRIES": "0",
+    "PREFECT_API_REQUEST_TIMEOUT": "0.01",
+    "PREFECT_API_ENABLE_HTTP2": "1",
+    "PREFECT_CLIENT_CUSTOM_HEADERS": '{"Authorization": "Bearer another"}',
+    "PREFECT_API_KEY": "another",
+    "PREFECT_CLIENT_METRICS_ENABLED": "1",
+    "PREFECT_RUNNER_HEARTBEAT_FREQUENCY": "3600",
+    "PREFECT_WORKER_QUERY_SECONDS": "600",
+    "PREFECT_SERVER_API_BASE_PATH": "/elsewhere",
+    "PREFECT_API_DEFAULT_LIMIT": "2",
+    "PREFECT_SERVER_EVENTS_STREAM_OUT_ENABLED": "0",
+    "PREFECT_API_SERVICES_SCHEDULER_ENABLED": "0",
+    "PREFECT_MESSAGING_BROKER": "prefect_redis.messaging",
+    "PREFECT_SERVER_DOCKET_URL": "redis://nowhere:6379",
+    "PREFECT_TEST_MODE": "1",
+    "PREFECT_DEBUG_MODE": "1",
+    "PREFECT_PROFILE": "mine",
+    "PREFECT__FLOW_RUN_ID": "6a7b7c7d-0000-4000-8000-000000000000",
+}
+# What their files say: a worker's or a run's directory may hold such.
+FILES = {
+    ".env": "PREFECT_FLOWS_DEFAULT_RETRIES=4\nPREFECT_TASK_DEFAULT_RETRIES=4\nPREFECT_CLIENT_MAX_RETRIES=0\n",
+    "prefect.toml": "[tasks]\nrefresh_cache = true\n[results]\ndefault_serializer = 'pickle'\n",
+    "pyproject.toml": "[tool.prefect.logging]\nlog_prints = true\n[tool.prefect.logging.to_api]\nenabled = false\n",
+}
+
+
+def settings_of(model, path=()):
+    """Every setting of Prefect, with all names of the variables that set it."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, PrefectBaseSettings):
+            yield from settings_of(field.annotation, (*path, name))
+            continue
+        setting = ".".join((*path, name))
+        aliases = field.validation_alias
+        names = [one for one in aliases.choices if isinstance(one, str)] if isinstance(aliases, AliasChoices) else []
+        yield setting, [variable_of(setting), *(one.upper() for one in names)]
+
+
+def decided_as(setting):
+    """The decision on a setting or on its group."""
+    while setting and setting not in DECISIONS:
+        setting = setting.rpartition(".")[0]
+    return DECISIONS.get(setting)
+
+
+def test_every_setting_of_prefect_is_decided_under_each_of_its_names():
+    found = dict(settings_of(Settings))
+    assert len(found) > 200
+    assert [setting for setting in found if decided_as(setting) is None] == []
+    wrong = {
+        name: setting for setting, names in found.items() for name in names if decision(name) != decided_as(setting)
+    }
+    assert wrong == {}
+    unknown = [one for one in DECISIONS if not any(f"{setting}.".startswith(f"{one}.") for setting in found)]
+    assert unknown == []
+
+
+def test_no_group_that_flows_and_their_clients_live_by_is_decided_as_a_whole():
+    """So that a setting which a new Prefect brings there has to be decided, too."""
+    assert not DECISIONS.keys() & {"flows", "tasks", "results", "logging", "api", "client", "cloud", "worker"}
+
+
+def test_decisions_say_nothing_of_values_that_people_set():
+    assert decided(HOSTILE, "connection").keys() == {
+        "PREFECT_API_ENABLE_HTTP2",
+        "PREFECT_CLIENT_CUSTOM_HEADERS",
+        "PREFECT_API_KEY",
+    }
+    assert decision("PREFECT_A_SETTING_OF_TOMORROW").rule == "ignored"
+
+
+def test_every_deployment_takes_our_rules_to_whoevers_worker():
+    document = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    for one in document["deployments"]:
+        assert one["work_pool"]["job_variables"]["env"] == dict(RUN), one["name"]
+
+
+def run(code, directory, environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=directory, env=environment, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+SETTINGS = (
+    "import json; from prefect.settings import Settings; found = Settings().to_environment_variables();"
+    "print(json.dumps(found))"
+)
+
+
+def test_what_we_start_is_given_the_same_settings_whatever_a_person_has_set(tmp_path, monkeypatch):
+    clean, theirs = tmp_path / "clean", tmp_path / "theirs"
+    clean.mkdir(), theirs.mkdir()
+    for name, text in FILES.items():
+        (theirs / name).write_text(text)
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        monkeypatch.delenv(name)
+    home = Home(tmp_path / "home")
+    arguments = (home, home.prefect, "mark", "http://127.0.0.1:4200/api", {})
+    undisturbed = run(SETTINGS, clean, child_environment(*arguments, serves=True))
+    assert undisturbed["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json" and "PREFECT_API_KEY" not in undisturbed
+    for name, value in HOSTILE.items():
+        monkeypatch.setenv(name, value)
+    assert not [name for name in child_environment(*arguments) if name.startswith("PREFECT__FLOW")]
+    assert run(SETTINGS, theirs, child_environment(*arguments, serves=True)) == undisturbed
+
+
+def test_what_a_person_may_decide_reaches_what_we_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "DEBUG")
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://me@db/prefect")
+    monkeypatch.setenv("PREFECT_LOGGING_SERVER_LEVEL", "ERROR")
+    home = Home(tmp_path)
+    arguments = (home, home.prefect, "mark", "http://127.0.0.1:4200/api", {"PREFECT_API_KEY": "theirs"})
+    server, workers = child_environment(*arguments, serves=True), child_environment(*arguments)
+    assert server["PREFECT_LOGGING_LEVEL"] == workers["PREFECT_LOGGING_LEVEL"] == "DEBUG"
+    assert workers["PREFECT_API_KEY"] == "theirs"
+    assert "PREFECT_API_DATABASE_CONNECTION_URL" in server and "PREFECT_API_DATABASE_CONNECTION_URL" not in workers
+    assert server["PREFECT_LOGGING_SERVER_LEVEL"] == "ERROR" and "PREFECT_SERVER_LOGGING_LEVEL" not in server
+
+
+STATED = """
+import importlib, json, pkgutil
+import flows, tasks
+from prefect import Flow, Task
+found = {}
+for package in (flows, tasks):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        for one in vars(importlib.import_module(module.name)).values():
+            if isinstance(one, (Flow, Task)):
+                found[one.name] = [
+                    one.retries, one.retry_delay_seconds, one.timeout_seconds, one.persist_result,
+                    one.result_serializer, one.log_prints, type(getattr(one, "cache_policy", None)).__name__,
+                    getattr(one, "refresh_cache", False),
+                ]
+print(json.dumps(found))
+"""
+
+
+def test_flows_and_tasks_state_their_rules_themselves(tmp_path):
+    """Those of runs that a worker starts which somebody has started by hand, with all that they have set."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    undisturbed = run(STATED, tmp_path, others)
+    assert undisturbed.keys() == {
+        *("campaign", "train-skill", "evaluate-skill", "housekeeping"),
+        *("prepare", "train", "evaluate", "reflect", "process", "assess", "find", "remove", "ask"),
+    }
+    assert run(STATED, tmp_path, {**others, **HOSTILE, "PREFECT_TASKS_DEFAULT_NO_CACHE": "1"}) == undisturbed
+    assert all(None not in stated[3:] and stated[3] is (name == "ask") for name, stated in undisturbed.items())
