@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -42,19 +43,19 @@ def print_json(value: Any) -> None:
 
 
 def number(value: Any) -> str:
-    """A whole number with thousands marked, a fraction with three decimals, anything else as text."""
+    """A whole number with thousands marked, a fraction with three decimals, a dash for NaN, anything else as text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:.3f}" if math.isfinite(value) else MISSING
     return str(value)
 
 
 def percent(value: float | None) -> str:
     """A share as percent with one decimal, or a dash."""
-    return MISSING if value is None else f"{100 * value:.1f} %"
+    return MISSING if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
 
 
 def seconds(value: float | None) -> str:

@@ -6,6 +6,8 @@ import logging
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import Self, cast
 from uuid import UUID
@@ -28,14 +30,19 @@ _MOST_PROPOSALS = 200
 
 
 class Progress:
-    """A progress bar, updated in place from a thread of its own: training does not wait for a server that is away."""
+    """A progress bar on the page of the task that makes it, updated in place.
+
+    From a thread of its own: training does not wait for a server that is away.
+    """
 
     def __init__(self, skill: str) -> None:
         self._key = f"training-{slug(skill)}"
         self._skill = skill
         self._latest: UpdateReport | None = None
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._post, name="progress", daemon=True)
+        # With the context of the task, by which an artifact knows whose it is.
+        post = partial(copy_context().run, self._post)
+        self._thread = threading.Thread(target=post, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
         self._artifact: UUID | None = None
@@ -63,8 +70,8 @@ class Progress:
                 return
 
     def _try(self, report: UpdateReport) -> None:
-        percent = 100.0 * report.run_frames / report.budget
-        text = f"{self._skill}: success {report.success:.2f} (look at {report.target:.2f}), {report.run_frames} frames"
+        percent = min(100.0, 100.0 * report.run_frames / report.budget)
+        text = f"{self._skill}: {report.said}, {report.run_frames} frames"
         try:
             if self._artifact is None:
                 created = create_progress_artifact(percent, key=self._key, description=text)

@@ -38,16 +38,24 @@ class UpdateReport:
 
     Attributes:
         run_frames, budget: frames so far, and the most the run may use.
-        success, target: smoothed training success (NaN at first), and where the next look is due.
+        success, target: smoothed training success (None until enough episodes have ended), and where the next look is
+            due.
         frames_per_second: of this process.
     """
 
     update: int
     run_frames: int
     budget: int
-    success: float
+    success: float | None
     target: float
     frames_per_second: float
+
+    @property
+    def said(self) -> str:
+        """The training success in words."""
+        if self.success is None:
+            return "training success not known yet: too few episodes have ended"
+        return f"training success {self.success:.2f} (look at {self.target:.2f})"
 
 
 def train(
@@ -128,7 +136,8 @@ class _Trainer:
         )
         losses = {name: float(value) for name, value in parts._asdict().items()}
         if not all(math.isfinite(value) for value in losses.values()):
-            self._go_back(f"update {self._update + 1}: a loss is not finite ({losses})")
+            which = ", ".join(name for name, value in losses.items() if not math.isfinite(value))
+            self._go_back(f"update {self._update + 1}: a loss is not finite ({which})")
             return self._report()
         self._state = state
         self._update += 1
@@ -213,7 +222,7 @@ class _Trainer:
             update=self._update,
             run_frames=self.run_frames,
             budget=self.budget,
-            success=self.success(),
+            success=_json_number(self.success()),
             target=look_target(num_looks, self._context.config.evaluation),
             frames_per_second=done / max(time.monotonic() - self._began, 1e-9),
         )
@@ -223,28 +232,27 @@ class _Trainer:
             "update": report.update,
             "run_frames": report.run_frames,
             "time": time.time(),
-            "success": _json_number(report.success),
+            "success": report.success,
             "target": report.target,
             "steps": [_json_number(x) for x in self._window.steps(self._num_steps, 1)],
             "episodes": int(stats.episodes),
             "finished": int(stats.finished),
-            "reward": float(stats.reward),
+            "reward": _json_number(float(stats.reward)),
             "routed_frames": np.asarray(stats.routed_frames)[: len(self._context.remap.global_to_local)].tolist(),
             **losses,
         }
         with self._context.directory.metrics.open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
+            file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
 
     def _log(self, report: UpdateReport) -> None:
         if time.monotonic() - self._logged >= _LOG_SECONDS:
             self._logged = time.monotonic()
             logger.info(
-                "%s: %d of %d frames, training success %.2f (look at %.2f), %.0f frames/s",
+                "%s: %d of %d frames, %s, %.0f frames/s",
                 self._context.plan.target,
                 report.run_frames,
                 report.budget,
-                report.success,
-                report.target,
+                report.said,
                 report.frames_per_second,
             )
 

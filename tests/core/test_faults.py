@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -82,6 +83,7 @@ def test_a_run_that_diverges_goes_back_to_its_checkpoint_once_with_a_smaller_ste
     after = [number for number, rate in diverging.rates if rate == np.float32(RATE / 4)]
     assert before[-1] in (7, 8) and after[0] == 5, "from the checkpoint of update 4"
     assert "not finite" in caplog.text and "0.25 of the learning rate" in caplog.text
+    assert not re.search(r"\bnan\b", caplog.text), "what is not known, and what diverged, is said in words"
     lines = metrics(directory_of(home, run).metrics)
     assert [line["update"] for line in lines] == list(range(1, len(lines) + 1)), "no line is lost or doubled"
     assert all(np.isfinite(value) for line in lines for value in line.values() if isinstance(value, float))

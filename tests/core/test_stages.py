@@ -145,10 +145,13 @@ def test_a_definition_that_changes_before_its_run_is_prepared_is_trained_as_it_w
     assert told == KNOWLEDGE.skills["make_b"].as_dict()
 
 
-def test_metrics_behind_the_checkpoint_and_a_torn_last_line_are_cut_on_resume(home):
+def test_metrics_behind_the_checkpoint_and_a_torn_last_line_are_cut_on_resume(home, caplog):
+    caplog.set_level("INFO")
     run, config = attempted(home, make_spec("torn", "make_b", training={"frames": 2_000}), "make_b")
     directory = RunDirectory(prepare(home, run, config))
-    train_on(home, run, stop_at=3)
+    _, updates = train_on(home, run, stop_at=3)
+    assert updates[0].success is None and "not known yet" in updates[0].said
+    assert updates[0].said in caplog.text and "nan" not in caplog.text
     kept = directory.metrics.read_bytes()
     directory.metrics.write_bytes(kept + kept.splitlines()[-1].replace(b'"update": 3', b'"update": 4') + b'\n{"upda')
     train_on(home, run, stop_at=1)

@@ -8,6 +8,7 @@ import time
 import pytest
 from flow_runs import Endless, end_of, flow_run, process_of, skill_runs, spec, start, until
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 from prefect.states import Cancelled, Cancelling
 
 from flowrl_cli import embedded
@@ -64,7 +65,25 @@ def test_a_dependant_starts_as_soon_as_its_dependencies_are_learned(mixed, serve
 
 def test_what_a_run_says_is_kept_in_its_log(mixed, server, registry):
     log = archived(server, registry, "make_b", "training.log")
+    assert "nan" not in log, "what is not known yet is said in words"
     assert "device slot" in log and "prepared make_b" in log and "look 1" in log
+
+
+def test_the_progress_of_training_is_on_the_page_of_its_run_and_task_in_words(mixed, registry):
+    """Before the first episodes have ended there is no success to tell."""
+
+    async def artifacts():
+        async with get_client() as client:
+            return await client.read_artifacts(
+                artifact_filter=ArtifactFilter.model_validate({"type": {"any_": ["progress"]}}),
+                flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run.id for run in runs]}}),
+            )
+
+    runs = skill_runs(registry, "mixed")
+    found = asyncio.run(artifacts())
+    assert {one.flow_run_id for one in found} == {run.id for run in runs}
+    assert all(one.task_run_id for one in found)
+    assert all("training success" in one.description and "nan" not in one.description for one in found)
 
 
 def test_a_second_start_repeats_nothing(mixed, registry):
