@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flowrl_cli.finding import Finding
 from flowrl_cli.services import examine_registry, examine_server
+from flowrl_cli.variables import examine_variables
 from flowrl_core.errors import ConflictError, InputError, ServiceError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
@@ -48,6 +49,7 @@ def examine() -> Iterator[Finding]:
         yield home
     else:
         yield from _places(home)
+    yield from examine_variables()
     yield _slots()
     yield _devices()
     if isinstance(home, Home):
@@ -153,13 +155,11 @@ def _slots() -> Finding:
 
 
 def _devices() -> Finding:
-    try:
-        import jax
+    from tasks.orchestration.platforms import ask_jax
 
-        devices = jax.devices()
-    except Exception as exc:  # a broken installation fails here in ways of its own
-        reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        return Finding("devices", "wrong", f"JAX finds none: {reason}", f"unset JAX_PLATFORMS, or {_MEND_INSTALL}")
-    kinds = ", ".join(sorted({device.device_kind for device in devices}))
+    try:
+        found = ask_jax()
+    except InputError as exc:
+        return Finding("devices", "wrong", exc.problem, exc.remedy)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Finding("devices", "ok", f"{len(devices)} x {kinds}, {cores} cores")
+    return Finding("devices", "ok", f"{found.number} x {', '.join(found.kinds)}, {cores} cores")

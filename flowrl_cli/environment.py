@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flowrl_cli.address import LOOPBACK
 from flowrl_cli.processes import MARK_VARIABLE
+from flowrl_core.learning.numerics import drop_pinned
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
 from tasks.orchestration.prefect_settings import decided, given_beside, is_prefects
 
@@ -44,6 +45,7 @@ def child_environment(
         "PREFECT_API_URL": url,
         "PREFECT__SERVER_FINAL": "1",
     }
+    drop_pinned(environment)
     bypass_proxies(environment)
     return environment
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from flowrl_core.errors import ServiceError
+from flowrl_core.learning.numerics import drop_pinned
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
 from tasks.orchestration.devices import GPU_MEMORY, MOST_VARIABLE, PER_GPU_VARIABLE
@@ -106,7 +107,9 @@ def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
     command = [sys.executable, "-P", "-m", "tasks.sizing", env, training.model_dump_json()]
-    done = subprocess.run(command, env={**os.environ, **quiet}, stdout=subprocess.PIPE, text=True, check=False)
+    environment = {**os.environ, **quiet}
+    drop_pinned(environment)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise ServiceError(
             f"the measuring process ended with code {done.returncode}: see above; smaller training.num_envs, "

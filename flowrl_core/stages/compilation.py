@@ -29,6 +29,7 @@ from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.envs.worlds import WorldPool
 from flowrl_core.learning.functions import Functions, read_functions, trace_functions, write_functions
 from flowrl_core.learning.learner import Learner, Shapes, hyperparameters
+from flowrl_core.learning.numerics import compiler_settings, pin, undecided
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import digest
 from flowrl_core.specs import TrainingSpec
@@ -87,6 +88,7 @@ def compiled_learner(cache: Path, shapes: Shapes) -> Learner:
     """The learner of these shapes from the files below `cache`, which are made first if they are not there.
 
     Raises:
+        InputError: as `fingerprint`.
         StorageError: they cannot be made.
     """
     ready = cache / "learners" / fingerprint(shapes)
@@ -181,14 +183,24 @@ def exercise(learner: Learner) -> None:
 
 
 def fingerprint(shapes: Shapes) -> str:
-    """What a learner's files depend on, as sixteen hex digits: another of these is another directory."""
+    """What a learner's files depend on, as sixteen hex digits: another of these is another directory.
+
+    It holds for pinned options alone, so they are pinned here, before a device is asked for: every process that
+    computes comes this way first.
+
+    Raises:
+        InputError: an option of JAX or XLA_FLAGS cannot be had as it must be.
+    """
+    pin()
     device = jax.devices()[0]
     return digest(
         {
             "shapes": asdict(shapes),
             "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
             "code": _code(),
-            "device": [device.platform, device.device_kind, platform.machine(), _cpu()],
+            "device": [device.platform, device.device_kind, device.client.platform_version, platform.machine(), _cpu()],
+            "settings": compiler_settings(),
+            "undecided": undecided(),
         }
     )
 

@@ -19,6 +19,7 @@ from typing import Literal
 import psutil
 
 from flowrl_core.errors import InputError, ServiceError
+from tasks.orchestration.platforms import check_flags, platforms
 
 __all__ = ["GPU_MEMORY", "MOST_VARIABLE", "PER_GPU_VARIABLE", "Slot", "slots"]
 
@@ -68,10 +69,11 @@ def slots(*, known: Collection[str] = ()) -> tuple[Slot, ...]:
         known: names of the slots that runs of this machine have had before.
 
     Raises:
-        InputError: FLOWRL_SLOTS or FLOWRL_SLOTS_PER_GPU is no positive number, or JAX_PLATFORMS or CUDA_VISIBLE_DEVICES
-            asks for a device that is not there.
+        InputError: FLOWRL_SLOTS or FLOWRL_SLOTS_PER_GPU is no positive number, JAX_PLATFORMS or CUDA_VISIBLE_DEVICES
+            asks for a device that is not there, or XLA cannot read XLA_FLAGS.
         ServiceError: there were GPUs, and there is none any more.
     """
+    check_flags()
     parts = _number(PER_GPU_VARIABLE) or 1
     found = tuple(Slot("gpu", gpu, part, parts) for part in range(parts) for gpu in _gpus(known))
     if not found:
@@ -87,16 +89,16 @@ def _cores() -> list[int]:
 
 
 def _gpus(known: Collection[str]) -> list[str]:
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    wanted = any(name in platforms for name in ("cuda", "gpu"))
-    if platforms and not wanted:
+    wanted = platforms()
+    if wanted[:1] == ("cpu",):
         return []
     can_use = any(importlib.util.find_spec(plugin) for plugin in _CUDA_PLUGINS)
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     found = _visible(named) if can_use else []
-    if wanted and not found:
-        problem = f"{platforms!r} asks for a GPU, but JAX has none here"
-        raise InputError("JAX_PLATFORMS", problem, "Unset it, or install jax[cuda12] and check `nvidia-smi -L`")
+    if wanted and "cpu" not in wanted and not found:
+        problem = f"{wanted[0]!r} asks for a GPU, but JAX has none here"
+        variable = "JAX_PLATFORMS" if os.environ.get("JAX_PLATFORMS") else "JAX_PLATFORM_NAME"
+        raise InputError(variable, problem, "Unset it, or install jax[cuda12] and check `nvidia-smi -L`")
     if can_use and not found and named is None and any(name.startswith("gpu-") for name in known):
         raise ServiceError(
             "the GPUs that earlier runs had on this machine are gone: `nvidia-smi -L` lists none. Repair the driver, "

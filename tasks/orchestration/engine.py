@@ -9,10 +9,14 @@ garbage again and again, a tenth of the processor time to the flow's first line.
 from __future__ import annotations
 
 import gc
+import os
 import runpy
+
+from flowrl_core.learning.numerics import drop_pinned
 
 _THRESHOLDS = (100_000, 20, 100)
 
 if __name__ == "__main__":
     gc.set_threshold(*_THRESHOLDS)
+    drop_pinned(os.environ)
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

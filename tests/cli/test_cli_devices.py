@@ -35,10 +35,25 @@ def test_a_slot_is_shown_with_who_holds_it(flowrl_here, flowrl, monkeypatch):
     assert "free" in flowrl_here("devices").stdout
 
 
-def test_a_device_that_is_not_there_is_told(home, flowrl_here, refused, monkeypatch):
-    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    refused(flowrl_here("devices"), "JAX_PLATFORMS")
-    refused(flowrl_here("devices", "probe"), "JAX_PLATFORMS")
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("JAX_PLATFORMS", "cuda"),
+        ("JAX_PLATFORMS", "nonsense"),
+        ("JAX_PLATFORM_NAME", "cuda"),
+        ("XLA_FLAGS", "--none=1"),
+    ],
+)
+def test_a_device_that_is_not_there_is_told(home, flowrl_here, refused, monkeypatch, variable, value):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setenv(variable, value)
+    refused(flowrl_here("devices"), variable)
+    refused(flowrl_here("devices", "probe"), variable)
+    refused(flowrl_here("campaign", "--target", "make_b", "--env", "corridor"), variable)
+    refused(flowrl_here("up"), variable)
+    examined = flowrl_here("doctor")
+    assert examined.returncode == 1 and variable in examined.stdout
+    assert "Traceback" not in examined.stdout + examined.stderr
     assert not home.exists()
 
 

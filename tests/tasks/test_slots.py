@@ -37,7 +37,13 @@ TWO_GPUS = "GPU 0: NVIDIA H200 (UUID: GPU-aa11)\nGPU 1: NVIDIA H200 (UUID: GPU-b
 @pytest.fixture(autouse=True)
 def directory(monkeypatch, tmp_path):
     """A machine without GPUs and slots that nobody has used yet."""
-    for name in ("FLOWRL_SLOTS", "FLOWRL_SLOTS_PER_GPU", "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+    for name in (
+        "FLOWRL_SLOTS",
+        "FLOWRL_SLOTS_PER_GPU",
+        "CUDA_VISIBLE_DEVICES",
+        "JAX_PLATFORM_NAME",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
@@ -272,6 +278,43 @@ def test_a_gpu_that_jax_is_told_to_use_and_cannot_is_refused(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(InputError, match="JAX_PLATFORMS"):
+        slots()
+
+
+@pytest.mark.parametrize("text", ["nonsense", "CPU", "cpu,", ",cpu", " cpu", "cpu, cuda", "gpu", "tpu", ","])
+def test_a_platform_that_jax_would_not_take_is_refused(monkeypatch, text):
+    monkeypatch.setenv("JAX_PLATFORMS", text)
+    with pytest.raises(InputError, match="JAX_PLATFORMS: "):
+        slots()
+
+
+@pytest.mark.parametrize(
+    ("platforms", "name", "kind"),
+    [
+        ("", "", "gpu"),
+        ("cuda", "", "gpu"),
+        ("cuda,cpu", "", "gpu"),
+        ("cpu,cuda", "", "cpu"),
+        ("", "CPU", "cpu"),
+        ("cuda,cpu", "cpu", "cpu"),
+        ("", "cuda", "gpu"),
+    ],
+)
+def test_the_platform_that_jax_prefers_has_the_slots(listing, monkeypatch, platforms, name, kind):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setenv("JAX_PLATFORM_NAME", name)
+    assert {slot.kind for slot in slots()} == {kind}
+
+
+def test_a_platform_of_which_there_is_no_device_gives_way_to_the_next(listing, monkeypatch):
+    listing.write_text("")
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    assert {slot.kind for slot in slots()} == {"cpu"}
+
+
+def test_a_deprecated_name_that_contradicts_the_list_is_refused(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORM_NAME", "cuda")
+    with pytest.raises(InputError, match="JAX_PLATFORM_NAME"):
         slots()
 
 

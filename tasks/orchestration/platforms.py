@@ -1,0 +1,118 @@
+"""Which kind of device JAX is to compute on, and whether it can start at all.
+
+XLA ends a process that has a flag it does not know, without a word that Python could catch. So what the environment
+says of it is tried in a process of its own before a run begins.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from flowrl_core.errors import InputError
+from flowrl_core.learning.numerics import drop_pinned
+
+__all__ = ["Devices", "ask_jax", "check_flags", "platforms"]
+
+_LIST, _NAME, _FLAGS = "JAX_PLATFORMS", "JAX_PLATFORM_NAME", "XLA_FLAGS"
+_KNOWN = ("cpu", "cuda")
+_LOGGED = re.compile(r"[EF]\d{4} \S+ +\d+ [^]]*\] (?P<said>.*)")
+_PATIENCE_S = 120.0
+_PARSE = "from jaxlib import xla_client; xla_client.CompileOptions()"
+_ASK = """
+import json, jax
+found = jax.devices()
+print(json.dumps([found[0].platform, sorted({device.device_kind for device in found}), len(found)]))
+"""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What JAX has: the platform that it computes on, the kinds of its devices, and how many they are."""
+
+    platform: str
+    kinds: tuple[str, ...]
+    number: int
+
+
+def platforms() -> tuple[str, ...]:
+    """The kinds of devices that JAX_PLATFORMS names, the preferred one first; empty: JAX chooses.
+
+    JAX takes the names as they are, without spaces and in small letters, fails if one is unknown, and computes on the
+    first of which there is a device. JAX_PLATFORM_NAME, its deprecated form, has one name in letters of any size.
+
+    Raises:
+        InputError: JAX would fail, or FlowRL has no slots for such a device.
+    """
+    text, one = os.environ.get(_LIST, ""), os.environ.get(_NAME, "").lower()
+    named = tuple(text.split(",")) if text else ()
+    _check_known(_LIST, text, named)
+    if not one:
+        return named
+    _check_known(_NAME, one, (one,))
+    if named and one not in named:
+        raise InputError(_NAME, f"{one!r} is none of those that {_LIST}={text} allows", f"Unset {_NAME}")
+    return (one,)
+
+
+def check_flags() -> None:
+    """Nothing, if XLA can read what XLA_FLAGS says; asked once a process, and only where it says something.
+
+    Raises:
+        InputError: it cannot, in its own words.
+    """
+    if text := os.environ.get(_FLAGS, "").strip():
+        _check_flags(text)
+
+
+@functools.lru_cache(maxsize=1)
+def _check_flags(text: str) -> None:
+    done = _try(_PARSE)
+    if done.returncode:
+        raise InputError(_FLAGS, f"XLA does not take {text!r}: {_reason(done.stderr)}", f"Correct or unset {_FLAGS}")
+
+
+def ask_jax() -> Devices:
+    """The devices that a run of this environment would find, asked in a process of its own.
+
+    Raises:
+        InputError: JAX or XLA does not start; the field is the variable that is most likely to blame.
+    """
+    platforms()
+    check_flags()
+    done = _try(_ASK)
+    if done.returncode:
+        raise InputError(_LIST, f"JAX does not start: {_reason(done.stderr)}", f"Unset {_LIST}, or install FlowRL anew")
+    platform, kinds, number = json.loads(done.stdout.splitlines()[-1])
+    return Devices(platform, tuple(kinds), number)
+
+
+def _try(code: str) -> subprocess.CompletedProcess[str]:
+    environment = dict(os.environ)
+    drop_pinned(environment)
+    command = [sys.executable, "-P", "-c", code]
+    try:
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 124, "", f"no answer for {_PATIENCE_S:.0f} s")
+
+
+def _reason(stderr: str) -> str:
+    """The line that says why: the first error of XLA's log without its time and place, else the last line."""
+    lines = stderr.strip().splitlines() or ["it ended without a word"]
+    logged = [found["said"] for line in lines if (found := _LOGGED.match(line))]
+    return (logged[0] if logged else lines[-1]).rstrip(".")
+
+
+def _check_known(variable: str, text: str, named: tuple[str, ...]) -> None:
+    for name in named:
+        if name not in _KNOWN:
+            problem = f"{text!r} names {name!r}, and FlowRL computes on {' or '.join(_KNOWN)}"
+            raise InputError(variable, problem, f"Correct it, or unset {variable} and JAX chooses")
