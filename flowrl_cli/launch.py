@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import psutil
 
 from flowrl_cli.processes import marked, spawn, stop
 from flowrl_cli.record import Record
+from flowrl_core.installation import command
 from flowrl_core.storage.layout import Home
 
 __all__ = ["SERVER", "WORKERS", "launch", "launch_workers", "log_of", "stop_recorded"]
@@ -23,10 +23,8 @@ def launch(
     home: Home, record: Record, name: str, module: Sequence[str], *, environment: Mapping[str, str], directory: Path
 ) -> Record:
     """Start a module of this interpreter as the record's process of this name; the record with it, saved."""
-    # Without -P the directory it runs in would come before the installed packages.
-    command = [sys.executable, "-P", "-m", *module]
     log = log_of(directory, name)
-    record = record.with_process(spawn(name, command, environment=environment, directory=directory, log=log))
+    record = record.with_process(spawn(name, command(*module), environment=environment, directory=directory, log=log))
     record.save(home)
     return record
 

@@ -1,6 +1,6 @@
 """How many runs a machine has room for: one is measured in a process of its own, the rest is division.
 
-python -m tasks.sizing ENV TRAINING-AS-JSON
+python -P .../flowrl_core/installation.py tasks.sizing ENV TRAINING-AS-JSON
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from flowrl_core.errors import ServiceError
+from flowrl_core.installation import command
 from flowrl_core.learning.numerics import drop_pinned
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
@@ -106,10 +107,10 @@ def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
         "XLA_PYTHON_CLIENT_MEM_FRACTION": str(GPU_MEMORY),
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
-    command = [sys.executable, "-P", "-m", "tasks.sizing", env, training.model_dump_json()]
+    measuring = command("tasks.sizing", env, training.model_dump_json())
     environment = {**os.environ, **quiet}
     drop_pinned(environment)
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(measuring, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise ServiceError(
             f"the measuring process ended with code {done.returncode}: see above; smaller training.num_envs, "

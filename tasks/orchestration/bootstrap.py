@@ -46,8 +46,8 @@ async def bootstrap(client: PrefectClient, *, own: bool) -> None:
     """Bring pools, deployments and the automation to a server. Safe to repeat.
 
     Args:
-        own: the server was started by this machine: what is there is brought up to date, and runs use this very
-            interpreter. On anybody else's server only what is missing is added.
+        own: the server was started by this machine: what is there is brought up to date. On anybody else's server
+            only what is missing is added.
     """
     for pool in POOLS:
         await _ensure_pool(client, pool)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from flowrl_core.errors import ServiceError
-from tasks.orchestration.installation import ROOT
+from flowrl_core.installation import ROOT
 
 __all__ = ["document", "ensure_deployments", "flow_of", "form_of"]
 
@@ -28,8 +26,8 @@ async def ensure_deployments(client: PrefectClient, *, own: bool) -> None:
     What people have set there stays: schedules, parameters and whether a deployment is paused.
 
     Args:
-        own: the server serves this machine alone: what is there is brought up to date, and runs use this very
-            interpreter. On anybody else's server only what is missing is added.
+        own: the server was started by this machine: what is there is brought up to date. On anybody else's server
+            only what is missing is added.
 
     Raises:
         ServiceError: there is no prefect.yaml.
@@ -49,7 +47,7 @@ def document() -> dict[str, Any]:
     try:
         found: dict[str, Any] = yaml.safe_load(path.read_text())
     except FileNotFoundError as exc:
-        raise ServiceError(f"{path} is missing: install FlowRL from its repository (make install)") from exc
+        raise ServiceError(f"{path} is missing: install FlowRL again") from exc
     return found
 
 
@@ -67,7 +65,7 @@ def form_of(flow: Flow[..., Any]) -> dict[str, Any]:
 
 async def _ensure(client: PrefectClient, entry: dict[str, Any], pull: list[dict[str, Any]], *, own: bool) -> None:
     flow = flow_of(entry)
-    wanted = _code(entry, flow, pull, own=own)
+    wanted = _code(entry, flow, pull)
     try:
         there = await client.read_deployment_by_name(f"{flow.name}/{entry['name']}")
     except ObjectNotFound:
@@ -78,16 +76,9 @@ async def _ensure(client: PrefectClient, entry: dict[str, Any], pull: list[dict[
         await client.update_deployment(there.id, DeploymentUpdate(**wanted))
 
 
-def _code(entry: dict[str, Any], flow: Flow[..., Any], pull: list[dict[str, Any]], *, own: bool) -> dict[str, Any]:
+def _code(entry: dict[str, Any], flow: Flow[..., Any], pull: list[dict[str, Any]]) -> dict[str, Any]:
     """What follows from the code and the file."""
     pool, alone = entry["work_pool"], entry.get("concurrency_limit", {})
-    job = dict(pool["job_variables"])
-    if own:
-        # Without a command Prefect starts two interpreters for a run; a bare `python` may be another one.
-        command = f"{shlex.quote(sys.executable)} -m tasks.orchestration.engine"
-        # Told where the flow is, the engine need not ask the server and run the pull steps to find it.
-        environment = {"PREFECT__FLOW_ENTRYPOINT": entry["entrypoint"]}
-        job |= {"command": command, "working_dir": str(ROOT), "env": {**job["env"], **environment}}
     strategy = alone.get("collision_strategy")
     return {
         "version": flow.version,
@@ -96,7 +87,7 @@ def _code(entry: dict[str, Any], flow: Flow[..., Any], pull: list[dict[str, Any]
         "entrypoint": entry["entrypoint"],
         "work_pool_name": pool["name"],
         "work_queue_name": pool["work_queue_name"],
-        "job_variables": job,
+        "job_variables": pool["job_variables"],
         "pull_steps": pull,
         "concurrency_limit": alone.get("limit"),
         "concurrency_options": ConcurrencyOptions(collision_strategy=strategy) if strategy else None,

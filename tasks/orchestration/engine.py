@@ -1,6 +1,6 @@
 """What a worker starts for a flow run: Prefect's engine, with rarer garbage collections.
 
-    python -m tasks.orchestration.engine
+    python -P .../flowrl_core/installation.py tasks.orchestration.engine
 
 Importing makes hundreds of thousands of objects that stay: with the interpreter's thresholds they are searched for
 garbage again and again, a tenth of the processor time to the flow's first line.

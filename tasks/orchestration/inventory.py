@@ -45,7 +45,7 @@ def take_inventory() -> Inventory:
         async with get_client() as client:
             return Inventory(
                 {pool: await _workers(client, pool) for pool in POOLS},
-                {name: await _is_current(client, name, *rest) for name, *rest in _expected()},
+                {name: await _is_current(client, name, wanted) for name, wanted in _expected()},
                 {pool: await _queues(client, pool) for pool in POOLS},
                 tuple(one.name for one in await client.read_automations() if one.name.startswith(FLOWRL)),
             )
@@ -98,15 +98,18 @@ async def _queues(client: PrefectClient, pool: str) -> tuple[str, ...]:
     return tuple(queue.name for queue in sorted(found, key=lambda queue: queue.priority or 0))
 
 
-def _expected() -> list[tuple[str, str, Any]]:
-    """Name, entry point and form of each deployment of prefect.yaml."""
-    flows = [(entry, flow_of(entry)) for entry in document()["deployments"]]
-    return [(f"{flow.name}/{entry['name']}", entry["entrypoint"], form_of(flow)) for entry, flow in flows]
+def _expected() -> list[tuple[str, Any]]:
+    """Name of each deployment of prefect.yaml, and its entry point, pull steps and form."""
+    wanted = document()
+    flows = [(entry, flow_of(entry)) for entry in wanted["deployments"]]
+    return [
+        (f"{flow.name}/{entry['name']}", (entry["entrypoint"], wanted["pull"], form_of(flow))) for entry, flow in flows
+    ]
 
 
-async def _is_current(client: PrefectClient, name: str, entrypoint: str, form: Any) -> bool | None:
+async def _is_current(client: PrefectClient, name: str, wanted: Any) -> bool | None:
     try:
         found = await client.read_deployment_by_name(name)
     except ObjectNotFound:
         return None
-    return (found.entrypoint, found.parameter_openapi_schema) == (entrypoint, form)
+    return bool((found.entrypoint, found.pull_steps, found.parameter_openapi_schema) == wanted)

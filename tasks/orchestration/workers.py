@@ -1,4 +1,6 @@
-"""FlowRL's workers: one process that serves the pools it is told, `python -m tasks.orchestration.workers [POOL ...]`.
+"""FlowRL's workers: one process that serves the pools it is told.
+
+    python -P .../flowrl_core/installation.py tasks.orchestration.workers [POOL ...]
 
 It starts two seconds sooner than `prefect worker start`, whose command line has more to import, and of the gpu pool it
 takes no more runs than this machine has free slots, so that another machine's worker gets the others.
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,15 +19,18 @@ from typing import Any
 
 import anyio
 import httpx
-from prefect.client.schemas.responses import WorkerFlowRunResponse
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
 from prefect.settings import get_current_settings
-from prefect.workers.process import ProcessWorker, ProcessWorkerResult
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from flowrl_core.installation import ROOT, command
 from tasks.orchestration.bootstrap import POOLS
+from tasks.orchestration.deployments import document
 from tasks.orchestration.slots import count_slots, free_slots
 from tasks.orchestration.tags import worker_name
 
-__all__ = ["SlotWorker", "serve"]
+__all__ = ["InstalledWorker", "SlotWorker", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +49,39 @@ async def serve(pools: Sequence[str] = POOLS) -> None:
             group.start_soon(_serve, pool)
 
 
-class SlotWorker(ProcessWorker):
-    """A process worker that asks for as many runs as there are slots for."""
+class _Job(ProcessJobConfiguration):
+    """How a run is started: FlowRL's by this installation, any other as Prefect does it."""
+
+    def prepare_for_flow_run(
+        self, flow_run: FlowRun, deployment: DeploymentResponse | None = None, *rest: Any, **options: Any
+    ) -> None:
+        """Complete the command and the environment."""
+        is_ours = deployment is not None and deployment.pull_steps == document()["pull"]
+        if deployment is not None and is_ours and self.command is None:
+            # Without a command Prefect starts two interpreters for a run.
+            self.command = shlex.join(command("tasks.orchestration.engine"))
+            self.working_dir = ROOT
+            # Told where the flow is, the engine need not ask the server and run the pull steps to find it.
+            self.env.setdefault("PREFECT__FLOW_ENTRYPOINT", deployment.entrypoint)
+        super().prepare_for_flow_run(flow_run, deployment, *rest, **options)
+
+
+class InstalledWorker(ProcessWorker):
+    """A process worker whose runs of FlowRL's deployments have this very installation and interpreter."""
+
+    job_configuration = _Job
 
     @classmethod
     def __dispatch_key__(cls) -> str:
-        return "flowrl-slots"  # not that of the class it extends, whose place it would take for all of Prefect
+        return "flowrl"  # not that of the class it extends, whose place it would take for all of Prefect
+
+
+class SlotWorker(InstalledWorker):
+    """A worker that asks for as many runs as there are slots for."""
+
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        return "flowrl-slots"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -76,7 +109,7 @@ class SlotWorker(ProcessWorker):
 async def _serve(pool: str) -> None:
     """Serve one pool. An error that ends Prefect's worker (its pool is gone: another database) begins it anew."""
     settings = get_current_settings().worker
-    kind = SlotWorker if pool == "gpu" else ProcessWorker
+    kind = SlotWorker if pool == "gpu" else InstalledWorker
     while True:
         await _until_there(pool)
         worker = kind(

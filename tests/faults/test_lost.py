@@ -22,6 +22,7 @@ from flow_runs import Endless, end_of, flow_run, process_of, spec, start, until
 from flowrl_cli import embedded
 from flowrl_cli.processes import find, spawn, stop
 from flowrl_cli.record import Record
+from flowrl_core.installation import command
 from flowrl_core.skills.knowledge import shipped
 from flowrl_core.specs import LimitsSpec
 from flowrl_core.storage.atomic import write_text
@@ -105,9 +106,9 @@ def another_machine(server):
     def start_worker():
         record = Record.load(server.home)
         environment = {**record.alive("workers").environ(), "FLOWRL_MACHINE": "another"}
-        command = [sys.executable, "-P", "-m", "tasks.orchestration.workers", "gpu"]
+        gpu = command("tasks.orchestration.workers", "gpu")
         log = server.home.root / "another.log"
-        started.append(spawn("workers", command, environment=environment, directory=server.home.root, log=log))
+        started.append(spawn("workers", gpu, environment=environment, directory=server.home.root, log=log))
 
     yield start_worker
     stop(process for one in started if (process := find(one)))

@@ -1,6 +1,7 @@
 """The deployments on a real server: made by Prefect's command or by FlowRL, and started in every way there is."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -13,9 +14,10 @@ from uuid import UUID
 
 import pytest
 from deployment_runs import PATIENCE_S, end_of, on_server, runs_of, start
-from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
+from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.exceptions import ObjectAlreadyExists
 
 from flowrl_cli.request import make_request
 from tasks.orchestration.bootstrap import bootstrap, bootstrap_server
@@ -95,25 +97,15 @@ def restored(server):
 
 def test_prefect_deploy_and_bootstrap_make_the_same_deployments(server, restored):
     on_server(delete_deployments)
-    on_server(lambda client: bootstrap(client, own=True))
-    of_own = on_server(deployments)
-    on_server(delete_deployments)
     on_server(lambda client: bootstrap(client, own=False))
-    of_others = on_server(deployments)
+    of_bootstrap = on_server(deployments)
     on_server(delete_deployments)
     deploy_all(server)
-    assert on_server(deployments) == of_others
-    assert set(of_others) == DEPLOYMENTS
-
-    # On a machine of its own a run has this very interpreter, and finds its flow without asking.
-    for name, one in of_own.items():
-        job = one.pop("job_variables")
-        assert set(job) == {"command", "working_dir", "env", "stream_output"} and sys.executable in job["command"]
-        assert one == {key: value for key, value in of_others[name].items() if key != "job_variables"}
+    assert on_server(deployments) == of_bootstrap
+    assert set(of_bootstrap) == DEPLOYMENTS
 
 
 def test_a_worker_finds_a_flow_that_prefect_deployed_and_a_second_start_beside_it_is_cancelled(server, restored):
-    """The worker starts it by Prefect's own command; the installation is found by the pull step."""
     on_server(delete_deployments)
     deploy_all(server)
     runs = [start("housekeeping/default", what=["leftovers"]) for _ in range(2)]
@@ -122,20 +114,49 @@ def test_a_worker_finds_a_flow_that_prefect_deployed_and_a_second_start_beside_i
     assert "concurrency limit" in ends[0].message
 
 
+def test_prefects_own_worker_finds_a_flow_whatever_lies_around(server, restored, tmp_path):
+    """By Prefect's own command, from a directory and with a PYTHONPATH that have packages of the same names."""
+    for name in ("flows", "tasks"):
+        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('another {name}')")
+
+    async def set_up(client):
+        with contextlib.suppress(ObjectAlreadyExists):
+            await client.create_work_pool(WorkPoolCreate(name="plain", type="process"))
+        there = await client.read_deployment_by_name("housekeeping/default")
+        await client.update_deployment(there.id, DeploymentUpdate(work_pool_name="plain", work_queue_name="default"))
+
+    on_server(set_up)
+    run = start("housekeeping/default", what=["leftovers"])
+    worker = subprocess.run(
+        [PREFECT, "worker", "start", "--pool", "plain", "--run-once"],
+        cwd=tmp_path,
+        env={**environment_of(server), "FLOWRL_HOME": str(server.home.root), "PYTHONPATH": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert end_of(run).name == "DryRun", worker.stdout + worker.stderr
+
+
 def test_what_people_set_stays_when_the_deployments_are_brought_up_to_date(server, restored):
     async def set_up(client):
         nightly = await client.read_deployment_by_name("campaign/nightly")
         await client.update_deployment_schedule(nightly.id, nightly.schedules[0].id, active=True)
         await client.set_deployment_paused_state(nightly.id, True)
         path = f"/deployments/{nightly.id}"
-        changed = {"parameters": {"campaign": "mine", "targets": []}, "description": "old", "job_variables": {}}
+        changed = {
+            "parameters": {"campaign": "mine", "targets": []},
+            "description": "old",
+            "job_variables": {"command": "false"},
+        }
         (await client._client.patch(path, json=changed)).raise_for_status()
         await bootstrap(client, own=True)
         return await client.read_deployment_by_name("campaign/nightly")
 
     nightly = on_server(set_up)
     assert nightly.paused and nightly.schedules[0].active and nightly.parameters["campaign"] == "mine"
-    assert nightly.description != "old" and "command" in nightly.job_variables
+    assert nightly.description != "old" and "command" not in nightly.job_variables
 
 
 def test_nobody_else_s_deployments_are_changed(server, restored):

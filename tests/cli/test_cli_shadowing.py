@@ -1,0 +1,103 @@
+"""Whatever packages `flows`, `tasks` and `tests` a person has, FlowRL's processes use FlowRL's; others keep theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flows
+import tasks
+from flowrl_core.installation import ROOT, command
+from tasks.orchestration import slots
+
+FLOWRL = str(Path(sys.executable).with_name("flowrl"))
+OURS = {"flows": flows.__file__, "tasks": tasks.__file__, "slots": slots.__file__}
+LOOK = """
+import json, sys
+import flows, tasks, tasks.orchestration.slots as slots
+places = {"flows": flows.__file__, "tasks": tasks.__file__, "slots": slots.__file__}
+print(json.dumps([places, sys.argv[1:]]))
+"""
+
+
+def modules(directory: Path) -> None:
+    for name in ("flows", "tasks", "tests", "flowrl"):
+        (directory / f"{name}.py").write_text(f"raise RuntimeError('another {name}')")
+
+
+def packages(directory: Path) -> None:
+    for name in ("flows", "tasks/orchestration", "tests"):
+        (directory / name).mkdir(parents=True)
+        for package in {name, name.partition("/")[0]}:
+            (directory / package / "__init__.py").write_text("")
+    (directory / "tasks" / "orchestration" / "slots.py").write_text("raise RuntimeError('another one')")
+
+
+def namespaces(directory: Path) -> None:
+    for name in ("flows", "tasks/orchestration", "tests"):
+        (directory / name).mkdir(parents=True)
+
+
+def imported_at_startup(directory: Path) -> None:
+    """As a .pth file among the installed packages may."""
+    packages(directory)
+    code = f"import sys; sys.path.insert(0, {str(directory)!r}); import flows, tasks, tasks.orchestration"
+    (directory / "sitecustomize.py").write_text(code)
+
+
+THEIRS = [modules, packages, namespaces, imported_at_startup]
+
+
+@pytest.fixture(params=THEIRS, ids=lambda make: make.__name__)
+def theirs(request, home, tmp_path, monkeypatch) -> Path:
+    """A working directory, also on PYTHONPATH, with packages of these names."""
+    directory = tmp_path / "a person's own"
+    directory.mkdir()
+    request.param(directory)
+    (directory / "look.py").write_text(LOOK)
+    monkeypatch.chdir(directory)
+    monkeypatch.setenv("PYTHONPATH", f"{directory}{os.pathsep}.")
+    return directory
+
+
+def said_by(*arguments: str) -> str:
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("start", [[FLOWRL], [sys.executable, "-m", "flowrl_cli"]], ids=["flowrl", "module"])
+def test_the_command_uses_ours(theirs, start):
+    """`flowrl devices` imports tasks.orchestration."""
+    assert "cpu-0" in said_by(*start, "devices")
+
+
+def test_what_the_command_starts_uses_ours(theirs):
+    """Server, workers, runs and measuring processes are all started so."""
+    assert json.loads(said_by(*command("look", "--an", "argument"))) == [OURS, ["--an", "argument"]]
+
+
+def test_a_pull_step_makes_the_names_ours(theirs):
+    """In Prefect's own process, which may have imported others before."""
+    code = "from flowrl_core.installation import enter; print(enter()); import runpy; runpy.run_path('look.py')"
+    first, second = said_by(sys.executable, "-c", code).splitlines()
+    assert first == str({"directory": str(ROOT)})
+    assert json.loads(second) == [OURS, []]
+
+
+def test_who_only_uses_the_core_keeps_his_own(home, tmp_path, monkeypatch):
+    packages(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code = "import flowrl_core.installation, flowrl_core.storage.registry, tasks; print(tasks.__file__)"
+    assert said_by(sys.executable, "-c", code) == f"{tmp_path}/tasks/__init__.py\n"
+
+
+def test_the_command_prefers_installed_packages_to_files_of_the_working_directory(home, tmp_path):
+    """Also as a module, whose working directory comes first otherwise."""
+    (tmp_path / "here" / "cyclopts.py").write_text("raise RuntimeError('another one')")
+    assert said_by(sys.executable, "-m", "flowrl_cli", "--version") == said_by(FLOWRL, "--version")
