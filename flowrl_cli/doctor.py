@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowrl_cli.finding import Finding
+from flowrl_cli.installed import missing_files, remedy
 from flowrl_cli.services import examine_registry, examine_server
 from flowrl_cli.variables import examine_variables
 from flowrl_core.errors import ConflictError, InputError, ServiceError
+from flowrl_core.installation import ROOT
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 
@@ -44,6 +46,9 @@ def examine() -> Iterator[Finding]:
     """The findings, cheap ones first."""
     yield _python()
     yield from _packages()
+    yield (files := _files())
+    if files.state == "wrong":
+        return  # what follows would need them
     home = _home()
     if isinstance(home, Finding):
         yield home
@@ -101,6 +106,12 @@ def _packages() -> Iterator[Finding]:
             yield Finding(requirement.name, "ok", found)
         else:
             yield Finding(requirement.name, "wrong", f"{found}, supported {requirement.specifier}", mend)
+
+
+def _files() -> Finding:
+    if missing := missing_files():
+        return Finding("files", "wrong", f"missing: {', '.join(missing)}", remedy())
+    return Finding("files", "ok", str(ROOT))
 
 
 def _home() -> Home | Finding:

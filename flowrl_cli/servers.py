@@ -40,9 +40,11 @@ def up(
         A pool that the workers serve, control or gpu; repeat it for more (both).
     """
     from flowrl_cli.configured import configured_url
+    from flowrl_cli.installed import check_installation
     from flowrl_core.errors import InputError
     from flowrl_core.storage.layout import Home
 
+    check_installation()
     home = Home.from_environment()
     if not worker_only:
         for name, value in (("server", server), ("pool", pool)):

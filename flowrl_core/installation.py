@@ -18,7 +18,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["ROOT", "anchor", "command", "enter"]
+__all__ = ["ROOT", "anchor", "command", "data", "enter"]
 
 _HERE = Path(__file__).absolute()
 _PACKAGES = _HERE.parents[1]
@@ -68,6 +68,14 @@ def command(module: str, *arguments: str) -> list[str]:
     """What starts a module, as `python -m` would, in a process of this very installation and interpreter."""
     # Without -P the directory of this file would come before the standard library.
     return [sys.executable, "-P", str(_HERE), module, *arguments]
+
+
+def data(*parts: str) -> Path:
+    """A file or directory that comes inside `flowrl_core`."""
+    # As a file of its own, it starts every process of ours: what most of them need not import waits.
+    from importlib.resources import files
+
+    return Path(str(files("flowrl_core").joinpath(*parts)))
 
 
 def enter() -> dict[str, str]:

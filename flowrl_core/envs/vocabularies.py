@@ -8,7 +8,7 @@ from flowrl_core.errors import InputError
 from flowrl_core.knowledge.game_rules import CORRIDOR_RULES, CRAFTAX_CLASSIC_RULES
 from flowrl_core.skills.model import Fluent, Vocabulary
 
-__all__ = ["CORRIDOR", "CRAFTAX_CLASSIC", "vocabulary"]
+__all__ = ["CORRIDOR", "CRAFTAX_CLASSIC", "ENVIRONMENTS", "vocabulary"]
 
 _ITEMS = (
     "wood", "stone", "coal", "iron", "diamond", "sapling",
@@ -81,6 +81,8 @@ CORRIDOR = Vocabulary(
 )
 
 _ALL = {v.env: v for v in (CRAFTAX_CLASSIC, CORRIDOR)}
+ENVIRONMENTS = tuple(_ALL)
+"""The names of all environments."""
 
 
 def vocabulary(env: str) -> Vocabulary:

@@ -12,9 +12,9 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 
+from flowrl_core.installation import data
 from flowrl_core.skills.model import digest
 
 __all__ = ["PROMPTS", "as_data", "clean", "number", "quoted", "render", "versions"]
@@ -22,7 +22,6 @@ __all__ = ["PROMPTS", "as_data", "clean", "number", "quoted", "render", "version
 PROMPTS: Final = ("judge", "judge_system", "propose", "propose_system")
 """The names of the files."""
 
-_DIRECTORY = Path(__file__).with_name("prompts")
 _FIELD = re.compile(r"\{\{([a-z_]+)\}\}")
 _VERSION = re.compile(r"version: (\d+)\n")
 # Controls, formats (which can turn the direction of a line), surrogates, what no font has, and all kinds of space.
@@ -101,7 +100,7 @@ def _file(name: str) -> tuple[int, str]:
     """The version and the text below it."""
     if name not in PROMPTS:
         raise ValueError(f"there is no prompt {name!r}: {', '.join(PROMPTS)}")
-    whole = (_DIRECTORY / f"{name}.md").read_text(encoding="utf-8")
+    whole = data("llm", "prompts", f"{name}.md").read_text(encoding="utf-8")
     head = _VERSION.match(whole)
     if head is None:
         raise ValueError(f"{name}.md does not begin with 'version: N'")

@@ -15,6 +15,7 @@ import numpy as np
 
 from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import StorageError
+from flowrl_core.installation import data
 from flowrl_core.programs.registers import Registers, fill, registers_of
 from flowrl_core.skills.model import Vocabulary, digest
 
@@ -124,7 +125,7 @@ def vocabulary_digest(vocab: Vocabulary) -> str:
 
 def experience_file(env: str) -> Path:
     """Where the experience of an environment is shipped."""
-    return Path(__file__).parents[1] / "knowledge" / "experience" / f"{env.replace('-', '_')}.npz"
+    return data("knowledge", "experience", f"{env.replace('-', '_')}.npz")
 
 
 def save_experience(experience: Experience, path: Path) -> None:

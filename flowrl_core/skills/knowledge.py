@@ -14,6 +14,7 @@ from typing import Any
 
 from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import InputError, KnowledgeError
+from flowrl_core.installation import data
 from flowrl_core.skills.definitions import parse_skill
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Fluent, Plan, Skill, Vocabulary
@@ -123,8 +124,7 @@ def shipped(env: str) -> Path:
     Raises:
         InputError: none is shipped under that name.
     """
-    folder = Path(__file__).parents[1] / "knowledge"
-    known = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("*.toml"))}
+    known = {path.stem.replace("_", "-"): path for path in sorted(data("knowledge").glob("*.toml"))}
     name = env.replace("_", "-")
     if name not in known:
         near = difflib.get_close_matches(name, known, n=2, cutoff=0.4) or list(known)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from flowrl_core.errors import ConflictError, CorruptError, InputError, StorageError
+from flowrl_core.installation import data
 from flowrl_core.storage.atomic import sync_directory, temporary_beside
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.ownership import exclusive
@@ -21,7 +22,7 @@ from flowrl_core.storage.schema import HEAD, meta
 
 __all__ = ["MIGRATIONS", "bring_up_to_date", "make_engine", "reading", "writing"]
 
-MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = data("storage", "migrations")
 _DATABASES = ("sqlite", "postgresql")
 _BUSY_SECONDS = 60
 """How long a writer waits for the others: 64 merges from 8 processes at once take a few seconds on a busy machine."""

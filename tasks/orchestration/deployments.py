@@ -14,7 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
-from flowrl_core.errors import ServiceError
+from flowrl_core.errors import StorageError
 from flowrl_core.installation import ROOT
 
 __all__ = ["document", "ensure_deployments", "flow_of", "form_of"]
@@ -30,7 +30,7 @@ async def ensure_deployments(client: PrefectClient, *, own: bool) -> None:
             only what is missing is added.
 
     Raises:
-        ServiceError: there is no prefect.yaml.
+        StorageError: there is no prefect.yaml.
     """
     wanted = document()
     for entry in wanted["deployments"]:
@@ -41,13 +41,13 @@ def document() -> dict[str, Any]:
     """The content of prefect.yaml.
 
     Raises:
-        ServiceError: there is none.
+        StorageError: there is none.
     """
     path = ROOT / "prefect.yaml"
     try:
         found: dict[str, Any] = yaml.safe_load(path.read_text())
     except FileNotFoundError as exc:
-        raise ServiceError(f"{path} is missing: install FlowRL again") from exc
+        raise StorageError(f"{path} is missing: install FlowRL again") from exc
     return found
 
 
