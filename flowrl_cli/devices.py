@@ -26,7 +26,7 @@ def devices(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] =
     as_json
         Print only JSON.
     """
-    from flowrl_cli.tables import console, make_table, print_json
+    from flowrl_cli.tables import print_json, print_table, say
     from tasks.orchestration.slots import occupancy, slots_directory
 
     found = occupancy()
@@ -56,9 +56,9 @@ def devices(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] =
         )
         for slot, holder in found
     ]
-    out = console()
-    out.print(make_table(("slot", "device", "share of its memory", "holder"), rows))
-    out.print(f"Lock files: {slots_directory()}", soft_wrap=True)
+    first = ("slot", "holder", "device")
+    print_table(("slot", "device", "share of its memory", "holder"), rows, first=first, prose=["holder"])
+    say("", f"Lock files: {slots_directory()}")
 
 
 @app.command

@@ -30,11 +30,11 @@ def doctor() -> int:
     """Check versions, disk, slots, devices, registry and server; exit code 1 if something must be mended."""
     from rich.text import Text
 
-    from flowrl_cli.tables import console, make_table
+    from flowrl_cli.tables import console, print_table
 
     findings = list(examine())
     out = console()
-    out.print(make_table(("what", "state", "found"), [(f.what, f.state, f.found) for f in findings]))
+    print_table(("what", "state", "found"), [(f.what, f.state, f.found) for f in findings], prose=["found"])
     wrong = [f for f in findings if f.state == "wrong"]
     for finding in wrong:
         out.print(Text(f"{finding.what}: {finding.mend}"), soft_wrap=True)

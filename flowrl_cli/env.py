@@ -30,7 +30,7 @@ def fluents(
     as_json
         Print only JSON.
     """
-    from flowrl_cli.tables import console, make_table, print_json
+    from flowrl_cli.tables import print_json, print_table, say
     from flowrl_core.envs.vocabularies import vocabulary
 
     vocab = vocabulary(env)
@@ -45,9 +45,7 @@ def fluents(
             }
         )
         return
-    out = console()
     rows = [(f.name, f.kind, f"{f.low}..{f.high}") for f in vocab.fluents]
-    out.print(make_table(("fluent", "kind", "range"), rows, title=f"Fluents of {vocab.env}"))
-    out.print(make_table(("derived", "meaning"), _DERIVED, title="Programs may also name"))
-    out.print(f"Actions: {', '.join(vocab.actions)}", soft_wrap=True)
-    out.print(f"Targets: {', '.join(vocab.targets)}", soft_wrap=True)
+    print_table(("fluent", "kind", "range"), rows, title=f"Fluents of {vocab.env}")
+    print_table(("derived", "meaning"), _DERIVED, title="\nPrograms may also name", prose=["meaning"])
+    say("", f"Actions: {', '.join(vocab.actions)}", f"Targets: {', '.join(vocab.targets)}")

@@ -56,7 +56,7 @@ def _find(registry: Registry, expert: str) -> ExpertRecord:
 
 
 def _print_experts(records: list[ExpertRecord], as_json: bool) -> None:
-    from flowrl_cli.tables import console, make_table, print_json
+    from flowrl_cli.tables import print_json, print_table
 
     if as_json:
         print_json({"experts": [_expert(record) for record in records]})
@@ -64,12 +64,12 @@ def _print_experts(records: list[ExpertRecord], as_json: bool) -> None:
         print("The library has no experts yet")
     else:
         columns = ("expert", "skill", "identity", "head", "frames", "bundle", "inputs", "actions", "width")
-        print_rows = [tuple(_expert(record).values()) for record in records]
-        console().print(make_table(columns, print_rows))
+        rows = [tuple(_expert(record).values()) for record in records]
+        print_table(columns, rows, first=("skill", "expert", "frames", "head", "bundle", "width"))
 
 
 def _print_versions(record: ExpertRecord, versions: list[VersionRecord], as_json: bool) -> None:
-    from flowrl_cli.tables import console, make_table, print_json
+    from flowrl_cli.tables import print_json, print_table
 
     head = record.head.id if record.head else None
     rows = [
@@ -88,7 +88,8 @@ def _print_versions(record: ExpertRecord, versions: list[VersionRecord], as_json
         return
     columns = ("version", "content", "frames", "parent", "run", "head")
     title = f"Expert {record.global_index}: {record.name}"
-    console().print(make_table(columns, [tuple(row.values()) for row in rows], title=title))
+    first = ("version", "frames", "head", "parent", "run", "content")
+    print_table(columns, [tuple(row.values()) for row in rows], title=title, first=first)
 
 
 def _expert(record: ExpertRecord) -> dict[str, Any]:

@@ -14,11 +14,11 @@ def check(file: str, /) -> None:
         A TOML file, or the name of a shipped knowledge base.
     """
     from flowrl_cli.inputs import open_knowledge
-    from flowrl_cli.tables import console, make_table
+    from flowrl_cli.tables import print_table
     from flowrl_core.skills.planner import make_plan
 
     base = open_knowledge(None, file)
     plans = [make_plan(base, name) for name in base.skills]
     rows = [(made.target, len(made.steps), ", ".join(s for s in made.skills if s != made.target)) for made in plans]
-    console().print(make_table(("skill", "steps", "needs"), rows, title=f"{file}: {base.env}"))
+    print_table(("skill", "steps", "needs"), rows, title=f"{file}: {base.env}", prose=["needs"])
     print(f"{len(plans)} skills, all of them planned: no fault found")

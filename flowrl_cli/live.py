@@ -47,6 +47,8 @@ class Narrator:
 
     def _changes(self, before: SkillView, view: SkillView) -> Iterator[str]:
         is_new_state, is_new_run = before.state != view.state, before.figures.run != view.figures.run
+        if view.broken_off and view.figures.fact.retries > before.figures.fact.retries:
+            yield view.broken_off
         if is_new_state and view.state == "submitted":
             yield "submitted"
         # Training success is told once for each tenth that a run reaches for the first time.
@@ -62,8 +64,11 @@ class Narrator:
 
 def live_table(views: Sequence[SkillView]) -> Table:
     """The skills as they stand now."""
-    columns = ("skill", "state", "training success", "frames", "frames/s", "last look")
-    return make_table(columns, [_row(view) for view in views])
+    columns = ("skill", "state", "success", "frames", "frames/s", "last look", "note")
+    first = ("skill", "state", "success", "frames", "note", "last look")
+    return make_table(
+        columns, [_row(view) for view in views], first=first, prose=["note", "last look"], whole=["state"]
+    )
 
 
 def look_line(look: Look) -> str:
@@ -101,7 +106,7 @@ def show(ui: str) -> Iterator[Callable[[Sequence[SkillView], Sequence[ProposalRe
 def _first_lines(view: SkillView) -> list[str]:
     if view.state == "learned":
         return [f"learned before, success {percent(view.figures.success)}"]
-    return ["under way"] if view.state == "submitted" else []
+    return ["under way", *([view.broken_off] if view.broken_off else [])] if view.state == "submitted" else []
 
 
 def _row(view: SkillView) -> tuple[object, ...]:
@@ -113,6 +118,7 @@ def _row(view: SkillView) -> tuple[object, ...]:
         progress.run_frames if progress else None,
         round(progress.frames_per_second) if progress and progress.frames_per_second else None,
         look_line(view.looks[-1]) if view.looks else None,
+        view.remark or None,
     )
 
 

@@ -31,7 +31,7 @@ def plan(
         Print only JSON.
     """
     from flowrl_cli.inputs import check_known, open_knowledge
-    from flowrl_cli.tables import console, make_table, print_json
+    from flowrl_cli.tables import print_json, print_table
     from flowrl_core.errors import PlanError
     from flowrl_core.skills.planner import make_plan
 
@@ -47,5 +47,5 @@ def plan(
         print_json({**made.as_dict(), "valid": True})
         return 0
     rows = [(i, step.skill, step.n, base.skills[step.skill].description) for i, step in enumerate(made.steps, start=1)]
-    console().print(make_table(("step", "skill", "n", "what it is"), rows, title=f"Plan for {target}"))
+    print_table(("step", "skill", "n", "what it is"), rows, title=f"Plan for {target}", prose=["what it is"])
     return 0

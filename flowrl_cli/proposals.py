@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowrl_core.skills.proposals import Finding
 from flowrl_core.specs import FrontierSpec
 from flowrl_core.storage.limits import Spending
 from flowrl_core.storage.records import ProposalRecord
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-__all__ = ["findings_text", "proposal_line", "proposals_json", "proposals_table", "spending_json", "spending_line"]
+__all__ = ["findings_text", "print_proposals", "proposal_line", "proposals_json", "spending_json", "spending_line"]
 
 NO_PROPOSAL = "(no proposal)"
 _MOST_SHOWN = 30
 
 
-def proposals_table(records: Sequence[ProposalRecord]) -> Table:
-    """The table of the latest proposals, oldest first."""
-    from flowrl_cli.tables import make_table
+def print_proposals(records: Sequence[ProposalRecord]) -> None:
+    """Print the table of the latest proposals, oldest first."""
+    from flowrl_cli.tables import print_table
 
-    columns = ("round", "proposal", "what became of it", "why")
+    columns = ("proposal", "round", "what became of it", "why")
     shown = records[-_MOST_SHOWN:]
-    rows = [(one.round, one.name or NO_PROPOSAL, _end_of(one), findings_text(_told(one))) for one in shown]
+    rows = [(one.name or NO_PROPOSAL, one.round, _end_of(one), findings_text(_told(one))) for one in shown]
     title = "Proposals" if len(shown) == len(records) else f"The last {len(shown)} of {len(records)} proposals"
-    return make_table(columns, rows, title=title)
+    first = ("proposal", "what became of it", "why")
+    print_table(columns, rows, title=f"\n{title}", first=first, prose=["why"], whole=["what became of it"])
 
 
 def proposal_line(record: ProposalRecord) -> str:
@@ -65,7 +63,7 @@ def spending_line(spent: Spending, limits: FrontierSpec) -> str:
     return f"Spent on language models: {requests}, {tokens:,} of {limits.max_tokens:,} tokens, {money}"
 
 
-def spending_json(spent: Spending) -> dict[str, Any]:
+def spending_json(spent: Spending, limits: FrontierSpec) -> dict[str, Any]:
     """The same as `flowrl status --json` prints it."""
     return {
         "requests": spent.requests,
@@ -73,6 +71,7 @@ def spending_json(spent: Spending) -> dict[str, Any]:
         "output_tokens": spent.output_tokens,
         "cost": spent.cost,
         "unpriced": spent.unpriced,
+        "limits": {"requests": limits.max_requests, "tokens": limits.max_tokens, "cost": limits.max_cost},
     }
 
 

@@ -110,7 +110,7 @@ def _print_question(sent: Draft) -> None:
 
 def _print_outcome(outcome: Outcome) -> None:
     from flowrl_cli.proposals import findings_text
-    from flowrl_cli.tables import console, make_table, print_json
+    from flowrl_cli.tables import print_json, print_table
 
     print(f"\n--- answer of {outcome.model or 'nobody'}")
     for fault in outcome.faults:
@@ -121,7 +121,7 @@ def _print_outcome(outcome: Outcome) -> None:
     for one in outcome.examinations:
         told = (*one.refusals, *one.repairs)
         rows.append((one.proposal.skill.name, _verdict(one), _plan(one), findings_text(told)))
-    console().print(make_table(("proposal", "gates", "plan", "why"), rows, title="\nWhat the gates say"))
+    print_table(("proposal", "gates", "plan", "why"), rows, title="\nWhat the gates say", prose=["plan", "why"])
 
 
 def _verdict(examination: Examination) -> str:

@@ -18,9 +18,11 @@ from flowrl_cli.processes import find, this_process
 from flowrl_cli.record import Record, Server
 from flowrl_cli.request import Request
 from flowrl_cli.status import print_end, print_status
+from flowrl_cli.tables import say
 from flowrl_cli.view import campaign_knowledge, view_campaign
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.skills.goals import is_reached
+from flowrl_core.stages.remarks import learned_before
 from flowrl_core.storage.atomic import write_bytes
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Campaign
@@ -65,6 +67,8 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         # The flow begins the new start; here the request is only recorded, if it fits what is known under its name.
         campaign = registry.start_campaign(request.spec, request.knowledge.skills, is_new_start=False)
         _keep_knowledge(home, request)
+        earlier = learned_before(registry, campaign, registry.figures(campaign.name))
+        say(*(f"{name}: {earlier[name]}" for name in request.needs if name in earlier))
         if request.spec.frontier.kind != "knowledge" and request.scene.frontier.open:
             print(_estimate(request), flush=True)
         with _interruptible():

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from flowrl_cli.view import SkillView
     from flowrl_core.storage.layout import Home
     from flowrl_core.storage.records import Campaign
     from flowrl_core.storage.registry import Registry
 
-__all__ = ["print_end", "print_status", "status", "status_table"]
+__all__ = ["print_end", "print_status", "status"]
+
+_COLUMNS = ("skill", "state", "expert", "frames", "success", "bound", "threshold", "looks", "merge", "time", "why")
+_FIRST = ("skill", "state", "success", "bound", "frames", "looks", "why")
 
 
 def status(
@@ -57,7 +58,7 @@ def status(
                 {
                     **status_json(found, view_campaign(home, registry, found)),
                     "proposals": proposals_json(registry.proposals(found.name)),
-                    "spending": spending_json(registry.spending(found.name)),
+                    "spending": spending_json(registry.spending(found.name), found.spec.frontier),
                 }
             )
         else:
@@ -66,24 +67,24 @@ def status(
 
 def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
     """Prints the campaign's table; the views that it shows."""
-    from flowrl_cli.proposals import proposals_table, spending_line
-    from flowrl_cli.tables import console
+    from flowrl_cli.proposals import print_proposals, spending_line
+    from flowrl_cli.tables import print_table, say
     from flowrl_cli.view import view_campaign
 
     views = view_campaign(home, registry, campaign)
-    out = console()
-    out.print(f"Campaign {campaign.name} ({campaign.env}), targets: {', '.join(campaign.targets)}", soft_wrap=True)
-    out.print(status_table(views))
+    say(f"Campaign {campaign.name} ({campaign.env}), targets: {', '.join(campaign.targets)}", "")
+    print_table(_COLUMNS, [_row(view) for view in views], first=_FIRST, prose=["why"], whole=["state"])
     if proposals := registry.proposals(campaign.name):
-        out.print(proposals_table(proposals))
+        print_proposals(proposals)
     if (spent := registry.spending(campaign.name)).requests:
-        out.print(spending_line(spent, campaign.spec.frontier), soft_wrap=True)
+        say("", spending_line(spent, campaign.spec.frontier))
     return views
 
 
 def print_end(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
     """Prints the campaign's table and the figures of the runs since its last start; the views that it shows."""
     from flowrl_cli.summary import summary_lines, trace_of
+    from flowrl_cli.tables import say
     from flowrl_cli.view import latest_directory
 
     views = print_status(home, registry, campaign)
@@ -98,17 +99,9 @@ def print_end(home: Home, registry: Registry, campaign: Campaign) -> tuple[Skill
         if view.looks and run.plan:
             names = [f"{step.skill} x{step.n}" if step.n > 1 else step.skill for step in run.plan.steps]
             steps[view.name] = list(zip(names, view.looks[-1].steps, strict=False))
-    for line in summary_lines(traces, steps) if any(view.figures.run is not None for view in views) else ():
-        print(line)
+    if any(view.figures.run is not None for view in views):
+        say("", *summary_lines(traces, steps))
     return views
-
-
-def status_table(views: tuple[SkillView, ...]) -> Table:
-    """The table of the campaign's skills."""
-    from flowrl_cli.tables import make_table
-
-    columns = ("skill", "state", "expert", "frames", "success", "bound", "threshold", "looks", "merge", "time", "why")
-    return make_table(columns, [_row(view) for view in views])
 
 
 def _row(view: SkillView) -> tuple[object, ...]:
@@ -117,7 +110,6 @@ def _row(view: SkillView) -> tuple[object, ...]:
     figures = view.figures
     own = [merge.action for merge in figures.merges if merge.expert == figures.expert]
     others = Counter(merge.action for merge in figures.merges if merge.expert != figures.expert)
-    is_timed = figures.started_at is not None and figures.ended_at is not None
     return (
         view.name,
         view.state,
@@ -128,8 +120,8 @@ def _row(view: SkillView) -> tuple[object, ...]:
         view.threshold,
         figures.looks or None,
         ", ".join([*own, *(f"{count} {action}" for action, count in others.items())]) or None,
-        seconds((figures.ended_at or 0.0) - (figures.started_at or 0.0)) if is_timed else None,
-        figures.fact.reason or figures.fact.cause or None,
+        seconds(view.seconds) if view.seconds is not None else None,
+        view.remark or None,
     )
 
 

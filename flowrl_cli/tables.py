@@ -1,39 +1,104 @@
-"""How the command line prints: rich tables for people, JSON for programs."""
+"""How the command line prints: rich tables for people, as wide as their terminal; JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-__all__ = ["console", "make_table", "number", "percent", "print_json", "seconds"]
+__all__ = ["console", "make_table", "number", "percent", "print_json", "print_table", "say", "seconds"]
 
 MISSING = "-"
-_WIDTH_OF_A_PIPE = 160
+_NO_LIMIT = 100_000
+_GAP = 2
+_NARROW = (10, 20)
+"""Columns that a text keeps at least, if it is longer: on a narrow terminal, and on a wide one."""
+_PROSE = 24
+"""And a text that is wrapped at its words."""
 
 
 def console() -> Console:
-    """A console on stdout; in a pipe or file it is wide enough that no table is folded at 80 columns."""
-    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE, highlight=False, soft_wrap=False)
+    """A console on stdout, as wide as the terminal or as COLUMNS says; a pipe or a file has no width."""
+    return Console(width=_width(), markup=False, emoji=False, highlight=False, soft_wrap=False)
 
 
-def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> Table:
-    """A table of texts and numbers: numbers stand to the right, None is a dash, a text's brackets mean nothing."""
-    from rich.text import Text
+def say(*lines: str) -> None:
+    """Print lines of text; on a terminal they are wrapped at words."""
+    out = console()
+    for line in lines:
+        out.print(Text(line, overflow="fold"))
 
+
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str = "",
+    first: Sequence[str] = (),
+    prose: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> None:
+    """Print a table; see `make_table`. Prose that finds no room in it stands below, after the first text of its row."""
     rows = [tuple(row) for row in rows]
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for index, name in enumerate(columns):
-        is_number = any(isinstance(row[index], (int, float)) for row in rows)
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(MISSING if cell is None else number(cell)) for cell in row))
+    table = make_table(columns, rows, first=first, prose=prose, whole=whole)
+    if title:
+        say(title)
+    console().print(table)
+    shown = {column.header for column in table.columns}
+    for at, name in enumerate(columns):
+        if name in prose and name not in shown and any(row[at] for row in rows):
+            say("", *(f"{row[0]}: {number(row[at])}" for row in rows if row[at]))
+
+
+def make_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    first: Sequence[str] = (),
+    prose: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> Table:
+    """A table of texts and numbers: numbers stand to the right, None is a dash, a text's brackets mean nothing.
+
+    Where the terminal is narrower than the table, texts are cut short with an ellipsis, and the least important columns
+    are left out.
+
+    Args:
+        first: names of columns in the order of their importance; the others follow in theirs.
+        prose: columns whose texts are wrapped at words.
+        whole: columns whose texts say nothing if they are cut.
+    """
+    rows = [tuple(row) for row in rows]
+    texts = [[MISSING if cell is None else number(cell) for cell in row] for row in rows]
+    room, sizes = _width(), {}
+    narrow = min(max(_NARROW[0], room // 5), _NARROW[1])
+    for at, name in enumerate(columns):
+        most = max(cell_len(line) for row in [columns, *texts] for line in row[at].split("\n"))
+        is_whole = name in whole or all(_is_figure(row[at]) for row in texts)
+        sizes[name] = (most if is_whole else min(most, _PROSE if name in prose else narrow), most)
+    ranked = [*first, *(name for name in columns if name not in first)]
+    widths = _fitted({name: sizes[name] for name in ranked}, room)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    shown = [at for at, name in enumerate(columns) if name in widths]
+    for at in shown:
+        table.add_column(
+            columns[at],
+            justify="right" if any(isinstance(row[at], (int, float)) for row in rows) else "left",
+            width=widths[columns[at]],
+            no_wrap=columns[at] not in prose,
+            overflow="ellipsis",
+        )
+    for row in texts:
+        table.add_row(*(Text(row[at]) for at in shown))
     return table
 
 
@@ -65,3 +130,36 @@ def seconds(value: float | None) -> str:
     if value < 100:
         return f"{value:.1f} s"
     return f"{int(value) // 60} min {int(value) % 60:02d} s"
+
+
+def _width() -> int:
+    """What there is room for: as COLUMNS says, else as the terminal has it; elsewhere there is no limit."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    return Console().width if sys.stdout.isatty() else _NO_LIMIT
+
+
+def _is_figure(text: str) -> bool:
+    """Whether it is a number, perhaps with a unit, or none: half of it would be another."""
+    return text == MISSING or text[:1].isdigit()
+
+
+def _fitted(columns: dict[str, tuple[int, int]], room: int) -> dict[str, int]:
+    """The width of each column that there is room for.
+
+    Args:
+        columns: by importance, name -> the least and the most that it needs.
+    """
+    taken = dict(columns)
+    while len(taken) > 1 and sum(least + _GAP for least, _ in taken.values()) - _GAP > room:
+        taken.popitem()
+    widths = {name: least for name, (least, _) in taken.items()}
+    left = room - sum(widths.values()) - _GAP * (len(taken) - 1)
+    for name, (least, most) in taken.items():
+        more = max(0, min(left, most - least))
+        widths[name] += more
+        left -= more
+    if len(widths) == 1:
+        widths = {name: min(width, room) for name, width in widths.items()}
+    return widths

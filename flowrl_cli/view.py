@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from flowrl_core.skills.growth import grown
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.ledger import derive
 from flowrl_core.specs import resolve
+from flowrl_core.stages.remarks import broken_off, remarks
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import Campaign, Look, SkillFigures
 from flowrl_core.storage.registry import Registry
@@ -42,7 +43,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class SkillView:
-    """One skill that the campaign's targets need: its state, its figures, its run's looks and progress."""
+    """One skill that the campaign's targets need: its state, its figures, its run's looks and progress.
+
+    Attributes:
+        remark: what else is to be told of it; see `stages.remarks`.
+        broken_off: what broke its run off, if it goes on or has gone on since.
+    """
 
     name: str
     state: SkillState
@@ -50,13 +56,23 @@ class SkillView:
     figures: SkillFigures
     looks: tuple[Look, ...] = ()
     progress: Progress | None = None
+    remark: str = ""
+    broken_off: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long its run took, from its first submission to its end."""
+        started, ended = self.figures.started_at, self.figures.ended_at
+        return None if started is None or ended is None else ended - started
 
 
 def view_campaign(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
     """The skills that the campaign's targets need, prerequisites first."""
     figures = registry.figures(campaign.name)
     states = derive(campaign_knowledge(registry, campaign), campaign.targets, {n: f.fact for n, f in figures.items()})
-    return tuple(_view_skill(home, registry, campaign, state, figures[name]) for name, state in states.items())
+    told = remarks(registry, campaign, figures)
+    views = [_view_skill(home, registry, campaign, state, figures[name]) for name, state in states.items()]
+    return tuple(replace(view, remark=told[view.name], broken_off=broken_off(campaign, view.figures)) for view in views)
 
 
 def status_json(campaign: Campaign | None, views: tuple[SkillView, ...]) -> dict[str, Any]:
@@ -65,22 +81,36 @@ def status_json(campaign: Campaign | None, views: tuple[SkillView, ...]) -> dict
         return {"campaign": None, "targets": [], "skills": []}
     return {
         "campaign": campaign.name,
+        "env": campaign.env,
         "targets": list(campaign.targets),
-        "skills": [
-            {
-                "name": view.name,
-                "state": view.state,
-                "expert": view.figures.expert,
-                "routed_frames": view.figures.routed_frames,
-                "success": view.figures.success,
-                "success_lower_bound": view.figures.success_lower_bound,
-                "episodes": view.figures.episodes,
-                "looks": view.figures.looks,
-                "threshold": view.threshold,
-                "bundle": view.figures.bundle,
-            }
-            for view in views
-        ],
+        "skills": [_skill_json(view) for view in views],
+    }
+
+
+def _skill_json(view: SkillView) -> dict[str, Any]:
+    figures = view.figures
+    return {
+        "name": view.name,
+        "state": view.state,
+        "expert": figures.expert,
+        "campaign": figures.run_campaign,
+        "run": figures.run,
+        "run_frames": figures.run_frames,
+        "routed_frames": figures.routed_frames,
+        "success": figures.success,
+        "success_lower_bound": figures.success_lower_bound,
+        "episodes": figures.episodes,
+        "looks": figures.looks,
+        "threshold": view.threshold,
+        "bundle": figures.bundle,
+        "merges": [asdict(merge) for merge in figures.merges],
+        "started_at": figures.started_at,
+        "ended_at": figures.ended_at,
+        "seconds": view.seconds,
+        "cause": figures.fact.cause,
+        "retries": figures.fact.retries,
+        "why": view.remark,
+        "training": asdict(view.progress) if view.progress else None,
     }
 
 

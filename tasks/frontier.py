@@ -28,6 +28,7 @@ from flowrl_core.skills.ledger import known_states
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs import CampaignSpec, resolve
 from flowrl_core.stages.proposing import check_frontier
+from flowrl_core.stages.remarks import remarks
 from flowrl_core.stages.scene import base_of
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
@@ -242,7 +243,8 @@ async def conclude(board: Board, stand: Stand) -> State:
     if stand.is_cancelled:
         return Cancelled(message="the campaign was cancelled")
     figures = board.registry.figures(board.campaign.name)
-    await report_campaign(board.campaign.name, stand.states, [figures[name] for name in stand.states])
+    told = remarks(board.registry, board.campaign, figures)
+    await report_campaign(board.campaign.name, stand.states, [figures[name] for name in stand.states], told)
     if proposals := board.registry.proposals(board.campaign.name):
         await report_proposals(board.campaign.name, proposals)
     if not stand.missed:

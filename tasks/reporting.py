@@ -88,8 +88,10 @@ def show_logs() -> None:
         logging.getLogger(name).setLevel(logging.INFO)
 
 
-async def report_campaign(campaign: str, states: Mapping[str, str], figures: Iterable[SkillFigures]) -> None:
-    """Show the campaign's skills as a table on its run's page."""
+async def report_campaign(
+    campaign: str, states: Mapping[str, str], figures: Iterable[SkillFigures], told: Mapping[str, str]
+) -> None:
+    """Show the campaign's skills as a table on its run's page; `told`: what else is to be said of each."""
     rows = [
         {
             "skill": one.name,
@@ -99,6 +101,7 @@ async def report_campaign(campaign: str, states: Mapping[str, str], figures: Ite
             "threshold": one.threshold,
             "frames": one.run_frames,
             "looks": one.looks,
+            "why": told[one.name],
         }
         for one in figures
     ]

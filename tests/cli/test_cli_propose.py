@@ -53,7 +53,8 @@ def test_a_round_is_recorded_and_the_status_tells_of_it(home, flowrl_here):
     found = json.loads(flowrl_here("status", "--json").stdout)
     assert [one["state"] for one in found["proposals"]] == ["accepted", "refused"]
     assert found["proposals"][1]["refusals"][0]["code"] == "unprovided"
-    assert found["spending"] == {"requests": 1, "input_tokens": 11, "output_tokens": 7, "cost": 0.025, "unpriced": 0}
+    spent = {"requests": 1, "input_tokens": 11, "output_tokens": 7, "cost": 0.025, "unpriced": 0}
+    assert found["spending"] == {**spent, "limits": {"requests": 200, "tokens": 2_000_000, "cost": 0.0}}
 
 
 def test_who_looks_on_is_told_of_each_proposal_once(home, flowrl_here):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowrl_cli.live import Narrator
+from flowrl_cli.tables import number, percent, seconds
 from flowrl_cli.view import latest_directory, read_progress, view_campaign
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.planner import make_plan
@@ -68,6 +69,7 @@ def grown(tmp_path_factory) -> Home:
             end_run(registry, prepared_run(registry, "demo", skill), successes=95, verdict="learned")
         end_run(registry, prepared_run(registry, "demo", "make_b"), successes=10, verdict="failed")
         run = registry.run(prepared_run(registry, "demo", "make_c"))
+        registry.count_retry(registry.outstanding("demo")[-1].id, "Crashed: killed")
     directory = home.run_directory("demo", "make_c", run.ordinal)
     directory.path.mkdir(parents=True)
     directory.log.write_text("one line\n")
@@ -87,7 +89,7 @@ def test_status_json_has_exactly_the_agreed_shape(grown, at_grown):
     done = at_grown("status", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"campaign", "targets", "skills", "proposals", "spending"}
+    assert set(found) == {"campaign", "env", "targets", "skills", "proposals", "spending"}
     assert found["proposals"] == [] and found["spending"]["requests"] == 0
     assert found["campaign"] == "demo"
     assert found["targets"] == ["make_b", "make_c", "make_p"]
@@ -96,6 +98,9 @@ def test_status_json_has_exactly_the_agreed_shape(grown, at_grown):
         "name": "dig_a",
         "state": "learned",
         "expert": 0,
+        "campaign": "demo",
+        "run": 1,
+        "run_frames": 1000,
         "routed_frames": 500,
         "success": 0.95,
         "success_lower_bound": pytest.approx(0.9),
@@ -103,7 +108,16 @@ def test_status_json_has_exactly_the_agreed_shape(grown, at_grown):
         "looks": 1,
         "threshold": 0.75,
         "bundle": skills["dig_a"]["bundle"],
+        "merges": skills["dig_a"]["merges"],
+        "started_at": skills["dig_a"]["started_at"],
+        "ended_at": skills["dig_a"]["ended_at"],
+        "seconds": skills["dig_a"]["ended_at"] - skills["dig_a"]["started_at"],
+        "cause": "",
+        "retries": 0,
+        "why": "",
+        "training": None,
     }
+    assert [merge["action"] for merge in skills["dig_a"]["merges"]] == ["new"]
     assert skills["dig_a"]["bundle"] is not None
     states = {name: skill["state"] for name, skill in skills.items()}
     assert states["make_b"] == "failed"
@@ -121,6 +135,58 @@ def test_status_prints_a_table_and_exits_0_whatever_the_states(grown, at_grown):
     assert "95.0 %" in done.stdout
     older = json.loads(at_grown("status", "older", "--json").stdout)
     assert [skill["name"] for skill in older["skills"]] == ["dig_a"]
+
+
+def leaves(value):
+    """All that a JSON document says."""
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from leaves(one)
+    else:
+        yield value
+
+
+@pytest.mark.parametrize("command", [("status",), ("experts",), ("experts", "dig_a"), ("devices",)])
+def test_json_says_all_that_the_table_shows(grown, at_grown, command):
+    table = at_grown(*command).stdout
+    said = [one for one in leaves(json.loads(at_grown(*command, "--json").stdout)) if one is not None]
+    words = {word for one in said for form in (number, percent, seconds) for word in in_words(form, one)}
+    words |= {"Campaign", "targets:", "Expert", "Lock", "files:", "cpu", "kept", "free", "-"}
+    header = next(number for number, line in enumerate(table.splitlines()) if "──" in line) - 1
+    lines = [line for number, line in enumerate(table.splitlines()) if number not in (header, header + 1)]
+    shown = [word.strip("(),:") for line in lines for word in line.split()]
+    assert [word for word in shown if word and word not in {one.strip("(),:") for one in words}] == []
+    assert len(shown) > 5
+
+
+def in_words(form, value):
+    if form is number:
+        return number(value).split()
+    return form(value).split() if isinstance(value, int | float) else []
+
+
+def test_what_broke_a_run_off_is_told_and_that_it_goes_on(grown, at_grown):
+    assert "broke off (Crashed: killed); tried again (1 of 2)" in at_grown("status").stdout
+    with Registry.open(grown) as registry:
+        views = view_campaign(grown, registry, registry.campaign("demo"))
+    fact = next(view for view in views if view.name == "make_c").figures.fact
+    calm = [replace(view, figures=replace(view.figures, fact=replace(view.figures.fact, retries=0))) for view in views]
+    assert fact.retries == 1
+    narrator = Narrator()
+    list(narrator.tell(calm))
+    assert list(narrator.tell(views)) == ["make_c: broke off (Crashed: killed); tried again (1 of 2)"]
+    assert list(narrator.tell(views)) == []
+
+
+def test_what_another_campaign_has_learned_is_said_with_its_seed_and_what_differs(grown, home, flowrl_here):
+    shutil.copytree(grown.root, home)
+    named = ("--campaign", "second", "--env", "corridor", "--target", "dig_a")
+    done = flowrl_here("campaign", *named, "--training.seed", "7", "--override", "dig_a.frames=4000")
+    told = "learned already by campaign demo with seed 0 (here 7), training.frames 600000 (here 4000)"
+    assert done.returncode == 0 and told in done.stdout
+    found = json.loads(flowrl_here("status", "second", "--json").stdout)["skills"][0]
+    assert found["why"] == told and found["campaign"] == "demo"
+    assert "learned already" not in flowrl_here("status", "demo").stdout
 
 
 def test_status_of_an_unknown_campaign_is_refused(grown, at_grown):
@@ -221,6 +287,7 @@ def test_a_narrator_that_comes_late_tells_no_old_news(grown):
     assert sorted(narrator.tell(views)) == [
         "dig_a: learned before, success 95.0 %",
         "goto_bench: learned before, success 95.0 %",
+        "make_c: broke off (Crashed: killed); tried again (1 of 2)",
         "make_c: under way",
     ]
     assert list(narrator.tell(views)) == []

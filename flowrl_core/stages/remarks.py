@@ -1,0 +1,68 @@
+"""What is to be told of a campaign's skills besides figures: why one failed, what broke it off, who learned it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowrl_core.specs import CampaignSpec, resolve
+from flowrl_core.storage.records import Campaign, SkillFigures
+from flowrl_core.storage.registry import Registry
+
+__all__ = ["broken_off", "learned_before", "remarks"]
+
+_MOST = 4
+"""Settings that are named of those that differ."""
+
+
+def remarks(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
+    """What is to be told of each skill, in words; empty where there is nothing."""
+    earlier = learned_before(registry, campaign, figures)
+    return {name: earlier.get(name) or _of(campaign, one) for name, one in figures.items()}
+
+
+def learned_before(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
+    """By which campaign, with what seed, each skill was learned that another one has learned already.
+
+    Such a skill is not trained again: what this campaign's settings would have it trained with instead is told, too.
+    """
+    specs = {one.name: one.spec for one in registry.campaigns()}
+    return {
+        name: _by_another(campaign.spec, specs[one.run_campaign], name)
+        for name, one in figures.items()
+        if one.fact.learned and one.run_campaign not in (None, campaign.name) and one.run_campaign in specs
+    }
+
+
+def broken_off(campaign: Campaign, figures: SkillFigures) -> str:
+    """What broke the skill's run off since the campaign's last start, and what became of that; empty for nothing."""
+    fact, most = figures.fact, campaign.spec.limits.max_retries
+    if not fact.retries or fact.failed:
+        return ""
+    if fact.learned:
+        return f"broke off and was tried again ({fact.retries} of {most})"
+    return f"broke off ({fact.reason}); tried again ({fact.retries} of {most})"
+
+
+def _of(campaign: Campaign, figures: SkillFigures) -> str:
+    if broke := broken_off(campaign, figures):
+        return broke
+    return figures.fact.reason or figures.fact.cause
+
+
+def _by_another(mine: CampaignSpec, theirs: CampaignSpec, skill: str) -> str:
+    asked, had = _settings(mine, skill), _settings(theirs, skill)
+    others = [name for name in asked if asked[name] != had[name] and name != "training.seed"]
+    here = "" if asked["training.seed"] == had["training.seed"] else f" (here {asked['training.seed']})"
+    said = f"learned already by campaign {theirs.campaign} with seed {had['training.seed']}{here}"
+    told = [f"{name} {had[name]} (here {asked[name]})" for name in others[:_MOST]]
+    if len(others) > _MOST:
+        told.append(f"{len(others) - _MOST} more settings that differ")
+    return ", ".join([said, *told])
+
+
+def _settings(spec: CampaignSpec, skill: str) -> dict[str, Any]:
+    """What the campaign asks for the skill's runs, by the fields' full names."""
+    config = resolve(skill, spec)
+    groups = {"training": config.training, "evaluation": config.evaluation}
+    return {f"{group}.{name}": value for group, model in groups.items() for name, value in model.model_dump().items()}
