@@ -1,128 +1,274 @@
-"""The Prefect server that a person has configured, if any; waiting until a server answers; what it is."""
+"""The Prefect server that a person has configured, if any, and where; waiting until a server answers; what it is."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import ssl
+import sys
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowrl_core.errors import ServiceError
+from flowrl_cli.fetching import Answer, NoAnswerError, fetch
+from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.proxies import proxy_of
 from tasks.orchestration.prefect_settings import decided, variable_of
 
-__all__ = ["AUTH_VARIABLE", "KEY_VARIABLE", "check_server", "configured_url", "credentials", "opener", "wait_healthy"]
+__all__ = [
+    "AUTH_VARIABLE",
+    "KEY_VARIABLE",
+    "URL_VARIABLE",
+    "Configured",
+    "check_server",
+    "configured",
+    "credentials",
+    "readable_settings",
+    "wait_healthy",
+]
 
 AUTH_VARIABLE = "PREFECT_API_AUTH_STRING"
 KEY_VARIABLE = "PREFECT_API_KEY"
+URL_VARIABLE = "PREFECT_API_URL"
 
 _PATIENCE_S = 60.0
 _POLL_S = 0.15
 _ANSWER_S = 10.0
+_SILENT_S = 2.0
+"""Of a wait for a server that is not yet worth a line."""
+_SHORT_S = 5.0
+"""A wait that is not worth a line at all."""
+_HOPELESS_S = 10.0
+"""How long what no wait cures is waited for nevertheless: a machine that starts has no names at first."""
 _MAJOR = "3"
 """Of Prefect's versions. Its own clients refuse a server of another one, at their first call."""
 
 
-def configured_url() -> str | None:
-    """The API URL that the environment, a profile or a settings file names for Prefect; None if nothing does."""
-    if url := os.environ.get("PREFECT_API_URL"):
-        return url.rstrip("/")
+@dataclass(frozen=True)
+class Configured:
+    """A server that a person has named.
+
+    Attributes:
+        where: what names it.
+        forget: what makes that name it no more, as an instruction.
+    """
+
+    url: str
+    where: str
+    forget: str
+
+    @classmethod
+    def by_option(cls, url: str) -> Configured:
+        """The one that `--server` names."""
+        return cls(url.rstrip("/"), "--server", "correct --server")
+
+
+def configured() -> Configured | None:
+    """The server that the environment, a profile or a settings file names for Prefect; None if nothing does.
+
+    Raises:
+        InputError: Prefect's settings cannot be read.
+    """
+    if url := os.environ.get(URL_VARIABLE):
+        return _by_environment(url)
     if not _may_be_configured():
         return None
-    from prefect.settings import get_current_settings
-
-    url = get_current_settings().api.url
-    return url.rstrip("/") if url else None
+    with readable_settings():
+        return _by_settings()
 
 
 def credentials() -> dict[str, str]:
-    """How Prefect is told to reach a configured server besides its URL: variable -> value, secrets among them."""
+    """How Prefect is told to reach a configured server besides its URL: variable -> value, secrets among them.
+
+    Raises:
+        InputError: Prefect's settings cannot be read.
+    """
     found = decided(os.environ, "connection")
     if _may_be_configured():
-        from prefect.settings import get_current_settings
+        with readable_settings():
+            from prefect.settings import get_current_settings
 
-        found = decided(get_current_settings().to_environment_variables(exclude_unset=True), "connection")
+            settings = get_current_settings()
+        found = decided(settings.to_environment_variables(exclude_unset=True), "connection")
     return {name: value for name, value in found.items() if value and name != variable_of("api.url")}
 
 
-def wait_healthy(url: str, *, seconds: float = _PATIENCE_S) -> None:
-    """Return as soon as the server answers.
+@contextlib.contextmanager
+def readable_settings() -> Iterator[None]:
+    """Within the block Prefect, which reads its settings when it is imported, says in words what is wrong with them.
 
     Raises:
-        ServiceError: it was silent for `seconds`, or the URL cannot be one.
+        InputError: a file or variable cannot be read.
     """
-    deadline = time.monotonic() + seconds
+    try:
+        yield
+    except ValueError as exc:  # of which those of pydantic's settings are
+        problem = " ".join(line.strip() for line in str(exc).splitlines()[:3])
+        raise InputError("Prefect's settings", problem, "Correct the variable or file") from exc
+
+
+def wait_healthy(server: Configured | str, *, seconds: float = _PATIENCE_S) -> None:
+    """Return as soon as the server answers; after two seconds one that is configured is said to be waited for.
+
+    Args:
+        server: a configured one, or the URL of one that was started here.
+
+    Raises:
+        ServiceError: it was silent for `seconds` (less, if waiting cannot help), or the URL cannot be one.
+    """
+    connection = {} if isinstance(server, str) else credentials()
+    began = time.monotonic()
+    is_said = isinstance(server, str) or seconds <= _SHORT_S
     while True:
-        try:
-            with opener(url).open(f"{url}/health", timeout=max(0.5, min(5.0, seconds))) as answer:
-                if answer.status == 200:
-                    return
-                problem = f"HTTP {answer.status}"
-        except (OSError, urllib.error.URLError) as exc:
-            problem = str(getattr(exc, "reason", exc))
-        except ValueError as exc:
-            raise ServiceError(
-                f"PREFECT_API_URL: {url!r} is no URL ({exc}). Write for example http://HOST:4200/api"
-            ) from exc
-        if time.monotonic() >= deadline:
-            raise ServiceError(
-                f"The Prefect server {url} did not answer for {seconds:.0f} s ({problem}). "
-                "Start it, or correct or unset PREFECT_API_URL (then a local server is started)"
-            )
+        # The first is short, so that it can be said what is waited for.
+        found = _what_is_wrong(server, connection, seconds=max(0.5, min(5.0 if is_said else _SILENT_S, seconds)))
+        if found is None:
+            return
+        problem, is_passing = found
+        waited = time.monotonic() - began
+        if waited >= (seconds if is_passing else min(seconds, _HOPELESS_S)):
+            raise ServiceError(f"The {_named(server)} did not answer for {waited:.0f} s ({problem}). {_mend(server)}")
+        if not is_said and waited >= _SILENT_S:
+            is_said = True
+            until = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds - waited))
+            print(f"waiting for the {_named(server)} until {until}: {problem} ...", file=sys.stderr, flush=True)
         time.sleep(_POLL_S)
 
 
-def check_server(url: str, secrets: dict[str, str]) -> None:
+def check_server(url: str, connection: Mapping[str, str]) -> None:
     """Nothing, if what answers there is Prefect's API, of a version that we speak, and lets us in.
 
     Args:
-        secrets: as `credentials` has them.
+        connection: as `credentials` has it.
 
     Raises:
         ServiceError: it is not, or does not.
     """
-    request = urllib.request.Request(f"{url}/admin/version", headers=_headers(secrets))
     try:
-        with opener(url).open(request, timeout=_ANSWER_S) as answer:
-            version: Any = json.loads(answer.read(1_000))
-    except urllib.error.HTTPError as exc:
-        if exc.code in (401, 403):
-            problem = "refuses these credentials" if secrets else "asks for a password"
-            raise ServiceError(
-                f"The Prefect server {url} {problem}: export {AUTH_VARIABLE}=USER:PASSWORD, the one it was started with"
-            ) from exc
-        version = None
-    except ValueError:
-        version = None
-    except OSError as exc:
+        answer = _fetch(f"{url}/admin/version", connection, seconds=_ANSWER_S)
+    except NoAnswerError as exc:
         raise ServiceError(f"The Prefect server {url} does not answer ({exc}): try again") from exc
+    if answer.status in (401, 403):
+        problem = "refuses these credentials" if _headers(connection) else "asks for a password"
+        raise ServiceError(
+            f"The Prefect server {url} {problem}: export {AUTH_VARIABLE}=USER:PASSWORD, the one it was started with"
+        )
+    try:
+        version: Any = json.loads(answer.body) if answer.status == 200 else None
+    except (ValueError, RecursionError):
+        version = None
     if not isinstance(version, str):
         raise ServiceError(f"{url} is not the API of a Prefect server: its URL ends with /api, as a rule")
     if version.partition(".")[0] != _MAJOR:
         raise ServiceError(f"The Prefect server {url} is of version {version}: use one of Prefect {_MAJOR}")
 
 
-def _headers(secrets: dict[str, str]) -> dict[str, str]:
-    if name := secrets.get(AUTH_VARIABLE):
+def _fetch(url: str, connection: Mapping[str, str], *, seconds: float) -> Answer:
+    """As Prefect's clients would ask: with its password, its other headers and the certificates that it trusts."""
+    try:
+        others = json.loads(connection.get(variable_of("client.custom_headers"), "{}"))
+    except ValueError:
+        others = {}  # Prefect says so itself
+    headers = {**{str(name): str(value) for name, value in dict(others).items()}, **_headers(connection)}
+
+    def certificates() -> ssl.SSLContext:
+        if connection.get(variable_of("api.tls_insecure_skip_verify"), "").lower() in ("1", "true", "yes", "on"):
+            return ssl._create_unverified_context()
+        return ssl.create_default_context(cafile=connection.get(variable_of("api.ssl_cert_file")))
+
+    return fetch(url, seconds=seconds, headers=headers, certificates=certificates)
+
+
+def _headers(connection: Mapping[str, str]) -> dict[str, str]:
+    if name := connection.get(AUTH_VARIABLE):
         return {"Authorization": f"Basic {base64.b64encode(name.encode()).decode()}"}
-    if key := secrets.get(KEY_VARIABLE):
+    if key := connection.get(KEY_VARIABLE):
         return {"Authorization": f"Bearer {key}"}
     return {}
 
 
-def opener(url: str) -> urllib.request.OpenerDirector:
-    """What opens URLs of the server: through the proxy that is set, but for this machine's own."""
-    is_local = url.startswith(("http://127.0.0.1", "http://localhost"))
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_local else []))
+def _what_is_wrong(
+    server: Configured | str, connection: Mapping[str, str], *, seconds: float
+) -> tuple[str, bool] | None:
+    """Why the server does not answer, and whether that may pass; None if it does."""
+    url, where = (server, URL_VARIABLE) if isinstance(server, str) else (server.url, server.where)
+    try:
+        status = _fetch(f"{url}/health", connection, seconds=seconds).status
+    except NoAnswerError as exc:
+        problem, is_passing = str(exc), exc.is_passing
+    except ValueError as exc:
+        raise ServiceError(f"{where}: {url!r} is no URL ({exc}). Write for example http://HOST:4200/api") from exc
+    else:
+        # What asks for a password answers: `check_server` says so.
+        if status in (200, 401, 403):
+            return None
+        problem, is_passing = f"HTTP {status}", status >= 500
+    through = proxy_of(url)
+    return f"{problem}, asked through the proxy {through}" if through else problem, is_passing
+
+
+def _named(server: Configured | str) -> str:
+    if isinstance(server, str):
+        return f"Prefect server {server}"
+    return f"Prefect server {server.url} (of {server.where})"
+
+
+def _mend(server: Configured | str) -> str:
+    if isinstance(server, str) or server == Configured.by_option(server.url):
+        return "Start it, or correct its URL"
+    return f"Start it, or correct its URL, or {server.forget} (then a local server is started)"
+
+
+def _by_environment(url: str) -> Configured:
+    return Configured(url.rstrip("/"), URL_VARIABLE, f"unset {URL_VARIABLE}")
+
+
+def _by_settings() -> Configured | None:
+    """As Prefect's own sources of settings say, in their order."""
+    from prefect.settings.models.api import APISettings
+    from pydantic_settings import InitSettingsSource
+
+    unused = InitSettingsSource(APISettings, {})
+    for source in APISettings.settings_customise_sources(APISettings, unused, unused, unused, unused):
+        url = source().get("url")
+        if url is None:
+            continue
+        if not isinstance(url, str) or not url:
+            return None  # named to be none, whatever comes after
+        where, forget = _source(source)
+        return Configured(url.rstrip("/"), where, forget)
+    return None
+
+
+def _source(source: Any) -> tuple[str, str]:
+    """What one of Prefect's sources is called, and how it is rid of the URL."""
+    match type(source).__name__:
+        case "FilteredDotEnvSettingsSource":
+            path = Path(str(source.env_file)).absolute()
+            return f"{URL_VARIABLE} in {path}", f"remove {URL_VARIABLE} from {path}"
+        case "PrefectTomlConfigSettingsSource" | "PyprojectTomlConfigSettingsSource":
+            path = Path(str(source.toml_file_path)).absolute()
+            table = ".".join(source.toml_table_header)
+            return f"[{table}] in {path}", f"remove url from [{table}] in {path}"
+        case "ProfileSettingsTomlLoader":
+            from prefect.context import get_settings_context
+
+            name = get_settings_context().profile.name
+            where = f"Prefect's profile {name} in {source.profiles_path}"
+            return where, f"`prefect --profile {name} config unset {URL_VARIABLE}`"
+    return URL_VARIABLE, f"unset {URL_VARIABLE}"
 
 
 def _may_be_configured() -> bool:
     """Whether Prefect, whose import takes two seconds, has to be asked: all places that may name a server are here."""
     home = Path(os.environ.get("PREFECT_HOME", "") or "~/.prefect").expanduser()
     if "PREFECT_PROFILE" in os.environ or "PREFECT_PROFILES_PATH" in os.environ or (home / "profiles.toml").exists():
+        return True
+    if any(name.upper() == URL_VARIABLE for name in os.environ):
         return True
     if any(Path(name).exists() for name in (".env", "prefect.toml")):
         return True

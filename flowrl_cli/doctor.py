@@ -9,19 +9,22 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from flowrl_cli.finding import Finding
+from flowrl_cli.finding import Finding, bounded
 from flowrl_cli.installed import missing_files, remedy
-from flowrl_cli.services import examine_registry, examine_server
+from flowrl_cli.services import examine_proxies, examine_registry, examine_server
 from flowrl_cli.variables import examine_variables
 from flowrl_core.errors import ConflictError, InputError, ServiceError
 from flowrl_core.installation import ROOT
-from flowrl_core.storage.layout import Home
+from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.ownership import exclusive
 
 __all__ = ["doctor", "examine", "locks_of"]
 
 # A campaign on the shipped knowledge base leaves some hundred MB: checkpoints, versions, a database, compiled code.
 _ROOM_NEEDED_GB = 2.0
+# An examination that takes longer is given up. JAX and Prefect take some seconds to import alone.
+_QUICK_S = 15.0
+_SLOW_S = 30.0
 _MEND_INSTALL = "make install"
 _MEND_HOME = "export FLOWRL_HOME=/a/directory/you/may/write"
 
@@ -44,8 +47,8 @@ def doctor() -> int:
 
 def examine() -> Iterator[Finding]:
     """The findings, cheap ones first."""
-    yield _python()
-    yield from _packages()
+    yield from bounded("python", lambda: [_python()], seconds=_QUICK_S, mend=_MEND_INSTALL)
+    yield from bounded("packages", _packages, seconds=_QUICK_S, mend=_MEND_INSTALL)
     yield (files := _files())
     if files.state == "wrong":
         return  # what follows would need them
@@ -53,13 +56,16 @@ def examine() -> Iterator[Finding]:
     if isinstance(home, Finding):
         yield home
     else:
-        yield from _places(home)
-    yield from examine_variables()
-    yield _slots()
-    yield _devices()
+        yield from bounded("home", lambda: _places(home), seconds=_QUICK_S, mend=_MEND_HOME)
+    yield from bounded("variables", examine_variables, seconds=_QUICK_S, mend="env | grep -e FLOWRL -e PREFECT -e JAX")
+    yield from bounded("slots", lambda: [_slots()], seconds=_QUICK_S, mend="flowrl devices")
+    yield from bounded("devices", lambda: [_devices()], seconds=_SLOW_S, mend=_MEND_INSTALL)
+    yield from bounded("proxies", examine_proxies, seconds=_QUICK_S, mend="env | grep -i proxy")
     if isinstance(home, Home):
-        yield from examine_registry(home)
-        yield from examine_server(home)
+        yield from bounded(
+            "registry", lambda: examine_registry(home), seconds=_QUICK_S, mend=f"correct or unset {URL_VARIABLE}"
+        )
+        yield from bounded("server", lambda: examine_server(home), seconds=_SLOW_S, mend="prefect config view")
 
 
 def _requirements() -> list[str]:

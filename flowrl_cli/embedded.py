@@ -15,12 +15,20 @@ from collections.abc import Callable, Iterator
 import psutil
 
 from flowrl_cli.address import LOOPBACK, SERVER_AUTH_VARIABLE, choose_address
-from flowrl_cli.configured import AUTH_VARIABLE, check_server, configured_url, credentials, wait_healthy
-from flowrl_cli.environment import bypass_proxies, child_environment
+from flowrl_cli.configured import (
+    AUTH_VARIABLE,
+    check_server,
+    configured,
+    credentials,
+    readable_settings,
+    wait_healthy,
+)
+from flowrl_cli.environment import child_environment
 from flowrl_cli.launch import SERVER, WORKERS, launch, launch_workers, log_of, stop_recorded
 from flowrl_cli.processes import find, marked, stop, this_process
 from flowrl_cli.record import Record, Server
 from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.proxies import bypass_proxies, check_proxies
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 from tasks.orchestration.prefect_settings import CLIENT, NO_CONNECTION, variable_of
@@ -55,10 +63,10 @@ def up(
             start.
     """
     check_startable(home, host, port)
-    if url := configured_url():
-        wait_healthy(url)
-        check_server(url, credentials())
-        server = Server(url, is_embedded=False)
+    if found := configured():
+        wait_healthy(found)
+        check_server(found.url, credentials())
+        server = Server(found.url, is_embedded=False)
         _deploy(server, alive=None)
         return server
     home.prefect.mkdir(parents=True, exist_ok=True)
@@ -73,13 +81,16 @@ def check_startable(home: Home, host: str | None = None, port: int | None = None
 
     Raises:
         InputError: the address cannot be used, is not that of the server that is up, or is given though a server is
-            configured; a password is missing; or a device is asked for that is not there.
+            configured; a password is missing; a proxy is named that cannot be asked; or a device is asked for that is
+            not there.
         ServiceError: the home's server runs on another machine, or a device is gone.
     """
-    if configured_url():
+    check_proxies()
+    if found := configured():
         if host is not None or port is not None:
             field = "host" if host is not None else "port"
-            raise InputError(field, "a server is configured already", "Unset PREFECT_API_URL to start one here")
+            problem = f"a server is configured already, {found.url}, by {found.where}"
+            raise InputError(field, problem, f"To start one here, {found.forget}")
         return
     count_slots()
     secrets_of(_recorded(home, host, port).server)
@@ -143,11 +154,14 @@ def connected(server: Server) -> Iterator[None]:
     """Within the block Prefect's clients of this process talk to the server.
 
     Raises:
-        InputError: it asks for a password, and none is set.
+        InputError: it asks for a password, and none is set; a proxy is named that cannot be asked; or the settings of
+            Prefect cannot be read.
     """
-    from prefect.settings import temporary_settings
+    with readable_settings():
+        from prefect.settings import temporary_settings
 
-    bypass_proxies(os.environ)
+    bypass_proxies(os.environ, server.url)
+    check_proxies()
     others = NO_CONNECTION if server.is_embedded else {}
     with temporary_settings({**CLIENT, **others, **secrets_of(server), variable_of("api.url"): server.url}):
         yield

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from flowrl_cli.address import LOOPBACK
 from flowrl_cli.processes import MARK_VARIABLE
 from flowrl_core.learning.numerics import drop_pinned
+from flowrl_core.proxies import bypass_proxies
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
 from tasks.orchestration.prefect_settings import decided, given_beside, is_prefects
 
-__all__ = ["bypass_proxies", "child_environment"]
+__all__ = ["child_environment"]
 
 # Huge pages where the kernel has them by madvise: XLA asks for fresh memory at every call (glibc 2.35 and later).
 _OURS = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
@@ -46,13 +46,5 @@ def child_environment(
         "PREFECT__SERVER_FINAL": "1",
     }
     drop_pinned(environment)
-    bypass_proxies(environment)
+    bypass_proxies(environment, url)
     return environment
-
-
-def bypass_proxies(environment: MutableMapping[str, str]) -> None:
-    """Let nothing ask a proxy for this machine."""
-    for name in ("NO_PROXY", "no_proxy"):
-        hosts = [host for host in environment.get(name, "").split(",") if host]
-        if LOOPBACK not in hosts:
-            environment[name] = ",".join([*hosts, LOOPBACK])

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Finding"]
+from flowrl_core.errors import FlowRLError, InputError
+
+__all__ = ["Finding", "bounded"]
 
 
 @dataclass(frozen=True)
@@ -16,3 +22,44 @@ class Finding:
     state: Literal["ok", "wrong"]
     found: str
     mend: str = ""
+
+
+def bounded(what: str, examine: Callable[[], Iterable[Finding]], *, seconds: float, mend: str) -> Iterator[Finding]:
+    """The findings of one examination; one that fails, or takes too long, is a finding itself.
+
+    Args:
+        what: is examined.
+        seconds: that it may take.
+        mend: what to do where it fails in a way that it does not know of.
+    """
+    found: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            for finding in examine():
+                found.put(finding)
+        except InputError as exc:
+            found.put(Finding(what, "wrong", f"{exc.field}: {exc.problem}", exc.remedy))
+        except Exception as exc:
+            found.put(Finding(what, "wrong", _words(exc), mend))
+        found.put(None)
+
+    # A thread: what hangs in a library's own code cannot be interrupted, only left behind.
+    threading.Thread(target=work, daemon=True).start()
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            finding = found.get(timeout=max(0.01, deadline - time.monotonic()))
+        except queue.Empty:
+            yield Finding(what, "wrong", f"is not examined after {seconds:.0f} s", mend)
+            return
+        if finding is None:
+            return
+        yield finding
+
+
+def _words(exc: Exception) -> str:
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    if isinstance(exc, FlowRLError):
+        return " ".join(lines)
+    return f"{type(exc).__name__}: {lines[0]}" if lines else type(exc).__name__

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from flowrl_cli.configured import Configured
     from flowrl_cli.record import Record
     from flowrl_core.storage.layout import Home
 
@@ -39,7 +40,7 @@ def up(
     pool
         A pool that the workers serve, control or gpu; repeat it for more (both).
     """
-    from flowrl_cli.configured import configured_url
+    from flowrl_cli.configured import Configured, configured
     from flowrl_cli.installed import check_installation
     from flowrl_core.errors import InputError
     from flowrl_core.storage.layout import Home
@@ -55,10 +56,10 @@ def up(
     for name, unused in (("host", host), ("port", port)):
         if unused is not None:
             raise InputError(name, "no server is started here", "Leave it out, or leave out --worker-only")
-    url = server or configured_url()
-    if url is None:
+    found = Configured.by_option(server) if server else configured()
+    if found is None:
         raise InputError("server", "no server is named", "Add --server http://HOST:PORT/api")
-    _join(home, url, pool or [])
+    _join(home, found, pool or [])
 
 
 def down() -> None:
@@ -107,11 +108,11 @@ def _up(home: Home, host: str | None, port: int | None) -> None:
     _say_ready(home, record)
 
 
-def _join(home: Home, url: str, pools: list[str]) -> None:
+def _join(home: Home, server: Configured, pools: list[str]) -> None:
     from flowrl_cli import workers
     from flowrl_cli.launch import WORKERS
 
-    record, was_up = workers.join(home, url, pools)
+    record, was_up = workers.join(home, server, pools)
     print(f"UI: {record.server.ui}", flush=True)
     if home.registry_url.startswith("sqlite"):
         print(f"registry: a file, {home.registry}; several machines need one on a server: see FLOWRL_REGISTRY_URL")

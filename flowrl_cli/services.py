@@ -3,60 +3,65 @@
 from __future__ import annotations
 
 import email.utils
+import os
 import time
-import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from flowrl_cli.configured import check_server, configured_url, opener, wait_healthy
-from flowrl_cli.finding import Finding
+from flowrl_cli.configured import AUTH_VARIABLE, check_server, configured, wait_healthy
+from flowrl_cli.fetching import NoAnswerError, fetch
+from flowrl_cli.finding import Finding, bounded
 from flowrl_cli.record import Record, Server
 from flowrl_core.errors import FlowRLError, InputError, ServiceError
+from flowrl_core.proxies import check_proxies, named_proxies
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 
-__all__ = ["clock_of", "examine_registry", "examine_server"]
+__all__ = ["clock_of", "examine_proxies", "examine_registry", "examine_server"]
 
 _ANSWER_S = 3.0
 _MOST_SKEW_S = 5.0
 """Prefect counts on the clocks of its machines: runs start late, and workers are taken for dead."""
-_UNSET = "`unset PREFECT_API_URL` to use a local one"
+_INVENTORY_S = 20.0
 
 
 def examine_server(home: Home) -> Iterator[Finding]:
     """The server that commands would use, and what it has of FlowRL; nothing is started."""
     record = Record.load(home)
-    url, mend = configured_url(), f"start that server, or {_UNSET}"
-    server = Server(url, is_embedded=False) if url else None
+    found = configured()
+    server = Server(found.url, is_embedded=False) if found else None
+    mend = f"start that server, or {found.forget} to use a local one" if found else "flowrl up"
     if server is None and record is not None:
         if not record.is_here:
             join = "flowrl up --worker-only --server http://THAT-MACHINE:PORT/api"
             yield Finding("server", "wrong", f"the one of this home is on {record.machine_name}", join)
             return
-        server, mend = record.server, "flowrl up"
+        server = record.server
     if server is None:
         yield Finding("server", "ok", "none is configured: `flowrl campaign` or `flowrl up` starts a local one")
         return
     from flowrl_cli.embedded import secrets_of
 
     try:
-        wait_healthy(server.url, seconds=_ANSWER_S)
-        mend = "export PREFECT_API_AUTH_STRING=USER:PASSWORD, or correct PREFECT_API_URL"
+        wait_healthy(found or server.url, seconds=_ANSWER_S)
+        mend = f"export {AUTH_VARIABLE}=USER:PASSWORD, or {found.forget} to use a local one" if found else "flowrl up"
         check_server(server.url, secrets_of(server))
     except (InputError, ServiceError) as exc:
         yield Finding("server", "wrong", str(exc), mend)
         return
-    yield Finding("server", "ok", server.url)
+    yield Finding("server", "ok", f"{found.url} (of {found.where})" if found else server.url)
     yield clock_of(server.url)
-    yield from _belongings(server)
+    belongings = partial(_belongings, server)
+    yield from bounded("server", belongings, seconds=_INVENTORY_S, mend=f"look into the log of {server.url}")
 
 
 def clock_of(url: str) -> Finding:
     """How far this machine's clock is from the server's, by what the server writes above its answers."""
     try:
-        with opener(url).open(urllib.request.Request(f"{url}/health"), timeout=_ANSWER_S) as answer:
-            now, said = time.time(), answer.headers.get("Date")
+        answer = fetch(f"{url}/health", seconds=_ANSWER_S)
+        now, said = time.time(), answer.headers.get("Date", "")
         theirs = email.utils.parsedate_to_datetime(said).timestamp()
-    except (OSError, TypeError, ValueError):
+    except (NoAnswerError, TypeError, ValueError):
         return Finding("clock", "ok", "the server does not tell its own")
     # It tells whole seconds.
     skew = now - theirs - 0.5
@@ -64,6 +69,18 @@ def clock_of(url: str) -> Finding:
         return Finding("clock", "ok", f"within {_MOST_SKEW_S:.0f} s of the server's")
     found = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
     return Finding("clock", "wrong", found, "timedatectl set-ntp true, on both machines")
+
+
+def examine_proxies() -> Iterator[Finding]:
+    """The proxies that the environment names, if any."""
+    try:
+        check_proxies()
+    except InputError as exc:
+        yield Finding("proxies", "wrong", f"{exc.field}: {exc.problem}", exc.remedy)
+        return
+    if named := named_proxies(os.environ):
+        found = ", ".join(f"{name} {address}" for name, address in named.items())
+        yield Finding("proxies", "ok", f"{found}; none is asked for this machine")
 
 
 def examine_registry(home: Home) -> Iterator[Finding]:

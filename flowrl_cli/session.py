@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flowrl_cli import embedded
-from flowrl_cli.configured import check_server, configured_url, credentials, wait_healthy
+from flowrl_cli.configured import check_server, configured, credentials, wait_healthy
 from flowrl_cli.inputs import existing_registry
 from flowrl_cli.live import show
 from flowrl_cli.processes import find, this_process
@@ -60,9 +60,9 @@ def run_campaign(request: Request, *, keep: bool) -> int:
             if _is_learned(known, request):
                 return _finish_at_once(home, known, request)
     embedded.check_startable(home)
-    if url := configured_url():
-        wait_healthy(url)
-        check_server(url, credentials())
+    if found := configured():
+        wait_healthy(found)
+        check_server(found.url, credentials())
     with Registry.open(home) as registry:
         # The flow begins the new start; here the request is only recorded, if it fits what is known under its name.
         campaign = registry.start_campaign(request.spec, request.knowledge.skills, is_new_start=False)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-from flowrl_cli.configured import check_server, credentials, wait_healthy
+from flowrl_cli.configured import Configured, check_server, credentials, wait_healthy
 from flowrl_cli.embedded import connected
 from flowrl_cli.environment import child_environment
 from flowrl_cli.launch import WORKERS, launch_workers, log_of, stop_recorded
 from flowrl_cli.machine import machine_id
 from flowrl_cli.record import Record, Server
 from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.proxies import check_proxies
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 from tasks.orchestration.slots import count_slots
@@ -22,11 +23,11 @@ _ANSWER_S = 5.0
 _READY_S = 60.0
 
 
-def join(home: Home, url: str, pools: Sequence[str] = ()) -> tuple[Record, bool]:
+def join(home: Home, server: Configured | str, pools: Sequence[str] = ()) -> tuple[Record, bool]:
     """Start workers for the server's pools on this machine, unless they are up.
 
     Args:
-        url: of the server's API.
+        server: as a person has named it, or the URL of its API.
         pools: that they serve; empty: all.
 
     Returns:
@@ -37,14 +38,15 @@ def join(home: Home, url: str, pools: Sequence[str] = ()) -> tuple[Record, bool]
             asked for that is not there.
         ServiceError: the server does not answer, is no Prefect server, does not let us in, or lacks the pools.
     """
-    url = url.rstrip("/")
+    url = server.url if isinstance(server, Configured) else server.rstrip("/")
     record = Record.load_workers(home)
     if record is not None and record.alive(WORKERS):
         _check_same(record, url, pools)
         return record, True
     _check_pools(pools)
     count_slots()
-    wait_healthy(url, seconds=_ANSWER_S)
+    check_proxies()
+    wait_healthy(server, seconds=_ANSWER_S)
     check_server(url, credentials())
     _check_served(Server(url, is_embedded=False), pools)
     with _locked(home):

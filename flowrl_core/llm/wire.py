@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 import httpx2
 
+from flowrl_core.errors import InputError
 from flowrl_core.llm.faults import Fault, model_error
 from flowrl_core.llm.keys import Keys
 from flowrl_core.llm.names import ModelName
 from flowrl_core.llm.protocols import Tokens, answered, refused, tokens_told
 from flowrl_core.llm.seam import Book
+from flowrl_core.proxies import check_proxies, is_direct
 
 __all__ = ["Line", "Wire"]
 
@@ -153,8 +155,7 @@ class Wire(httpx2.AsyncBaseTransport):
 
     async def _post(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         if self._client is None:
-            # A client rather than a transport: it minds the proxies that the environment names.
-            self._client = httpx2.AsyncClient(verify=_certificates(), timeout=None, follow_redirects=False)
+            self._client = _client(str(request.url))
         response = await self._client.send(request, stream=True)
         content = bytearray()
         try:
@@ -166,6 +167,21 @@ class Wire(httpx2.AsyncBaseTransport):
         finally:
             await response.aclose()
         return response, bytes(content)
+
+
+def _client(url: str) -> httpx2.AsyncClient:
+    """What asks the server of the URL: a client rather than a transport, for it minds the proxies of the environment.
+
+    Raises:
+        Fault: `unreachable`: one of those cannot be asked.
+    """
+    is_ours = is_direct(url)  # then no proxy gets to see the question, nor the key
+    if not is_ours:
+        try:
+            check_proxies()
+        except InputError as exc:
+            raise Fault("unreachable", str(exc), is_final=True, was_answered=False) from None
+    return httpx2.AsyncClient(verify=_certificates(), timeout=None, follow_redirects=False, trust_env=not is_ours)
 
 
 @functools.cache

@@ -360,6 +360,46 @@ def test_what_is_no_key_is_not_passed_over_in_silence():
     assert asked.code == "no_key" and asked.requests == [] and "two" not in str(asked.error)
 
 
+# Proxies
+
+
+def ask_through(monkeypatch, proxy, model):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FLOWRL_MODEL_KEY", SECRET)
+    spec = FrontierSpec(model=model, timeout_s=5, answer_retries=0)
+    return asyncio.run(connect(spec, book=ListBook(), journal=EphemeralJournal(), sleep=no_wait).ask(QUESTION))
+
+
+async def no_wait(seconds):
+    pass
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "localhost.", "a.localhost", "127.1"])
+def test_no_proxy_sees_what_a_model_of_this_machine_is_asked(host, monkeypatch):
+    with ModelServer([GOOD]) as server, ModelServer([GOOD]) as proxy:
+        try:
+            ask_through(monkeypatch, proxy.url, server.model.replace("127.0.0.1", host))
+        except ModelError as exc:  # not every resolver knows all names below localhost
+            assert host in ("localhost.", "a.localhost") and exc.code == "unreachable"
+    assert proxy.requests == []
+
+
+def test_a_model_elsewhere_is_asked_through_the_proxy(monkeypatch):
+    with ModelServer([GOOD]) as proxy:
+        ask_through(monkeypatch, proxy.url, "m@http://model.example/v1")
+    (request,) = proxy.requests
+    assert request.path == "http://model.example/v1/chat/completions"
+
+
+def test_a_proxy_that_cannot_be_asked_is_told_by_its_variable(monkeypatch):
+    with pytest.raises(ModelError, match="ALL_PROXY.*socksio|HTTP_PROXY.*socksio|http_proxy.*socksio") as caught:
+        ask_through(monkeypatch, "socks5://there:1080", "m@http://model.example/v1")
+    assert caught.value.code == "unreachable" and not caught.value.is_passing
+
+
 # Names
 
 

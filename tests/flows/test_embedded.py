@@ -3,15 +3,17 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import psutil
 import pytest
 
 from flowrl_cli import embedded
-from flowrl_cli.configured import configured_url, wait_healthy
+from flowrl_cli.configured import configured, wait_healthy
 from flowrl_cli.processes import MARK_VARIABLE, Started, find, marked, spawn, stop, this_process
 from flowrl_cli.record import Record
 from flowrl_core.errors import ServiceError
@@ -131,21 +133,43 @@ def test_a_server_that_is_still_starting_is_waited_for(server):
         starting.shutdown()
 
 
-@pytest.mark.parametrize("where", ["environment", "profile", "prefect.toml"])
-def test_a_server_is_configured_wherever_prefect_looks(nothing_configured, tmp_path, where):
-    environment = {**os.environ}
-    if where == "environment":
-        environment["PREFECT_API_URL"] = "http://there:4200/api/"
-    elif where == "profile":
-        (tmp_path / "nowhere").mkdir()
-        text = 'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "http://there:4200/api"\n'
-        (tmp_path / "nowhere" / "profiles.toml").write_text(text)
-    else:
-        (tmp_path / "prefect.toml").write_text('[api]\nurl = "http://there:4200/api"\n')
-    code = "from flowrl_cli.configured import configured_url; print(configured_url())"
+PLACES = {
+    "PREFECT_API_URL": "unset PREFECT_API_URL",
+    ".env": "remove PREFECT_API_URL from {}/.env",
+    "prefect.toml": "remove url from [api] in {}/prefect.toml",
+    "pyproject.toml": "remove url from [tool.prefect.api] in {}/pyproject.toml",
+    "nowhere/profiles.toml": "`prefect --profile mine config unset PREFECT_API_URL`",
+}
+FILES = {
+    ".env": "PREFECT_API_URL={}\n",
+    "prefect.toml": '[api]\nurl = "{}"\n',
+    "pyproject.toml": '[tool.prefect.api]\nurl = "{}"\n',
+    "nowhere/profiles.toml": 'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "{}"\n',
+}
+
+
+def test_a_server_is_configured_where_prefect_looks_first_and_that_place_is_named(nothing_configured, tmp_path):
+    """All places name one, and then one after the other no more."""
+    (tmp_path / "nowhere").mkdir()
+    for place, content in FILES.items():
+        (tmp_path / place).write_text(content.format(f"http://{Path(place).suffix or place}:4200/api/"))
+    code = """
+        import os, pathlib
+        from flowrl_cli.configured import configured
+        while found := configured():
+            print(found.url, found.where, found.forget, sep="|")
+            if not os.environ.pop("PREFECT_API_URL", None):
+                next(place for place in map(pathlib.Path, PLACES) if place.exists()).unlink()
+    """
+    code = textwrap.dedent(code).replace("PLACES", repr(list(FILES)))
+    environment = {**os.environ, "PREFECT_API_URL": "http://variable:4200/api/"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "http://there:4200/api"
+    found = [line.split("|") for line in done.stdout.splitlines()]
+    hosts = ["variable", *(Path(place).suffix or place for place in FILES)]
+    assert [url for url, _, _ in found] == [f"http://{host}:4200/api" for host in hosts]
+    assert [forget for _, _, forget in found] == [mend.format(tmp_path) for mend in PLACES.values()]
+    assert all(place in where for place, (_, where, _) in zip(PLACES, found, strict=True))
 
 
 def test_nothing_is_configured_by_default(nothing_configured):
-    assert configured_url() is None
+    assert configured() is None

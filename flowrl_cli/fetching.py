@@ -1,0 +1,132 @@
+"""One GET request of the command's own: bounded in time and size whatever answers, and never through a wrong proxy."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import re
+import socket
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from flowrl_core.proxies import is_direct
+
+__all__ = ["Answer", "NoAnswerError", "fetch"]
+
+_MOST_BYTES = 10_000
+_FOUR_NUMBERS = re.compile(r"\d+(\.\d+){3}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class NoAnswerError(Exception):
+    """Nothing came back that is HTTP; its text says why.
+
+    `is_passing` says whether waiting may help: not for a name that is not known, a certificate that is not trusted, or
+    a redirection.
+    """
+
+    def __init__(self, problem: str, *, is_passing: bool = True) -> None:
+        super().__init__(problem)
+        self.is_passing = is_passing
+
+
+def fetch(
+    url: str,
+    *,
+    seconds: float,
+    headers: Mapping[str, str] | None = None,
+    certificates: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+) -> Answer:
+    """The answer, of which at most 10 kB are read.
+
+    Args:
+        seconds: for all of it. (A limit for each read never ends where one byte comes each second, and the look-up of
+            a name has none.)
+        certificates: makes what says which of them are trusted.
+
+    Raises:
+        NoAnswerError: none came within the time.
+        ValueError: it is no URL.
+    """
+    _check(url)
+    request = urllib.request.Request(url, headers=dict(headers or {}))
+    found: list[Answer | BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(_asked(request, seconds, certificates))
+        except BaseException as exc:
+            found.append(exc)
+
+    asking = threading.Thread(target=work, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    if not found:
+        raise NoAnswerError(f"no whole answer within {seconds:.0f} s")
+    if isinstance(found[0], Answer):
+        return found[0]
+    raise found[0]
+
+
+def _check(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise ValueError("it does not begin with http:// or https:// and a host")
+    if _FOUR_NUMBERS.fullmatch(parts.hostname):
+        ipaddress.IPv4Address(parts.hostname)  # resolvers read more; Prefect's clients do not
+
+
+def _asked(request: urllib.request.Request, seconds: float, certificates: Callable[[], ssl.SSLContext]) -> Answer:
+    direct = [urllib.request.ProxyHandler({})] if is_direct(request.full_url) else []
+    try:
+        secure = [urllib.request.HTTPSHandler(context=certificates())] if request.type == "https" else []
+        opener = urllib.request.build_opener(_SameOrigin, *secure, *direct)
+        with opener.open(request, timeout=seconds) as answer:
+            return Answer(answer.status, dict(answer.headers), answer.read(_MOST_BYTES))
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return Answer(exc.code, dict(exc.headers), b"")
+    except http.client.InvalidURL as exc:
+        raise ValueError(str(exc)) from None
+    except (OSError, http.client.HTTPException) as exc:
+        raise _no_answer(exc) from None
+
+
+def _no_answer(exc: Exception) -> NoAnswerError:
+    reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return NoAnswerError(f"its certificate is not trusted: {reason.verify_message}", is_passing=False)
+    if isinstance(reason, socket.gaierror):
+        return NoAnswerError(str(reason), is_passing=reason.errno != socket.EAI_NONAME)
+    if isinstance(reason, http.client.HTTPException) and not isinstance(reason, OSError):
+        return NoAnswerError(f"what answers does not speak HTTP: {type(reason).__name__} {str(reason)[:80]!r}")
+    if isinstance(reason, TimeoutError):
+        return NoAnswerError("no answer in time")
+    return NoAnswerError(str(reason) or type(reason).__name__)
+
+
+class _SameOrigin(urllib.request.HTTPRedirectHandler):
+    """Follows redirections only within the server: elsewhere they would take the password along."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if (old.scheme, old.netloc) != (new.scheme, new.netloc):
+            where = new._replace(query="", fragment="").geturl()
+            raise NoAnswerError(f"it redirects to {where}, another address", is_passing=False)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -1,0 +1,96 @@
+"""Which hosts are this machine: every spelling of loopback, its own names and the addresses of its interfaces."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+__all__ = ["is_this_machine"]
+
+_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
+_OLD_FORM = re.compile(r"[0-9a-fx.]+")
+_HOSTS = Path("/etc/hosts")
+_LOOK_UP_S = 2.0
+
+_IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether who connects to the host reaches this machine.
+
+    Names are looked up only where the first label is this machine's name: what is somebody else's must not wait for a
+    name server that only the proxy may reach.
+
+    Args:
+        host: a name or an address as URLs hold it, in brackets or not, in any spelling that resolvers take (`127.1`).
+    """
+    host = host.strip("[]").partition("%")[0].rstrip(".").lower()
+    if host in _NAMES or host.endswith(".localhost"):
+        return True
+    address = _address(host)
+    if address is not None:
+        return address.is_loopback or address.is_unspecified or address in set(_own_addresses())
+    return host in set(_own_names()) or _is_own_full_name(host)
+
+
+def _address(text: str) -> _IP | None:
+    try:
+        address: _IP = ipaddress.ip_address(text)
+    except ValueError:
+        if not _OLD_FORM.fullmatch(text):
+            return None
+        try:
+            # As resolvers read it: parts may be left out, octal or hexadecimal.
+            return ipaddress.IPv4Address(socket.inet_aton(text))
+        except OSError:
+            return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _own_addresses() -> Iterator[_IP]:
+    for found in psutil.net_if_addrs().values():
+        for one in found:
+            if one.family in (socket.AF_INET, socket.AF_INET6) and (address := _address(one.address.partition("%")[0])):
+                yield address
+
+
+def _own_names() -> Iterator[str]:
+    """The machine's name, and those that its own table of hosts gives to its addresses."""
+    yield socket.gethostname().lower()
+    try:
+        lines = _HOSTS.read_text(errors="replace").splitlines()
+    except OSError:
+        return
+    own = set(_own_addresses())
+    for line in lines:
+        address, *names = line.partition("#")[0].split() or [""]
+        found = _address(address)
+        if found is not None and (found.is_loopback or found in own):
+            yield from (name.lower() for name in names)
+
+
+def _is_own_full_name(host: str) -> bool:
+    """Whether the name is this machine's with its domain."""
+    first, _, domain = host.partition(".")
+    if not domain or first != socket.gethostname().lower().partition(".")[0]:
+        return False
+    found: list[_IP | None] = []
+
+    def look_up() -> None:
+        try:
+            found.extend(_address(str(one[4][0]).partition("%")[0]) for one in socket.getaddrinfo(host, None))
+        except OSError:
+            return
+
+    asking = threading.Thread(target=look_up, daemon=True)
+    asking.start()
+    asking.join(_LOOK_UP_S)
+    own = set(_own_addresses())
+    return bool(found) and all(one is not None and (one.is_loopback or one in own) for one in found)
