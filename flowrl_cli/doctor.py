@@ -11,7 +11,8 @@ from pathlib import Path
 
 from flowrl_cli.finding import Finding, bounded
 from flowrl_cli.installed import missing_files, remedy
-from flowrl_cli.services import examine_proxies, examine_registry, examine_server
+from flowrl_cli.services import examine_proxies, examine_server
+from flowrl_cli.stored import examine_library, examine_registry
 from flowrl_cli.variables import examine_variables
 from flowrl_core.errors import ConflictError, InputError, ServiceError
 from flowrl_core.installation import ROOT
@@ -65,6 +66,7 @@ def examine() -> Iterator[Finding]:
         yield from bounded(
             "registry", lambda: examine_registry(home), seconds=_QUICK_S, mend=f"correct or unset {URL_VARIABLE}"
         )
+        yield from bounded("library", lambda: examine_library(home), seconds=_SLOW_S, mend="flowrl status")
         yield from bounded("server", lambda: examine_server(home), seconds=_SLOW_S, mend="prefect config view")
 
 
@@ -130,6 +132,11 @@ def _home() -> Home | Finding:
 def _places(home: Home) -> Iterator[Finding]:
     root = home.root
     existing = next(path for path in (root, *root.parents) if path.exists())
+    try:
+        home.check_writable()
+    except InputError as exc:
+        yield Finding("home", "wrong", f"{exc.problem}: it can be read, no more", _MEND_HOME)
+        return
     yield Finding("home", "ok", f"{root} ({'exists' if existing == root else 'will be made'})")
     free = shutil.disk_usage(existing).free / 1e9
     if free >= _ROOM_NEEDED_GB:

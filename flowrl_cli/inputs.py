@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
@@ -71,16 +70,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def existing_registry() -> tuple[Home, Registry | None]:
-    """The home and its registry, or None where no campaign was ever started; nothing is made.
+    """The home and its registry, to read; None where no campaign was ever started. Nothing is made or changed.
 
     Raises:
         InputError: the home cannot be used.
+        StorageError: nor can its registry.
     """
     from flowrl_core.storage.layout import Home
-
-    home = Home.from_environment()
-    if not os.environ.get("FLOWRL_REGISTRY_URL") and not home.registry.exists():
-        return home, None
     from flowrl_core.storage.registry import Registry
 
-    return home, Registry.open(home)
+    home = Home.from_environment()
+    return home, Registry.read(home)

@@ -53,6 +53,7 @@ def logs(
 def _show(home: Home, registry: Registry, run: RunRecord, *, follow: bool) -> None:
     """Prints the run's log. A look behind the end of the run comes before each last read, so that no line is missed."""
     from flowrl_cli.view import latest_directory
+    from flowrl_core.errors import InputError
 
     shown = 0
     while True:
@@ -65,6 +66,8 @@ def _show(home: Home, registry: Registry, run: RunRecord, *, follow: bool) -> No
             sys.stdout.write(text[shown:].decode(errors="replace"))
             sys.stdout.flush()
             shown = len(text)
+        elif has_ended:
+            raise InputError("skill", f"there is no log {log}", "It is not written yet, or was removed with its run")
         if has_ended:
             return
         time.sleep(_POLL_SECONDS)

@@ -70,9 +70,12 @@ def propose(
     if merged.get("targets"):  # else all is as it was at the campaign's earlier start
         merged["frontier"] = {"kind": "hybrid", **merged["frontier"]}
     request = make_request(merged)
-    home, registry = existing_registry()
-    if registry is None and not dry_run:
-        registry = Registry.open(home)
+    home, known = existing_registry()
+    home.check_writable()  # the answer is journaled, also in a dry run
+    # A dry run begins no registry; where there is one, what it spends is booked there.
+    registry = None if known is None and dry_run else Registry.open(home)
+    if known is not None:
+        known.close()
     with registry or contextlib.nullcontext():
         return asyncio.run(_round(home, registry, request.spec, request.scene, dry_run=dry_run))
 

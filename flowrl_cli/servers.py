@@ -47,6 +47,7 @@ def up(
 
     check_installation()
     home = Home.from_environment()
+    home.check_writable()
     if not worker_only:
         for name, value in (("server", server), ("pool", pool)):
             if value is not None:

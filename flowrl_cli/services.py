@@ -1,4 +1,4 @@
-"""What `flowrl doctor` finds of services: the Prefect server and what it has of FlowRL, and the registry's database."""
+"""What `flowrl doctor` finds of the Prefect server and of what it has of FlowRL."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import os
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 from flowrl_cli.configured import AUTH_VARIABLE, check_server, configured, wait_healthy
 from flowrl_cli.fetching import NoAnswerError, fetch
 from flowrl_cli.finding import Finding, bounded
 from flowrl_cli.record import Record, Server
-from flowrl_core.errors import FlowRLError, InputError, ServiceError
+from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.proxies import check_proxies, named_proxies
-from flowrl_core.storage.layout import URL_VARIABLE, Home
+from flowrl_core.storage.layout import Home
 
-__all__ = ["clock_of", "examine_proxies", "examine_registry", "examine_server"]
+__all__ = ["clock_of", "examine_proxies", "examine_server"]
 
 _ANSWER_S = 3.0
 _MOST_SKEW_S = 5.0
@@ -81,61 +80,6 @@ def examine_proxies() -> Iterator[Finding]:
     if named := named_proxies(os.environ):
         found = ", ".join(f"{name} {address}" for name, address in named.items())
         yield Finding("proxies", "ok", f"{found}; none is asked for this machine")
-
-
-def examine_registry(home: Home) -> Iterator[Finding]:
-    """The registry's database: can it be reached, and is its schema this FlowRL's? Nothing is changed."""
-    import sqlalchemy as sa
-
-    from flowrl_core.storage.database import make_engine, reading
-    from flowrl_core.storage.schema import HEAD
-
-    try:
-        engine = make_engine(_impatient(home.registry_url))
-    except InputError as exc:
-        driver = 'pip install "psycopg[binary]"' if "psycopg" in exc.problem else f"unset {URL_VARIABLE}"
-        yield Finding("registry", "wrong", exc.problem, f"{driver}, or correct {URL_VARIABLE}")
-        return
-    name = engine.url.render_as_string(hide_password=True)
-    is_file = engine.dialect.name == "sqlite"
-    if is_file and not Path(engine.url.database or "").exists():
-        yield Finding("registry", "ok", f"{name} (will be made)")
-        return
-    try:
-        with reading(engine) as connection:
-            is_empty = not sa.inspect(connection).has_table("alembic_version")
-            found = "" if is_empty else connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-    except FlowRLError as exc:
-        mend = "restore it from a backup" if is_file else f"start that database, or correct {URL_VARIABLE}"
-        yield Finding("registry", "wrong", str(exc), mend)
-        return
-    finally:
-        engine.dispose()
-    if found in ("", HEAD):
-        yield Finding("registry", "ok", f"{name} ({f'schema {found}' if found else 'empty: will be made'})")
-    elif str(found) < HEAD:
-        backup = "with a backup beside it" if is_file else "back it up before"
-        yield Finding(
-            "registry", "wrong", f"{name} has schema {found}, not {HEAD}", f"flowrl status migrates it, {backup}"
-        )
-    else:
-        mend = "use the newer FlowRL that wrote it"
-        yield Finding("registry", "wrong", f"{name} has schema {found}, this FlowRL knows up to {HEAD}", mend)
-
-
-def _impatient(url: str) -> str:
-    """The URL with a limit to how long a database that does not answer is waited for."""
-    import sqlalchemy as sa
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        parsed = sa.make_url(url)
-    except ArgumentError:
-        return url
-    if not parsed.drivername.startswith("postgresql") or "connect_timeout" in parsed.query:
-        return url
-    patient = parsed.update_query_dict({"connect_timeout": f"{_ANSWER_S:.0f}"})
-    return patient.render_as_string(hide_password=False)
 
 
 def _belongings(server: Server) -> Iterator[Finding]:

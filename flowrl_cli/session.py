@@ -49,16 +49,18 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         keep: leave the embedded server up at the end.
 
     Raises:
-        InputError: the registry does not agree with the request, or a device is asked for that is not there; nothing
-            was changed.
+        InputError: the home cannot be written, the registry does not agree with the request, or a device is asked for
+            that is not there; nothing was changed.
         ServiceError: no server answers, or it does not let us in; nothing was changed.
     """
     home, known = existing_registry()
+    home.check_writable()
     if known is not None:
         with known:
             _check_widths(known, request)
-            if _is_learned(known, request):
-                return _finish_at_once(home, known, request)
+            is_learned = _is_learned(known, request)
+        if is_learned:
+            return _finish_at_once(home, request)
     embedded.check_startable(home)
     if found := configured():
         wait_healthy(found)
@@ -104,11 +106,12 @@ def _is_learned(registry: Registry, request: Request) -> bool:
     return all(is_reached(known, target, learned) for target in request.spec.targets)
 
 
-def _finish_at_once(home: Home, registry: Registry, request: Request) -> int:
-    campaign = registry.start_campaign(request.spec, request.knowledge.skills)
-    _keep_knowledge(home, request)
-    print(f"Nothing to do: all targets of campaign {campaign.name} are learned")
-    print_status(home, registry, campaign)
+def _finish_at_once(home: Home, request: Request) -> int:
+    with Registry.open(home) as registry:
+        campaign = registry.start_campaign(request.spec, request.knowledge.skills)
+        _keep_knowledge(home, request)
+        print(f"Nothing to do: all targets of campaign {campaign.name} are learned")
+        print_status(home, registry, campaign)
     return 0
 
 

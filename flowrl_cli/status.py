@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -53,12 +54,14 @@ def status(
         elif as_json:
             from flowrl_cli.proposals import proposals_json, spending_json
             from flowrl_cli.view import status_json, view_campaign
+            from flowrl_core.storage.damage import damaged_versions
 
             print_json(
                 {
                     **status_json(found, view_campaign(home, registry, found)),
                     "proposals": proposals_json(registry.proposals(found.name)),
                     "spending": spending_json(registry.spending(found.name), found.spec.frontier),
+                    "damaged": [asdict(one) for one in damaged_versions(home, registry, by_size=True)],
                 }
             )
         else:
@@ -70,6 +73,7 @@ def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[Sk
     from flowrl_cli.proposals import print_proposals, spending_line
     from flowrl_cli.tables import print_table, say
     from flowrl_cli.view import view_campaign
+    from flowrl_core.storage.damage import damaged_versions, in_words
 
     views = view_campaign(home, registry, campaign)
     say(f"Campaign {campaign.name} ({campaign.env}), targets: {', '.join(campaign.targets)}", "")
@@ -78,6 +82,9 @@ def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[Sk
         print_proposals(proposals)
     if (spent := registry.spending(campaign.name)).requests:
         say("", spending_line(spent, campaign.spec.frontier))
+    if damaged := damaged_versions(home, registry, by_size=True):
+        problem, remedy = in_words(home, damaged)
+        say("", f"Damaged: {problem}. To mend it, {remedy}")
     return views
 
 

@@ -95,7 +95,7 @@ def choose_seeds(
 
 def _whole(home: Home, registry: Registry, version: VersionRecord | None) -> VersionRecord | None:
     """The version; if its files are damaged, the first whole one among its ancestors and what bundles hold of it."""
-    from flowrl_core.storage.checkpoints import verify
+    from flowrl_core.storage.manifests import verify
 
     if version is None:
         return None

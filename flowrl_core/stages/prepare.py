@@ -193,7 +193,7 @@ def _config(
 
 def _mend_seed(home: Home, registry: Registry, context: RunContext) -> None:
     """Make the seed checkpoint of a sealed run again, from the same versions, if it is damaged."""
-    from flowrl_core.storage.checkpoints import verify
+    from flowrl_core.storage.manifests import verify
 
     try:
         verify(context.directory.seed)

@@ -11,7 +11,9 @@ What can be made again is left out: compiled programs, the embedded Prefect and 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import shutil
 import sqlite3
 import time
@@ -21,12 +23,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from flowrl_core.errors import InputError
+from flowrl_core.errors import CorruptError, InputError
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import is_temporary, publish_directory, temporary_beside
-from flowrl_core.storage.checkpoints import verify
+from flowrl_core.storage.damage import damaged_versions, in_words
 from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
 from flowrl_core.storage.layout import Home
+from flowrl_core.storage.reader import open_to_read
+from flowrl_core.storage.registry import Registry
 
 __all__ = ["Copied", "backup", "restore"]
 
@@ -48,6 +52,8 @@ class Copied:
 def backup(home: Home, target: Path) -> Copied:
     """Copy what a home holds to `target`, which is there whole or not at all. Campaigns may go on meanwhile.
 
+    Nothing of the home is changed, so it may be one that can only be read.
+
     The registry comes first: all that its rows name was written before them, so it is among the files copied after.
 
     Raises:
@@ -55,23 +61,23 @@ def backup(home: Home, target: Path) -> Copied:
         CorruptError: a version that a head or a bundle needs is not whole.
     """
     target = Path(target).absolute()
-    if target.exists():
+    if os.path.lexists(target):
         raise InputError("target", f"{target} exists", "Name a directory that does not exist yet")
     if target.is_relative_to(home.root):
         raise InputError("target", f"{target} lies in the home that it shall save", "Name a directory outside of it")
-    source = make_engine(home.registry_url)
     fresh = temporary_beside(target)
-    fresh.mkdir(parents=True)
-    try:
-        rows = _save_rows(home, source, fresh)
+    with contextlib.ExitStack() as closing:
+        source = open_to_read(home, closing)
+        if source is None:
+            raise InputError("FLOWRL_HOME", f"{home.root} has no registry", "Set it to the home that shall be saved")
+        closing.callback(shutil.rmtree, fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        rows = _save_rows(source, fresh)
         for name in _FILES:
             _copy_tree(home.root / name, fresh / name)
-        _check_versions(Home(fresh))
+        _check_versions(Home(fresh), of=home)
         copied = _count(fresh, rows)
         publish_directory(fresh, target)
-    finally:
-        source.dispose()
-        shutil.rmtree(fresh, ignore_errors=True)
     return copied
 
 
@@ -82,15 +88,16 @@ def restore(source: Path, home: Home) -> Copied:
     that were outstanding are ended as trouble that was not theirs: the next start of a campaign goes on from there.
 
     Raises:
-        InputError: `source` is no backup, or the home holds something already.
+        InputError: `source` is no backup, or the home holds something already, or cannot be written.
         CorruptError: a version that a head or a bundle needs is not whole.
         StorageError: the backup has a newer schema than this code.
     """
     source = Path(source).absolute()
     if not (source / "registry.sqlite").is_file():
         raise InputError("source", f"{source} is no backup", "Name a directory that `flowrl backup` has made")
+    home.check_writable()
     _check_empty(home)
-    _check_versions(Home(source))
+    _check_versions(Home(source), of=Home(source))
     home.root.mkdir(parents=True, exist_ok=True)
     for name in _FILES:
         _copy_tree(source / name, home.root / name)
@@ -103,10 +110,7 @@ def restore(source: Path, home: Home) -> Copied:
     return _count(home.root, rows)
 
 
-def _save_rows(home: Home, source: sa.Engine, target: Path) -> int:
-    if source.dialect.name == "sqlite" and not home.registry.is_file():
-        raise InputError("FLOWRL_HOME", f"{home.root} has no registry", "Set it to the home that shall be saved")
-    bring_up_to_date(home, source)
+def _save_rows(source: sa.Engine, target: Path) -> int:
     copy = Home(target)
     engine = make_engine(f"sqlite:///{copy.registry}")
     try:
@@ -188,18 +192,15 @@ def _copy_tree(source: Path, target: Path) -> None:
             logger.info("%s went while it was copied", path)
 
 
-def _check_versions(copy: Home) -> None:
-    """All parameters that heads and bundles need are there and whole."""
-    versions, heads, held = schema.versions.c, schema.heads.c, schema.bundle_versions.c
-    needed = sa.select(heads.version).union(sa.select(held.version))
-    engine = make_engine(f"sqlite:///{copy.registry}")
-    try:
-        with reading(engine) as tx:
-            contents = tx.execute(sa.select(versions.content).where(versions.id.in_(needed))).scalars().all()
-    finally:
-        engine.dispose()
-    for content in contents:
-        verify(copy.version(content))
+def _check_versions(copy: Home, *, of: Home) -> None:
+    """All parameters that heads and bundles need are there and whole; a flaw is told as one of the home `of`."""
+    registry = Registry.read(copy, url=f"sqlite:///{copy.registry}")
+    if registry is None:
+        raise CorruptError(f"the registry {copy.registry} is empty")
+    with registry:
+        if damaged := damaged_versions(copy, registry, by_size=False):
+            problem, remedy = in_words(of, damaged)
+            raise CorruptError(f"{problem}. Nothing was copied: {remedy}")
 
 
 def _check_empty(home: Home) -> None:

@@ -28,15 +28,14 @@ from flowrl_core.storage.atomic import (
     temporary_beside,
     write_json,
 )
+from flowrl_core.storage.manifests import FORMAT, MANIFEST, checksum, verify
 
-__all__ = ["TrainCheckpoints", "content_hash", "load_tree", "save_tree", "verify"]
+__all__ = ["TrainCheckpoints", "content_hash", "load_tree", "save_tree"]
 
 logger = logging.getLogger(__name__)
 
 LeafPath = tuple[str, ...]
-_MANIFEST = "manifest.json"
 _TREE = "tree"
-_FORMAT = 1
 _STEP = re.compile(r"step-(\d{12})")
 _DICT_KEY = "/"
 """Marks a part of a leaf's path that is the key of a dict: only such trees can be loaded without a template."""
@@ -61,11 +60,11 @@ def save_tree(directory: Path, tree: Any, *, metadata: Mapping[str, Any] | None 
         # Orbax refuses arrays without elements; their shape says everything.
         _write_arrays(temporary / _TREE, {_file_name(p): a for p, a in leaves.items() if a.size})
         described = [{"path": p, "dtype": a.dtype.name, "shape": a.shape} for p, a in leaves.items()]
-        sums = {str(f.relative_to(temporary)): _checksum(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
+        sums = {str(f.relative_to(temporary)): checksum(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
         write_json(
-            temporary / _MANIFEST,
+            temporary / MANIFEST,
             {
-                "format": _FORMAT,
+                "format": FORMAT,
                 "metadata": dict(metadata or {}),
                 "leaves": described,
                 "empty": _empty_nodes(tree),
@@ -108,26 +107,6 @@ def load_tree(directory: Path, template: Any = None, *, below: tuple[str, ...] =
         empty = [(path[len(below) :], node) for path, node in manifest["empty"] if _is_below(path, below)]
         return _nested(directory, leaves, empty), manifest["metadata"]
     return _like(directory, leaves, template), manifest["metadata"]
-
-
-def verify(directory: Path) -> dict[str, Any]:
-    """The manifest, after the checksum of every file was compared.
-
-    Raises:
-        CorruptError: the checkpoint is not there, incomplete or changed.
-    """
-    try:
-        manifest = json.loads((directory / _MANIFEST).read_text())
-        sums, version = dict(manifest["files"]), manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise CorruptError(f"checkpoint {directory} has no readable manifest: {exc}") from exc
-    if version != _FORMAT:
-        raise StorageError(f"checkpoint {directory} has format {version}, this FlowRL reads {_FORMAT}")
-    for name, expected in sums.items():
-        file = directory / name
-        if not file.is_file() or _checksum(file) != expected:
-            raise CorruptError(f"checkpoint {directory}: file {name} is missing or was changed")
-    return dict(manifest)
 
 
 def content_hash(tree: Any) -> str:
@@ -245,11 +224,6 @@ def _file_name(path: LeafPath) -> str:
     readable = ".".join(part.removeprefix(_DICT_KEY) for part in path)
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", readable)[-80:]
     return f"{safe}-{hashlib.sha256(json.dumps(path).encode()).hexdigest()[:8]}"
-
-
-def _checksum(file: Path) -> dict[str, Any]:
-    with open(file, "rb") as content:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
 
 
 def _empty_nodes(tree: Any) -> list[tuple[LeafPath, dict[str, Any] | None]]:

@@ -6,9 +6,9 @@ import contextlib
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
@@ -20,7 +20,10 @@ from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.ownership import exclusive
 from flowrl_core.storage.schema import HEAD, meta
 
-__all__ = ["MIGRATIONS", "bring_up_to_date", "make_engine", "reading", "writing"]
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+__all__ = ["MIGRATIONS", "bring_up_to_date", "is_known", "make_engine", "reading", "revision", "writing"]
 
 MIGRATIONS = data("storage", "migrations")
 _DATABASES = ("sqlite", "postgresql")
@@ -37,8 +40,11 @@ _PATIENCE = {
 _WRITE_LOCK = int.from_bytes(b"flowrl-w")
 
 
-def make_engine(url: str) -> sa.Engine:
+def make_engine(url: str, *, connect: Callable[[], sqlite3.Connection] | None = None) -> sa.Engine:
     """An engine for the URL; nothing is opened yet.
+
+    Args:
+        connect: makes each connection anew, where it is not to be made from the URL.
 
     Raises:
         InputError: not a database URL, its driver is not installed, or it is for another kind of database or use.
@@ -48,7 +54,8 @@ def make_engine(url: str) -> sa.Engine:
         parsed = sa.make_url(url)
         dialect = parsed.get_dialect()
         is_postgres = parsed.get_backend_name() == "postgresql"
-        engine = sa.create_engine(parsed, **(_postgres_options(parsed) if is_postgres else {}))
+        own = {"creator": connect, "poolclass": sa.NullPool} if connect else {}
+        engine = sa.create_engine(parsed, **(_postgres_options(parsed) if is_postgres else own))
     except (ArgumentError, ValueError) as exc:
         raise InputError(URL_VARIABLE, f"{_without_password(url)!r} is not a database URL", remedy) from exc
     except (NoSuchModuleError, ImportError) as exc:
@@ -144,7 +151,7 @@ def _named_errors(engine: sa.Engine) -> Iterator[None]:
         if isinstance(exc, IntegrityError):
             raise ConflictError(f"registry {name} refused what does not fit its other rows: {exc.orig}") from exc
         if isinstance(exc.orig, sqlite3.DatabaseError) and not isinstance(exc.orig, sqlite3.OperationalError):
-            raise CorruptError(f"registry {name}: {exc.orig}; restore it from a backup beside it") from exc
+            raise CorruptError(f"registry {name}: {exc.orig}; make a new home of a backup (`flowrl restore`)") from exc
         raise StorageError(
             f"registry {name}: {exc.orig}; nothing was changed, try again once this is repaired"
         ) from exc
@@ -161,21 +168,16 @@ def bring_up_to_date(home: Home, engine: sa.Engine, *, head: str = HEAD, migrati
         StorageError: the database is of a newer schema than this code knows.
         CorruptError: the file is not a database.
     """
-    if _revision(engine) == head:
+    if revision(engine) == head:
         return
     # Alembic is slow to import and only needed here.
     from alembic import command
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
 
-    config = Config()
-    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     with exclusive(home.root / "registry.lock", what="the registry", wait=True):
-        found = _revision(engine)
+        found = revision(engine)
         if found == head:
             return
-        if found is not None and found not in known:
+        if found is not None and not is_known(found, migrations=migrations):
             raise StorageError(
                 f"the registry {engine.url.render_as_string(hide_password=True)} has schema {found}, "
                 f"this FlowRL knows up to {head}; use the newer FlowRL that wrote it"
@@ -183,18 +185,13 @@ def bring_up_to_date(home: Home, engine: sa.Engine, *, head: str = HEAD, migrati
         if engine.dialect.name == "sqlite":
             _prepare_file(engine, found)
         with _migrating(engine) as connection:
+            config = _alembic(migrations)
             config.attributes["connection"] = connection
             command.upgrade(config, head)
             _ensure_name(connection)
 
 
-def _ensure_name(connection: sa.Connection) -> None:
-    """Give a new registry its name: every registry has exactly one row of these."""
-    if connection.execute(sa.select(meta.c.id)).first() is None:
-        connection.execute(sa.insert(meta).values(id=1, uuid=str(uuid.uuid4()), created_at=time.time()))
-
-
-def _revision(engine: sa.Engine) -> str | None:
+def revision(engine: sa.Engine) -> str | None:
     """The migration the database is at; None for an empty one."""
     path = engine.url.database
     if engine.dialect.name == "sqlite" and path and not Path(path).exists():
@@ -203,6 +200,28 @@ def _revision(engine: sa.Engine) -> str | None:
         if not sa.inspect(connection).has_table("alembic_version"):
             return None
         return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+
+
+def is_known(found: str, *, migrations: Path = MIGRATIONS) -> bool:
+    """Whether this code knows a schema: as its own, or as one that it can migrate."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_alembic(migrations))
+    return found in {script.revision for script in scripts.walk_revisions()}
+
+
+def _alembic(migrations: Path) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    return config
+
+
+def _ensure_name(connection: sa.Connection) -> None:
+    """Give a new registry its name: every registry has exactly one row of these."""
+    if connection.execute(sa.select(meta.c.id)).first() is None:
+        connection.execute(sa.insert(meta).values(id=1, uuid=str(uuid.uuid4()), created_at=time.time()))
 
 
 def _prepare_file(engine: sa.Engine, found: str | None) -> None:

@@ -91,7 +91,7 @@ class Home:
     """The root of one registry and all that belongs to it; one registry per home, shared by its campaigns.
 
     Raises:
-        InputError: the root is a file, or it (or the nearest directory above it) cannot be written.
+        InputError: the root is a file, a link to nothing, or (as the nearest directory above it) closed to this user.
     """
 
     root: Path
@@ -104,6 +104,28 @@ class Home:
     def from_environment(cls) -> Home:
         """The home that FLOWRL_HOME names, else `.flowrl` in the working directory."""
         return cls(Path(os.environ.get(HOME_VARIABLE) or ".flowrl"))
+
+    def check_writable(self) -> None:
+        """Nothing, if this user may write what is there of the home, or make it.
+
+        Raises:
+            InputError: the place that cannot be written is named.
+        """
+        nearest = _nearest(self.root)
+        parts = (self.registry, self.versions, self.runs, self.archive, self.knowledge, self.journal, self.cache)
+        for path in (nearest, *(part for part in parts if nearest == self.root and os.path.exists(part))):
+            if not os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0)):
+                remedy = (
+                    f"Give yourself access, or set {HOME_VARIABLE} to a directory that you may write. What is there "
+                    "can be read: `flowrl status`, `experts`, `logs`, `backup`"
+                )
+                raise InputError(HOME_VARIABLE, f"{path} cannot be written", remedy)
+
+    @property
+    def belongings(self) -> list[str]:
+        """What only a registry can have left in the home, in words; empty for a home without."""
+        words = {self.versions: "versions of experts", self.runs: "runs", self.archive: "records of runs"}
+        return [f"{path.name}/ ({what})" for path, what in words.items() if _holds_directories(path)]
 
     @property
     def registry(self) -> Path:
@@ -208,12 +230,28 @@ def _component(field: str, name: str) -> str:
     return name
 
 
+def _holds_directories(path: Path) -> bool:
+    try:
+        return any(entry.is_dir() for entry in os.scandir(path))
+    except OSError:
+        return False
+
+
 def _check_root(root: Path) -> None:
     remedy = f"Set {HOME_VARIABLE} to a directory that you may write"
-    nearest = root
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
+    nearest = _nearest(root)
+    if nearest.is_symlink() and not nearest.exists():
+        problem = f"{nearest} is a link to {nearest.readlink()}, which is not there"
+        raise InputError(HOME_VARIABLE, problem, remedy)
     if not nearest.is_dir():
         raise InputError(HOME_VARIABLE, f"{nearest} is a file, so {root} cannot be the home", remedy)
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(HOME_VARIABLE, f"{nearest} cannot be written", remedy)
+    if not os.access(nearest, os.X_OK | (os.R_OK if nearest == root else 0)):
+        raise InputError(HOME_VARIABLE, f"{nearest} cannot be read", remedy)
+
+
+def _nearest(root: Path) -> Path:
+    """The root, or the nearest above it of which there is something; os.path does not raise where all is closed."""
+    nearest = root
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    return nearest

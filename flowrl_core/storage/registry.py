@@ -23,6 +23,7 @@ process with an older claim wants to write is refused.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 
@@ -34,9 +35,10 @@ from flowrl_core.skills.reflection import Reflection
 from flowrl_core.specs import CampaignSpec, FrontierSpec, SkillConfig
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import crash_point
-from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
+from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, revision, writing
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.limits import Spending
+from flowrl_core.storage.reader import check_not_lost, open_to_read
 from flowrl_core.storage.records import (
     Attempt,
     AttemptEnd,
@@ -83,8 +85,9 @@ class Registry:
     changed, and StorageError for an id that does not exist.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, closing: contextlib.ExitStack | None = None) -> None:
         self._engine = engine
+        self._closing = closing or contextlib.ExitStack()
 
     @classmethod
     def open(cls, home: Home) -> Registry:
@@ -93,16 +96,34 @@ class Registry:
         Raises:
             InputError: the database URL is wrong.
             StorageError: the database has a newer schema than this code, or does not answer.
-            CorruptError: the file is not a database.
+            CorruptError: the file is not a database, or is empty although the home holds what belongs to it.
         """
         engine = make_engine(home.registry_url)
         home.root.mkdir(parents=True, exist_ok=True)
+        if home.belongings and revision(engine) is None:
+            check_not_lost(home, engine)
         bring_up_to_date(home, engine)
         return cls(engine)
+
+    @classmethod
+    def read(cls, home: Home, *, url: str = "") -> Registry | None:
+        """The registry of the home, of which nothing is written; None where no campaign was ever started.
+
+        Args:
+            url: of another database than the one that the home is configured for.
+
+        Raises:
+            InputError: the database URL is wrong.
+            StorageError, CorruptError: as `open`.
+        """
+        with contextlib.ExitStack() as closing:
+            engine = open_to_read(home, closing, url=url)
+            return cls(engine, closing.pop_all()) if engine is not None else None
 
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
+        self._closing.close()
 
     def __enter__(self) -> Registry:
         return self
@@ -395,6 +416,11 @@ class Registry:
         """The evaluations of an identity that were recorded, oldest first."""
         with reading(self._engine) as tx:
             return evaluations.of_identity(tx, identity)
+
+    def relied_on(self) -> list[VersionRecord]:
+        """The versions that are a head or in a bundle, by expert: those that later runs start from, or may."""
+        with reading(self._engine) as tx:
+            return library.relied_on(tx)
 
     def needed_contents(self) -> frozenset[str]:
         """The contents of all versions that are a head, in a bundle, or that an open run was seeded from."""

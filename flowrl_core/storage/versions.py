@@ -10,8 +10,9 @@ from typing import Any
 
 from flowrl_core.errors import ConflictError, CorruptError
 from flowrl_core.storage.atomic import crash_point, remove_directory
-from flowrl_core.storage.checkpoints import content_hash, load_tree, save_tree, verify
+from flowrl_core.storage.checkpoints import content_hash, load_tree, save_tree
 from flowrl_core.storage.layout import Home
+from flowrl_core.storage.manifests import verify
 from flowrl_core.storage.ownership import exclusive
 
 __all__ = ["get", "put"]

@@ -16,7 +16,8 @@ import pytest
 from flowrl_cli.doctor import locks_of
 from flowrl_cli.embedded import connected
 from flowrl_cli.record import Record
-from flowrl_cli.services import clock_of, examine_registry, examine_server
+from flowrl_cli.services import clock_of, examine_server
+from flowrl_cli.stored import examine_registry
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.schema import HEAD
@@ -32,7 +33,7 @@ def test_a_registry_is_examined_without_being_made_or_migrated(tmp_path):
     assert registry_of(home).state == "ok" and not home.root.exists()
     Registry.open(home).close()
     assert registry_of(home).found.endswith(f"(schema {HEAD})")
-    for schema, mend in (("0000", "flowrl status migrates it"), ("9999", "newer FlowRL")):
+    for schema, mend in (("0000", "the next flowrl campaign migrates it"), ("9999", "newer FlowRL")):
         with sqlite3.connect(home.registry) as connection:
             connection.execute("UPDATE alembic_version SET version_num = ?", (schema,))
         before = home.registry.read_bytes()
@@ -40,7 +41,7 @@ def test_a_registry_is_examined_without_being_made_or_migrated(tmp_path):
         assert found.state == "wrong" and schema in found.found and mend in found.mend
         assert home.registry.read_bytes() == before
     home.registry.write_bytes(b"this is no database" * 100)
-    assert "restore it from a backup" in registry_of(home).mend
+    assert "flowrl restore" in registry_of(home).mend
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from flowrl_cli.view import latest_directory, read_progress, view_campaign
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs import SkillConfig, parse_campaign
+from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult, Look
 from flowrl_core.storage.registry import Registry
@@ -69,6 +70,8 @@ def grown(tmp_path_factory) -> Home:
             end_run(registry, prepared_run(registry, "demo", skill), successes=95, verdict="learned")
         end_run(registry, prepared_run(registry, "demo", "make_b"), successes=10, verdict="failed")
         run = registry.run(prepared_run(registry, "demo", "make_c"))
+        for version in registry.relied_on():  # whole, though without any file
+            write_json(home.version(version.content) / "manifest.json", {"format": 1, "files": {}})
         registry.count_retry(registry.outstanding("demo")[-1].id, "Crashed: killed")
     directory = home.run_directory("demo", "make_c", run.ordinal)
     directory.path.mkdir(parents=True)
@@ -89,7 +92,7 @@ def test_status_json_has_exactly_the_agreed_shape(grown, at_grown):
     done = at_grown("status", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"campaign", "env", "targets", "skills", "proposals", "spending"}
+    assert set(found) == {"campaign", "env", "targets", "skills", "proposals", "spending", "damaged"}
     assert found["proposals"] == [] and found["spending"]["requests"] == 0
     assert found["campaign"] == "demo"
     assert found["targets"] == ["make_b", "make_c", "make_p"]

@@ -13,7 +13,8 @@ from flowrl_core.errors import CorruptError, InputError
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs import resolve
 from flowrl_core.stages import compilation
-from flowrl_core.storage.checkpoints import content_hash, save_tree, verify
+from flowrl_core.storage.checkpoints import content_hash, save_tree
+from flowrl_core.storage.manifests import verify
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get
 

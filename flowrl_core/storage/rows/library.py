@@ -22,6 +22,7 @@ __all__ = [
     "experts",
     "heads",
     "move_head",
+    "relied_on",
     "version",
     "versions_of",
 ]
@@ -88,6 +89,13 @@ def version(tx: sa.Connection, version_id: int) -> VersionRecord:
 def versions_of(tx: sa.Connection, global_index: int) -> list[VersionRecord]:
     """See `Registry.versions`."""
     query = sa.select(schema.versions).where(_versions.expert == global_index).order_by(_versions.id)
+    return [_version(row) for row in tx.execute(query).mappings()]
+
+
+def relied_on(tx: sa.Connection) -> list[VersionRecord]:
+    """See `Registry.relied_on`."""
+    needed = sa.select(_heads.version).union(sa.select(schema.bundle_versions.c.version))
+    query = sa.select(schema.versions).where(_versions.id.in_(needed)).order_by(_versions.expert, _versions.id)
     return [_version(row) for row in tx.execute(query).mappings()]
 
 

@@ -1,0 +1,71 @@
+"""What says that a directory of arrays is whole: its manifest, with the size and SHA-256 of every file. No JAX here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from flowrl_core.errors import CorruptError, StorageError
+
+__all__ = ["FORMAT", "MANIFEST", "checksum", "flaw", "verify"]
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+def checksum(file: Path) -> dict[str, Any]:
+    """The size and SHA-256 of a file, as a manifest has them."""
+    with open(file, "rb") as content:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
+
+
+def verify(directory: Path) -> dict[str, Any]:
+    """The manifest, after the checksum of every file was compared.
+
+    Raises:
+        CorruptError: the checkpoint is not there, incomplete or changed.
+        StorageError: it has another FlowRL's format.
+    """
+    manifest = _manifest(directory)
+    if manifest["format"] != FORMAT:
+        raise StorageError(f"checkpoint {directory} has format {manifest['format']}, this FlowRL reads {FORMAT}")
+    for name, expected in manifest["files"].items():
+        file = directory / name
+        if not file.is_file() or checksum(file) != expected:
+            raise CorruptError(f"checkpoint {directory}: file {name} is missing or was changed")
+    return manifest
+
+
+def flaw(directory: Path, *, by_size: bool = False) -> str | None:
+    """What keeps a checkpoint from being whole, in words; None if nothing does.
+
+    Args:
+        by_size: compare the files' sizes only, which reads none of them but the manifest.
+    """
+    if not directory.is_dir():
+        return "is not there"
+    try:
+        files = _manifest(directory)["files"]
+        for name, expected in files.items():
+            file = directory / name
+            if not file.is_file():
+                return f"has lost its file {name}"
+            if (size := file.stat().st_size) != expected["bytes"]:
+                return f"has a file {name} of {size} bytes, not {expected['bytes']}"
+            if not by_size and checksum(file) != expected:
+                return f"has a file {name} that was changed"
+    except CorruptError:
+        return "has no readable manifest"
+    except (OSError, KeyError, TypeError, AttributeError) as exc:
+        return f"cannot be read ({exc})"
+    return None
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+        return {**manifest, "files": dict(manifest["files"]), "format": manifest["format"]}
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise CorruptError(f"checkpoint {directory} has no readable manifest: {exc}") from exc

@@ -1,0 +1,143 @@
+"""A registry opened so that nothing is written, neither to the file nor beside it.
+
+SQLite writes even where it is only asked: a database in WAL mode needs an index beside it, and its log is folded into
+it when the last connection leaves. On a read-only file system, or in another user's home, that fails. So a file that
+nobody has open is read as one that cannot change, one with an index is read through that, and a log without an index
+is read from a copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from flowrl_core.errors import CorruptError, StorageError
+from flowrl_core.storage.database import bring_up_to_date, is_known, make_engine, revision
+from flowrl_core.storage.layout import URL_VARIABLE, Home
+from flowrl_core.storage.schema import HEAD
+
+__all__ = ["check_not_lost", "open_to_read", "read_engine"]
+
+_TRIES = 3
+"""A writer may leave, and take its log with it, between a look at the files and their opening."""
+
+
+def open_to_read(home: Home, closing: contextlib.ExitStack, *, url: str = "") -> sa.Engine | None:
+    """An engine for what the home's registry holds; None where no campaign was ever started.
+
+    A file of an older schema is read from a copy that is brought up to date.
+
+    Args:
+        closing: gives back what was opened.
+        url: of another database than the one that the home is configured for.
+
+    Raises:
+        InputError: the database URL is wrong.
+        CorruptError: the file is not a database, or is not there although the home holds what belongs to it.
+        StorageError: the database has a newer schema than this code, or does not answer.
+    """
+    engine = read_engine(url or home.registry_url)
+    closing.callback(engine.dispose)
+    is_file = engine.dialect.name == "sqlite"
+    path = Path(engine.url.database or "")
+    if is_file and path.exists() and not os.access(path, os.R_OK):
+        raise StorageError(f"the registry {path} cannot be read by this user; give yourself access")
+    found = revision(engine)
+    if found is None:
+        check_not_lost(home, engine)
+        return None
+    if found == HEAD:
+        return engine
+    name = engine.url.render_as_string(hide_password=True)
+    if not is_known(found):
+        raise StorageError(
+            f"the registry {name} has schema {found}, this FlowRL knows up to {HEAD}; use the newer FlowRL that "
+            "wrote it"
+        )
+    if not is_file:
+        raise StorageError(f"the registry {name} has schema {found}, not {HEAD}: `flowrl campaign` migrates it")
+    scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="flowrl-")))
+    with contextlib.closing(_connect(path)) as source, contextlib.closing(sqlite3.connect(scratch / "copy")) as copy:
+        source.backup(copy)
+    migrated = make_engine(f"sqlite:///{scratch / 'copy'}")
+    closing.callback(migrated.dispose)
+    bring_up_to_date(Home(scratch), migrated)
+    return migrated
+
+
+def read_engine(url: str) -> sa.Engine:
+    """An engine for the URL that writes nothing, whatever the database holds; nothing is opened yet.
+
+    Raises:
+        InputError: as `make_engine`.
+    """
+    engine = make_engine(url)
+    if engine.dialect.name != "sqlite":
+        return engine
+    path = Path(engine.url.database or "")
+    return make_engine(url, connect=lambda: _connect(path))
+
+
+def check_not_lost(home: Home, engine: sa.Engine) -> None:
+    """Refuse an empty registry beside what one has left: a new library would begin over the old one.
+
+    Raises:
+        CorruptError: the home holds versions or records of runs.
+    """
+    held = home.belongings
+    if not held:
+        return
+    path = Path(engine.url.database or "")
+    is_file = engine.dialect.name == "sqlite"
+    what = "is empty" if not is_file or path.exists() else "is not there"
+    copies = sorted(path.parent.glob(f"{path.stem}-schema-*{path.suffix}")) if is_file else []
+    beside = f"put {copies[-1].name} in its place, or " if copies else ""
+    elsewhere = "" if is_file else f"correct {URL_VARIABLE}, or "
+    raise CorruptError(
+        f"the registry {engine.url.render_as_string(hide_password=True)} {what}, but {home.root} holds "
+        f"{' and '.join(held)}: what was learned is not known any more. To go on, {elsewhere}{beside}make a new home "
+        "of a backup (`flowrl restore`); to begin anew, set FLOWRL_HOME to a new directory"
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection that reads the file as it is now, and writes nothing."""
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    for left in reversed(range(_TRIES)):
+        has_log = log.exists() and log.stat().st_size > 0
+        if log.exists() and index.exists():
+            with contextlib.suppress(sqlite3.OperationalError):
+                return _open(path, "mode=ro&readonly_shm=1")
+        try:
+            return _open_copy(path, log) if has_log else _open(path, "immutable=1")
+        except (FileNotFoundError, sqlite3.OperationalError):
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _open(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_copy(path: Path, log: Path) -> sqlite3.Connection:
+    """The content of file and log, in memory."""
+    memory = sqlite3.connect(":memory:", check_same_thread=False)
+    with tempfile.TemporaryDirectory(prefix="flowrl-") as scratch:
+        for part in (path, log):
+            shutil.copyfile(part, Path(scratch) / part.name)
+        with contextlib.closing(sqlite3.connect(Path(scratch) / path.name)) as copy:
+            copy.backup(memory)
+    return memory
