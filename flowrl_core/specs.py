@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from flowrl_core.errors import InputError
+from flowrl_core.model_requests import ExtraField, Temperature, extra_field
 from flowrl_core.skills.merging import MergePolicy
 
 __all__ = [
@@ -144,7 +145,18 @@ class FrontierSpec(_Spec):
         default="native",
         description="How the answer's schema is enforced; small models manage native only",
     )
-    temperature: float = Field(default=0.7, ge=0.0, le=2.0, description="Of the model's sampling")
+    temperature: Temperature = Field(
+        default="0.7", description="Of the model's sampling, from 0 to 2; empty: none is sent, the server's own holds"
+    )
+    thinking: Literal["default", "off", "minimal", "low", "medium", "high"] = Field(
+        default="default",
+        description="Effort of a model that thinks before it answers, where its provider takes one; default: its own",
+    )
+    extra: list[ExtraField] = Field(
+        default=[],
+        max_length=16,
+        description='KEY=JSON: more fields of each request, as in reasoning_effort="low" or provider={"order": ["x"]}',
+    )
     max_output_tokens: int = Field(default=4_096, ge=16, le=131_072, description="Longest answer")
     timeout_s: float = Field(default=120.0, gt=0.0, le=3_600.0, description="Longest wait for one answer")
     answer_retries: int = Field(
@@ -173,6 +185,24 @@ class FrontierSpec(_Spec):
     judge: bool = Field(
         default=False, description="Ask the model, of each sound proposal, whether it is worth learning"
     )
+
+    @field_validator("extra")
+    @classmethod
+    def _each_once(cls, extra: list[str]) -> list[str]:
+        keys = [extra_field(text)[0] for text in extra]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise ValueError(f"{twice} is given more than once")
+        return extra
+
+    @property
+    def extra_fields(self) -> dict[str, Any]:
+        """What `extra` says, key by key."""
+        return dict(map(extra_field, self.extra))
+
+    @property
+    def sampling_temperature(self) -> float | None:
+        """The temperature as a number; None: none is sent."""
+        return float(self.temperature) if self.temperature else None
 
 
 class CampaignSpec(_Spec):

@@ -181,6 +181,7 @@ class ProposedSkills:
     def _ask_of(self, model: LanguageModel) -> Callable[[Question[Any]], Awaitable[Reply[Any]]]:
         limits = self.campaign.spec.frontier
         settings = [limits.fallbacks, limits.output, limits.temperature, limits.max_output_tokens]
+        settings += [limits.thinking, limits.extra]
         ask_once = ask_model if limits.journal == "cached" else ask_model.with_options(refresh_cache=True)
 
         async def ask(question: Question[Any]) -> Reply[Any]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from flowrl_core.errors import FlowRLError, ModelError
+from flowrl_core.llm.dialects import Dialect
 from flowrl_core.llm.faults import Code, model_error, one_line
 from flowrl_core.llm.keys import Keys
-from flowrl_core.llm.names import ModelName, check_installed, parse_model
+from flowrl_core.llm.names import ModelName, check_installed, check_takes, parse_model
 from flowrl_core.llm.seam import Book, Journal, LanguageModel, Question, Reply
 from flowrl_core.specs import FrontierSpec
 
@@ -48,6 +49,7 @@ def connect(
     """
     models = tuple(parse_model(text) for text in [spec.model, *spec.fallbacks])
     for model in models:
+        check_takes(model, spec.extra)
         check_installed(model)
     return _Models(models, spec, book, journal, Keys(dict(secrets or {})), sleep)
 
@@ -97,11 +99,12 @@ class _Models:
         from flowrl_core.llm.wire import Line, Wire
 
         spec = self.spec
-        wire = Wire(Line(model, self.keys, self.book, spec.timeout_s, spec.max_output_tokens, self.sleep))
+        dialect = Dialect(model, self.journal)
+        wire = Wire(Line(model, self.keys, self.book, spec.timeout_s, spec.max_output_tokens, dialect, self.sleep))
         async with httpx2.AsyncClient(transport=wire, timeout=spec.timeout_s) as http:
             within = connected(model, http, self.keys.of(model))
             asked = _named(model, question, spec)
-            recorded = RecordedModel(within, journal=self.journal, mode=spec.journal, asked=asked)
+            recorded = RecordedModel(within, journal=self.journal, mode=spec.journal, asked=asked, form=question.answer)
             try:
                 result = await agent_for(recorded, question, spec).run(question.text)
             except Exception as exc:
@@ -127,8 +130,11 @@ def _named(model: ModelName, question: Question[A], spec: FrontierSpec) -> dict[
         "instructions": question.instructions,
         "schema": question.answer.model_json_schema(),
         "output": spec.output,
-        "temperature": spec.temperature,
+        "temperature": spec.sampling_temperature,
         "max_output_tokens": spec.max_output_tokens,
+        # Left out by default, or entries would have other names than before there were these fields.
+        **({"thinking": spec.thinking} if spec.thinking != "default" else {}),
+        **({"extra": spec.extra_fields} if spec.extra else {}),
     }
 
 

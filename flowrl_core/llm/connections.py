@@ -59,12 +59,18 @@ def settings_of(spec: FrontierSpec) -> ModelSettings:
 
     No `max_retries` is among them: each request would go through a copy of the client, made from the environment anew.
     """
-    return ModelSettings(
-        temperature=spec.temperature,
+    settings = ModelSettings(
         max_tokens=spec.max_output_tokens,
         # Without it, a malformed answer is sent back with 120 words on what tags mean.
         framing_announcement="never",
     )
+    if spec.sampling_temperature is not None:
+        settings["temperature"] = spec.sampling_temperature
+    if spec.thinking != "default":
+        settings["thinking"] = False if spec.thinking == "off" else spec.thinking
+    if spec.extra:
+        settings["extra_body"] = spec.extra_fields
+    return settings
 
 
 def _chat_model(model: ModelName, http: httpx2.AsyncClient, key: str) -> Model:
@@ -82,6 +88,8 @@ def _chat_model(model: ModelName, http: httpx2.AsyncClient, key: str) -> Model:
     client.organization = client.project = None
     profile = OpenAIModelProfile(
         supports_json_schema_output=True,
+        # Nothing is said of it unless frontier.thinking does.
+        supports_thinking=True,
         # Ollama and older servers know no `max_completion_tokens`, and would answer without end.
         openai_chat_supports_max_completion_tokens=False,
         # The templates of many open models refuse any system message but one at the beginning.

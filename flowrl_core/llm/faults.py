@@ -33,7 +33,8 @@ _REMEDIES: dict[Code, str] = {
     "no_key": "Put the provider's key into the environment of the campaign's process, or into a Prefect Secret block",
     "unauthorized": "Check the key, and that its account may use this model",
     "unknown_model": "Check the model's name with its provider; the URL of a server usually ends in /v1",
-    "bad_request": "Check frontier.output and frontier.max_output_tokens against what the server supports",
+    "bad_request": "Check the model's name, frontier.output, frontier.temperature (empty: none is sent), "
+    "frontier.thinking, frontier.extra and frontier.max_output_tokens against what the server supports",
     "rate_limited": "Wait, name other models in frontier.fallbacks, or raise the account's limit",
     "server_error": "Wait, or name other models in frontier.fallbacks",
     "unreachable": "Check that the server runs and that this machine reaches it",
@@ -58,6 +59,7 @@ class Fault(Exception):
     Attributes:
         pause_s: what the server asks to wait before the next, if it says so.
         is_final: whether another attempt is pointless though others of this code are not.
+        refused_field: a field of the request that the server does not take; empty if it is about something else.
         was_answered: False where the model surely did nothing: the request did not arrive, or was turned away.
     """
 
@@ -69,6 +71,7 @@ class Fault(Exception):
         pause_s: float | None = None,
         is_final: bool = False,
         was_answered: bool = True,
+        refused_field: str = "",
     ) -> None:
         super().__init__(problem)
         self.code = code
@@ -76,6 +79,7 @@ class Fault(Exception):
         self.pause_s = pause_s
         self.is_final = is_final
         self.was_answered = was_answered
+        self.refused_field = refused_field
 
     @property
     def is_worth_repeating(self) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from flowrl_core.errors import InputError
 
-__all__ = ["ModelName", "Provider", "check_installed", "parse_model"]
+__all__ = ["ModelName", "Provider", "check_installed", "check_takes", "parse_model"]
 
 Provider = Literal["openai", "anthropic", "google", "compatible"]
 
@@ -77,6 +78,17 @@ def check_installed(model: ModelName) -> None:
     if package and not _is_installed(package):
         problem = f"{model} needs the package {package}, which is not installed"
         raise InputError(_FIELD, problem, f"Install it: pip install 'flowrl[{model.provider}]'")
+
+
+def check_takes(model: ModelName, extra: Sequence[str]) -> None:
+    """Check that requests to the model can have these fields besides.
+
+    Raises:
+        InputError: its provider's package passes none on.
+    """
+    if extra and model.provider == "google":
+        problem = f"{model} takes no fields besides those that have a setting of their own"
+        raise InputError("frontier.extra", problem, "Leave it out, or name the model by a server of OpenAI's protocol")
 
 
 def _checked_name(name: str, text: str) -> str:

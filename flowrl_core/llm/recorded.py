@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.messages import (
     ModelMessage,
@@ -26,6 +26,7 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
+from flowrl_core.llm.aloud import without_thoughts
 from flowrl_core.llm.faults import model_error, one_line
 from flowrl_core.llm.seam import Journal
 from flowrl_core.storage.atomic import crash_point
@@ -47,7 +48,13 @@ class RecordedModel(WrapperModel):
     """
 
     def __init__(
-        self, wrapped: Model, *, journal: Journal, mode: Literal["cached", "record", "replay"], asked: Mapping[str, Any]
+        self,
+        wrapped: Model,
+        *,
+        journal: Journal,
+        mode: Literal["cached", "record", "replay"],
+        asked: Mapping[str, Any],
+        form: type[BaseModel],
     ) -> None:
         """Make one for one question.
 
@@ -55,11 +62,13 @@ class RecordedModel(WrapperModel):
             mode: see `FrontierSpec.journal`.
             asked: what names the question besides its messages; `model`, `sample`, `schema` and `instructions` are
                 among it.
+            form: of the answer. The journal keeps texts as they came; what stands around an answer is dropped here.
         """
         super().__init__(wrapped)
         self._journal = journal
         self._mode = mode
         self._asked = asked
+        self._form = form
         self.keys: list[str] = []
         self.responses: list[ModelResponse] = []
 
@@ -89,6 +98,7 @@ class RecordedModel(WrapperModel):
             crash_point("after_model_answer")
             self._journal.write(key, self._entry(key, text, response))
             crash_point("after_model_record")
+        response = without_thoughts(response, self._form)
         self.keys.append(key)
         self.responses.append(response)
         return response

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 import httpx2
 
 from flowrl_core.errors import InputError
+from flowrl_core.llm.dialects import Dialect
 from flowrl_core.llm.faults import Fault, model_error
 from flowrl_core.llm.keys import Keys
 from flowrl_core.llm.names import ModelName
-from flowrl_core.llm.protocols import Tokens, answered, refused, tokens_told
+from flowrl_core.llm.protocols import Tokens, answered, tokens_told
+from flowrl_core.llm.refusals import refused
 from flowrl_core.llm.seam import Book
 from flowrl_core.proxies import check_proxies, is_direct
 
@@ -38,6 +40,7 @@ class Line:
     """What all requests to one model have in common.
 
     Attributes:
+        dialect: what its server does not take of our requests.
         timeout_s: longest time from the first byte sent to the last one read, of one attempt.
         sleep: waits so many seconds between attempts.
     """
@@ -47,6 +50,7 @@ class Line:
     book: Book
     timeout_s: float
     max_output_tokens: int
+    dialect: Dialect
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     @property
@@ -94,15 +98,17 @@ class Wire(httpx2.AsyncBaseTransport):
         if no_key := self._line.keys.problem(model):
             raise model_error("no_key", no_key)
         await request.aread()
-        # What is compressed could be small here and have no end once it is read.
-        request.headers["accept-encoding"] = "identity"
-        request.extensions["timeout"] = {}
-        for attempt in range(1, _MOST_ATTEMPTS + 1):
+        plain, attempt = request.content, 0
+        while True:
+            request = _rewritten(request, self._line.dialect.written(plain))
             try:
                 return await self._booked(request)
             except Fault as exc:
                 fault = exc
             problem = self._line.keys.masked_text(fault.problem)
+            if fault.refused_field and self._line.dialect.learn(fault.refused_field, request.content):
+                continue  # asked otherwise; this was no attempt that failed
+            attempt += 1
             if attempt == _MOST_ATTEMPTS or not fault.is_worth_repeating:
                 break
             wait_s = _WAITS_S[attempt - 1] if fault.pause_s is None else fault.pause_s
@@ -148,7 +154,7 @@ class Wire(httpx2.AsyncBaseTransport):
         if not response.is_success:
             raise refused(response.status_code, response.headers, content)
         provider = self._line.model.provider
-        body = answered(provider, response.headers.get("content-type", ""), content)
+        body = answered(provider, response.headers, content)
         # Written anew, since JSON has several ways to write what a key is made of.
         content = self._line.keys.masked(json.dumps(body, ensure_ascii=False).encode())
         return content, tokens_told(provider, body)
@@ -167,6 +173,14 @@ class Wire(httpx2.AsyncBaseTransport):
         finally:
             await response.aclose()
         return response, bytes(content)
+
+
+def _rewritten(request: httpx2.Request, content: bytes) -> httpx2.Request:
+    headers = request.headers.copy()
+    headers["content-length"] = str(len(content))
+    # What is compressed could be small here and have no end once it is read.
+    headers["accept-encoding"] = "identity"
+    return httpx2.Request(request.method, request.url, headers=headers, content=content, extensions={"timeout": {}})
 
 
 def _client(url: str) -> httpx2.AsyncClient:

@@ -59,7 +59,7 @@ def check_frontier(spec: CampaignSpec) -> None:
     Raises:
         InputError: the field that is wrong or lacking, and its remedy.
     """
-    from flowrl_core.llm.names import check_installed, parse_model
+    from flowrl_core.llm.names import check_installed, check_takes, parse_model
     from flowrl_core.llm.prices import check_affordable
 
     frontier = spec.frontier
@@ -72,7 +72,9 @@ def check_frontier(spec: CampaignSpec) -> None:
         remedy = "Name one, such as openai:NAME, or NAME@http://127.0.0.1:8080/v1"
         raise InputError("frontier.model", f"is empty, and frontier.kind is {frontier.kind}", remedy)
     for name in (frontier.model, *frontier.fallbacks):
-        check_installed(parse_model(name))
+        model = parse_model(name)
+        check_takes(model, frontier.extra)
+        check_installed(model)
     check_affordable(frontier)
 
 

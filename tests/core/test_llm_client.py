@@ -16,9 +16,10 @@ from flowrl_core.llm.drafts import draft
 from flowrl_core.llm.faults import CODES
 from flowrl_core.llm.keys import KEY_VARIABLES, Keys
 from flowrl_core.llm.names import ModelName, parse_model
-from flowrl_core.llm.protocols import refused, tokens_told
+from flowrl_core.llm.protocols import tokens_told
+from flowrl_core.llm.refusals import refused
 from flowrl_core.llm.seam import Question
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs import FrontierSpec, parse_campaign
 from flowrl_core.testing import EphemeralJournal, ListBook, ScriptedModel
 
 SECRET = "sk-marked-0123456789abcdef"
@@ -35,6 +36,7 @@ class Idea(BaseModel):
 
 QUESTION = Question("You propose skills.", "Propose one für mich.", Idea)
 GOOD = say({"title": "dig"})
+TOOL_CALL = {"id": "1", "type": "function", "function": {"name": "final_result", "arguments": '{"title": "dig"}'}}
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +108,7 @@ FAULTS = {
     "403": (fault("status", 403), "unauthorized", False, 1, ("unauthorized", 0, 0)),
     "404": (fault("status", 404), "unknown_model", False, 1, ("unknown_model", 0, 0)),
     "a model that is not there": (
-        fault("status", 400, body="The model `test-model` does not exist"),
+        fault("status", 400, body=b'{"error": {"message": "no", "code": "model_not_found"}}'),
         "unknown_model",
         False,
         1,
@@ -148,7 +150,68 @@ FAULTS = {
     "invalid JSON": (say('{"title": "dig"'), "malformed", False, 3, ("answered", 11, 7)),
     "another schema": (say({"titel": "dig"}), "malformed", False, 3, ("answered", 11, 7)),
     "a refusing text": (say("I'm sorry, I can't help with that."), "malformed", False, 3, ("answered", 11, 7)),
-    "prose around JSON": (say('Sure: {"title": "dig"}. Good?'), "malformed", False, 3, ("answered", 11, 7)),
+    "two answers": (say('{"title": "dig"} or {"title": "cut"}'), "malformed", False, 3, ("answered", 11, 7)),
+    "an answer within a broken one": (say('{"best": {"title": "dig"}'), "malformed", False, 3, ("answered", 11, 7)),
+    "an answer in a list": (say('Here: [{"title": "dig"}]'), "malformed", False, 3, ("answered", 11, 7)),
+    "thoughts alone": (say('{"title": "dig"}</think>'), "malformed", False, 3, ("answered", 11, 7)),
+    "a wrong answer in words": (say('Here: {"titel": "dig"}'), "malformed", False, 3, ("answered", 11, 7)),
+}
+
+
+def error(content, status=200):
+    """An error's body, by default under the status of an answer."""
+    return fault("status", status, body=json.dumps(content).encode())
+
+
+# Errors by their codes, not by their words: "a model" stands in all of them.
+WORDS = {"message": "this model is not supported: unknown model, not found"}
+NOTHING, BOUND = (0, 0), (None, None)
+FAULTS |= {
+    f"{name} within 200": (error(body), code, is_passing, num_sent, (code, *tokens))
+    for name, body, code, is_passing, num_sent, tokens in [
+        ("a gateway's", {"error": {**WORDS, "code": 502}}, "server_error", True, 3, BOUND),
+        ("a code in digits", {"error": {**WORDS, "code": "503"}}, "server_error", True, 3, BOUND),
+        ("a text", {"error": "overloaded"}, "server_error", True, 3, BOUND),
+        ("no code", {"error": WORDS}, "server_error", True, 3, BOUND),
+        ("in a list", [{"error": {**WORDS, "code": 503, "status": "UNAVAILABLE"}}], "server_error", True, 3, BOUND),
+        ("of the choice", {"choices": [{"error": {**WORDS, "code": 502}}]}, "server_error", True, 3, BOUND),
+        ("no choices and", {"choices": None, "error": {**WORDS, "code": 500}}, "server_error", True, 3, BOUND),
+        ("too many requests", {"error": {**WORDS, "code": 429}}, "rate_limited", True, 3, NOTHING),
+        ("Anthropic's", {"type": "error", "error": {"type": "overloaded_error"}}, "server_error", True, 3, BOUND),
+        ("a rate limit", {"error": {**WORDS, "type": "rate_limit_error"}}, "rate_limited", True, 3, NOTHING),
+        ("no credit", {"error": {**WORDS, "code": 402}}, "rate_limited", False, 1, NOTHING),
+        ("a key", {"error": {**WORDS, "code": "invalid_api_key"}}, "unauthorized", False, 1, NOTHING),
+        ("a length", {"error": {**WORDS, "code": "context_length_exceeded"}}, "bad_request", False, 1, NOTHING),
+        (
+            "vLLM's",
+            {"object": "error", **WORDS, "type": "BadRequestError", "code": 400},
+            "bad_request",
+            False,
+            1,
+            NOTHING,
+        ),
+        ("a model", {"error": {"message": "no", "param": "model", "code": 400}}, "unknown_model", False, 1, NOTHING),
+        ("a filter", {"error": {**WORDS, "code": "content_filter"}}, "refused", False, 1, NOTHING),
+    ]
+}
+FAULTS |= {
+    "an end by error": (say(None, finish_reason="error"), "server_error", True, 3, ("server_error", None, None)),
+    "words alone": (error({"error": WORDS}, 400), "bad_request", False, 1, ("bad_request", 0, 0)),
+    "429 in 400": (error({"error": {"code": 429}}, 400), "rate_limited", True, 3, ("rate_limited", 0, 0)),
+    "a value out of range": (
+        error({"error": {**WORDS, "param": "temperature", "code": "decimal_above_max_value"}}, 400),
+        "bad_request",
+        False,
+        1,
+        ("bad_request", 0, 0),
+    ),
+    "the messages": (
+        error({"error": {**WORDS, "param": "messages[0].role", "code": "unsupported_value"}}, 400),
+        "bad_request",
+        False,
+        1,
+        ("bad_request", 0, 0),
+    ),
 }
 
 
@@ -226,6 +289,135 @@ def test_an_answer_may_be_asked_for_in_words():
     asked = Asked([say('```json\n{"title": "dig"}\n```')], output="prompted")
     assert asked.reply.answer == Idea(title="dig")
     assert [role for role, _ in asked.requests[0].texts] == ["system", "user"]
+
+
+# Dialects
+
+
+def unwanted(param, code="unsupported_value", **fields):
+    return error({"error": {"message": f"{param} is not supported with this model", "param": param, "code": code}}, 400)
+
+
+FASTAPI = {"detail": [{"type": "extra_forbidden", "loc": ["body", "reasoning_effort"], "msg": "no", "input": "low"}]}
+# What is refused, the options of the question, and what the second request has instead of it.
+UNWANTED = {
+    "temperature": (unwanted("temperature"), {}, {"temperature": None, "max_tokens": 4096}),
+    "without a code": (unwanted("temperature", None), {}, {"temperature": None}),
+    "max_tokens": (
+        unwanted("max_tokens", "unsupported_parameter"),
+        {"max_output_tokens": 99},
+        {"max_tokens": None, "max_completion_tokens": 99},
+    ),
+    "response_format": (unwanted("response_format.json_schema.strict"), {}, {"response_format": None}),
+    "tool_choice": (unwanted("tool_choice"), {"output": "tool"}, {"tool_choice": None}),
+    "thinking": (unwanted("reasoning_effort", "unknown_parameter"), {"thinking": "low"}, {"reasoning_effort": None}),
+    "extra": (error(FASTAPI, 422), {"extra": ['reasoning_effort="low"']}, {"reasoning_effort": None}),
+    "within 200": (error({"error": {"code": 400, "param": "seed"}}), {"extra": ["seed=1"]}, {"seed": None}),
+}
+
+
+@pytest.mark.parametrize("name", UNWANTED)
+def test_a_field_that_a_server_does_not_take_is_left_out_once_and_for_all(name, caplog):
+    action, options, sent = UNWANTED[name]
+    good = say(None, tool_calls=[TOOL_CALL]) if options.get("output") == "tool" else GOOD
+    asked = Asked([action, good], **options)
+    assert asked.reply.answer == Idea(title="dig") and asked.reply.num_sent == 2 and asked.waits == []
+    assert asked.settled == [("bad_request", 0, 0), ("answered", 11, 7)]
+    first, second = (request.json for request in asked.requests)
+    assert all((second.get(field), field in second) == (value, value is not None) for field, value in sent.items())
+    assert any(field in first for field in sent) and "is left out from now on" in caplog.text
+    if name == "response_format":
+        assert '"maxLength": 40' in second["messages"][0]["content"]
+
+
+def test_what_a_server_does_not_take_is_remembered_by_other_processes_and_questions():
+    journal = EphemeralJournal()
+    with ModelServer([unwanted("temperature"), unwanted("max_tokens"), GOOD]) as server:
+        for text in ("Propose one.", "Propose two."):
+            model = connect(FrontierSpec(model=server.model), book=ListBook(), journal=journal)
+            asyncio.run(model.ask(Question("You propose.", text, Idea)))
+    assert [sorted({"temperature", "max_tokens"} & set(request.json)) for request in server.requests] == [
+        ["max_tokens", "temperature"],
+        ["max_tokens"],
+        [],
+        [],
+    ]
+
+
+def test_a_field_is_left_out_once_and_the_longest_answer_keeps_one_of_its_names():
+    asked = Asked([unwanted("temperature")])
+    assert asked.code == "bad_request" and len(asked.requests) == 2
+    asked = Asked(lambda request, _: unwanted("max_tokens" if "max_tokens" in request else "max_completion_tokens"))
+    assert asked.code == "bad_request" and len(asked.requests) == 2
+    assert all({"max_tokens", "max_completion_tokens"} & set(request.json) for request in asked.requests)
+
+
+def test_what_is_unset_is_not_sent_and_what_is_added_is():
+    asked = Asked([GOOD], temperature="", thinking="low", extra=['provider={"order": ["x"]}', "seed=1"])
+    (request,) = asked.requests
+    assert "temperature" not in request.json and request.json["reasoning_effort"] == "low"
+    assert request.json["provider"] == {"order": ["x"]} and request.json["seed"] == 1
+    (request,) = Asked([GOOD], thinking="off").requests
+    assert request.json["reasoning_effort"] == "none"
+    (request,) = Asked([GOOD]).requests
+    assert not {"reasoning_effort", "thinking"} & set(request.json)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Sure: {"title": "dig"}. Good?',
+        '```json\n{"title": "dig"}\n```',
+        '<think>{"title": "cut"}? No.</think>\n{"title": "dig"}',
+        'A {"title": "cut"} would do.\n</think>\n\nThe set {n} says:\n```\n{"title": "dig"}\n```',
+        '<thinking>x</thinking>{"title": "dig"}',
+    ],
+)
+@pytest.mark.parametrize("output", ["native", "prompted"])
+def test_what_is_written_around_one_answer_is_dropped(text, output):
+    asked = Asked([say(text)], output=output)
+    assert asked.reply.answer == Idea(title="dig") and asked.reply.num_sent == 1
+    assert "dig" in json.dumps(list(asked.journal.entries.values()))
+
+
+def test_an_answer_that_comes_in_parts_is_joined():
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": '{"title"'}]
+    assert Asked([say([*parts, {"type": "text", "text": ': "dig"}'}])]).reply.answer == Idea(title="dig")
+
+
+def test_many_braces_are_no_work():
+    assert Asked([say('{"a":' * 20_000)], answer_retries=0).seconds < 4
+
+
+def test_google_takes_no_fields_besides():
+    with pytest.raises(InputError, match="frontier.extra"):
+        spec = FrontierSpec(model="google:gemini-2.5-pro", extra=["a=1"])
+        connect(spec, book=ListBook(), journal=EphemeralJournal())
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"temperature": "hot"}, "from 0 to 2"),
+        ({"temperature": "nan"}, "from 0 to 2"),
+        ({"temperature": 10**400}, "from 0 to 2"),
+        ({"temperature": True}, "string"),
+        ({"extra": ["reasoning_effort=low"]}, 'reasoning_effort="low"'),
+        ({"extra": ["a=NaN"]}, "no JSON"),
+        ({"extra": ["two words=1"]}, "KEY=JSON"),
+        ({"extra": ["max_tokens=1"]}, "set by FlowRL itself"),
+        ({"extra": ["a=1", "a=2"]}, "more than once"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_by_its_field(fields, said):
+    with pytest.raises(InputError, match=rf"^frontier\.{next(iter(fields))}") as caught:
+        parse_campaign(frontier=fields)
+    assert said in str(caught.value)
+
+
+def test_a_temperature_that_was_recorded_as_a_number_is_the_same_as_text():
+    numbers = [FrontierSpec(temperature=value) for value in (0.7, "0.7", "0.70", "7e-1")]
+    assert numbers == [FrontierSpec()] * 4 and FrontierSpec(temperature=1).temperature == "1"
 
 
 def test_the_next_model_is_asked_where_one_does_not_answer(caplog):

@@ -114,6 +114,10 @@ def test_all_that_can_change_an_answer_is_in_its_key():
         {"temperature": 0.1},
         {"max_output_tokens": 100},
         {"output": "prompted"},
+        {"temperature": ""},
+        {"thinking": "low"},
+        {"extra": ["seed=1"]},
+        {"extra": ["seed=2"]},
     ]
     journal = EphemeralJournal()
     with ModelServer(numbered) as server:
