@@ -68,7 +68,7 @@ def slots_directory(tmp_path_factory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory, slots_directory) -> Iterator[Running]:
+def server(tmp_path_factory, slots_directory, compiled) -> Iterator[Running]:
     home = Home(tmp_path_factory.mktemp("embedded") / "a home für tests")
     crash_file = tmp_path_factory.mktemp("crash") / "file"
     with pytest.MonkeyPatch.context() as patch:
@@ -79,7 +79,8 @@ def server(tmp_path_factory, slots_directory) -> Iterator[Running]:
         patch.setenv("FLOWRL_CRASH_FILE", str(crash_file))
         patch.setenv("PREFECT_HOME", str(home.prefect))
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
-        _share_compiled(home, tmp_path_factory)
+        home.root.mkdir()
+        home.cache.symlink_to(compiled)
         started = embedded.up(home, keep=True)
     record = Record.load(home)
     assert record is not None
@@ -93,13 +94,13 @@ def server(tmp_path_factory, slots_directory) -> Iterator[Running]:
     assert not home.embedded.exists()
 
 
-def _share_compiled(home: Home, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Let the test processes of this session, each of which has a server and a home, compile each program once."""
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the test processes of this session, each of which has a server and a home, compile once for all of them."""
     base = tmp_path_factory.getbasetemp()
     compiled = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
     compiled.mkdir(exist_ok=True)
-    home.root.mkdir()
-    home.cache.symlink_to(compiled)
+    return compiled
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -17,6 +19,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from others_settings import FILES, HOSTILE
+
+sys.path.append(str(Path(__file__).parents[1] / "core"))
+sys.path.append(str(Path(__file__).parents[1] / "flows"))
+
+import corridor_runs
+import flow_runs
 
 from flowrl_cli import embedded
 from flowrl_cli.configured import check_server, wait_healthy
@@ -24,6 +33,7 @@ from flowrl_cli.processes import MARK_VARIABLE, marked
 from flowrl_cli.record import Record
 from flowrl_cli.services import examine_server
 from flowrl_core.storage.layout import Home
+from tasks.orchestration.submission import find_runs
 
 FLOWRL = str(Path(os.sys.executable).with_name("flowrl"))
 PASSWORD = "ann:a se:cret"
@@ -145,12 +155,19 @@ def test_up_with_a_configured_server_starts_workers_for_it_and_down_stops_them(s
 
 
 class Guarded:
-    """A home whose server asks for a password and can be reached by other machines, started by the real command."""
+    """A home whose server asks for a password and can be reached by other machines, started by the real command.
 
-    def __init__(self, directory: Path) -> None:
+    Who starts it has set what they can of Prefect, in variables and files.
+    """
+
+    def __init__(self, directory: Path, compiled: Path) -> None:
         self.directory = directory
-        self.started = self.call("up", "--host", "0.0.0.0")
         self.home = Home(directory / "home")
+        self.home.root.mkdir()
+        self.home.cache.symlink_to(compiled)
+        for name, text in FILES.items():
+            (directory / name).write_text(text)
+        self.started = self.call("up", "--host", "0.0.0.0")
 
     def call(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """The command in a process of its own, by which the home is named relative to its working directory."""
@@ -161,6 +178,7 @@ class Guarded:
             "FLOWRL_SLOTS_DIR": str(self.directory / "slots"),
             "PREFECT_HOME": str(self.directory / "nowhere"),
             "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
+            **HOSTILE,
         }
         return subprocess.run(
             [FLOWRL, *arguments],
@@ -183,6 +201,7 @@ class Guarded:
     def second(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """The command as on a second machine with the same home: it knows the password as any client does."""
         own = {"FLOWRL_MACHINE": "second", "PREFECT_SERVER_API_AUTH_STRING": "", "PREFECT_API_AUTH_STRING": PASSWORD}
+        own |= {"PREFECT_API_KEY": "", "PREFECT_CLIENT_CUSTOM_HEADERS": ""}  # how a server is reached is theirs to say
         return self.call(*arguments, **{**own, **variables})
 
     def joins(self) -> tuple[str, ...]:
@@ -190,8 +209,8 @@ class Guarded:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    running = Guarded(tmp_path_factory.mktemp("guarded"))
+def guarded(tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> Iterator[Guarded]:
+    running = Guarded(tmp_path_factory.mktemp("guarded"), compiled)
     try:
         yield running
     finally:
@@ -218,6 +237,50 @@ def test_up_says_what_it_did_and_leaves_it_up_on_its_own(guarded):
         assert process.environ()["FLOWRL_HOME"] == str(guarded.home.root), (
             "named relative to a directory, inherited absolute"
         )
+
+
+def toml_of(spec) -> str:
+    top = {"targets": spec.targets, "campaign": spec.campaign, "env": spec.env}
+    groups = {"": top, "[training]": spec.training.model_dump(), "[evaluation]": spec.evaluation.model_dump()}
+    return "\n".join(
+        "\n".join([header, *(f"{name} = {json.dumps(value)}" for name, value in fields.items())])
+        for header, fields in groups.items()
+    )
+
+
+def test_a_campaign_learns_the_same_whatever_a_person_has_set_of_prefect(guarded, compiled, tmp_path):
+    wanted = flow_runs.spec("same", "dig_a")
+    (tmp_path / "same.toml").write_text(toml_of(wanted))
+    said = lines(guarded.call("campaign", "--config", str(tmp_path / "same.toml")))
+    assert [line for line in said if line.startswith("dig_a: learned")]
+    alone = Home(tmp_path / "alone")
+    alone.root.mkdir()
+    alone.cache.symlink_to(compiled)
+    run, _ = corridor_runs.learn(alone, wanted, "dig_a")
+    there, here = (corridor_runs.facts(home, run) for home in (guarded.home, alone))
+    assert {**there, "files": None} == {**here, "files": None}, "but for the campaign's lock and the run's log"
+
+
+def test_a_campaign_that_is_refused_ends_once_and_pages_have_their_logs_whatever_is_set(guarded, monkeypatch):
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter
+    from prefect.deployments import arun_deployment
+
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", PASSWORD)
+
+    async def run() -> None:
+        async with get_client() as client:
+            nonsense = {"targets": ["dig_a"], "env": "nonsense"}
+            refused = await arun_deployment("campaign/default", client=client, parameters=nonsense, timeout=90)
+            assert refused.state is not None and refused.state.name == "Refused", refused.state
+            assert refused.run_count == 1
+            (trained,) = await find_runs(client, ["skill:dig_a", "campaign:same"], flow="train-skill")
+            assert trained.run_count == 1
+            logs = await client.read_logs(LogFilter.model_validate({"flow_run_id": {"any_": [trained.id]}}))
+            assert any("device slot" in one.message for one in logs)
+
+    with embedded.connected(guarded.record.server):
+        asyncio.run(run())
 
 
 def test_a_server_that_others_reach_lets_nobody_in_without_the_password(guarded):
@@ -270,7 +333,7 @@ def test_runs_identify_themselves_to_the_server(guarded, monkeypatch):
 
     async def run() -> str:
         async with get_client() as client:
-            nobodys = {"campaign": "none", "skill": "none", "attempt": 1, "run": 1}
+            nobodys = {"campaign": "none", "skill": "none", "attempt": 99, "run": 99}
             found = await arun_deployment("train-skill/gpu", client=client, parameters=nobodys, timeout=60)
             return found.state.name if found.state else ""
 
@@ -282,7 +345,7 @@ def test_after_a_run_the_password_is_in_no_file_and_in_no_database(guarded):
     """Parameters, logs, artifacts, deployments and workers are in Prefect's database, which lies in the home, too."""
     files = [path for path in guarded.home.root.rglob("*") if path.is_file()]
     assert {"prefect.db", "server.log"} <= {path.name for path in files}
-    assert any(b"the registry has no run 1" in path.read_bytes() for path in files), "what the run said was searched"
+    assert any(b"the registry has no run 99" in path.read_bytes() for path in files), "what the run said was searched"
     assert not [path for path in files if b"a se:cret" in path.read_bytes()]
 
 
