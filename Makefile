@@ -1,5 +1,5 @@
-# Everything a fresh machine needs is Python 3.11 with venv; each target installs the rest into .venv.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Everything a fresh machine needs is Python 3.11, 3.12 or 3.13 with venv; each target installs the rest into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 WEIGHTS := .venv/.weights

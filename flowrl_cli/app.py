@@ -106,7 +106,16 @@ def _explain(exc: Exception) -> tuple[str, int]:
         return str(exc), 2 if isinstance(exc, InputError) else 1
     if isinstance(exc, OSError):
         return str(exc), 1
+    if isinstance(exc, ImportError):
+        return f"{exc}{_taken_from(exc)}. `flowrl doctor` says what is wrong with this installation", 1
     return f"unexpected {type(exc).__name__}: {exc}. {_DEBUG}=1 shows where; please report it", 1
+
+
+def _taken_from(exc: ImportError) -> str:
+    """Which file the package is that lacks something: it may be somebody else's of the same name."""
+    package = (exc.name or "").partition(".")[0]
+    file = getattr(sys.modules.get(package), "__file__", None)
+    return f" ({package} is {file})" if file else ""
 
 
 def _usage(exc: CycloptsError) -> str:

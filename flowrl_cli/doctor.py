@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from flowrl_cli.finding import Finding, bounded
-from flowrl_cli.installed import missing_files, remedy
-from flowrl_cli.services import examine_proxies, examine_server
-from flowrl_cli.stored import examine_library, examine_registry
-from flowrl_cli.variables import examine_variables
+from flowrl_cli.installed import FILES, examine_installation
 from flowrl_core.errors import ConflictError, InputError, ServiceError
-from flowrl_core.installation import ROOT
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.ownership import exclusive
 
@@ -48,11 +43,14 @@ def doctor() -> int:
 
 def examine() -> Iterator[Finding]:
     """The findings, cheap ones first."""
-    yield from bounded("python", lambda: [_python()], seconds=_QUICK_S, mend=_MEND_INSTALL)
-    yield from bounded("packages", _packages, seconds=_QUICK_S, mend=_MEND_INSTALL)
-    yield (files := _files())
-    if files.state == "wrong":
-        return  # what follows would need them
+    installation = list(bounded("installation", examine_installation, seconds=_SLOW_S, mend=_MEND_INSTALL))
+    yield from installation
+    if any(finding.what == FILES and finding.state == "wrong" for finding in installation):
+        return  # what follows is in them
+    from flowrl_cli.services import examine_proxies, examine_server
+    from flowrl_cli.stored import examine_library, examine_registry
+    from flowrl_cli.variables import examine_variables
+
     home = _home()
     if isinstance(home, Finding):
         yield home
@@ -68,58 +66,6 @@ def examine() -> Iterator[Finding]:
         )
         yield from bounded("library", lambda: examine_library(home), seconds=_SLOW_S, mend="flowrl status")
         yield from bounded("server", lambda: examine_server(home), seconds=_SLOW_S, mend="prefect config view")
-
-
-def _requirements() -> list[str]:
-    from importlib.metadata import PackageNotFoundError, requires
-
-    try:
-        return requires("flowrl") or []
-    except PackageNotFoundError:
-        return []
-
-
-def _python() -> Finding:
-    from importlib.metadata import PackageNotFoundError, metadata
-
-    from packaging.specifiers import SpecifierSet
-
-    version = ".".join(map(str, sys.version_info[:3]))
-    try:
-        supported = SpecifierSet(metadata("flowrl")["Requires-Python"])
-    except PackageNotFoundError:
-        return Finding("flowrl", "wrong", "the package is not installed", _MEND_INSTALL)
-    if version in supported:
-        return Finding("python", "ok", version)
-    return Finding(
-        "python", "wrong", f"{version}, supported {supported}", "install Python 3.11, then run `make install`"
-    )
-
-
-def _packages() -> Iterator[Finding]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    from packaging.requirements import Requirement
-
-    for requirement in map(Requirement, _requirements()):
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        mend = f'{sys.executable} -m pip install "{requirement.name}{requirement.specifier}"'
-        try:
-            found = version(requirement.name)
-        except PackageNotFoundError:
-            yield Finding(requirement.name, "wrong", f"not installed, needs {requirement.specifier}", mend)
-            continue
-        if requirement.specifier.contains(found, prereleases=True):
-            yield Finding(requirement.name, "ok", found)
-        else:
-            yield Finding(requirement.name, "wrong", f"{found}, supported {requirement.specifier}", mend)
-
-
-def _files() -> Finding:
-    if missing := missing_files():
-        return Finding("files", "wrong", f"missing: {', '.join(missing)}", remedy())
-    return Finding("files", "ok", str(ROOT))
 
 
 def _home() -> Home | Finding:

@@ -32,6 +32,9 @@ def child_environment(
         serves: it is the server itself.
     """
     others = {name: value for name, value in os.environ.items() if not is_prefects(name) and name not in _SLOW}
+    if path := others.get("PYTHONPATH"):
+        # What is started has another working directory.
+        others["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
     own = {**decided(os.environ, "kept"), **(decided(os.environ, "server") if serves else {})}
     environment = {
         **_OURS,

@@ -13,6 +13,7 @@ from flowrl_cli.fetching import NoAnswerError, fetch
 from flowrl_cli.finding import Finding, bounded
 from flowrl_cli.record import Record, Server
 from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.installation import ROOT
 from flowrl_core.proxies import check_proxies, named_proxies
 from flowrl_core.storage.layout import Home
 
@@ -97,7 +98,7 @@ def _belongings(server: Server) -> Iterator[Finding]:
             yield Finding(what, "wrong", "no worker is online", mend)
         else:
             yield Finding(what, "ok", f"{len(workers)} online: {', '.join(workers)}")
-    deploy = "flowrl up" if server.is_embedded else "prefect deploy --all, in FlowRL's directory"
+    deploy = "flowrl up" if server.is_embedded else f"prefect deploy --all, in {ROOT}"
     for name, is_current in found.deployments.items():
         if is_current is None:
             yield Finding(name, "wrong", "is not on the server", "flowrl up")

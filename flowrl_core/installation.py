@@ -85,8 +85,9 @@ def enter() -> dict[str, str]:
 
 
 def _is_ours(name: str, module: ModuleType) -> bool:
-    places = getattr(module, "__path__", ())
-    return any(os.path.isdir(place) and os.path.samefile(place, ROOT / name) for place in places)
+    ours = ROOT / name
+    places = [place for place in getattr(module, "__path__", ()) if os.path.isdir(place)]
+    return ours.is_dir() and any(os.path.samefile(place, ours) for place in places)
 
 
 def _run(module: str, *arguments: str) -> None:

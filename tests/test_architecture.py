@@ -65,6 +65,13 @@ def test_flows_load_no_jax_since_a_run_takes_its_device_before():
     assert not loaded_by("flows.skill", "flows.campaign", "tasks.orchestration.workers") & {"jax", "flax", "craftax"}
 
 
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "flowrl_core.installation"])
+def test_modules_are_run_by_the_command_of_the_installation(module):
+    """`python -m` would run what is called so in the working directory or on PYTHONPATH, and import such packages."""
+    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text())
+    assert "-m" not in [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+
+
 def test_the_command_loads_nothing_heavy_for_its_help():
     assert not loaded_by("flowrl_cli.app") & {"jax", "prefect", "sqlalchemy"}
 
