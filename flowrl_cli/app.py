@@ -13,6 +13,7 @@ from typing import NoReturn
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
+from flowrl_cli.account import furnish
 from flowrl_core.errors import FlowRLError, InputError
 
 __all__ = ["app", "main", "run"]
@@ -82,6 +83,7 @@ def run(arguments: Sequence[str]) -> int:
     An error is one line on stderr; `FLOWRL_DEBUG=1` shows the traceback instead.
     """
     try:
+        furnish(os.environ)
         code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
         return code if isinstance(code, int) else 0

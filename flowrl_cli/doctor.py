@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +12,10 @@ from flowrl_cli.installed import FILES, examine_installation
 from flowrl_core.errors import ConflictError, InputError, ServiceError
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.ownership import exclusive
+from flowrl_core.storage.room import Room, shortage
 
 __all__ = ["doctor", "examine", "locks_of"]
 
-# A campaign on the shipped knowledge base leaves some hundred MB: checkpoints, versions, a database, compiled code.
-_ROOM_NEEDED_GB = 2.0
 # An examination that takes longer is given up. JAX and Prefect take some seconds to import alone.
 _QUICK_S = 15.0
 _SLOW_S = 30.0
@@ -84,12 +82,10 @@ def _places(home: Home) -> Iterator[Finding]:
         yield Finding("home", "wrong", f"{exc.problem}: it can be read, no more", _MEND_HOME)
         return
     yield Finding("home", "ok", f"{root} ({'exists' if existing == root else 'will be made'})")
-    free = shutil.disk_usage(existing).free / 1e9
-    if free >= _ROOM_NEEDED_GB:
-        yield Finding("disk", "ok", f"{free:.1f} GB free")
+    if little := shortage(home):
+        yield Finding("disk", "wrong", little, "free some room, or export FLOWRL_HOME=/a/directory on another disk")
     else:
-        mend = "free some room, or export FLOWRL_HOME=/a/directory on another disk"
-        yield Finding("disk", "wrong", f"{free:.1f} GB free, {_ROOM_NEEDED_GB:.0f} GB are needed", mend)
+        yield Finding("disk", "ok", str(Room.at(root)))
     yield locks_of(existing)
 
 

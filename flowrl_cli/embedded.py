@@ -24,17 +24,31 @@ from flowrl_cli.configured import (
     wait_healthy,
 )
 from flowrl_cli.environment import child_environment
-from flowrl_cli.launch import SERVER, WORKERS, launch, launch_workers, log_of, stop_recorded
+from flowrl_cli.launch import SERVER, WORKERS, launch, launch_workers, stop_recorded, though_full
+from flowrl_cli.output import story
 from flowrl_cli.processes import find, marked, stop, this_process
 from flowrl_cli.record import Record, Server
+from flowrl_cli.temporary import with_temporary
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.proxies import bypass_proxies, check_proxies
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
+from flowrl_core.storage.room import check_start
 from tasks.orchestration.prefect_settings import CLIENT, NO_CONNECTION, variable_of
 from tasks.orchestration.slots import count_slots
 
-__all__ = ["Server", "check_startable", "connected", "down", "heal", "leave", "secrets_of", "status", "up"]
+__all__ = [
+    "Server",
+    "check_room",
+    "check_startable",
+    "connected",
+    "down",
+    "heal",
+    "leave",
+    "secrets_of",
+    "status",
+    "up",
+]
 
 _START_S = 180.0
 
@@ -80,11 +94,12 @@ def check_startable(home: Home, host: str | None = None, port: int | None = None
     """Nothing, if `up` can use the home's embedded server or start one. A configured server is not asked.
 
     Raises:
-        InputError: the address cannot be used, is not that of the server that is up, or is given though a server is
-            configured; a password is missing; a proxy is named that cannot be asked; or a device is asked for that is
-            not there.
+        InputError: there is no room on the home's disk; the address cannot be used, is not that of the server that is
+            up, or is given though a server is configured; a password is missing; a proxy is named that cannot be asked;
+            or a device is asked for that is not there.
         ServiceError: the home's server runs on another machine, or a device is gone.
     """
+    check_room(home)
     check_proxies()
     if found := configured():
         if host is not None or port is not None:
@@ -94,6 +109,16 @@ def check_startable(home: Home, host: str | None = None, port: int | None = None
         return
     count_slots()
     secrets_of(_recorded(home, host, port).server)
+
+
+def check_room(home: Home) -> None:
+    """Nothing, if the home's server is up already, or there is room to start anything at all.
+
+    Raises:
+        InputError: there is not.
+    """
+    if status(home) is None:
+        check_start(home)
 
 
 def heal(home: Home, *, say: Callable[[str], None] = lambda text: None) -> bool:
@@ -117,13 +142,14 @@ def leave(home: Home) -> bool:
     """
     if _load_here(home) is None:
         return False
-    with _locked(home):
+    with though_full(_locked(home)):
         record = _load_here(home)
         if record is None:
             return False
         record = record.left(this_process())
         if record.keep or any(find(user) for user in record.users):
-            record.save(home)
+            with contextlib.suppress(OSError):  # a user that has ended counts no more, noted or not
+                record.save(home)
             return False
         stop_recorded(home, record)
         return True
@@ -136,7 +162,7 @@ def down(home: Home) -> bool:
     """
     if _load_here(home) is None:
         return False
-    with _locked(home):
+    with though_full(_locked(home)):
         record = _load_here(home)
         if record is not None:
             stop_recorded(home, record)
@@ -229,7 +255,7 @@ def _locked(home: Home) -> contextlib.AbstractContextManager[None]:
 
 def _ensure(home: Home, record: Record, say: Callable[[str], None]) -> Server:
     """Start what of the record does not live, and wait until the server answers."""
-    record = _ensure_server(home, record, say)
+    record = _ensure_server(home, with_temporary(home, record), say)
     alive = None
     if not record.alive(WORKERS):
         alive = _flow_runs_alive(record)
@@ -285,8 +311,10 @@ def _await_start(home: Home, record: Record) -> None:
         with contextlib.suppress(ServiceError):
             wait_healthy(record.server.url, seconds=2.0)
             return
-    log = log_of(home.prefect, SERVER)
-    raise ServiceError(f"the embedded Prefect server did not start: see {log}, then try again after `flowrl down`")
+    raise ServiceError(
+        f"the embedded Prefect server did not start: {story(home, record, SERVER)}. "
+        "Mend that, run `flowrl down` and try again"
+    )
 
 
 def _deploy(server: Server, *, alive: set[str] | None) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from flowrl_cli.output import begin_log, log_of
 from flowrl_cli.processes import marked, spawn, stop
 from flowrl_cli.record import Record
+from flowrl_cli.temporary import remove_temporary, temporary_variables
 from flowrl_core.installation import command
 from flowrl_core.storage.layout import Home
 
-__all__ = ["SERVER", "WORKERS", "launch", "launch_workers", "log_of", "stop_recorded"]
+__all__ = ["SERVER", "WORKERS", "launch", "launch_workers", "stop_recorded", "though_full"]
 
 SERVER = "server"
 WORKERS = "workers"
@@ -24,6 +26,8 @@ def launch(
 ) -> Record:
     """Start a module of this interpreter as the record's process of this name; the record with it, saved."""
     log = log_of(directory, name)
+    begin_log(log)
+    environment = {**environment, **temporary_variables(record)}
     record = record.with_process(spawn(name, command(*module), environment=environment, directory=directory, log=log))
     record.save(home)
     return record
@@ -33,11 +37,6 @@ def launch_workers(home: Home, record: Record, *, environment: Mapping[str, str]
     """Start the workers of the record's pools."""
     module = ["tasks.orchestration.workers", *record.pools]
     return launch(home, record, WORKERS, module, environment=environment, directory=directory)
-
-
-def log_of(directory: Path, name: str) -> Path:
-    """What a process prints."""
-    return directory / f"{name}.log"
 
 
 def stop_recorded(home: Home, record: Record) -> None:
@@ -55,4 +54,15 @@ def stop_recorded(home: Home, record: Record) -> None:
     stop(workers)
     stop(server)
     stop(marked(record.mark))
-    record.remove(home)
+    remove_temporary(record)
+    with contextlib.suppress(OSError):  # a file system that became read-only: what it tells of lives no more
+        record.remove(home)
+
+
+@contextlib.contextmanager
+def though_full(lock: contextlib.AbstractContextManager[None]) -> Iterator[None]:
+    """Hold the lock of a record to stop what it tells of; on a disk without room for a lock, without it."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(lock)
+        yield

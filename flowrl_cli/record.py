@@ -54,6 +54,7 @@ class Record:
         elsewhere: the API URL of the server elsewhere; empty if the server is the home's own.
         pools: that the workers serve; empty: all.
         keep: stays up when its last user has left.
+        temporary: the directory for their temporary files.
         machine, machine_name: where all this runs; its name is for people.
         processes: server and workers.
         users: the commands that use it.
@@ -67,6 +68,7 @@ class Record:
     elsewhere: str = ""
     pools: tuple[str, ...] = ()
     keep: bool = False
+    temporary: str = ""
     machine: str = field(default_factory=machine_id)
     machine_name: str = field(default_factory=host_name)
     processes: tuple[Started, ...] = ()

@@ -41,17 +41,22 @@ def examine_server(home: Home) -> Iterator[Finding]:
         yield Finding("server", "ok", "none is configured: `flowrl campaign` or `flowrl up` starts a local one")
         return
     from flowrl_cli.embedded import secrets_of
+    from flowrl_cli.troubles import deaths
 
+    dead = deaths(home)
     try:
         wait_healthy(found or server.url, seconds=_ANSWER_S)
         mend = f"export {AUTH_VARIABLE}=USER:PASSWORD, or {found.forget} to use a local one" if found else "flowrl up"
         check_server(server.url, secrets_of(server))
     except (InputError, ServiceError) as exc:
-        yield Finding("server", "wrong", str(exc), mend)
+        if server.is_embedded and "server" in dead:
+            yield Finding("server", "wrong", f"has died: {dead['server']}", "flowrl up")
+        else:
+            yield Finding("server", "wrong", str(exc), mend)
         return
     yield Finding("server", "ok", f"{found.url} (of {found.where})" if found else server.url)
     yield clock_of(server.url)
-    belongings = partial(_belongings, server)
+    belongings = partial(_belongings, server, dead.get("workers"))
     yield from bounded("server", belongings, seconds=_INVENTORY_S, mend=f"look into the log of {server.url}")
 
 
@@ -83,7 +88,8 @@ def examine_proxies() -> Iterator[Finding]:
         yield Finding("proxies", "ok", f"{found}; none is asked for this machine")
 
 
-def _belongings(server: Server) -> Iterator[Finding]:
+def _belongings(server: Server, died: str | None) -> Iterator[Finding]:
+    """What a server has of FlowRL; `died`: the last words of this machine's workers, if they are dead."""
     from flowrl_cli.embedded import connected
     from tasks.orchestration.inventory import take_inventory
 
@@ -95,7 +101,7 @@ def _belongings(server: Server) -> Iterator[Finding]:
             yield Finding(what, "wrong", "is not on the server", "flowrl up")
         elif not workers:
             mend = "flowrl up" if server.is_embedded else f"flowrl up --worker-only --server {server.url} --pool {pool}"
-            yield Finding(what, "wrong", "no worker is online", mend)
+            yield Finding(what, "wrong", "no worker is online" + (f"; it died: {died}" if died else ""), mend)
         else:
             yield Finding(what, "ok", f"{len(workers)} online: {', '.join(workers)}")
     deploy = "flowrl up" if server.is_embedded else f"prefect deploy --all, in {ROOT}"

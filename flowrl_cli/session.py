@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flowrl_cli import embedded
+from flowrl_cli.care import Care
 from flowrl_cli.configured import check_server, configured, credentials, wait_healthy
 from flowrl_cli.inputs import existing_registry
 from flowrl_cli.live import show
@@ -27,6 +28,7 @@ from flowrl_core.storage.atomic import write_bytes
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Campaign
 from flowrl_core.storage.registry import Registry
+from flowrl_core.storage.room import naming_no_room, shortage
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["run_campaign"]
 
 _DRAW_SECONDS = 1.0
-_HEAL_SECONDS = 10.0
 _SILENCE_SECONDS = 60.0
 _MOST_STARTS = 3
 _INTERRUPTED = 130
@@ -53,6 +54,7 @@ def run_campaign(request: Request, *, keep: bool) -> int:
             that is not there; nothing was changed.
         ServiceError: no server answers, or it does not let us in; nothing was changed.
     """
+    embedded.check_room(Home.from_environment())
     home, known = existing_registry()
     home.check_writable()
     if known is not None:
@@ -121,10 +123,12 @@ def _keep_knowledge(home: Home, request: Request) -> None:
 
 
 def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, request: Request, *, keep: bool) -> int:
+    if little := shortage(home):
+        _complain(little)
     try:
         server = embedded.up(home, keep=keep, say=lambda text: print(f"{text} ...", file=sys.stderr, flush=True))
         print(f"UI: {server.ui}", flush=True)
-        with embedded.connected(server):
+        with embedded.connected(server), naming_no_room(home):
             return _follow(home, registry, campaign, request, server)
     finally:
         embedded.leave(home)
@@ -157,17 +161,14 @@ async def _show_until_end(
 ) -> State:
     """The run's final state, once it has ended; until then the campaign is shown and the server kept up."""
     watching = asyncio.create_task(_until_end(run, server))
-    healed = time.monotonic()
+    care = Care(home, server, say=_complain)
     with show(server.ui) as draw:
         while True:
             has_ended = watching.done()
             draw(view_campaign(home, registry, campaign), registry.proposals(campaign.name))
             if has_ended:
                 return await watching
-            if server.is_embedded and time.monotonic() - healed >= _HEAL_SECONDS:
-                with contextlib.suppress(ServiceError):  # died again meanwhile: the next time, then
-                    await asyncio.to_thread(embedded.heal, home)
-                healed = time.monotonic()
+            await care.take()
             await asyncio.wait([watching], timeout=_DRAW_SECONDS)
 
 
@@ -207,12 +208,16 @@ def _is_unfinished(home: Home, registry: Registry, request: Request, run: Campai
     """Whether what was asked for needs another start.
 
     A run that was found under way knows neither added targets nor skills to retry; one that crashed has left its skills
-    to the next. What somebody has cancelled stays so.
+    to the next. What somebody has cancelled stays so, and what a full disk has ended.
     """
-    if end == "Cancelled" or not (run.attached or end == "Crashed"):
+    if end in ("Cancelled", "NoRoom") or not (run.attached or end == "Crashed"):
         return False
     views = view_campaign(home, registry, registry.campaign(request.spec.campaign))
     return bool(run.attached and request.spec.retry) or any(view.state in ("ready", "submitted") for view in views)
+
+
+def _complain(text: str) -> None:
+    print(f"flowrl: {text}", file=sys.stderr, flush=True)
 
 
 def _is_needed_by_others(home: Home) -> bool:

@@ -37,6 +37,7 @@ def status(
     """
     from flowrl_cli.inputs import existing_registry
     from flowrl_cli.tables import print_json
+    from flowrl_cli.troubles import troubles
     from flowrl_core.errors import InputError
 
     home, registry = existing_registry()
@@ -62,10 +63,12 @@ def status(
                     "proposals": proposals_json(registry.proposals(found.name)),
                     "spending": spending_json(registry.spending(found.name), found.spec.frontier),
                     "damaged": [asdict(one) for one in damaged_versions(home, registry, by_size=True)],
+                    "troubles": troubles(home),
                 }
             )
         else:
             print_status(home, registry, found)
+            _say_troubles(home)
 
 
 def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
@@ -134,9 +137,19 @@ def _row(view: SkillView) -> tuple[object, ...]:
 
 def _say_nothing_started(home: Home, as_json: bool) -> None:
     from flowrl_cli.tables import print_json
+    from flowrl_cli.troubles import troubles
     from flowrl_cli.view import status_json
 
     if as_json:
-        print_json(status_json(None, ()))
+        print_json({**status_json(None, ()), "troubles": troubles(home)})
     else:
         print(f"No campaign was started yet in {home.root}. Begin with `flowrl campaign --target SKILL`")
+        _say_troubles(home)
+
+
+def _say_troubles(home: Home) -> None:
+    from flowrl_cli.tables import say
+    from flowrl_cli.troubles import troubles
+
+    for trouble in troubles(home):
+        say("", f"Trouble: {trouble}")

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from flowrl_cli.configured import Configured, check_server, credentials, wait_healthy
 from flowrl_cli.embedded import connected
 from flowrl_cli.environment import child_environment
-from flowrl_cli.launch import WORKERS, launch_workers, log_of, stop_recorded
+from flowrl_cli.launch import WORKERS, launch_workers, stop_recorded, though_full
 from flowrl_cli.machine import machine_id
+from flowrl_cli.output import story
 from flowrl_cli.record import Record, Server
+from flowrl_cli.temporary import with_temporary
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.proxies import check_proxies
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
+from flowrl_core.storage.room import check_start
 from tasks.orchestration.slots import count_slots
 
 __all__ = ["await_ready", "join", "part"]
@@ -34,8 +37,8 @@ def join(home: Home, server: Configured | str, pools: Sequence[str] = ()) -> tup
         The record of them, and whether they were up before.
 
     Raises:
-        InputError: there is no such pool, these workers serve another server or other pools already, or a device is
-            asked for that is not there.
+        InputError: there is no such pool, there is no room on the home's disk, these workers serve another server or
+            other pools already, or a device is asked for that is not there.
         ServiceError: the server does not answer, is no Prefect server, does not let us in, or lacks the pools.
     """
     url = server.url if isinstance(server, Configured) else server.rstrip("/")
@@ -44,6 +47,7 @@ def join(home: Home, server: Configured | str, pools: Sequence[str] = ()) -> tup
         _check_same(record, url, pools)
         return record, True
     _check_pools(pools)
+    check_start(home)
     count_slots()
     check_proxies()
     wait_healthy(server, seconds=_ANSWER_S)
@@ -56,8 +60,7 @@ def join(home: Home, server: Configured | str, pools: Sequence[str] = ()) -> tup
             return record, True
         if record is not None:
             stop_recorded(home, record)
-        record = Record.new_workers(url, tuple(pools))
-        record.save(home)
+        record = with_temporary(home, Record.new_workers(url, tuple(pools)))
         directory = home.workers_prefect(record.machine)
         directory.mkdir(parents=True, exist_ok=True)
         environment = child_environment(home, directory, record.mark, url, credentials())
@@ -72,7 +75,7 @@ def part(home: Home) -> str | None:
     """
     if Record.load_workers(home) is None:
         return None
-    with _locked(home):
+    with though_full(_locked(home)):
         record = Record.load_workers(home)
         if record is None:
             return None
@@ -84,18 +87,22 @@ def await_ready(home: Home, record: Record) -> tuple[str, ...]:
     """The names of the record's workers, once the server says that all of them are online.
 
     Raises:
-        ServiceError: they are not after a minute, or have died.
+        ServiceError: they are not after a minute, or have died; their last error is told.
     """
     from tasks.orchestration.bootstrap import POOLS
     from tasks.orchestration.inventory import await_workers
 
+    def lives() -> bool:
+        return record.alive(WORKERS) is not None
+
     process = record.alive(WORKERS)
     pools = record.pools or POOLS
     with connected(record.server):
-        online = await_workers(pools, process.pid, seconds=_READY_S) if process else ()
+        online = await_workers(pools, process.pid, seconds=_READY_S, lives=lives) if process else ()
     if len(online) < len(pools):
-        log = log_of(home.workers_prefect(record.machine) if record.elsewhere else home.prefect, WORKERS)
-        raise ServiceError(f"the workers did not come online: see {log}, then try again after `flowrl down`")
+        what = "did not come online" if lives() else "have died"
+        said = story(home, record, WORKERS)
+        raise ServiceError(f"the workers {what}: {said}. Mend that, run `flowrl down` and try again")
     return online
 
 

@@ -7,7 +7,8 @@ FlowRLError
 │   └── PlanError         no valid plan exists: "cannot, because"
 ├── StorageError          a file, checkpoint or registry that is not as it must be
 │   ├── CorruptError      checksum or content wrong
-│   └── ConflictError     somebody else owns or changed it
+│   ├── ConflictError     somebody else owns or changed it
+│   └── NoRoomError       nothing more can be written: a full disk, a quota, a file system that became read-only
 ├── TrainingError         training cannot go on (diverged, stalled)
 ├── ServiceError          a Prefect server, worker or device that does not answer
 │   └── ModelError        a language model that does not answer, or not as it must
@@ -24,6 +25,7 @@ __all__ = [
     "InputError",
     "KnowledgeError",
     "ModelError",
+    "NoRoomError",
     "PlanError",
     "ProgramError",
     "ServiceError",
@@ -72,6 +74,10 @@ class CorruptError(StorageError):
 
 class ConflictError(StorageError):
     """Another process owns the thing, or changed it in between."""
+
+
+class NoRoomError(StorageError):
+    """Nothing more can be written to the home: its disk or quota is full, or it became read-only."""
 
 
 class TrainingError(FlowRLError):

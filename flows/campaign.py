@@ -6,11 +6,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Failed
 
-from flowrl_core.errors import ConflictError, InputError
+from flowrl_core.errors import ConflictError, InputError, NoRoomError
 from flowrl_core.specs import CampaignName, EvaluationSpec, FrontierSpec, LimitsSpec, TrainingSpec, parse_campaign
 from tasks.cancellation import RunCancelled, cancel_skills
 from tasks.frontier import conclude, opened
 from tasks.options import FLOW
+from tasks.settlement import NO_ROOM
 
 __all__ = ["campaign"]
 
@@ -65,5 +66,7 @@ async def campaign(
             return await conclude(board, stand)
     except RunCancelled as exc:
         return Cancelled(message=str(exc))
+    except NoRoomError as exc:
+        return Failed(name=NO_ROOM, message=str(exc))
     except (ConflictError, InputError) as exc:
         return Failed(name="Refused", message=str(exc))

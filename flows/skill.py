@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Failed
 
-from flowrl_core.errors import InputError, TrainingError
+from flowrl_core.errors import InputError, NoRoomError, TrainingError
 from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.timing import mark
@@ -16,6 +16,7 @@ from tasks.options import FLOW
 from tasks.orchestration.approval import approved
 from tasks.preparation import prepare_run, workplace
 from tasks.processing import conclude, give_up, is_decided, process_run
+from tasks.settlement import NO_ROOM
 from tasks.training import train_run
 
 __all__ = ["train_skill"]
@@ -69,3 +70,5 @@ def train_skill(
             return conclude(process_run(run, epoch))
     except RunCancelled as exc:
         return Cancelled(message=str(exc))
+    except NoRoomError as exc:
+        return Failed(name=NO_ROOM, message=str(exc))

@@ -6,6 +6,7 @@ Nothing is remembered from one turn to the next, so a campaign that was killed g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,7 +22,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flowrl_core.errors import ConflictError, InputError, ServiceError
+from flowrl_core.errors import ConflictError, InputError, NoRoomError, ServiceError
 from flowrl_core.skills.frontier import Frontier, SkillState, frontier
 from flowrl_core.skills.knowledge import Knowledge, is_file_name, load_knowledge, shipped
 from flowrl_core.skills.ledger import known_states
@@ -35,6 +36,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 from flowrl_core.storage.records import Attempt, Campaign
 from flowrl_core.storage.registry import Registry
+from flowrl_core.storage.room import check_going_on, naming_no_room
 from tasks.cancellation import check_begun
 from tasks.orchestration.events import RECONCILE_S, TERMINAL, RunWatcher
 from tasks.orchestration.submission import cancel_runs, find_runs, submit
@@ -107,31 +109,42 @@ class Board:
 
         Raises:
             ServiceError: the server has not answered for half an hour.
+            NoRoomError: nothing more can be written to the home; the runs of its skills were told to end.
         """
-        return await _patiently(self._turn)
+        try:
+            return await _patiently(self._turn)
+        except NoRoomError:
+            with contextlib.suppress(httpx.HTTPError, PrefectHTTPStatusError):
+                await self._stop_skills()
+            raise
 
     async def changed(self) -> None:
         """Return when a run of this registry has ended or is to end, or after a minute."""
         await self.watcher.changed()
 
-    async def settle(self) -> None:
+    async def settle(self) -> str:
         """See `settlement.Settlement`."""
         settlement = Settlement(self.client, self.home, self.registry, self.campaign, self._send, self.watcher.wake_in)
-        await settlement.settle()
+        return await settlement.settle()
 
     async def _turn(self) -> Stand:
+        check_going_on(self.home)
         is_cancelled = await self._is_cancelled()
-        await self.settle()
+        if reason := await self.settle():
+            raise NoRoomError(reason)
         knowledge = self.source.knowledge()
         if is_cancelled:
             await self.source.close()
-            tags = campaign_tags(self.registry.uuid, self.campaign.name)
-            await cancel_runs(self.client, await find_runs(self.client, tags, flow="train-skill", only_live=True))
+            await self._stop_skills()
         else:
             await self._submit_ready(knowledge)
         found = self._found(knowledge)
         is_growing = not is_cancelled and self.source.look(found)
         return self._stand(found, is_growing, is_cancelled)
+
+    async def _stop_skills(self) -> None:
+        tags = campaign_tags(self.registry.uuid, self.campaign.name)
+        await cancel_runs(self.client, await find_runs(self.client, tags, flow="train-skill", only_live=True))
 
     async def _is_cancelled(self) -> bool:
         """Whether this very run is being cancelled; the worker, which then ends its process, may learn of it late.
@@ -233,7 +246,8 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
                 # What an earlier start left behind counts for that one: so it is settled before the new one begins.
                 await _patiently(board.settle)
                 try:
-                    yield replace(board, campaign=registry.start_campaign(spec, skills))
+                    with naming_no_room(home):
+                        yield replace(board, campaign=registry.start_campaign(spec, skills))
                 finally:
                     await source.close()
 

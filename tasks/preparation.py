@@ -17,6 +17,7 @@ from flowrl_core.stages.timing import mark
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.ownership import own_run
 from flowrl_core.storage.registry import Registry
+from flowrl_core.storage.room import naming_no_room
 from tasks.cancellation import heeding_cancellation
 from tasks.options import IDEMPOTENT
 from tasks.orchestration.slots import device_slot
@@ -45,6 +46,7 @@ def workplace(run: int, attempt: int, stall_minutes: float) -> Iterator[int]:
     Raises:
         ConflictError: another process works on the run, or the attempt is over.
         RunCancelled: see `heeding_cancellation`.
+        NoRoomError: the disk became full meanwhile.
     """
     show_logs()
     home = Home.from_environment()
@@ -56,7 +58,7 @@ def workplace(run: int, attempt: int, stall_minutes: float) -> Iterator[int]:
     with heeding_cancellation(attempt), own_run(directory), _logged(directory), device_slot():
         with Registry.open(home) as registry:
             epoch = registry.claim_run(run)
-        with watched(60.0 * stall_minutes, last_words=report_crash):
+        with watched(60.0 * stall_minutes, last_words=report_crash), naming_no_room(home):
             yield epoch
 
 

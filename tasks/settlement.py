@@ -19,9 +19,12 @@ from tasks.orchestration.submission import UNHEARD_S, age, end_cancelled, find_r
 from tasks.orchestration.tags import campaign_tags
 from tasks.processing import tidy
 
-__all__ = ["Settlement"]
+__all__ = ["NO_ROOM", "Settlement"]
 
 logger = logging.getLogger(__name__)
+
+NO_ROOM = "NoRoom"
+"""The name of the state of a run that could write nothing more: trying it again would end likewise."""
 
 # A worker reports a crash twice, seconds apart: a run scheduled again in between would be said to have crashed again.
 _FRESH_S = 5.0
@@ -46,8 +49,12 @@ class Settlement:
     send: Callable[[Attempt], Awaitable[FlowRun]]
     wake_in: Callable[[float], None]
 
-    async def settle(self) -> None:
-        """Settle the campaign's own attempts, and what others have left behind of skills that it has too."""
+    async def settle(self) -> str:
+        """Settle the campaign's own attempts, and what others have left behind of skills that it has too.
+
+        Returns:
+            What a run said that found no room on the disk; empty if none did.
+        """
         mine = self.registry.outstanding(self.campaign.name)
         others = [
             fact.attempt
@@ -61,6 +68,8 @@ class Settlement:
             await self._settle_own(attempt, run)
         for attempt in others:
             await self._settle_foreign(attempt, runs.get(attempt.flow_run_id or ""))
+        full = [run.state.message or "" for run in runs.values() if run.state is not None and _found_no_room(run)]
+        return full[0] if full else ""
 
     async def _settle_own(self, attempt: Attempt, run: FlowRun | None) -> None:
         if run is not None and is_unheard(run):
@@ -81,7 +90,8 @@ class Settlement:
             self.wake_in(_FRESH_S)
             return
         end, reason = _how(run)
-        if end == "infrastructure" and run is not None and await self._goes_on(attempt, run):
+        is_worth_it = end == "infrastructure" and run is not None and not _found_no_room(run)
+        if is_worth_it and run is not None and await self._goes_on(attempt, run):
             self.registry.count_retry(attempt.id, reason)
             logger.warning("%s broke off (%s); the same run goes on", attempt.skill, reason)
             return
@@ -109,6 +119,10 @@ class Settlement:
 
 def _is_over(run: FlowRun) -> bool:
     return run.state is not None and run.state.is_final()
+
+
+def _found_no_room(run: FlowRun) -> bool:
+    return run.state is not None and run.state.name == NO_ROOM
 
 
 def _is_fresh_crash(run: FlowRun) -> bool:

@@ -66,12 +66,12 @@ def exclusive(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
     """
     descriptor = _acquire(path, what, wait)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        _write(descriptor, f"{os.getpid()}\n")
         yield
     finally:
         # Removed while still held: whoever waits for it sees that the name is gone and makes a new one.
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file system that became read-only: the name stays
+            path.unlink(missing_ok=True)
         os.close(descriptor)
 
 

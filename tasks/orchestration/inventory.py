@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from tasks.orchestration.bootstrap import POOLS
 from tasks.orchestration.deployments import document, flow_of, form_of
 from tasks.orchestration.tags import FLOWRL
 
-__all__ = ["Inventory", "await_workers", "missing_pools", "take_inventory"]
+__all__ = ["Inventory", "await_workers", "missing_pools", "take_inventory", "unattended_pools"]
 
 _POLL_S = 0.25
 
@@ -63,15 +63,30 @@ def missing_pools(pools: Collection[str]) -> list[str]:
     return asyncio.run(work())
 
 
-def await_workers(pools: Collection[str], pid: int, *, seconds: float) -> tuple[str, ...]:
-    """The names of the workers of process `pid`, once one for each pool is online; those that are after `seconds`."""
+def unattended_pools() -> list[str]:
+    """The pools that are there and for which no worker is online."""
+
+    async def work() -> list[str]:
+        async with get_client() as client:
+            return [pool for pool in POOLS if await _workers(client, pool) == ()]
+
+    return asyncio.run(work())
+
+
+def await_workers(
+    pools: Collection[str], pid: int, *, seconds: float, lives: Callable[[], bool] = lambda: True
+) -> tuple[str, ...]:
+    """The names of the workers of process `pid`, once one for each pool is online.
+
+    Those that are after `seconds`, or when the process does not live any more.
+    """
 
     async def work() -> tuple[str, ...]:
         deadline = time.monotonic() + seconds
         async with get_client() as client:
             while True:
                 online = [name for pool in pools for name in await _workers(client, pool) or () if _is_of(name, pid)]
-                if len(online) >= len(pools) or time.monotonic() > deadline:
+                if len(online) >= len(pools) or time.monotonic() > deadline or not lives():
                     return tuple(online)
                 await asyncio.sleep(_POLL_S)
 

@@ -12,6 +12,8 @@ from prefect.server.utilities.database import get_dialect
 from prefect.settings import get_current_settings
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
+from tasks.orchestration import lasting
+
 __all__ = ["WritingFirst", "create_app"]
 
 
@@ -33,6 +35,7 @@ class WritingFirst(AioSqliteConfiguration):
 
 def create_app() -> FastAPI:
     """The server's application, for the database that Prefect's settings name."""
+    lasting.last()
     url = get_current_settings().server.database.connection_url
     assert url is not None  # Prefect's default is a file in its home
     if get_dialect(url.get_secret_value()).name == "sqlite":

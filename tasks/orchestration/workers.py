@@ -14,8 +14,9 @@ import logging
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import httpx
@@ -24,22 +25,32 @@ from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunRe
 from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from flowrl_core.errors import ServiceError
 from flowrl_core.installation import ROOT, command
+from tasks.orchestration import lasting
 from tasks.orchestration.bootstrap import POOLS
 from tasks.orchestration.deployments import document
 from tasks.orchestration.slots import count_slots, free_slots
 from tasks.orchestration.tags import worker_name
 
-__all__ = ["InstalledWorker", "SlotWorker", "serve"]
+__all__ = ["InstalledWorker", "SlotWorker", "main", "serve"]
 
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
-_AGAIN_S = 2.0
+_MOST_ENDS = 5
+_HEALTHY_S = 300.0
+"""A worker that has served for so long ends for a new reason: the ends before it do not count any more."""
+_PAUSE_S = 1.0
+_LONGEST_WORDS = 300
 
 
 async def serve(pools: Sequence[str] = POOLS) -> None:
-    """Serve the pools until SIGTERM or SIGINT; waits for each until somebody has made it."""
+    """Serve the pools until SIGTERM or SIGINT; waits for each until somebody has made it.
+
+    Raises:
+        ServiceError: in a group, the worker of a pool ended again and again.
+    """
     me = asyncio.current_task()
     assert me is not None
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -107,26 +118,46 @@ class SlotWorker(InstalledWorker):
 
 
 async def _serve(pool: str) -> None:
-    """Serve one pool. An error that ends Prefect's worker (its pool is gone: another database) begins it anew."""
-    settings = get_current_settings().worker
-    kind = SlotWorker if pool == "gpu" else InstalledWorker
+    """Serve one pool. An error that ends Prefect's worker (its pool is gone: another database) begins it anew.
+
+    Raises:
+        ServiceError: it ended at once, several times, with longer and longer pauses in between.
+    """
+    ends = 0
     while True:
         await _until_there(pool)
-        worker = kind(
-            name=worker_name(pool),
-            work_pool_name=pool,
-            # With Prefect's own limit it dies (3.8.8) when a run that crashed is scheduled again before the worker has
-            # forgotten its process.
-            limit=None,
-            prefetch_seconds=settings.prefetch_seconds,
-            heartbeat_interval_seconds=int(settings.heartbeat_seconds),
-            create_pool_if_not_found=False,
-        )
+        began, problem = time.monotonic(), "it gave no reason"
         try:
-            await worker.start(printer=lambda *text: None)
-        except Exception:
-            logger.exception("the worker of the pool %s has ended; it is started again", pool)
-        await asyncio.sleep(_AGAIN_S)
+            await _make(pool).start(printer=lambda *text: None)
+        except Exception as exc:
+            problem = _root(exc)
+            logger.exception("the worker of the pool %s has ended", pool)
+        ends = ends + 1 if time.monotonic() - began < _HEALTHY_S else 1
+        if ends == _MOST_ENDS:
+            raise ServiceError(f"the worker of the pool {pool} ended {ends} times, the last time by {problem}")
+        await asyncio.sleep(_PAUSE_S * 2 ** (ends - 1))
+
+
+def _make(pool: str) -> ProcessWorker:
+    settings = get_current_settings().worker
+    kind = SlotWorker if pool == "gpu" else InstalledWorker
+    return kind(
+        name=worker_name(pool),
+        work_pool_name=pool,
+        # With Prefect's own limit it dies (3.8.8) when a run that crashed is scheduled again before the worker has
+        # forgotten its process.
+        limit=None,
+        prefetch_seconds=settings.prefetch_seconds,
+        heartbeat_interval_seconds=int(settings.heartbeat_seconds),
+        create_pool_if_not_found=False,
+    )
+
+
+def _root(exc: BaseException) -> str:
+    """What an error says in one line; of a group, which says only that it is one, its first."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return f"{type(exc).__name__}: {' '.join(str(exc).split())}"[:_LONGEST_WORDS]
 
 
 async def _until_there(pool: str) -> None:
@@ -142,6 +173,17 @@ async def _until_there(pool: str) -> None:
             await asyncio.sleep(_POLL_S)
 
 
+def main(pools: Sequence[str]) -> NoReturn:
+    """`serve`, to the end of this process; its last words are the reason if it is an error."""
+    lasting.last()
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(serve(pools))
+    except ExceptionGroup as error:
+        logger.exception("the workers end")
+        sys.exit(_root(error))
+    sys.exit(0)
+
+
 if __name__ == "__main__":
-    with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(serve(sys.argv[1:] or POOLS))
+    main(sys.argv[1:] or POOLS)

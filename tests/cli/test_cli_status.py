@@ -92,8 +92,9 @@ def test_status_json_has_exactly_the_agreed_shape(grown, at_grown):
     done = at_grown("status", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"campaign", "env", "targets", "skills", "proposals", "spending", "damaged"}
+    assert set(found) == {"campaign", "env", "targets", "skills", "proposals", "spending", "damaged", "troubles"}
     assert found["proposals"] == [] and found["spending"]["requests"] == 0
+    assert found["troubles"] == []
     assert found["campaign"] == "demo"
     assert found["targets"] == ["make_b", "make_c", "make_p"]
     skills = {skill["name"]: skill for skill in found["skills"]}
@@ -201,7 +202,7 @@ def test_status_of_an_unknown_campaign_is_refused(grown, at_grown):
 def test_status_without_a_registry_says_so_and_makes_nothing(home, flowrl_here):
     done = flowrl_here("status", "--json")
     assert done.returncode == 0
-    assert json.loads(done.stdout) == {"campaign": None, "targets": [], "skills": []}
+    assert json.loads(done.stdout) == {"campaign": None, "targets": [], "skills": [], "troubles": []}
     assert "No campaign" in flowrl_here("status").stdout
     assert json.loads(flowrl_here("experts", "--json").stdout) == {"experts": []}
     assert not home.exists()
