@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -12,7 +13,10 @@ import pytest
 
 import flows
 import tasks
+from flowrl_cli.environment import child_environment
+from flowrl_cli.installed import examine_installation
 from flowrl_core.installation import ROOT, command
+from flowrl_core.storage.layout import Home
 from tasks.orchestration import slots
 
 FLOWRL = str(Path(sys.executable).with_name("flowrl"))
@@ -74,7 +78,7 @@ def said_by(*arguments: str) -> str:
 @pytest.mark.parametrize("start", [[FLOWRL], [sys.executable, "-m", "flowrl_cli"]], ids=["flowrl", "module"])
 def test_the_command_uses_ours(theirs, start):
     """`flowrl devices` imports tasks.orchestration."""
-    assert "cpu-0" in said_by(*start, "devices")
+    assert "Lock files:" in said_by(*start, "devices")
 
 
 def test_what_the_command_starts_uses_ours(theirs):
@@ -101,3 +105,23 @@ def test_the_command_prefers_installed_packages_to_files_of_the_working_director
     """Also as a module, whose working directory comes first otherwise."""
     (tmp_path / "here" / "cyclopts.py").write_text("raise RuntimeError('another one')")
     assert said_by(sys.executable, "-m", "flowrl_cli", "--version") == said_by(FLOWRL, "--version")
+
+
+def test_a_file_that_is_taken_for_a_package_is_named(home, tmp_path, monkeypatch):
+    """One of FlowRL's dependencies: that is for the person to rename."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "rich.py").write_text("")
+    done = subprocess.run([FLOWRL, "devices"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and f"(rich is {tmp_path}/rich.py). `flowrl doctor` says" in done.stderr
+    (tmp_path / "rich.py").rename(tmp_path / "prefect.py")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.invalidate_caches()
+    monkeypatch.delitem(sys.modules, "prefect", raising=False)
+    (found,) = [one for one in examine_installation() if one.state == "wrong"]
+    assert found.what == "prefect" and found.found == f"{tmp_path}/prefect.py is imported in its place"
+
+
+def test_relative_places_of_packages_mean_the_same_in_what_is_started(home, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"vendor{os.pathsep}/there")
+    started = child_environment(Home(home), home, "mark", "http://127.0.0.1:1/api", {})
+    assert started["PYTHONPATH"] == f"{Path.cwd()}/vendor{os.pathsep}/there"
