@@ -14,7 +14,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from flowrl_cli.account import furnish
-from flowrl_core.errors import FlowRLError, InputError
+from flowrl_core.errors import FlowRLError, InputError, StorageError
 
 __all__ = ["app", "main", "run"]
 
@@ -104,6 +104,8 @@ def run(arguments: Sequence[str]) -> int:
 def _explain(exc: Exception) -> tuple[str, int]:
     if isinstance(exc, CycloptsError):
         return _usage(exc), 2
+    if lacking := _lacking():
+        return lacking, 1
     if isinstance(exc, FlowRLError):
         return str(exc), 2 if isinstance(exc, InputError) else 1
     if isinstance(exc, OSError):
@@ -111,6 +113,17 @@ def _explain(exc: Exception) -> tuple[str, int]:
     if isinstance(exc, ImportError):
         return f"{exc}{_taken_from(exc)}. `flowrl doctor` says what is wrong with this installation", 1
     return f"unexpected {type(exc).__name__}: {exc}. {_DEBUG}=1 shows where; please report it", 1
+
+
+def _lacking() -> str:
+    """What this installation lacks, if anything: then it is what an error comes from, whatever that says."""
+    try:
+        from flowrl_cli.installed import check_installation
+
+        check_installation()
+    except (ImportError, StorageError) as exc:
+        return str(exc) if isinstance(exc, StorageError) else ""
+    return ""
 
 
 def _taken_from(exc: ImportError) -> str:

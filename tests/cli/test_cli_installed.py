@@ -156,6 +156,13 @@ def test_what_is_missing_is_said_before_anything_is_begun(installed, names):
     assert not (installed.root / "home").exists()
 
 
+def test_what_is_missing_is_what_any_error_comes_from(installed):
+    with lacking(installed, "knowledge/craftax_classic.toml") as missing:
+        done = installed.flowrl("plan", "make_wood_pickaxe")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"flowrl: this installation of FlowRL lacks {missing[0]}: install it again")
+
+
 def test_the_doctor_says_what_is_missing(installed):
     with lacking(installed, "root"):
         done = installed.flowrl("doctor")
