@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Failed
 
+import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
 from flowrl_core.errors import ConflictError, InputError, NoRoomError
 from flowrl_core.specs import CampaignName, EvaluationSpec, FrontierSpec, LimitsSpec, TrainingSpec, parse_campaign
 from tasks.cancellation import RunCancelled, cancel_skills

@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from pydantic import Field
 
+import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
 from flowrl_core.errors import InputError
 from flowrl_core.specs import CampaignName
 from tasks.assessment import assess_skill, conclude, device

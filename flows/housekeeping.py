@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
+import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
 from flowrl_core.stages.housekeeping import KINDS, Kind
 from tasks.housekeeping import conclude, find, remove
 from tasks.options import FLOW

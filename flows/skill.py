@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Failed
 
+import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
 from flowrl_core.errors import InputError, NoRoomError, TrainingError
 from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec

@@ -125,3 +125,15 @@ def test_relative_places_of_packages_mean_the_same_in_what_is_started(home, monk
     monkeypatch.setenv("PYTHONPATH", f"vendor{os.pathsep}/there")
     started = child_environment(Home(home), home, "mark", "http://127.0.0.1:1/api", {})
     assert started["PYTHONPATH"] == f"{Path.cwd()}/vendor{os.pathsep}/there"
+
+
+def test_a_flow_that_prefect_itself_loads_uses_ours(home, tmp_path, monkeypatch):
+    imported_at_startup(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    code = (
+        "from prefect.flows import load_flow_from_entrypoint as load\n"
+        "print(load('flows/housekeeping.py:housekeeping', use_placeholder_flow=False).name)\n"
+        "import tasks; print(tasks.__file__)"
+    )
+    assert said_by(sys.executable, "-c", code).split() == ["housekeeping", OURS["tasks"]]
