@@ -5,6 +5,7 @@ Commands are named by import path and loaded only when they run, so that `flowrl
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from flowrl_cli.account import furnish
+from flowrl_cli.signals import Interrupted, end_at_once, heed
 from flowrl_core.errors import FlowRLError, InputError, StorageError
 
 __all__ = ["app", "main", "run"]
@@ -34,6 +36,7 @@ app = App(
     help="Grow a library of skills by reinforcement learning, each one a Prefect flow run.",
     help_format="plaintext",
     version=_version,
+    suppress_keyboard_interrupt=False,  # or every request to end would exit with 130, and in silence
 )
 
 app.command(
@@ -74,24 +77,35 @@ for _group, _command, _help, _what in (
 
 def main() -> NoReturn:
     """The entry point of the `flowrl` command: exits with `run`'s code."""
-    sys.exit(run(sys.argv[1:]))
+    heed()
+    try:
+        code = run(sys.argv[1:])
+    except Interrupted as exc:  # once more, while it was telling of the first
+        code = exc.code
+    end_at_once()
+    _flush()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code of one command line: 0 done, 1 not reached or failed, 2 input that cannot be used, 130 Ctrl-C.
+    """The exit code of one command line: 0 done, 1 not reached or failed, 2 input that cannot be used.
 
+    One that was asked to end: 130 by SIGINT (Ctrl-C), 143 by SIGTERM, 129 by SIGHUP or because nobody reads any more.
     An error is one line on stderr; `FLOWRL_DEBUG=1` shows the traceback instead.
     """
     try:
         furnish(os.environ)
         code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        code = code if isinstance(code, int) else 0
+        if not code:
+            sys.stdout.flush()
+        return code
+    except Interrupted as exc:
+        return _fail(str(exc), exc.code)
     except KeyboardInterrupt:
         return _fail("interrupted", _INTERRUPTED)
     except BrokenPipeError:
-        # The reader (head, less) went away; what Python flushes at exit must not raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _flush()  # the reader (head, less) went away
         return 1
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1
@@ -145,5 +159,15 @@ def _usage(exc: CycloptsError) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print("flowrl:", " ".join(message.split()), file=sys.stderr)
+    with contextlib.suppress(OSError):  # a terminal that has closed
+        print("flowrl:", " ".join(message.split()), file=sys.stderr)
     return code
+
+
+def _flush() -> None:
+    """Get rid of what cannot be written any more: Python would try again at its end, and change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from flowrl_cli import embedded
 from flowrl_cli.launch import SERVER, WORKERS
 from flowrl_cli.output import story
+from flowrl_cli.processes import reap
 from flowrl_cli.record import Record, Server
 from flowrl_core.errors import NoRoomError, ServiceError
 from flowrl_core.storage.layout import Home
@@ -93,6 +94,7 @@ class Healing:
         Raises:
             ServiceError: it dies again and again; its last error is told.
         """
+        reap()
         record = Record.load(self._home)
         if record is None or not record.is_here:
             return

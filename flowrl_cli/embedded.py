@@ -12,8 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-import psutil
-
 from flowrl_cli.address import LOOPBACK, SERVER_AUTH_VARIABLE, choose_address
 from flowrl_cli.configured import (
     AUTH_VARIABLE,
@@ -24,12 +22,14 @@ from flowrl_cli.configured import (
     wait_healthy,
 )
 from flowrl_cli.environment import child_environment
+from flowrl_cli.inputs import registry_uuid
 from flowrl_cli.launch import SERVER, WORKERS, launch, launch_workers, stop_recorded, though_full
 from flowrl_cli.output import story
 from flowrl_cli.processes import find, marked, stop, this_process
 from flowrl_cli.record import Record, Server
+from flowrl_cli.signals import is_asked
 from flowrl_cli.temporary import with_temporary
-from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.errors import ConflictError, InputError, ServiceError
 from flowrl_core.proxies import bypass_proxies, check_proxies
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
@@ -44,6 +44,7 @@ __all__ = [
     "connected",
     "down",
     "heal",
+    "is_used_by_others",
     "leave",
     "secrets_of",
     "status",
@@ -51,6 +52,8 @@ __all__ = [
 ]
 
 _START_S = 180.0
+_PATIENCE_S = 20.0
+_POLL_S = 0.1
 
 
 def up(
@@ -81,7 +84,7 @@ def up(
         wait_healthy(found)
         check_server(found.url, credentials())
         server = Server(found.url, is_embedded=False)
-        _deploy(server, alive=None)
+        _deploy(home, server)
         return server
     home.prefect.mkdir(parents=True, exist_ok=True)
     with _locked(home):
@@ -134,38 +137,50 @@ def heal(home: Home, *, say: Callable[[str], None] = lambda text: None) -> bool:
     return True
 
 
-def leave(home: Home) -> bool:
+def leave(home: Home, *, even_if_kept: bool = False, is_urgent: Callable[[], object] = lambda: False) -> bool:
     """This process needs the embedded Prefect no more: stop it if nobody else does and nobody asked to keep it.
+
+    Args:
+        even_if_kept: stop it though it was to be kept: who asked for that has not come to its end.
+        is_urgent: once this is true, nothing has time to end by itself any more.
 
     Returns:
         Whether it was stopped.
     """
     if _load_here(home) is None:
         return False
-    with though_full(_locked(home)):
+    with _locked_soon(home, is_urgent) as is_locked:
         record = _load_here(home)
         if record is None:
             return False
         record = record.left(this_process())
-        if record.keep or any(find(user) for user in record.users):
-            with contextlib.suppress(OSError):  # a user that has ended counts no more, noted or not
-                record.save(home)
+        if any(find(user) for user in record.users) or (record.keep and not even_if_kept):
+            if is_locked:
+                with contextlib.suppress(OSError):  # a user that has ended counts no more, noted or not
+                    record.save(home)
             return False
-        stop_recorded(home, record)
+        stop_recorded(home, record, is_urgent=is_urgent)
         return True
 
 
-def down(home: Home) -> bool:
+def is_used_by_others(home: Home) -> bool:
+    """Whether the embedded Prefect stays up when this process leaves: asked to be kept, or used by another command."""
+    record = _load_here(home)
+    me = this_process()
+    return record is not None and (record.keep or any(find(user) for user in record.users if user.pid != me.pid))
+
+
+def down(home: Home, *, is_urgent: Callable[[], object] = lambda: False) -> bool:
     """Stop all that was started for this home on this machine, whoever uses it; whether there was anything.
 
-    Runs get ten seconds to save a checkpoint.
+    Runs get ten seconds to save a checkpoint, or until `is_urgent`.
     """
     if _load_here(home) is None:
         return False
     with though_full(_locked(home)):
         record = _load_here(home)
         if record is not None:
-            stop_recorded(home, record)
+            stop_recorded(home, record, is_urgent=is_urgent)
         return record is not None
 
 
@@ -249,16 +264,31 @@ def _password(is_asked: bool) -> dict[str, str]:
     return {AUTH_VARIABLE: found}
 
 
-def _locked(home: Home) -> contextlib.AbstractContextManager[None]:
-    return exclusive(home.root / "embedded.lock", what="the embedded Prefect of this home", wait=True)
+def _locked(home: Home, *, wait: bool = True) -> contextlib.AbstractContextManager[None]:
+    return exclusive(home.root / "embedded.lock", what="the embedded Prefect of this home", wait=wait)
+
+
+@contextlib.contextmanager
+def _locked_soon(home: Home, is_urgent: Callable[[], object]) -> Iterator[bool]:
+    """Hold the lock; whether it could be had before patience ended: a thread of this very process may hang with it."""
+    deadline = time.monotonic() + _PATIENCE_S
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(_locked(home, wait=False))
+                break
+            except (ConflictError, OSError) as exc:  # on a full disk it cannot even be taken
+                if isinstance(exc, OSError) or is_urgent() or time.monotonic() > deadline:
+                    yield False
+                    return
+            time.sleep(_POLL_S)
+        yield True
 
 
 def _ensure(home: Home, record: Record, say: Callable[[str], None]) -> Server:
     """Start what of the record does not live, and wait until the server answers."""
     record = _ensure_server(home, with_temporary(home, record), say)
-    alive = None
     if not record.alive(WORKERS):
-        alive = _flow_runs_alive(record)
         secrets = secrets_of(record.server)
         environment = child_environment(home, home.prefect, record.mark, record.server.url, secrets)
         record = launch_workers(home, record, environment=environment, directory=home.prefect)
@@ -266,7 +296,7 @@ def _ensure(home: Home, record: Record, say: Callable[[str], None]) -> Server:
 
     _await_start(home, record)
     check_server(record.server.url, secrets_of(record.server))
-    _deploy(record.server, alive=alive)
+    _deploy(home, record.server)
     return record.server
 
 
@@ -307,7 +337,7 @@ def _server_environment(home: Home, record: Record) -> dict[str, str]:
 
 def _await_start(home: Home, record: Record) -> None:
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and record.alive(SERVER):
+    while time.monotonic() < deadline and record.alive(SERVER) and not is_asked():
         with contextlib.suppress(ServiceError):
             wait_healthy(record.server.url, seconds=2.0)
             return
@@ -317,8 +347,8 @@ def _await_start(home: Home, record: Record) -> None:
     )
 
 
-def _deploy(server: Server, *, alive: set[str] | None) -> None:
-    """Bring the deployments to the server; `alive`: the only flow runs that may still execute, if that is known.
+def _deploy(home: Home, server: Server) -> None:
+    """Bring the deployments to the server, and tell it which runs were lost.
 
     Raises:
         ServiceError: it has gone meanwhile.
@@ -329,14 +359,6 @@ def _deploy(server: Server, *, alive: set[str] | None) -> None:
 
     try:
         with connected(server):
-            bootstrap_server(own=server.is_embedded, alive=alive)
+            bootstrap_server(own=server.is_embedded, registry=registry_uuid(home))
     except TransportError as exc:
         raise ServiceError(f"the Prefect server {server.url} went away while it was set up: {exc!r}") from exc
-
-
-def _flow_runs_alive(record: Record) -> set[str]:
-    runs = set()
-    for process in marked(record.mark):
-        with contextlib.suppress(psutil.Error):
-            runs.add(process.environ().get("PREFECT__FLOW_RUN_ID", ""))
-    return runs - {""}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import tomllib
 from collections.abc import Collection
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from flowrl_core.storage.layout import Home
     from flowrl_core.storage.registry import Registry
 
-__all__ = ["DEFAULT_ENV", "check_known", "existing_registry", "nearest", "open_knowledge", "read_toml"]
+__all__ = ["DEFAULT_ENV", "check_known", "existing_registry", "nearest", "open_knowledge", "read_toml", "registry_uuid"]
 
 DEFAULT_ENV = "craftax-classic"
 
@@ -81,3 +82,16 @@ def existing_registry() -> tuple[Home, Registry | None]:
 
     home = Home.from_environment()
     return home, Registry.read(home)
+
+
+def registry_uuid(home: Home) -> str | None:
+    """The uuid of the home's registry; None where there is none yet, or none that can be read."""
+    from flowrl_core.errors import FlowRLError
+    from flowrl_core.storage.registry import Registry
+
+    with contextlib.suppress(FlowRLError):
+        registry = Registry.read(home)
+        if registry is not None:
+            with registry:
+                return registry.uuid
+    return None

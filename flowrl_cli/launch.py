@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -39,10 +39,11 @@ def launch_workers(home: Home, record: Record, *, environment: Mapping[str, str]
     return launch(home, record, WORKERS, module, environment=environment, directory=directory)
 
 
-def stop_recorded(home: Home, record: Record) -> None:
+def stop_recorded(home: Home, record: Record, *, is_urgent: Callable[[], object] = lambda: False) -> None:
     """Stop all that was started under the record, and forget it.
 
-    Runs first, then workers, then the server they report to.
+    Runs first, then workers, then the server they report to. Each has ten seconds to end by itself, or until
+    `is_urgent`.
     """
     workers = [worker] if (worker := record.alive(WORKERS)) else []
     server = [server] if (server := record.alive(SERVER)) else []
@@ -50,10 +51,10 @@ def stop_recorded(home: Home, record: Record) -> None:
         # A worker that is asked to end kills its runs at once; one that goes on would start others.
         with contextlib.suppress(psutil.Error):
             worker.suspend()
-    stop(process for process in marked(record.mark) if process not in (*workers, *server))
-    stop(workers)
-    stop(server)
-    stop(marked(record.mark))
+    runs = [process for process in marked(record.mark) if process not in (*workers, *server)]
+    for processes in (runs, workers, server):
+        stop(processes, is_urgent=is_urgent)
+    stop(marked(record.mark), is_urgent=is_urgent)
     remove_temporary(record)
     with contextlib.suppress(OSError):  # a file system that became read-only: what it tells of lives no more
         record.remove(home)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Group
 from rich.live import Live
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowrl_cli.proposals import proposal_line
+from flowrl_cli.signals import audience
 from flowrl_cli.tables import console, make_table, number, percent
 from flowrl_cli.view import SkillView
 from flowrl_core.storage.records import Look, ProposalRecord
@@ -85,20 +86,29 @@ def show(ui: str) -> Iterator[Callable[[Sequence[SkillView], Sequence[ProposalRe
         ui: the address that stays visible below the table.
     """
     if sys.stdout.isatty():
-        with Live(console=console(), refresh_per_second=4, transient=True) as live:
+        # Drawn by who calls: a thread of its own would keep to itself that the terminal has closed.
+        live = Live(console=console(), auto_refresh=False, transient=True)
+        try:
+            with audience():
+                live.start()
             foot = Text(f"UI: {ui}   (Ctrl-C to stop or detach)")
 
             def draw(views: Sequence[SkillView], proposals: Sequence[ProposalRecord]) -> None:
                 lines = [Text(proposal_line(one), no_wrap=True, overflow="ellipsis") for one in proposals[-_LATEST:]]
-                live.update(Group(live_table(views), *lines, foot))
+                with audience():
+                    live.update(Group(live_table(views), *lines, foot), refresh=True)
 
             yield draw
+        finally:
+            with suppress(OSError):
+                live.stop()
         return
     narrator = Narrator()
 
     def tell(views: Sequence[SkillView], proposals: Sequence[ProposalRecord]) -> None:
         for line in narrator.tell(views, proposals):
-            print(line, flush=True)
+            with audience():
+                print(line, flush=True)
 
     yield tell
 
@@ -130,5 +140,6 @@ def _learned(view: SkillView) -> str:
 _ENDS: dict[str, Callable[[SkillView], str]] = {
     "learned": _learned,
     "failed": lambda view: f"failed: {view.figures.fact.reason or view.figures.fact.cause}",
+    "stopped": lambda view: f"stopped: {view.figures.fact.reason}",
     "blocked_by_failed": lambda view: "blocked by a skill that failed",
 }

@@ -6,13 +6,13 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-__all__ = ["MARK_VARIABLE", "Started", "find", "marked", "spawn", "stop", "this_process"]
+__all__ = ["MARK_VARIABLE", "Started", "find", "marked", "reap", "spawn", "stop", "this_process"]
 
 MARK_VARIABLE = "FLOWRL_EMBEDDED"
 """In the environment of all that was started for one record, children included: its mark."""
@@ -22,6 +22,9 @@ _POLL_S = 0.05
 
 # Popen objects are kept, or the interpreter warns that their processes still run: they are meant to.
 _spawned: list[subprocess.Popen[bytes]] = []
+
+_INIT = 1
+_ended: set[int] = set()
 
 
 @dataclass(frozen=True)
@@ -75,24 +78,45 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def stop(processes: Iterable[psutil.Process], *, grace: float = _GRACE_S) -> None:
-    """Ask the processes to end (SIGTERM); kill those that live on after `grace` seconds."""
+def stop(
+    processes: Iterable[psutil.Process], *, grace: float = _GRACE_S, is_urgent: Callable[[], object] = lambda: False
+) -> None:
+    """Ask the processes to end (SIGTERM); kill those that live on after `grace` seconds, or once `is_urgent`."""
     processes = list(processes)
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.terminate()
             process.resume()  # a suspended process would not see the request
-    for process in _wait(processes, grace):
+    for process in _wait(processes, grace, is_urgent):
         with contextlib.suppress(psutil.Error):
             process.kill()
     _wait(processes, grace)
 
 
-def _wait(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+def reap() -> None:
+    """Take leave of ended processes that this one has inherited as the first process of a container without an init.
+
+    Called from time to time: one that is new may be a child whose end somebody here waits for.
+    """
+    global _ended
+    if os.getpid() != _INIT:
+        return
+    before, _ended = _ended, set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error, OSError):
+            if child.status() == psutil.STATUS_ZOMBIE:
+                _ended.add(child.pid)
+                if child.pid in before:
+                    os.waitpid(child.pid, os.WNOHANG)
+
+
+def _wait(
+    processes: Iterable[psutil.Process], seconds: float, is_urgent: Callable[[], object] = lambda: False
+) -> list[psutil.Process]:
     """The processes that still run after at most `seconds`."""
     deadline = time.monotonic() + seconds
     while left := [process for process in processes if _runs(process)]:
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or is_urgent():
             break
         time.sleep(_POLL_S)
     return left

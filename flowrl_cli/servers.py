@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -52,7 +54,8 @@ def up(
         for name, value in (("server", server), ("pool", pool)):
             if value is not None:
                 raise InputError(name, "it is about workers of a server elsewhere", "Add --worker-only")
-        _up(home, host, port)
+        with _nothing_half_done(home):
+            _up(home, host, port)
         return
     for name, unused in (("host", host), ("port", port)):
         if unused is not None:
@@ -60,7 +63,8 @@ def up(
     found = Configured.by_option(server) if server else configured()
     if found is None:
         raise InputError("server", "no server is named", "Add --server http://HOST:PORT/api")
-    _join(home, found, pool or [])
+    with _nothing_half_done(home):
+        _join(home, found, pool or [])
 
 
 def down() -> None:
@@ -70,13 +74,16 @@ def down() -> None:
     """
     from flowrl_cli import embedded, workers
     from flowrl_cli.record import Record
+    from flowrl_cli.signals import deferred
     from flowrl_core.storage.layout import Home
 
     home = Home.from_environment()
-    left = workers.part(home)
+    # Half done it would leave workers suspended: who cannot wait makes it quicker.
+    with deferred() as again:
+        left = workers.part(home, is_urgent=again)
+        was_up = embedded.down(home, is_urgent=again)
     if left is not None:
         print(f"workers: stopped (of {left})")
-    was_up = embedded.down(home)
     if was_up:
         print("server and workers: stopped")
     record = Record.load(home)
@@ -84,6 +91,29 @@ def down() -> None:
         print(f"server: it was started on {record.machine_name} and stays up; `flowrl down` there stops it")
     elif not was_up and left is None:
         print(f"nothing is running for {home.root}")
+
+
+@contextlib.contextmanager
+def _nothing_half_done(home: Home) -> Iterator[None]:
+    """Stop again what was started in the block, if the command is asked to end in it; what was up before stays up."""
+    from flowrl_cli import embedded, workers
+    from flowrl_cli.launch import WORKERS
+    from flowrl_cli.record import Record
+    from flowrl_cli.signals import Interrupted, deferred
+
+    def is_joined() -> bool:
+        record = Record.load_workers(home)
+        return record is not None and record.alive(WORKERS) is not None
+
+    was_up, was_joined = embedded.status(home) is not None, is_joined()
+    try:
+        yield
+    except Interrupted:
+        with deferred() as again:
+            if not was_joined:
+                workers.part(home, is_urgent=again)
+            embedded.leave(home, even_if_kept=not was_up, is_urgent=again)
+        raise
 
 
 def _up(home: Home, host: str | None, port: int | None) -> None:

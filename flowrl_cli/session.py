@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flowrl_cli import embedded
@@ -15,10 +12,11 @@ from flowrl_cli.care import Care
 from flowrl_cli.configured import check_server, configured, credentials, wait_healthy
 from flowrl_cli.inputs import existing_registry
 from flowrl_cli.live import show
-from flowrl_cli.processes import find, this_process
-from flowrl_cli.record import Record, Server
+from flowrl_cli.record import Server
 from flowrl_cli.request import Request
+from flowrl_cli.signals import Interrupted, audience, check, deferred, run
 from flowrl_cli.status import print_end, print_status
+from flowrl_cli.stopping import stop_campaign
 from flowrl_cli.tables import say
 from flowrl_cli.view import campaign_knowledge, view_campaign
 from flowrl_core.errors import InputError, ServiceError
@@ -40,11 +38,10 @@ __all__ = ["run_campaign"]
 _DRAW_SECONDS = 1.0
 _SILENCE_SECONDS = 60.0
 _MOST_STARTS = 3
-_INTERRUPTED = 130
 
 
 def run_campaign(request: Request, *, keep: bool) -> int:
-    """Learns what the request asks for; 0 if all its targets are learned, 1 if not, 130 after Ctrl-C.
+    """Learns what the request asks for; 0 if all its targets are learned, 1 if not, else `Interrupted.code`.
 
     Args:
         keep: leave the embedded server up at the end.
@@ -75,8 +72,7 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         say(*(f"{name}: {earlier[name]}" for name in request.needs if name in earlier))
         if request.spec.frontier.kind != "knowledge" and request.scene.frontier.open:
             print(_estimate(request), flush=True)
-        with _interruptible():
-            return _start_and_follow(home, registry, campaign, request, keep=keep)
+        return _start_and_follow(home, registry, campaign, request, keep=keep)
 
 
 def _estimate(request: Request) -> str:
@@ -123,15 +119,21 @@ def _keep_knowledge(home: Home, request: Request) -> None:
 
 
 def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, request: Request, *, keep: bool) -> int:
-    if little := shortage(home):
-        _complain(little)
+    server, is_submitted = None, False
     try:
-        server = embedded.up(home, keep=keep, say=lambda text: print(f"{text} ...", file=sys.stderr, flush=True))
-        print(f"UI: {server.ui}", flush=True)
+        if little := shortage(home):
+            _complain(little)
+        server = embedded.up(home, keep=keep, say=_say)
+        with audience():
+            print(f"UI: {server.ui}", flush=True)
+        is_submitted = True  # from here on it may be
         with embedded.connected(server), naming_no_room(home):
             return _follow(home, registry, campaign, request, server)
+    except Interrupted as asked:
+        return stop_campaign(home, registry, campaign.name, server, asked, submitted=is_submitted)
     finally:
-        embedded.leave(home)
+        with deferred() as again:
+            embedded.leave(home, is_urgent=again)
 
 
 def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request, server: Server) -> int:
@@ -139,13 +141,11 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
     from tasks.orchestration.campaign_runs import start_campaign_run
 
     for _ in range(_MOST_STARTS):
-        run = asyncio.run(start_campaign_run(registry.uuid, request.spec))
-        print("attached to the run under way" if run.attached else "submitted", flush=True)
-        try:
-            end = asyncio.run(_show_until_end(home, registry, campaign, server, run))
-        except KeyboardInterrupt:
-            return _interrupted(home, campaign, server, run)
-        if not _is_unfinished(home, registry, request, run, end.name or ""):
+        started = run(start_campaign_run(registry.uuid, request.spec))
+        with audience():
+            print("attached to the run under way" if started.attached else "submitted", flush=True)
+        end = run(_show_until_end(home, registry, campaign, server, started))
+        if not _is_unfinished(home, registry, request, started, end.name or ""):
             break
     print_end(home, registry, registry.campaign(campaign.name))
     known = campaign_knowledge(registry, campaign)
@@ -164,25 +164,13 @@ async def _show_until_end(
     care = Care(home, server, say=_complain)
     with show(server.ui) as draw:
         while True:
+            check()
             has_ended = watching.done()
             draw(view_campaign(home, registry, campaign), registry.proposals(campaign.name))
             if has_ended:
                 return await watching
             await care.take()
             await asyncio.wait([watching], timeout=_DRAW_SECONDS)
-
-
-def _interrupted(home: Home, campaign: Campaign, server: Server, run: CampaignRun) -> int:
-    """What Ctrl-C means: the end of what this command started, or only of looking on."""
-    from tasks.orchestration.campaign_runs import cancel_campaign_run
-
-    if not server.is_embedded or _is_needed_by_others(home):
-        print(f"Detached: campaign {campaign.name} goes on. Run the same command again to attach", flush=True)
-        return _INTERRUPTED
-    print("Stopping: runs save a checkpoint (Ctrl-C again: at once) ...", flush=True)
-    asyncio.run(cancel_campaign_run(run))
-    print("Stopped. Run the same command again to go on", flush=True)
-    return _INTERRUPTED
 
 
 async def _until_end(run: CampaignRun, server: Server) -> State:
@@ -217,28 +205,10 @@ def _is_unfinished(home: Home, registry: Registry, request: Request, run: Campai
 
 
 def _complain(text: str) -> None:
-    print(f"flowrl: {text}", file=sys.stderr, flush=True)
+    with audience():
+        print(f"flowrl: {text}", file=sys.stderr, flush=True)
 
 
-def _is_needed_by_others(home: Home) -> bool:
-    """Whether the embedded Prefect stays up when this command leaves: asked to be kept, or used by another command."""
-    record = Record.load(home)
-    if record is None:
-        return False
-    me = this_process()
-    return record.keep or any(find(user) for user in record.users if user.pid != me.pid)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Within the block a request to end, or a terminal that closes, is as good as Ctrl-C."""
-
-    def interrupt(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _say(text: str) -> None:
+    with audience():
+        print(f"{text} ...", file=sys.stderr, flush=True)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from flowrl_core.envs.vocabularies import vocabulary
-from flowrl_core.skills.frontier import SkillState
 from flowrl_core.skills.growth import grown
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.skills.ledger import derive
+from flowrl_core.skills.ledger import Standing, derive
 from flowrl_core.specs import resolve
 from flowrl_core.stages.remarks import broken_off, remarks
 from flowrl_core.storage.layout import Home, RunDirectory
@@ -51,7 +50,7 @@ class SkillView:
     """
 
     name: str
-    state: SkillState
+    state: Standing
     threshold: float
     figures: SkillFigures
     looks: tuple[Look, ...] = ()
@@ -140,7 +139,7 @@ def read_progress(metrics: Path) -> Progress | None:
 
 
 def _view_skill(
-    home: Home, registry: Registry, campaign: Campaign, state: SkillState, figures: SkillFigures
+    home: Home, registry: Registry, campaign: Campaign, state: Standing, figures: SkillFigures
 ) -> SkillView:
     threshold = figures.threshold
     if threshold is None:

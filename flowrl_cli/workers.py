@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flowrl_cli.configured import Configured, check_server, credentials, wait_healthy
 from flowrl_cli.embedded import connected
 from flowrl_cli.environment import child_environment
+from flowrl_cli.inputs import registry_uuid
 from flowrl_cli.launch import WORKERS, launch_workers, stop_recorded, though_full
 from flowrl_cli.machine import machine_id
 from flowrl_cli.output import story
@@ -42,6 +43,12 @@ def join(home: Home, server: Configured | str, pools: Sequence[str] = ()) -> tup
         ServiceError: the server does not answer, is no Prefect server, does not let us in, or lacks the pools.
     """
     url = server.url if isinstance(server, Configured) else server.rstrip("/")
+    record, was_up = _joined(home, server, url, pools)
+    _declare_lost(home, record.server)
+    return record, was_up
+
+
+def _joined(home: Home, server: Configured | str, url: str, pools: Sequence[str]) -> tuple[Record, bool]:
     record = Record.load_workers(home)
     if record is not None and record.alive(WORKERS):
         _check_same(record, url, pools)
@@ -67,8 +74,11 @@ def join(home: Home, server: Configured | str, pools: Sequence[str] = ()) -> tup
         return launch_workers(home, record, environment=environment, directory=directory), False
 
 
-def part(home: Home) -> str | None:
+def part(home: Home, *, is_urgent: Callable[[], object] = lambda: False) -> str | None:
     """Stop this machine's workers of a server elsewhere, and their runs, which save a checkpoint first.
+
+    Args:
+        is_urgent: once this is true, nothing has time to end by itself any more.
 
     Returns:
         The server's URL, or None if there were none.
@@ -79,7 +89,7 @@ def part(home: Home) -> str | None:
         record = Record.load_workers(home)
         if record is None:
             return None
-        stop_recorded(home, record)
+        stop_recorded(home, record, is_urgent=is_urgent)
         return record.elsewhere
 
 
@@ -104,6 +114,21 @@ def await_ready(home: Home, record: Record) -> tuple[str, ...]:
         said = story(home, record, WORKERS)
         raise ServiceError(f"the workers {what}: {said}. Mend that, run `flowrl down` and try again")
     return online
+
+
+def _declare_lost(home: Home, server: Server) -> None:
+    from httpx import TransportError
+
+    from tasks.orchestration.bootstrap import tell_lost
+
+    registry = registry_uuid(home)
+    if registry is None:  # no run is ours yet
+        return
+    try:
+        with connected(server):
+            tell_lost(own=False, registry=registry)
+    except TransportError as exc:
+        raise ServiceError(f"the Prefect server {server.url} does not answer: {exc!r}") from exc
 
 
 def _check_pools(pools: Sequence[str]) -> None:

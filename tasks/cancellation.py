@@ -57,7 +57,7 @@ def note_cancellation(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> 
     """Note in the registry that the attempt of a cancelled run is over."""
     with Registry.open(Home.from_environment()) as registry:
         if registry_tag(registry.uuid) in flow_run.tags:
-            registry.end_attempt(int(flow_run.parameters["attempt"]), "cancelled", state.message or "cancelled")
+            registry.end_attempt(int(flow_run.parameters["attempt"]), "cancelled", "its run was cancelled")
 
 
 class RunCancelled(Exception):

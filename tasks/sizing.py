@@ -110,7 +110,8 @@ def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
     measuring = command("tasks.sizing", env, training.model_dump_json())
     environment = {**os.environ, **quiet}
     drop_pinned(environment)
-    done = subprocess.run(measuring, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    # Not in the terminal's group: a Ctrl-C is ours to hear, and ends it.
+    done = subprocess.run(measuring, env=environment, stdout=subprocess.PIPE, text=True, check=False, process_group=0)
     if done.returncode:
         raise ServiceError(
             f"the measuring process ended with code {done.returncode}: see above; smaller training.num_envs, "

@@ -9,9 +9,12 @@ from typing import Literal
 from flowrl_core.skills.frontier import SkillState, frontier
 from flowrl_core.skills.knowledge import Knowledge
 
-__all__ = ["Cause", "Entry", "Fact", "SkillState", "derive", "known_states"]
+__all__ = ["Cause", "Entry", "Fact", "SkillState", "Standing", "derive", "known_states"]
 
 Cause = Literal["", "verdict", "infrastructure", "cancelled", "rejected"]
+
+Standing = Literal[SkillState, "stopped"]
+"""Where a skill stands, for people. One that was stopped has not failed: the next start goes on with it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Entry:
     """
 
     name: str
-    state: SkillState
+    state: Standing
     expert: int | None = None
     routed_frames: int = 0
     success: float | None = None
@@ -63,17 +66,22 @@ class Entry:
     cause: Cause = ""
 
 
-def derive(knowledge: Knowledge, targets: Iterable[str], facts: Mapping[str, Fact]) -> dict[str, SkillState]:
-    """The state of every skill that a target needs, prerequisites first.
+def derive(knowledge: Knowledge, targets: Iterable[str], facts: Mapping[str, Fact]) -> dict[str, Standing]:
+    """Where every skill that a target needs stands, prerequisites first.
 
-    What was learned stays learned; an outstanding attempt outweighs an earlier failure.
+    What was learned stays learned; an outstanding attempt outweighs an earlier failure. What waits for a skill that was
+    stopped is blocked by no failure.
 
     Args:
         knowledge: the skills.
         targets: the campaign's targets, skills or goals.
         facts: by skill; a skill without one is as good as new.
     """
-    return frontier(knowledge, targets, known_states(facts)).states
+    known = known_states(facts)
+    stopped = {name for name, state in known.items() if state == "failed" and facts[name].cause == "cancelled"}
+    left = {name: state for name, state in known.items() if name not in stopped}
+    states = frontier(knowledge, targets, left).states
+    return {name: "stopped" if name in stopped else state for name, state in states.items()}
 
 
 def known_states(facts: Mapping[str, Fact]) -> dict[str, SkillState]:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection
 from datetime import timedelta
-from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.states import Cancelled, Crashed
 from prefect.workers.process import ProcessWorker
 
 from tasks.orchestration.deployments import ensure_deployments
-from tasks.orchestration.tags import FLOWRL, is_from_here
+from tasks.orchestration.lost import declare_lost
+from tasks.orchestration.tags import FLOWRL
 
-__all__ = ["POOLS", "bootstrap", "bootstrap_server", "declare_lost"]
+__all__ = ["POOLS", "bootstrap", "bootstrap_server", "tell_lost"]
 
 POOLS = ("control", "gpu")
 
@@ -30,14 +27,23 @@ _HEARTBEAT_S = 30  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY; Prefect takes no less
 _LOST = "flowrl: a run without heartbeat has crashed"
 
 
-def bootstrap_server(*, own: bool, alive: Collection[str] | None = None) -> None:
-    """`bootstrap`, then `declare_lost` if `alive` is given, on the server that Prefect's settings name."""
+def bootstrap_server(*, own: bool, registry: str | None) -> None:
+    """`bootstrap`, then `declare_lost`, on the server that Prefect's settings name."""
 
     async def work() -> None:
         async with get_client() as client:
             await bootstrap(client, own=own)
-            if alive is not None:
-                await declare_lost(client, alive)
+            await declare_lost(client, registry=registry, own=own)
+
+    asyncio.run(work())
+
+
+def tell_lost(*, own: bool, registry: str | None) -> None:
+    """`declare_lost` on the server that Prefect's settings name."""
+
+    async def work() -> None:
+        async with get_client() as client:
+            await declare_lost(client, registry=registry, own=own)
 
     asyncio.run(work())
 
@@ -54,24 +60,6 @@ async def bootstrap(client: PrefectClient, *, own: bool) -> None:
     await ensure_deployments(client, own=own)
     if not await client.read_automations_by_name(_LOST):
         await client.create_automation(_lost_automation())
-
-
-async def declare_lost(client: PrefectClient, alive: Collection[str]) -> None:
-    """End the runs that are said to be executing here though no process of theirs lives: who watched them has died too.
-
-    Those of other machines' workers are left alone: whether they live is not seen from here.
-    """
-    states: dict[str, Any] = {"type": {"any_": [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]}}
-    found = await client.read_flow_runs(
-        flow_run_filter=FlowRunFilter.model_validate({"tags": {"all_": [FLOWRL]}, "state": states})
-    )
-    for run in found:
-        worker = str(run.labels.get("prefect.worker.name", ""))
-        if str(run.id) in alive or run.state is None or (worker and not is_from_here(worker)):
-            continue
-        message = "its process is gone"
-        end: State[None] = Cancelled(message=message) if run.state.is_cancelling() else Crashed(message=message)
-        await client.set_flow_run_state(run.id, end, force=True)
 
 
 async def _ensure_pool(client: PrefectClient, name: str) -> None:

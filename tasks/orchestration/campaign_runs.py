@@ -21,7 +21,7 @@ from tasks.orchestration.events import RunWatcher
 from tasks.orchestration.submission import CAMPAIGN, cancel_runs, end_cancelled, find_runs, is_unheard
 from tasks.orchestration.tags import campaign_tags
 
-__all__ = ["CampaignRun", "cancel_campaign_run", "start_campaign_run", "watch_campaign_run"]
+__all__ = ["CampaignRun", "cancel_campaign", "start_campaign_run", "watch_campaign_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -88,12 +88,15 @@ async def watch_campaign_run(run: CampaignRun, *, reconcile: float = _RECONCILE_
             await watcher.changed(reconcile)
 
 
-async def cancel_campaign_run(run: CampaignRun, *, patience: float = 45.0) -> bool:
+async def cancel_campaign(registry: str, campaign: str, *, patience: float = 45.0) -> bool:
     """Cancel a campaign and its skills' runs, which save checkpoints. Whether all ended within `patience` seconds.
 
     False also if the server does not answer.
+
+    Args:
+        registry: uuid of the registry.
     """
-    tags = campaign_tags(run.registry, run.campaign)
+    tags = campaign_tags(registry, campaign)
     try:
         async with get_client() as client, RunWatcher(tags[-1:]) as watcher:
             return await _cancel(client, watcher, tags, patience)

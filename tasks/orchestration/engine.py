@@ -1,4 +1,4 @@
-"""What a worker starts for a flow run: Prefect's engine, with rarer garbage collections.
+"""What a worker starts for a flow run: Prefect's engine, with rarer garbage collections, and open to requests to end.
 
     python -P .../flowrl_core/installation.py tasks.orchestration.engine
 
@@ -13,10 +13,12 @@ import os
 import runpy
 
 from flowrl_core.learning.numerics import drop_pinned
+from tasks.orchestration.signals import restore
 
 _THRESHOLDS = (100_000, 20, 100)
 
 if __name__ == "__main__":
+    restore()
     gc.set_threshold(*_THRESHOLDS)
     drop_pinned(os.environ)
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

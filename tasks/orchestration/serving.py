@@ -13,6 +13,7 @@ from prefect.settings import get_current_settings
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 from tasks.orchestration import lasting
+from tasks.orchestration.signals import restore
 
 __all__ = ["WritingFirst", "create_app"]
 
@@ -35,6 +36,7 @@ class WritingFirst(AioSqliteConfiguration):
 
 def create_app() -> FastAPI:
     """The server's application, for the database that Prefect's settings name."""
+    restore()
     lasting.last()
     url = get_current_settings().server.database.connection_url
     assert url is not None  # Prefect's default is a file in its home

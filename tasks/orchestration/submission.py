@@ -97,10 +97,23 @@ async def read_runs(client: PrefectClient, ids: Collection[str]) -> dict[str, Fl
     return {str(run.id): run for run in found}
 
 
-async def find_runs(client: PrefectClient, tags: Sequence[str], *, flow: str, only_live: bool = False) -> list[FlowRun]:
-    """The runs of a flow that have all these tags; `only_live`: those that are not in a final state."""
-    states: dict[str, Any] = {"state": {"type": {"any_": list(_LIVE)}}} if only_live else {}
-    return await _read(client, {"tags": {"all_": list(tags)}, **states}, flow)
+async def find_runs(
+    client: PrefectClient,
+    tags: Sequence[str],
+    *,
+    flow: str | None = None,
+    only_live: bool = False,
+    states: Sequence[str] = (),
+) -> list[FlowRun]:
+    """The runs of a flow, or of all, that have all these tags.
+
+    Args:
+        only_live: those that are not in a final state.
+        states: those whose state is of one of these types; empty: of any.
+    """
+    types = list(states or (_LIVE if only_live else ()))
+    wanted: dict[str, Any] = {"state": {"type": {"any_": types}}} if types else {}
+    return await _read(client, {"tags": {"all_": list(tags)}, **wanted}, flow)
 
 
 async def cancel_runs(client: PrefectClient, runs: Iterable[FlowRun]) -> None:

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 
-__all__ = ["APPROVAL", "FLOWRL", "campaign_tags", "registry_tag", "is_from_here", "skill_tags", "worker_name"]
+__all__ = [
+    "APPROVAL",
+    "FLOWRL",
+    "campaign_tags",
+    "is_from_here",
+    "is_of_other_registry",
+    "registry_tag",
+    "skill_tags",
+    "worker_name",
+]
+
+_REGISTRY = "registry:"
 
 FLOWRL = "flowrl"
 """On every flow run of FlowRL."""
@@ -16,7 +28,13 @@ APPROVAL = "approval"
 
 def registry_tag(registry: str) -> str:
     """On every run for the registry with this uuid."""
-    return f"registry:{registry}"
+    return f"{_REGISTRY}{registry}"
+
+
+def is_of_other_registry(tags: Iterable[str], registry: str | None) -> bool:
+    """Whether a run with these tags is for a registry, and not for the one with this uuid (None: there is none yet)."""
+    named = [tag for tag in tags if tag.startswith(_REGISTRY)]
+    return bool(named) and (registry is None or registry_tag(registry) not in named)
 
 
 def campaign_tags(registry: str, campaign: str) -> list[str]:

@@ -30,6 +30,7 @@ from flowrl_core.installation import ROOT, command
 from tasks.orchestration import lasting
 from tasks.orchestration.bootstrap import POOLS
 from tasks.orchestration.deployments import document
+from tasks.orchestration.signals import restore
 from tasks.orchestration.slots import count_slots, free_slots
 from tasks.orchestration.tags import worker_name
 
@@ -46,7 +47,7 @@ _LONGEST_WORDS = 300
 
 
 async def serve(pools: Sequence[str] = POOLS) -> None:
-    """Serve the pools until SIGTERM or SIGINT; waits for each until somebody has made it.
+    """Serve the pools until SIGTERM, SIGINT or SIGHUP; waits for each until somebody has made it.
 
     Raises:
         ServiceError: in a group, the worker of a pool ended again and again.
@@ -175,6 +176,7 @@ async def _until_there(pool: str) -> None:
 
 def main(pools: Sequence[str]) -> NoReturn:
     """`serve`, to the end of this process; its last words are the reason if it is an error."""
+    restore()
     lasting.last()
     try:
         with contextlib.suppress(asyncio.CancelledError):

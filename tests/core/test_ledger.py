@@ -34,6 +34,16 @@ def test_dependants_of_a_failed_skill_are_blocked_by_it() -> None:
     }
 
 
+def test_a_skill_that_was_stopped_has_not_failed_and_blocks_nothing_for_good() -> None:
+    facts = {"goto_bench": Fact(failed=True, cause="cancelled"), "make_n": Fact(failed=True, cause="rejected")}
+    assert derive(CORRIDOR, ["make_b", "make_n"], facts) == {
+        "dig_a": "ready",
+        "goto_bench": "stopped",
+        "make_b": "blocked",
+        "make_n": "failed",
+    }
+
+
 @given(failed=st.booleans(), executing=st.booleans())
 def test_what_was_learned_stays_learned(failed: bool, executing: bool) -> None:
     fact = Fact(learned=True, failed=failed, executing=executing)

@@ -27,7 +27,7 @@ from flowrl_core.skills.knowledge import shipped
 from flowrl_core.specs import LimitsSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.campaign_runs import cancel_campaign_run
+from tasks.orchestration.campaign_runs import cancel_campaign
 from tasks.orchestration.slots import count_slots, free_slots
 
 HEARTBEAT_S = 35
@@ -56,7 +56,7 @@ def endless(server, registry, request):
     campaign = Endless(server.home, registry, name, "dig_a", knowledge=own_skills(server, name, number))
     yield campaign
     embedded.heal(server.home)
-    assert asyncio.run(cancel_campaign_run(campaign.run))
+    assert asyncio.run(cancel_campaign(campaign.run.registry, campaign.run.campaign))
     until(lambda: free_slots() == count_slots(), "free slots")
 
 

@@ -13,7 +13,7 @@ from flowrl_core.skills.knowledge import shipped
 from flowrl_core.specs import LimitsSpec, resolve
 from flowrl_core.storage.atomic import write_text
 from tasks.orchestration.approval import offer_changes
-from tasks.orchestration.campaign_runs import cancel_campaign_run
+from tasks.orchestration.campaign_runs import cancel_campaign
 
 CAMPAIGN = "asked"
 TARGETS = ("goto_bench", "dig_a", "dig_too")
@@ -75,7 +75,7 @@ def campaign(server, registry, wanted):
     run = start(registry, wanted())
     runs = until(lambda: len(found := waiting(registry)) == len(TARGETS) and found, "three runs that wait")
     yield run, runs
-    asyncio.run(cancel_campaign_run(run))
+    asyncio.run(cancel_campaign(run.registry, run.campaign))
 
 
 def test_the_form_offers_the_configuration_of_the_run(campaign, wanted):
@@ -138,6 +138,6 @@ def test_a_rejection_stands_until_a_start_asks_for_the_skill_again(campaign, reg
     assert registry.facts(CAMPAIGN)["dig_too"].cause == "rejected" and not waiting(registry)
     again = start(registry, wanted(retry=["dig_too"]))
     until(lambda: "dig_too" in waiting(registry), "the question")
-    assert asyncio.run(cancel_campaign_run(again))
+    assert asyncio.run(cancel_campaign(again.registry, again.campaign))
     until(lambda: not registry.outstanding(CAMPAIGN), "the end of the attempt")
     assert registry.facts(CAMPAIGN)["dig_too"].cause == "cancelled", "that was no answer to the question"

@@ -13,7 +13,7 @@ from prefect.states import Cancelled, Cancelling
 
 from flowrl_cli import embedded
 from flowrl_core.storage.ownership import exclusive
-from tasks.orchestration.campaign_runs import cancel_campaign_run, start_campaign_run
+from tasks.orchestration.campaign_runs import cancel_campaign, start_campaign_run
 from tasks.orchestration.slots import count_slots, free_slots
 from tasks.orchestration.submission import CAMPAIGN
 
@@ -125,7 +125,7 @@ def test_a_campaign_cancelled_while_its_worker_starts_it_begins_nothing(mixed, r
 def endless(server, registry):
     campaign = Endless(server.home, registry, "endless", "make_c")
     yield campaign
-    asyncio.run(cancel_campaign_run(campaign.run))
+    asyncio.run(cancel_campaign(campaign.run.registry, campaign.run.campaign))
 
 
 def test_a_second_start_attaches_to_the_campaign_that_runs(endless):
@@ -137,7 +137,7 @@ def test_two_who_start_it_at_the_same_moment_get_the_same_run(endless):
     async def both():
         wanted = endless.wanted.model_copy(update={"campaign": "twice", "targets": ["make_e"]})
         first, second = await asyncio.gather(*(start_campaign_run(endless.registry.uuid, wanted) for _ in range(2)))
-        assert await cancel_campaign_run(first)
+        assert await cancel_campaign(first.registry, first.campaign)
         return first, second
 
     first, second = asyncio.run(both())
@@ -214,7 +214,7 @@ def test_a_cancelled_campaign_goes_on_from_its_checkpoint_when_it_is_started_aga
 
 
 def test_cancelling_a_campaign_by_the_command_saves_a_checkpoint_and_leaves_no_process(endless):
-    assert asyncio.run(cancel_campaign_run(endless.run))
+    assert asyncio.run(cancel_campaign(endless.run.registry, endless.run.campaign))
     assert flow_run(endless.run.id).state.is_cancelled()
     assert flow_run(endless.attempt.flow_run_id).state.is_cancelled()
     until(lambda: process_of(endless.attempt.flow_run_id) is None, "the end of the trainer")
@@ -232,7 +232,7 @@ def test_a_cancelled_run_whose_worker_does_not_hear_of_it_ends_by_itself(endless
     worker.suspend()
     try:
         began = time.monotonic()
-        assert asyncio.run(cancel_campaign_run(endless.run))
+        assert asyncio.run(cancel_campaign(endless.run.registry, endless.run.campaign))
         until(lambda: process_of(endless.attempt.flow_run_id) is None, "the end of the trainer")
         print(f"\ncancelled in {time.monotonic() - began:.1f} s")
     finally:

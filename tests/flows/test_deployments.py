@@ -92,7 +92,7 @@ def deploy_all(server):
 def restored(server):
     yield
     on_server(delete_deployments)
-    bootstrap_server(own=True)
+    bootstrap_server(own=True, registry=None)
 
 
 def test_prefect_deploy_and_bootstrap_make_the_same_deployments(server, restored):

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 import socket
@@ -5,12 +6,15 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Running
 
 from flowrl_cli import embedded
 from flowrl_cli.configured import configured, wait_healthy
@@ -18,6 +22,7 @@ from flowrl_cli.processes import MARK_VARIABLE, Started, find, marked, spawn, st
 from flowrl_cli.record import Record
 from flowrl_core.errors import ServiceError
 from flowrl_core.storage.layout import Home
+from tasks.orchestration.tags import FLOWRL, worker_name
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 
@@ -65,6 +70,47 @@ def test_dead_workers_are_started_again(server):
     assert embedded.heal(server.home)
     assert Record.load(server.home).alive("workers").pid != workers.pid
     assert not embedded.heal(server.home), "all lives"
+
+
+def test_each_start_declares_what_is_lost_whoever_has_started_the_workers(server, nothing_configured):
+    """Server and workers live, since a start before it was cut short: the runs of the workers before are lost."""
+
+    def of_the_workers():
+        async def make():
+            async with get_client() as client:
+                deployment = await client.read_deployment_by_name("train-skill/gpu")
+                nobodys = {"campaign": "none", "skill": "none", "attempt": 1, "run": 1}
+                run = await client.create_flow_run_from_deployment(
+                    deployment.id, parameters=nobodys, state=Running(), tags=[FLOWRL]
+                )
+                name = f"{worker_name('gpu').rpartition(':')[0]}:{Record.load(server.home).alive('workers').pid}"
+                await client.update_flow_run_labels(run.id, {"prefect.worker.name": name})
+                await client.set_flow_run_state(run.id, Running(), force=True)
+                return run.id
+
+        return asyncio.run(make())
+
+    def state(run):
+        async def read():
+            async with get_client() as client:
+                return (await client.read_flow_run(run)).state
+
+        return asyncio.run(read())
+
+    run, before = of_the_workers(), Record.load(server.home).alive("workers")
+    embedded.up(server.home)
+    assert state(run).is_running(), "its worker lives: Prefect learns its end"
+    before.kill()
+    psutil.wait_procs([before], timeout=10)
+    code = "import sys; from flowrl_cli import embedded; from flowrl_core.storage.layout import Home; "
+    cut = subprocess.Popen([sys.executable, "-c", f"{code}embedded.up(Home(sys.argv[1]))", str(server.home.root)])
+    while not Record.load(server.home).alive("workers"):
+        time.sleep(0.01)
+    cut.kill()
+    cut.wait()
+    assert state(run).is_running()
+    embedded.up(server.home)
+    assert state(run).is_crashed() and state(run).message == "its process is gone"
 
 
 def test_what_was_started_is_found_by_its_mark_and_by_no_other(tmp_path):

@@ -1,6 +1,9 @@
 """Attempts against a real registry and a real server; the runs have states but no processes."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -8,16 +11,16 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import StateType
-from prefect.states import AwaitingRetry, Cancelled, Cancelling, Completed, Crashed, Failed, Running, Scheduled
+from prefect.states import AwaitingRetry, Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
 
+from flowrl_cli.record import Record
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs import CampaignSpec, LimitsSpec
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.bootstrap import declare_lost
-from tasks.orchestration.tags import FLOWRL, worker_name
+from tasks.orchestration.lost import declare_lost
+from tasks.orchestration.tags import FLOWRL, is_from_here, registry_tag, worker_name
 from tasks.settlement import Settlement
 
 
@@ -221,19 +224,80 @@ def test_a_cancellation_is_given_up_on_though_the_clock_was_set(one, hours, monk
     assert one.woken == [0.0]
 
 
-def test_a_restarted_worker_declares_its_own_machines_vanished_runs_crashed_and_nobody_elses(one):
+@pytest.fixture
+def dead(tmp_path):
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_runs_are_lost_whose_worker_and_process_are_gone_and_no_others(one, server, dead, own):
+    living = Record.load(server.home).alive("workers").pid
+    here, ours = worker_name("gpu").rpartition(":")[0], registry_tag(one.registry.uuid)
+    assert is_from_here(f"{here}:{dead}")
+    cases = {
+        "gone": (Running(), f"{here}:{dead}", [ours]),
+        "gone while it was cancelled": (Cancelling(), f"{here}:{dead}", [ours]),
+        "of another machine": (Running(), f"gpu@another-machine:{dead}", [ours]),
+        "of another home": (Running(), f"{here}:{dead}", [registry_tag("another")]),
+        "of no registry": (Running(), f"{here}:{dead}", []),
+        "its worker lives": (Running(), f"{here}:{living}", [ours]),
+        "its process lives": (Running(), f"{here}:{dead}", [ours]),
+        "just taken": (Pending(), None, [ours]),
+        "just taken again": (Pending(), f"{here}:{dead}", [ours]),
+        "it ends between the looks": (Running(), f"{here}:{dead}", [ours]),
+    }
+
     async def work():
         async with get_client() as client:
             runs = {}
-            for worker in (worker_name("gpu"), "gpu@another-machine:7", worker_name("gpu")):
-                run = await client.create_flow_run_from_deployment(one.deployment, tags=[FLOWRL])
-                await client.set_flow_run_state(run.id, Running(), force=True)
-                await client.update_flow_run_labels(run.id, {"prefect.worker.name": worker})
-                runs[run.id] = worker
-            mine, others, alive = runs
-            everything = await client.read_flow_runs(flow_run_filter=FlowRunFilter(tags={"all_": [FLOWRL]}))
-            await declare_lost(client, {str(run.id) for run in everything} - {str(mine), str(others)})
-            return [(await client.read_flow_run(run)).state for run in (mine, others, alive)]
+            for case, (state, worker, tags) in cases.items():
+                run = await client.create_flow_run_from_deployment(one.deployment, tags=[FLOWRL, *tags])
+                await client.set_flow_run_state(run.id, state, force=True)
+                if worker:
+                    await client.update_flow_run_labels(run.id, {"prefect.worker.name": worker})
+                runs[case] = run.id
+            environment = {**os.environ, "PREFECT__FLOW_RUN_ID": str(runs["its process lives"])}
+            process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=environment)
 
-    mine, others, alive = asyncio.run(work())
-    assert mine.is_crashed() and others.is_running() and alive.is_running()
+            async def end():
+                await asyncio.sleep(1.0)
+                await client.set_flow_run_state(runs["it ends between the looks"], Completed(), force=True)
+
+            try:
+                await asyncio.gather(declare_lost(client, registry=one.registry.uuid, own=own), end())
+            finally:
+                process.kill()
+            found = {case: (await client.read_flow_run(run)).state.type for case, run in runs.items()}
+            for run in runs.values():
+                await client.delete_flow_run(run)
+            return found
+
+    found = asyncio.run(work())
+    ends = {"gone": StateType.CRASHED, "gone while it was cancelled": StateType.CANCELLED}
+    ends |= {"it ends between the looks": StateType.COMPLETED} | ({"of no registry": StateType.CRASHED} if own else {})
+    assert found == {case: ends.get(case, state.type) for case, (state, _, _) in cases.items()}
+
+
+def test_a_worker_of_the_same_number_is_another_one_if_it_began_later(one, server):
+    """In a container the first processes have the same numbers at each start."""
+
+    async def work():
+        async with get_client() as client:
+            run = await client.create_flow_run_from_deployment(one.deployment, tags=[FLOWRL])
+            await client.set_flow_run_state(run.id, Running(), force=True)
+            await asyncio.sleep(1.5)  # the kernel tells whole seconds of when it began itself
+            code = [sys.executable, "-c", "import time; time.sleep(60)", "tasks.orchestration.workers"]
+            later = subprocess.Popen(code)
+            name = worker_name("gpu").rpartition(":")[0]
+            await client.update_flow_run_labels(run.id, {"prefect.worker.name": f"{name}:{later.pid}"})
+            try:
+                lost = await declare_lost(client, registry=None, own=True)
+            finally:
+                later.kill()
+                await client.delete_flow_run(run.id)
+            return run.id in lost
+
+    assert asyncio.run(work())

@@ -1,0 +1,136 @@
+"""How a command is asked to end: by SIGINT (Ctrl-C), SIGTERM, or SIGHUP (its terminal has closed).
+
+The first request interrupts what the main thread does, wherever that is. While a command ends by it, further ones are
+counted only: they say how much of a hurry there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from tasks.orchestration.signals import REQUESTS, outlives_terminal, restore
+
+__all__ = ["Interrupted", "audience", "check", "deferred", "end_at_once", "heed", "is_asked", "run"]
+
+T = TypeVar("T")
+
+
+class Interrupted(KeyboardInterrupt):
+    """The command is to end; what else ends by Ctrl-C, ends by this."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.name = signal.Signals(number).name
+        super().__init__(f"stopped by {self.name}")
+
+    @property
+    def code(self) -> int:
+        """The exit code that shells expect: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
+        return 128 + self.number
+
+
+_asked: list[int] = []
+_is_deferred = False
+_cancel: Callable[[], object] | None = None
+"""Ends what an event loop of the main thread does, more gently than an exception in the middle of it."""
+
+
+def heed() -> None:
+    """Let the requests to end interrupt this process, however its parent treated them, and all that it starts.
+
+    Only SIGHUP stays ignored where that was meant: see `outlives_terminal`.
+    """
+    _handle(_heard)
+    restore()
+
+
+def is_asked() -> bool:
+    """Whether there was a request; for loops in other threads, which nothing interrupts."""
+    return bool(_asked)
+
+
+def check() -> None:
+    """Nothing, if there was no request.
+
+    Raises:
+        Interrupted: there was one, and what it interrupted has swallowed that.
+    """
+    if _asked:
+        raise Interrupted(_asked[0])
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """What the coroutine returns: `asyncio.run`, in which the first request cancels it and the next interrupts it.
+
+    Raises:
+        Interrupted: there was a request.
+    """
+
+    async def interruptible() -> T:
+        global _cancel
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        _cancel = lambda: loop.call_soon_threadsafe(task.cancel)  # noqa: E731
+        try:
+            return await work
+        except asyncio.CancelledError:
+            check()
+            raise
+        finally:
+            _cancel = None
+
+    return asyncio.run(interruptible())
+
+
+@contextlib.contextmanager
+def audience() -> Iterator[None]:
+    """Within the block something is told to whoever looks on: that he has gone is as good as SIGHUP.
+
+    Raises:
+        Interrupted: the terminal has closed, or the reader of a pipe has ended.
+    """
+    try:
+        yield
+    except OSError as exc:
+        _asked.append(signal.SIGHUP)
+        raise Interrupted(signal.SIGHUP) from exc
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Callable[[], int]]:
+    """Within the block requests interrupt nothing; how many there were in it."""
+    global _is_deferred
+    before, was_deferred, _is_deferred = len(_asked), _is_deferred, True
+    try:
+        yield lambda: len(_asked) - before
+    finally:
+        _is_deferred = was_deferred
+
+
+def end_at_once() -> None:
+    """From now on a request ends the process at once: nothing is left to be done but what Python does at its end."""
+    _handle(lambda number, frame: os._exit(128 + number))
+
+
+def _handle(handler: Callable[[int, Any], object]) -> None:
+    is_detached = outlives_terminal()
+    for number in REQUESTS:
+        if not (number == signal.SIGHUP and is_detached):
+            signal.signal(number, handler)
+
+
+def _heard(number: int, frame: object) -> None:
+    global _cancel
+    _asked.append(number)
+    if _is_deferred:
+        return
+    if _cancel is not None:
+        cancel, _cancel = _cancel, None
+        cancel()
+        return
+    raise Interrupted(number)

@@ -1,0 +1,95 @@
+"""How a campaign that is followed is stopped: its runs save checkpoints, what was started ends, all of it is noted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable
+
+from flowrl_cli import embedded
+from flowrl_cli.launch import SERVER
+from flowrl_cli.record import Record, Server
+from flowrl_cli.signals import Interrupted, deferred
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+
+__all__ = ["stop_campaign"]
+
+_POLL_S = 0.2
+_AGAIN = "Run the same command again to"
+
+
+def stop_campaign(
+    home: Home, registry: Registry, campaign: str, server: Server | None, asked: Interrupted, *, submitted: bool
+) -> int:
+    """Stop what this command has started, or only look away where others need it; the exit code.
+
+    A second request leaves Prefect out of it: the processes are told to end, and still save checkpoints. After a third
+    they are killed.
+
+    Args:
+        server: that the campaign runs on; None: it was not up yet.
+        submitted: whether the campaign's run may be there.
+    """
+    with deferred() as again:
+        if server is not None and not server.is_embedded:
+            _say(_detached(campaign) if submitted else _nothing(asked))
+            return asked.code
+        if embedded.is_used_by_others(home):
+            embedded.leave(home, is_urgent=again)
+            stays_up = f"{_nothing(asked)}; the server stays up (`flowrl down` stops it)"
+            _say(_detached(campaign) if submitted else stays_up)
+            return asked.code
+        if submitted and server is not None:
+            _say(f"Stopping ({asked.name}): runs save a checkpoint (once more: at once) ...")
+            # Whatever keeps Prefect from it: the processes are told to end next.
+            with contextlib.suppress(Exception), embedded.connected(server):
+                asyncio.run(_cancel(home, registry.uuid, campaign, lambda: again() > 0))
+        if embedded.leave(home, is_urgent=lambda: again() > 1):
+            _end_attempts(registry, campaign, asked)
+        _say(f"Stopped. {_AGAIN} go on" if submitted else _nothing(asked))
+        return asked.code
+
+
+async def _cancel(home: Home, registry: str, campaign: str, is_urgent: Callable[[], bool]) -> None:
+    """Cancel the campaign and its skills' runs, for as long as that makes sense."""
+    # Prefect takes two seconds to import.
+    from tasks.orchestration.campaign_runs import cancel_campaign
+
+    work = asyncio.create_task(cancel_campaign(registry, campaign))
+    while not work.done() and not is_urgent() and _is_up(home):
+        await asyncio.wait([work], timeout=_POLL_S)
+    work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+def _is_up(home: Home) -> bool:
+    record = Record.load(home)
+    return record is not None and record.alive(SERVER) is not None
+
+
+def _end_attempts(registry: Registry, campaign: str, asked: Interrupted) -> None:
+    """Note that what was under way has ended: no worker is left that would."""
+    try:
+        for attempt in registry.outstanding(campaign):
+            registry.end_attempt(attempt.id, "cancelled", f"the campaign was {asked}")
+    except Exception as exc:  # a full disk, for example: the next start finds out by itself
+        _say(f"not noted in the registry: {exc}")
+
+
+def _detached(campaign: str) -> str:
+    return f"Detached: campaign {campaign} goes on. {_AGAIN} attach"
+
+
+def _nothing(asked: Interrupted) -> str:
+    return f"Stopped by {asked.name} before anything was submitted"
+
+
+def _say(text: str) -> None:
+    """To whom still listens: a terminal that has closed must not keep us from ending."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=stream, flush=True)
+            return

@@ -1,0 +1,113 @@
+"""Runs that are said to be executing here though nothing executes them: what watched them has died with them.
+
+As long as a run's worker lives, Prefect learns by itself how the run's process ends. A run whose worker has died is
+looked at whenever FlowRL is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psutil
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Cancelled, Crashed
+
+from tasks.orchestration.submission import UNHEARD_S, age, find_runs, read_runs
+from tasks.orchestration.tags import FLOWRL, is_from_here, is_of_other_registry, registry_tag
+
+__all__ = ["Living", "declare_lost", "living"]
+
+_EXECUTING = ("PENDING", "RUNNING", "CANCELLING")
+_WORKERS = "tasks.orchestration.workers"
+_PID = re.compile(r":(\d+)$")
+_PAUSE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Living:
+    """What executes on this machine, as far as this user can see.
+
+    Attributes:
+        runs: ids of the flow runs that have a process.
+        workers: FlowRL's, by process number: when they began, in seconds since the epoch.
+    """
+
+    runs: frozenset[str]
+    workers: Mapping[int, float]
+
+
+def living() -> Living:
+    """What executes on this machine now."""
+    runs, workers = set(), {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if any(_WORKERS in argument for argument in process.cmdline()):
+                workers[process.pid] = process.create_time()
+            runs.add(process.environ().get("PREFECT__FLOW_RUN_ID", ""))
+    return Living(frozenset(runs - {""}), workers)
+
+
+async def declare_lost(client: PrefectClient, *, registry: str | None, own: bool) -> list[UUID]:
+    """End the runs of this machine's workers of which neither the worker nor a process lives; their ids.
+
+    They are looked at twice: between the first look and the second, a run may begin or end.
+
+    Args:
+        registry: uuid of the home's registry, if it has one. Runs of other registries are left alone, and so are those
+            of other machines: whether they live is not seen from here.
+        own: the server is the home's own, so that a run of no registry is the home's too.
+    """
+    executing = await find_runs(client, [FLOWRL], states=_EXECUTING)
+    suspects = _lost([run for run in executing if _is_ours(run, registry, own=own)])
+    if not suspects:
+        return []
+    await asyncio.sleep(_PAUSE_S)
+    found = await read_runs(client, [str(run.id) for run in suspects])
+    before = {run.id: run.state_id for run in suspects}
+    lost = _lost([run for run in found.values() if run.state_id == before[run.id]])
+    for run in lost:
+        message = "its process is gone"
+        is_cancelling = run.state is not None and run.state.is_cancelling()
+        end: State[Any] = Cancelled(message=message) if is_cancelling else Crashed(message=message)
+        await client.set_flow_run_state(run.id, end, force=True)
+    return [run.id for run in lost]
+
+
+def _is_ours(run: FlowRun, registry: str | None, *, own: bool) -> bool:
+    if is_of_other_registry(run.tags, registry):
+        return False
+    if not own and (registry is None or registry_tag(registry) not in run.tags):
+        return False
+    # One without a worker's name may be in the hands of any machine that serves the server; the home's own, of ours.
+    worker = _worker(run)
+    return is_from_here(worker) if worker else own
+
+
+def _lost(runs: list[FlowRun]) -> list[FlowRun]:
+    now = living() if runs else None
+    return [run for run in runs if now is not None and _is_lost(run, now)]
+
+
+def _is_lost(run: FlowRun, now: Living) -> bool:
+    if run.state is None or str(run.id) in now.runs:
+        return False
+    since = run.state.timestamp.timestamp()
+    number = _PID.search(_worker(run))
+    began = now.workers.get(int(number[1])) if number else None
+    # The worker of that number may be a later one: in a container the numbers come again.
+    if began is not None and began < since:
+        return False
+    # One that waits for its process may have been taken, or taken again, by a worker that has not put its name on it.
+    may_begin = run.state.is_pending() and any(other < since for other in now.workers.values())
+    return not may_begin or age(run.state) > UNHEARD_S
+
+
+def _worker(run: FlowRun) -> str:
+    return str(run.labels.get("prefect.worker.name", ""))

@@ -1,0 +1,279 @@
+"""A command that is asked to end does, however it was started, and so does all that it started."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flowrl_cli.processes import MARK_VARIABLE, marked, stop
+from flowrl_cli.record import Record
+from flowrl_core.skills.knowledge import load_knowledge
+from flowrl_core.specs import parse_campaign
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+
+FLOWRL = str(Path(sys.executable).with_name("flowrl"))
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+ENDLESS = ("--training.frames", "1000000000", "--evaluation.min-frames", "1000000000")
+
+# A command reduced to what is tested: the same handlers, the same way to start a child, the same way to stop it.
+COMMAND = """
+import asyncio, os, sys, time
+from pathlib import Path
+from flowrl_cli.processes import find, spawn, stop
+from flowrl_cli.signals import Interrupted, audience, deferred, end_at_once, heed, run
+
+async def deaf():
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            print("deaf", flush=True)
+
+heed()
+kind, place = sys.argv[1], Path(sys.argv[2])
+child = spawn("child", [sys.executable, "-c", CHILD], environment=os.environ, directory=place, log=place / "child")
+code = 0
+try:
+    while not (place / "child").read_text():
+        time.sleep(0.01)
+    (place / "up").write_text(str(child.pid))
+    print("up", flush=True)
+    if kind == "deaf":
+        run(deaf())
+    if kind == "loop":
+        run(asyncio.sleep(60))
+    while True:
+        time.sleep(0.05)
+        with audience():
+            print("on", flush=True)
+except Interrupted as exc:
+    code = exc.code
+    with deferred() as again:
+        (place / "stopping").touch()
+        deadline = time.monotonic() + 0.5
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+        stop([process] if (process := find(child)) else [])
+        (place / "again").write_text(str(again()))
+end_at_once()
+os._exit(code)
+"""
+# What it has inherited, as the kernel says; then it waits for its own end.
+CHILD = """
+import signal
+status = dict(line.split(":") for line in open("/proc/self/status") if line.startswith(("SigBlk", "SigIgn")))
+masks = {name: int(mask, 16) for name, mask in status.items()}
+held = [n.name for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+        if any(mask >> n - 1 & 1 for mask in masks.values())]
+print("began", *held, flush=True)
+signal.pause()
+"""
+IGNORE = "[signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)]"
+BLOCK = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])"
+
+
+def after(code: str, *command: str) -> list[str]:
+    """A parent that does this, and then becomes the command."""
+    return [sys.executable, "-c", f"import os, signal, sys; {code}; os.execvp(sys.argv[1], sys.argv[1:])", *command]
+
+
+WAYS: dict[str, Callable[..., list[str]]] = {
+    "session": lambda *command: list(command),
+    "script": lambda *command: ["sh", "-c", '"$@" & wait $!', "sh", *command],
+    "nohup": lambda *command: ["nohup", *command],
+    "ignored": lambda *command: after(IGNORE, *command),
+    "blocked": lambda *command: after(BLOCK, *command),
+    "init": lambda *command: ["unshare", "--pid", "--fork", "--mount-proc", *command],
+}
+
+
+def can_unshare() -> bool:
+    return subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], check=False).returncode == 0
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The command, started in one of the ways; `place`: where it writes."""
+
+    process: subprocess.Popen[str]
+    place: Path
+
+    def up(self) -> psutil.Process:
+        """The command's own process, once it is ready to be asked."""
+        until(lambda: (self.place / "up").exists() and (self.place / "up").read_text())
+        # Those that became it, or wait for it, have it among their arguments.
+        return next(one for one in marked(str(self.place)) if one.cmdline()[1] == "-P")
+
+    def end(self) -> int:
+        """Its exit code; nothing of it is left."""
+        code = self.process.wait(30)
+        until(lambda: not marked(str(self.place)))
+        return code
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def waiting(place: Path, way: str, kind: str = "plain", **options: object) -> Waiting:
+    place.mkdir()
+    code = f"CHILD = {CHILD!r}\n{COMMAND}"
+    command = WAYS[way](sys.executable, "-P", "-c", code, kind, str(place))
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | options
+    environment = {**os.environ, MARK_VARIABLE: str(place)}
+    return Waiting(subprocess.Popen(command, env=environment, start_new_session=True, **streams), place)
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory) -> Iterator[Callable[[str, str], Waiting]]:
+    """One for each case, all begun at once: what a case waits for has long happened then."""
+    root = tmp_path_factory.mktemp("signals")
+    ways = [way for way in WAYS if way != "init" or can_unshare()]
+    all_of_them = {(way, name): waiting(root / f"{way} {name}", way) for way in ways for name in CODES}
+
+    def get(way: str, name: str) -> Waiting:
+        if (way, name) not in all_of_them:
+            pytest.skip("only root may make a process the first of a namespace, where the kernel lets it")
+        return all_of_them[way, name]
+
+    try:
+        yield get
+    finally:
+        for one in all_of_them.values():
+            for process in marked(str(one.place)):
+                process.kill()
+            one.process.wait(30)
+
+
+@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_command_ends_however_it_was_started_and_takes_its_children_with_it(started, way, name):
+    one = started(way, name)
+    process = one.up()
+    kept = ["SIGHUP"] if way == "nohup" else []
+    assert (one.place / "child").read_text().split() == ["began", *kept], "its children can be asked to end, too"
+    process.send_signal(signal.Signals[name])
+    if name in kept:
+        time.sleep(0.3)
+        assert process.is_running() and not (one.place / "stopping").exists(), "that is what nohup is for"
+        process.terminate()
+        assert one.end() == CODES["SIGTERM"]
+    else:
+        assert one.end() == CODES[name]
+    assert (one.place / "again").read_text() == "0"
+
+
+@pytest.mark.parametrize("kind", ["plain", "loop"])
+def test_who_is_asked_again_while_ending_ends_in_order_and_knows_of_it(tmp_path, kind):
+    one = waiting(tmp_path / "one", "session", kind)
+    process = one.up()
+    process.terminate()
+    until((one.place / "stopping").exists)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGHUP)
+    assert one.end() == CODES["SIGTERM"], "the first one counts"
+    assert (one.place / "again").read_text() == "2"
+
+
+def test_what_swallows_requests_is_interrupted_at_last(tmp_path):
+    one = waiting(tmp_path / "one", "session", "deaf", stdout=subprocess.PIPE, text=True)
+    process, lines = one.up(), iter(one.process.stdout)
+    assert next(lines) == "up\n"
+    time.sleep(0.2)
+    for _ in range(2):
+        process.terminate()
+        assert next(lines) == "deaf\n"
+    process.terminate()
+    assert one.end() == CODES["SIGTERM"]
+
+
+@pytest.mark.parametrize("is_terminal_its_own", [True, False])
+def test_a_terminal_that_closes_ends_a_command_whether_or_not_the_kernel_tells_it(tmp_path, is_terminal_its_own):
+    """Without a terminal of its own (`setsid`) only writing tells that nobody is there any more."""
+    mine, its = pty.openpty()
+    take = f"fcntl.ioctl(1, {termios.TIOCSCTTY}, 0)" if is_terminal_its_own else "0"
+    WAYS["terminal"] = lambda *command: after(f"import fcntl; {take}", *command)
+    one = waiting(tmp_path / "one", "terminal", stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    fcntl.fcntl(mine, fcntl.F_SETFL, os.O_NONBLOCK)
+    one.up()
+    os.close(mine)
+    assert one.end() == CODES["SIGHUP"]
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_log_that_is_followed_can_be_left(home, name):
+    with Registry.open(Home(home)) as registry:
+        spec = parse_campaign(campaign="one", env="corridor", targets=["dig_a"])
+        registry.start_campaign(spec, load_knowledge("corridor").skills)
+        run = registry.run(registry.begin_attempt("one", registry.skill("one", "dig_a").identity).run)
+    directory = Home(home).run_directory("one", "dig_a", run.ordinal)
+    directory.path.mkdir(parents=True)
+    directory.log.write_text("a line\n")
+    command = begin("logs", "dig_a", "--follow")
+    assert command.stdout.readline() == "a line\n"
+    command.send_signal(signal.Signals[name])
+    assert command.communicate(timeout=30) == ("", f"flowrl: stopped by {name}\n")
+    assert command.returncode == CODES[name]
+
+
+@pytest.mark.parametrize("command", [("up",), ("campaign", "--env", "corridor", "--target", "make_b")])
+def test_a_start_that_is_cut_short_leaves_nothing(home, command):
+    started = begin(*command, stderr=subprocess.STDOUT)
+    assert started.stdout.readline() == "starting a local Prefect server ...\n"
+    until(lambda: Record.load(Home(home)).alive("workers"))
+    mark = Record.load(Home(home)).mark
+    started.terminate()
+    said, _ = started.communicate(timeout=60)
+    assert started.returncode == CODES["SIGTERM"] and "topped by SIGTERM" in said and len(said.splitlines()) == 1
+    assert marked(mark) == [] and not Home(home).embedded.exists()
+
+
+def test_a_campaign_in_the_background_of_a_script_stops_and_is_said_to_be_stopped(home, compiled):
+    home.mkdir()
+    (home / "cache").symlink_to(compiled)
+    arguments = ("campaign", "--env", "corridor", "--target", "make_b", *ENDLESS)
+    script = begin("-c", '"$@" & wait $!', "sh", FLOWRL, *arguments, executable="sh")
+    until(lambda: Record.load(Home(home)) and Record.load(Home(home)).users)
+    record = Record.load(Home(home))
+    (user,) = record.users
+    try:
+        assert "goto_bench: submitted\n" in iter(script.stdout.readline, "")
+        began = time.monotonic()
+        os.kill(user.pid, signal.SIGINT)
+        said, _ = script.communicate(timeout=120)
+        print(f"\nstopped in {time.monotonic() - began:.1f} s")
+        assert script.returncode == CODES["SIGINT"]
+        assert said.splitlines()[-2:] == [
+            "Stopping (SIGINT): runs save a checkpoint (once more: at once) ...",
+            "Stopped. Run the same command again to go on",
+        ]
+        assert marked(record.mark) == [] and not Home(home).embedded.exists()
+    finally:
+        stop(marked(record.mark))
+    told = begin("status", "--json")
+    states = {skill["name"]: skill["state"] for skill in json.loads(told.communicate(timeout=60)[0])["skills"]}
+    assert states == {"dig_a": "stopped", "goto_bench": "stopped", "make_b": "blocked"}
+
+
+def begin(*arguments: str, executable: str = FLOWRL, **options: object) -> subprocess.Popen[str]:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen([executable, *arguments], text=True, start_new_session=True, **streams)
