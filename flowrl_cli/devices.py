@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
 from flowrl_core.specs import TrainingSpec
+
+if TYPE_CHECKING:
+    from tasks.orchestration.devices import Survey
 
 __all__ = ["app", "devices", "probe"]
 
@@ -27,13 +29,14 @@ def devices(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] =
         Print only JSON.
     """
     from flowrl_cli.tables import print_json, print_table, say
-    from tasks.orchestration.slots import occupancy, slots_directory
+    from tasks.orchestration.slots import occupancy, slots_directory, survey_here
 
-    found = occupancy()
+    found, survey = occupancy(), survey_here()
     if as_json:
         print_json(
             {
                 "directory": str(slots_directory()),
+                **_described(survey),
                 "slots": [
                     {
                         "name": slot.name,
@@ -59,6 +62,8 @@ def devices(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] =
     first = ("slot", "holder", "device")
     print_table(("slot", "device", "share of its memory", "holder"), rows, first=first, prose=["holder"])
     say("", f"Lock files: {slots_directory()}")
+    for line in account(survey):
+        say(line)
 
 
 @app.command
@@ -68,7 +73,7 @@ def probe(
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     training: Annotated[TrainingSpec, Parameter(group=_TRAINING)] = _DEFAULTS,
 ) -> int:
-    """Measure the memory that one run takes, and propose how many slots this machine should have.
+    """Measure the memory that one run takes, and count this home's slots with it from now on.
 
     A process of its own trains for two updates and evaluates; it takes a device slot for that. Exit code 1 if not even
     one run fits.
@@ -84,14 +89,16 @@ def probe(
     from flowrl_cli.tables import print_json
     from flowrl_core.envs.vocabularies import vocabulary
     from flowrl_core.storage.layout import Home
+    from tasks.orchestration.needs import record_need
+    from tasks.orchestration.slots import survey_here
     from tasks.sizing import probe as probe_run
-    from tasks.sizing import propose
 
     env = vocabulary(env or DEFAULT_ENV).env
-    machine = _machine()
-    need = probe_run(Home.from_environment(), env, training)
-    found = propose(need, machine)
-    exports = [f"export {name}={value}" for name, value in found.settings.items()]
+    home = Home.from_environment()
+    survey_here()
+    need = probe_run(home, env, training)
+    record = record_need(home, need)
+    survey = survey_here()
     if as_json:
         print_json(
             {
@@ -100,29 +107,49 @@ def probe(
                 "host_bytes": need.host,
                 "host_bytes_compiling": need.host_compiling,
                 "device_bytes": need.device,
-                "machine": {"cores": machine.cores, "memory_bytes": machine.memory, "gpus": machine.gpus},
-                "slots": found.slots,
-                "slots_per_gpu": found.per_gpu,
-                "exports": exports if found.slots else [],
+                **_described(survey),
+                "slots": len(survey.slots),
+                "record": str(record),
             }
         )
     else:
-        _tell(need, machine, found, exports)
-    return 0 if found.slots else 1
+        _tell(need)
+        print("\n".join(account(survey)))
+        print(f"Kept in {record}: this home has {len(survey.slots)} slots on this machine from now on")
+    return 0 if survey.room else 1
 
 
-def _machine() -> Any:
-    import psutil
+def account(survey: Survey) -> list[str]:
+    """What the number of slots follows from, and what a person should know of it, a line each."""
+    granted, need = survey.granted, survey.need
+    by = (
+        "as `flowrl devices probe` measured" if survey.is_measured else "as shipped; `flowrl devices probe` measures it"
+    )
+    return [
+        f"Granted: {granted.share:.3g} cores ({granted.cores_by}), {_gigabytes(granted.memory)} ({granted.memory_by})",
+        f"A run takes {_gigabytes(need.host)} ({by}): room for {survey.room} at a time",
+        *(f"Note: {remark}" for remark in survey.remarks),
+    ]
 
-    from tasks.orchestration.devices import slots
-    from tasks.sizing import Machine
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpus = {slot.device for slot in slots() if slot.kind == "gpu"}
-    return Machine(cores, psutil.virtual_memory().total, len(gpus))
+def _described(survey: Survey) -> dict[str, Any]:
+    granted = survey.granted
+    return {
+        "machine": {
+            "cores": granted.share,
+            "cores_by": granted.cores_by,
+            "memory_bytes": granted.memory,
+            "memory_by": granted.memory_by,
+            "gpus": len({slot.device for slot in survey.slots if slot.kind == "gpu"}),
+        },
+        "room": survey.room,
+        "run_bytes": survey.need.host,
+        "is_measured": survey.is_measured,
+        "remarks": list(survey.remarks),
+    }
 
 
-def _tell(need: Any, machine: Any, found: Any, exports: list[str]) -> None:
+def _tell(need: Any) -> None:
     print(f"One run takes {_gigabytes(need.host)} of this machine's memory")
     if need.host_compiling:
         print(f"(the first of its shapes, which compiles, {_gigabytes(need.host_compiling)}: that is done now)")
@@ -130,12 +157,6 @@ def _tell(need: Any, machine: Any, found: Any, exports: list[str]) -> None:
         print(
             f"and {_gigabytes(need.device)} of a GPU's, of which its allocator may take {_gigabytes(need.device_limit)}"
         )
-    gpus = f", {machine.gpus} GPUs" if machine.gpus else ""
-    print(f"There are {machine.cores} cores and {_gigabytes(machine.memory)}{gpus}: room for {found.slots} at a time")
-    if not found.slots:
-        print("Not one fits: use smaller training.num_envs, training.width or training.world_pool")
-        return
-    print("\n".join(exports))
 
 
 def _gigabytes(size: int) -> str:

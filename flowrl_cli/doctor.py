@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +54,7 @@ def examine() -> Iterator[Finding]:
     else:
         yield from bounded("home", lambda: _places(home), seconds=_QUICK_S, mend=_MEND_HOME)
     yield from bounded("variables", examine_variables, seconds=_QUICK_S, mend="env | grep -e FLOWRL -e PREFECT -e JAX")
-    yield from bounded("slots", lambda: [_slots()], seconds=_QUICK_S, mend="flowrl devices")
+    yield from bounded("slots", _slots, seconds=_QUICK_S, mend="flowrl devices")
     yield from bounded("devices", lambda: [_devices()], seconds=_SLOW_S, mend=_MEND_INSTALL)
     yield from bounded("proxies", examine_proxies, seconds=_QUICK_S, mend="env | grep -i proxy")
     if isinstance(home, Home):
@@ -105,19 +104,25 @@ def locks_of(directory: Path) -> Finding:
         return Finding("locks", "wrong", f"{directory}: {exc.strerror}", mend)
 
 
-def _slots() -> Finding:
-    from tasks.orchestration.slots import occupancy, slots_directory
+def _slots() -> Iterator[Finding]:
+    from flowrl_cli.devices import account
+    from tasks.orchestration.slots import occupancy, slots_directory, survey_here
 
     try:
-        found = occupancy()
+        found, survey = occupancy(), survey_here()
         directory = slots_directory()
     except (InputError, ServiceError) as exc:
         mend = f"correct or unset {exc.field}" if isinstance(exc, InputError) else "nvidia-smi -L"
-        return Finding("slots", "wrong", str(exc), mend)
+        yield Finding("slots", "wrong", str(exc), mend)
+        return
     free = sum(holder is None for _, holder in found)
-    return Finding(
+    yield Finding(
         "slots", "ok", f"{len(found)} ({', '.join(slot.name for slot, _ in found)}), {free} free; {directory}"
     )
+    granted, takes, *notes = account(survey)
+    mend = "grant more memory, or fewer slots by FLOWRL_SLOTS; `flowrl devices probe` measures what a run takes"
+    fits = len(found) <= survey.room
+    yield Finding("room", "ok" if fits else "wrong", "; ".join([granted, takes, *notes]), "" if fits else mend)
 
 
 def _devices() -> Finding:
@@ -127,5 +132,4 @@ def _devices() -> Finding:
         found = ask_jax()
     except InputError as exc:
         return Finding("devices", "wrong", exc.problem, exc.remedy)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Finding("devices", "ok", f"{found.number} x {', '.join(found.kinds)}, {cores} cores")
+    return Finding("devices", "ok", f"{found.number} x {', '.join(found.kinds)}")

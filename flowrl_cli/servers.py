@@ -175,9 +175,12 @@ def _say_inventory(record: Record) -> None:
 
 def _say_ready(home: Home, record: Record) -> None:
     from flowrl_cli import workers
-    from tasks.orchestration.slots import count_slots
+    from tasks.orchestration.slots import survey_here
 
-    print(f"ready: {', '.join(workers.await_ready(home, record))}; {count_slots()} device slots")
+    survey = survey_here()
+    print(f"ready: {', '.join(workers.await_ready(home, record))}; {len(survey.slots)} device slots")
+    for remark in survey.remarks:
+        print(f"note: {remark}")
     print("Stop all this by `flowrl down`")
 
 

@@ -1,4 +1,4 @@
-"""How many runs a machine has room for: one is measured in a process of its own, the rest is division.
+"""What one run takes, measured in a process of its own.
 
 python -P .../flowrl_core/installation.py tasks.sizing ENV TRAINING-AS-JSON
 """
@@ -9,8 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flowrl_core.errors import ServiceError
@@ -18,54 +17,13 @@ from flowrl_core.installation import command
 from flowrl_core.learning.numerics import drop_pinned
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
-from tasks.orchestration.devices import GPU_MEMORY, MOST_VARIABLE, PER_GPU_VARIABLE
+from tasks.orchestration.devices import PER_GPU_VARIABLE
+from tasks.orchestration.needs import GPU_MEMORY, Need
 
 if TYPE_CHECKING:
     from flowrl_core.stages.memory import Memory
 
-__all__ = ["Machine", "Need", "Proposal", "probe", "propose"]
-
-_HEADROOM = 1.1
-"""Times what was measured: plans are longer, and allocators leave gaps."""
-_MOST_OF_HOST = 0.9
-_CUDA_BYTES = 500 * 10**6
-"""What CUDA takes of a GPU for each process, outside the allocator that was asked."""
-
-
-@dataclass(frozen=True)
-class Need:
-    """What one run takes, in bytes.
-
-    Attributes:
-        platform: cpu or gpu.
-        host: of the machine's memory.
-        host_compiling: of it, while the first run of these shapes compiles; 0 if that was done before.
-        device, device_limit: of the GPU's memory, and what its allocator may take of it; 0 on a CPU.
-    """
-
-    platform: str
-    host: int
-    host_compiling: int
-    device: int
-    device_limit: int
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What there is for runs: cores, bytes of memory, GPUs."""
-
-    cores: int
-    memory: int
-    gpus: int = 0
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """How many runs at a time, on the whole machine and on each GPU (0: no GPU), and what to set for it."""
-
-    slots: int
-    per_gpu: int
-    settings: Mapping[str, int]
+__all__ = ["probe"]
 
 
 def probe(home: Home, env: str, training: TrainingSpec) -> Need:
@@ -79,22 +37,6 @@ def probe(home: Home, env: str, training: TrainingSpec) -> Need:
         return Need(first.platform, first.host, 0, first.device, first.device_limit)
     second = _measured(home, env, training)
     return Need(second.platform, second.host, first.host, second.device, second.device_limit)
-
-
-def propose(need: Need, machine: Machine) -> Proposal:
-    """The slots that the machine has room for: by memory, and a core each; none if one run does not fit."""
-    room = int(_MOST_OF_HOST * machine.memory)
-    # Only one compiles at a time.
-    room -= max(0, need.host_compiling - need.host)
-    by_host = min(machine.cores, max(0, int(room // (_HEADROOM * need.host))))
-    if need.platform == "cpu":
-        return Proposal(by_host, 0, {MOST_VARIABLE: by_host})
-    whole = need.device_limit / GPU_MEMORY
-    by_allocator = int(need.device_limit // (_HEADROOM * max(1, need.device)))
-    by_context = max(1, int((whole - need.device_limit) // _CUDA_BYTES))
-    per_gpu = min(by_allocator, by_context, by_host)
-    slots = min(by_host, per_gpu * machine.gpus)
-    return Proposal(slots, per_gpu, {PER_GPU_VARIABLE: per_gpu, MOST_VARIABLE: slots})
 
 
 def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:

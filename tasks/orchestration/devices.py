@@ -2,38 +2,31 @@
 
 On GPUs a slot is a GPU or a share of one; on a CPU it is one core: two pinned processes train faster together than two
 that share the cores, and a run that is resumed must compute with as many threads as before.
+
+How many there are follows from what this process is granted (`allotment`) and what a run takes (`needs`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
-import logging
 import os
-import re
-import shutil
-import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-import psutil
-
 from flowrl_core.errors import InputError, ServiceError
+from tasks.orchestration.allotment import Allotment, allotment
+from tasks.orchestration.cuda import VISIBLE_VARIABLE, gpu_memory, visible_gpus
+from tasks.orchestration.needs import GPU_MEMORY, SHIPPED, Machine, Need, known_need, propose
 from tasks.orchestration.platforms import check_flags, platforms
 
-__all__ = ["GPU_MEMORY", "MOST_VARIABLE", "PER_GPU_VARIABLE", "Slot", "slots"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["MOST_VARIABLE", "PER_GPU_VARIABLE", "Slot", "Survey", "slots", "survey"]
 
 MOST_VARIABLE = "FLOWRL_SLOTS"
 PER_GPU_VARIABLE = "FLOWRL_SLOTS_PER_GPU"
 
-GPU_MEMORY = 0.90
-"""The share of a GPU's memory that its runs take at once. JAX's own 0.75 leaves room for others; there are none."""
 _CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
-_GB_PER_RUN = 2
-_LISTED = re.compile(r"^GPU (?P<index>\d+): .*\(UUID: (?P<uuid>[^)]+)\)$")
-_LISTED_PART = re.compile(r"^\s+MIG .*\(UUID: (?P<uuid>[^)]+)\)$")
 
 
 @dataclass(frozen=True)
@@ -62,8 +55,35 @@ class Slot:
         return int(1000 * GPU_MEMORY / self.parts) / 1000
 
 
+@dataclass(frozen=True)
+class Survey:
+    """The slots of this machine, and what their number follows from.
+
+    Attributes:
+        granted: the cores and the memory that there are for them.
+        need: what a run takes.
+        is_measured: whether that was measured in this home, by `flowrl devices probe`.
+        room: runs that the memory has room for at a time; there is a slot all the same if it is none.
+        remarks: what a person should know of it.
+    """
+
+    slots: tuple[Slot, ...]
+    granted: Allotment
+    need: Need
+    is_measured: bool
+    room: int
+    remarks: tuple[str, ...]
+
+
 def slots(*, known: Collection[str] = ()) -> tuple[Slot, ...]:
-    """The slots of this machine: on each GPU that JAX can use, else per core while memory lasts; at most FLOWRL_SLOTS.
+    """The slots of this machine; see `survey`."""
+    return survey(known=known).slots
+
+
+def survey(*, known: Collection[str] = ()) -> Survey:
+    """The slots of this machine: on each GPU that JAX can use, else per core; as many as the memory has room for.
+
+    FLOWRL_SLOTS, where it is set, says how many at most in the memory's place.
 
     Args:
         known: names of the slots that runs of this machine have had before.
@@ -74,73 +94,65 @@ def slots(*, known: Collection[str] = ()) -> tuple[Slot, ...]:
         ServiceError: there were GPUs, and there is none any more.
     """
     check_flags()
-    parts = _number(PER_GPU_VARIABLE) or 1
-    found = tuple(Slot("gpu", gpu, part, parts) for part in range(parts) for gpu in _gpus(known))
-    if not found:
-        room = max(1, psutil.virtual_memory().total // (_GB_PER_RUN * 10**9))
-        found = tuple(Slot("cpu", str(core)) for core in _cores()[:room])
-    return found[: _number(MOST_VARIABLE)]
+    parts, most = _number(PER_GPU_VARIABLE), _number(MOST_VARIABLE)
+    gpus, said = _gpus(known)
+    granted = allotment()
+    measured = known_need("gpu" if gpus else "cpu")
+    need = measured or SHIPPED
+    cut = parts or 1
+    if gpus:
+        if measured:
+            found = propose(_on(measured, gpu_memory()), Machine(len(granted.cores), granted.memory, len(gpus)))
+            room, cut = found.slots, parts or max(1, found.per_gpu)
+        else:
+            # What a run needs of a core beside its GPU is not known before it is measured.
+            room = propose(SHIPPED, Machine(len(gpus) * cut, granted.memory)).slots
+        candidates = tuple(Slot("gpu", gpu, part, cut) for part in range(cut) for gpu in gpus)
+    else:
+        room = propose(need, Machine(len(granted.cores), granted.memory)).slots
+        candidates = tuple(Slot("cpu", str(core)) for core in granted.cores)
+    # Shares that a person asked for are as many as asked for.
+    by_room = len(candidates) if gpus and parts else max(1, room)
+    chosen = candidates[: most or by_room]
+    remarks = (said, *_remarks(granted, need, room, len(chosen), most or parts))
+    return Survey(chosen, granted, need, measured is not None, room, tuple(filter(None, remarks)))
 
 
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+def _remarks(granted: Allotment, need: Need, room: int, number: int, asked: int | None) -> list[str]:
+    said = []
+    if granted.share < 1:
+        said.append(f"{granted.share:.2g} of a core is granted ({granted.cores_by}): a run takes longer by as much")
+    needs = f"a run takes {need.host / 1e9:.2f} GB, the first {need.host_compiling / 1e9:.2f} GB while it compiles"
+    grants = f"{granted.memory / 1e9:.2f} GB are granted ({granted.memory_by})"
+    if not room:
+        said.append(f"not even one run is sure to fit beside the server: {needs}, and {grants}; it may be killed")
+    elif asked and number > room:
+        said.append(f"{number} slots are asked for, and there is room for {room}: {needs}, and {grants}")
+    return said
 
 
-def _gpus(known: Collection[str]) -> list[str]:
+def _on(need: Need, memory: int) -> Need:
+    """The need on a GPU of so many bytes, which may be another than the one it was measured on; 0: unknown."""
+    return dataclasses.replace(need, device_limit=int(GPU_MEMORY * memory)) if memory else need
+
+
+def _gpus(known: Collection[str]) -> tuple[list[str], str]:
     wanted = platforms()
     if wanted[:1] == ("cpu",):
-        return []
+        return [], ""
     can_use = any(importlib.util.find_spec(plugin) for plugin in _CUDA_PLUGINS)
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = _visible(named) if can_use else []
+    found, said = visible_gpus() if can_use else ([], "")
     if wanted and "cpu" not in wanted and not found:
         problem = f"{wanted[0]!r} asks for a GPU, but JAX has none here"
         variable = "JAX_PLATFORMS" if os.environ.get("JAX_PLATFORMS") else "JAX_PLATFORM_NAME"
         raise InputError(variable, problem, "Unset it, or install jax[cuda12] and check `nvidia-smi -L`")
-    if can_use and not found and named is None and any(name.startswith("gpu-") for name in known):
+    is_all = os.environ.get(VISIBLE_VARIABLE) is None
+    if can_use and not found and is_all and any(name.startswith("gpu-") for name in known):
         raise ServiceError(
             "the GPUs that earlier runs had on this machine are gone: `nvidia-smi -L` lists none. Repair the driver, "
             "or export JAX_PLATFORMS=cpu to train without them"
         )
-    return found
-
-
-def _visible(named: str | None) -> list[str]:
-    """The GPUs that CUDA will show: those that CUDA_VISIBLE_DEVICES names, or all."""
-    listed = _listed()
-    if named is None:
-        return [name for name in listed or {} if name.isdecimal()]
-    wanted = [gpu.strip() for gpu in named.split(",") if gpu.strip() not in ("", "-1")]
-    # Without nvidia-smi nobody can tell: JAX will.
-    return wanted if listed is None else [_resolve(gpu, listed) for gpu in wanted]
-
-
-def _resolve(named: str, listed: dict[str, str]) -> str:
-    """The one name of a GPU, by whatever name it is called: two who call it differently share its slots."""
-    for name, uuid in listed.items():
-        if named == name or (not named.isdecimal() and uuid.startswith(named)):
-            return name
-    raise InputError(
-        "CUDA_VISIBLE_DEVICES",
-        f"it names {named}, and this machine has {', '.join(listed) or 'no GPU'}",
-        "Correct it, or find out by `nvidia-smi -L` where that GPU has gone",
-    )
-
-
-def _listed() -> dict[str, str] | None:
-    """Number -> UUID of each GPU (UUID -> UUID for the parts that MIG makes); None if nvidia-smi cannot be asked."""
-    if not shutil.which("nvidia-smi"):
-        return None
-    try:
-        text = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as exc:
-        logger.warning("nvidia-smi does not answer (%s)", exc)
-        return {}
-    whole = {found["index"]: found["uuid"] for line in text.splitlines() if (found := _LISTED.match(line))}
-    parts = {found["uuid"]: found["uuid"] for line in text.splitlines() if (found := _LISTED_PART.match(line))}
-    return whole | parts
+    return found, said
 
 
 def _number(variable: str) -> int | None:

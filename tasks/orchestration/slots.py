@@ -17,9 +17,9 @@ from pathlib import Path
 
 from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.storage.ownership import Holder, find_holder, hold_for_all_users
-from tasks.orchestration.devices import Slot, slots
+from tasks.orchestration.devices import Slot, Survey, survey
 
-__all__ = ["count_slots", "device_slot", "free_slots", "occupancy", "slots_directory"]
+__all__ = ["count_slots", "device_slot", "free_slots", "occupancy", "slots_directory", "survey_here"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,20 +30,29 @@ _POLL_S = 0.25
 _TELL_S = 60.0
 
 
-def count_slots() -> int:
-    """How many runs this machine has room for.
+def survey_here() -> Survey:
+    """The slots of this machine, and what their number follows from.
 
     Raises:
-        InputError, ServiceError: as `slots`.
+        InputError, ServiceError: as `survey`, `slots_directory`.
     """
-    return len(_slots(slots_directory()))
+    return _survey(slots_directory())
+
+
+def count_slots() -> int:
+    """How many runs this machine has slots for.
+
+    Raises:
+        InputError, ServiceError: as `survey_here`.
+    """
+    return len(survey_here().slots)
 
 
 def free_slots() -> int:
     """How many of this machine's slots nobody holds now.
 
     Raises:
-        InputError, ServiceError: as `slots`.
+        InputError, ServiceError: as `survey_here`.
     """
     return sum(holder is None for _, holder in occupancy())
 
@@ -52,7 +61,7 @@ def occupancy() -> tuple[tuple[Slot, Holder | None], ...]:
     """The slots of this machine, each with who holds it; None where nobody does.
 
     Raises:
-        InputError, ServiceError: as `slots`.
+        InputError, ServiceError: as `survey_here`.
     """
     directory = slots_directory()
     return tuple((slot, find_holder(_lock(directory, slot.name))) for slot in _slots(directory))
@@ -85,7 +94,7 @@ def device_slot() -> Iterator[Slot]:
     """Hold one free slot for the block, and make its device the only one that JAX will see; waits until one is free.
 
     Raises:
-        InputError, ServiceError: as `slots`, also when a device goes while it waits.
+        InputError, ServiceError: as `survey_here`, also when a device goes while it waits.
     """
     with contextlib.ExitStack() as stack:
         slot = _await_slot(stack)
@@ -138,7 +147,11 @@ def _cut(slot: Slot) -> str:
 
 
 def _slots(directory: Path) -> tuple[Slot, ...]:
-    return slots(known=[path.name for path in directory.glob("*.lock")])
+    return _survey(directory).slots
+
+
+def _survey(directory: Path) -> Survey:
+    return survey(known=[path.name for path in directory.glob("*.lock")])
 
 
 def _lock(directory: Path, name: str) -> Path:
@@ -168,7 +181,7 @@ def _confined(slot: Slot) -> Iterator[None]:
     if slot.kind == "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.device
         # Or the numbers are not those of nvidia-smi.
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(slot.memory_fraction))
         yield
         return

@@ -31,7 +31,7 @@ from tasks.orchestration import lasting
 from tasks.orchestration.bootstrap import POOLS
 from tasks.orchestration.deployments import document
 from tasks.orchestration.signals import restore
-from tasks.orchestration.slots import count_slots, free_slots
+from tasks.orchestration.slots import free_slots, survey_here
 from tasks.orchestration.tags import worker_name
 
 __all__ = ["InstalledWorker", "SlotWorker", "main", "serve"]
@@ -97,7 +97,10 @@ class SlotWorker(InstalledWorker):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._slots = count_slots()
+        survey = survey_here()
+        self._slots = len(survey.slots)
+        for remark in survey.remarks:
+            logger.warning("%s", remark)
         self._executing = 0
 
     async def run(self, *args: Any, **options: Any) -> ProcessWorkerResult:

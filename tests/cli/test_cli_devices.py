@@ -8,8 +8,8 @@ import os
 
 import pytest
 
+from tasks.orchestration.needs import Machine, Need, propose
 from tasks.orchestration.slots import device_slot
-from tasks.sizing import Machine, Need, propose
 
 GB = 10**9
 # The shapes of the campaigns in tests/flows: what is compiled here need not be compiled there.
@@ -78,7 +78,8 @@ def test_a_probe_measures_a_run_and_proposes_slots(server, flowrl_here, monkeypa
     assert found["host_bytes_compiling"] == 0 or found["host_bytes_compiling"] > found["host_bytes"]
     assert found["device_bytes"] == 0
     assert 1 <= found["slots"] <= len(os.sched_getaffinity(0))
-    assert found["exports"] == [f"export FLOWRL_SLOTS={found['slots']}"]
+    kept = json.loads(flowrl_here("devices", "--json").stdout)
+    assert kept["is_measured"] and kept["run_bytes"] == found["host_bytes"], "the slots are counted with it from now on"
 
 
 def cpu(host, compiling=0):
@@ -95,7 +96,10 @@ def gpu(device, whole, host=1.0):
         (cpu(1), Machine(cores=4, memory=24 * GB), 4, 0),
         (cpu(1), Machine(cores=64, memory=24 * GB), 19, 0),
         # One of them compiles: the others have that much less.
-        (cpu(1, compiling=6), Machine(cores=64, memory=24 * GB), 15, 0),
+        (cpu(1, compiling=6), Machine(cores=64, memory=24 * GB), 14, 0),
+        # A server, its workers and a campaign take their part.
+        (cpu(1), Machine(cores=64, memory=2 * GB), 1, 0),
+        (cpu(1), Machine(cores=64, memory=int(1.8 * GB)), 0, 0),
         (cpu(30), Machine(cores=4, memory=24 * GB), 0, 0),
         (gpu(4, whole=40), Machine(cores=64, memory=256 * GB, gpus=2), 16, 8),
         # Half a gigabyte for CUDA in each process, out of what the allocators leave.
@@ -108,4 +112,3 @@ def gpu(device, whole, host=1.0):
 def test_there_are_as_many_slots_as_memory_and_cores_allow(need, machine, slots, per_gpu):
     found = propose(need, machine)
     assert (found.slots, found.per_gpu) == (slots, per_gpu)
-    assert found.settings["FLOWRL_SLOTS"] == slots

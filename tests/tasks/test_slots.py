@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from flowrl_core.errors import InputError, ServiceError, StorageError
+from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import find_holder
-from tasks.orchestration.devices import slots
+from tasks.orchestration.devices import slots, survey
+from tasks.orchestration.needs import Need, record_need
 from tasks.orchestration.slots import count_slots, device_slot, free_slots, occupancy, slots_directory
 
 NOBODY = 65534
@@ -37,6 +39,7 @@ TWO_GPUS = "GPU 0: NVIDIA H200 (UUID: GPU-aa11)\nGPU 1: NVIDIA H200 (UUID: GPU-b
 @pytest.fixture(autouse=True)
 def directory(monkeypatch, tmp_path):
     """A machine without GPUs and slots that nobody has used yet."""
+    monkeypatch.setenv("FLOWRL_HOME", str(tmp_path / "home"))
     for name in (
         "FLOWRL_SLOTS",
         "FLOWRL_SLOTS_PER_GPU",
@@ -267,11 +270,96 @@ def test_a_machine_that_never_had_a_gpu_trains_on_its_cores(listing):
         assert slot.kind == "cpu"
 
 
-@pytest.mark.parametrize("named", ["7", "0,7", "GPU-cc33"])
+@pytest.mark.parametrize("named", ["7", "7,0", "GPU-cc33", "GPU-", "MIG-no"])
 def test_a_gpu_that_is_named_and_not_there_is_refused(listing, monkeypatch, named):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    with pytest.raises(InputError, match=f"CUDA_VISIBLE_DEVICES: it names {named.split(',')[-1]}"), device_slot():
+    with pytest.raises(InputError, match=f"CUDA_VISIBLE_DEVICES: it names {named.split(',')[0]}"), device_slot():
         pass
+
+
+MIG = """GPU 0: NVIDIA A100 (UUID: GPU-aa11)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c1)
+  MIG 3g.20gb     Device  1: (UUID: MIG-c2)
+GPU 1: NVIDIA A100 (UUID: GPU-ab22)
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "devices"),
+    [
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("none", []),
+        (",0", []),
+        ("0", ["0"]),
+        ("1,0", ["1", "0"]),
+        (" 1 , 0", ["1", "0"]),
+        ("01", ["1"]),
+        ("1st,0th", ["1", "0"]),
+        ("0,-1,1", ["0"]),
+        ("0,,1", ["0"]),
+        ("0,7,1", ["0"]),
+        ("0,GPU-ab", ["0"]),
+        ("0,0", []),
+        ("0,1,0", []),
+        ("GPU-aa11,GPU-aa", []),
+        ("GPU-ab", ["1"]),
+        ("GPU-ab22, GPU-aa", ["1", "0"]),
+        ("GPU-aa,0", ["0"]),
+        ("MIG-c2", ["MIG-c2"]),
+        ("MIG-c2,MIG-c1", ["MIG-c2", "MIG-c1"]),
+        ("MIG-GPU-aa11/1/0", ["MIG-GPU-aa11/1/0"]),
+    ],
+)
+def test_a_list_of_gpus_means_what_cuda_means_by_it(listing, monkeypatch, named, devices):
+    listing.write_text(MIG)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    found = [slot.device for slot in slots() if slot.kind == "gpu"]
+    assert found == devices
+    assert found or {slot.kind for slot in slots()} == {"cpu"}, "what CUDA does not show, JAX does not use"
+
+
+def test_a_list_that_ends_before_a_gpu_that_is_not_here_is_told(listing, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,7,1")
+    assert "names 7, and this machine has 0, 1" in survey().remarks[0]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,0")
+    assert "names 0 twice" in survey().remarks[0]
+
+
+def test_an_abbreviation_of_two_gpus_names_none(listing, monkeypatch):
+    listing.write_text(MIG)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a")
+    with pytest.raises(InputError, match="names GPU-a"):
+        slots()
+
+
+def test_numbers_in_an_order_that_nobody_can_tell_are_refused(listing, monkeypatch):
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert [slot.device for slot in slots()] == ["0"], "of equal GPUs the order is that of the bus"
+    with device_slot():
+        assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    listing.write_text(TWO_GPUS.replace("H200", "T4", 1))
+    with pytest.raises(InputError, match="CUDA_DEVICE_ORDER"):
+        slots()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-bb")
+    assert [slot.device for slot in slots()] == ["1"]
+
+
+def test_a_measured_run_says_how_a_gpu_is_cut(listing, monkeypatch, tmp_path):
+    monkeypatch.setenv("FLOWRL_HOME", str(tmp_path / "home"))
+    (tmp_path / "bin" / "nvidia-smi").write_text(
+        f'#!/bin/sh\ncase "$1" in -L) cat "{listing}";; *) echo 40000; echo 20000;; esac\n'
+    )
+    gb = 10**9
+    record_need(Home(tmp_path / "home"), Need("gpu", gb // 2, 0, 5 * gb, 36 * gb))
+    found = survey()
+    # 0.9 of the smaller GPU's 20,971,520,000 bytes: three times 5.5 GB.
+    assert found.is_measured and {slot.parts for slot in found.slots} == {min(3, len(os.sched_getaffinity(0)))}
+    monkeypatch.setenv("FLOWRL_SLOTS_PER_GPU", "1")
+    assert [slot.name for slot in slots()] == ["gpu-0.0", "gpu-1.0"]
 
 
 def test_a_gpu_that_jax_is_told_to_use_and_cannot_is_refused(monkeypatch):

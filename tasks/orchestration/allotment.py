@@ -1,0 +1,161 @@
+"""What of this machine is granted to this process: cores and memory, the least of all that limits them.
+
+Limits and where the kernel shows them:
+
+- the machine itself; the cores that this process may run on (`sched_getaffinity`, which counts cpusets, `taskset` and
+  what a batch system binds a job to);
+- cgroup v2: `cpu.max` (quota and period in microseconds), `memory.max`, `memory.high`;
+- cgroup v1: `cpu.cfs_quota_us` over `cpu.cfs_period_us`, `memory.limit_in_bytes`, `hierarchical_memory_limit` of
+  `memory.stat`;
+- RLIMIT_AS, by which some batch systems limit a job's memory.
+
+A group is limited by its own figures and by those of all groups above it (kernel documentation, cgroup-v2.rst and
+cgroup-v1/memory.rst), as far as this process can see them: in a container often from the container's own group on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import resource
+import socket
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import psutil
+
+__all__ = ["Allotment", "Limit", "allotment", "group_limits"]
+
+_ROOT = Path("/")
+_NONE = 1 << 60
+"""From here on, a figure means that there is no limit: version 1 has no word for it."""
+_MEMORY_FILES = ("memory.max", "memory.high", "memory.limit_in_bytes")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An amount (cores or bytes), and what grants no more than that."""
+
+    amount: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """What there is for the runs of this machine that this process may start.
+
+    Attributes:
+        cores: numbers of the cores to run on, as many as are granted, at least one.
+        share: cores that are granted, which may be less than one, or no whole number.
+        memory: bytes.
+        cores_by, memory_by: what grants no more.
+    """
+
+    cores: tuple[int, ...]
+    share: float
+    memory: int
+    cores_by: str
+    memory_by: str
+
+
+def allotment(root: Path = _ROOT) -> Allotment:
+    """What is granted to this process.
+
+    Args:
+        root: where `proc` and the control groups' files are looked for.
+    """
+    allowed = _allowed_cores()
+    total = psutil.cpu_count() or 1
+    cores, memory = group_limits(root)
+    by_affinity = Limit(len(allowed), "the machine" if len(allowed) >= total else "the cores this process is bound to")
+    share = min([by_affinity, *cores], key=lambda limit: limit.amount)
+    room = min([Limit(psutil.virtual_memory().total, "the machine"), *memory, *_rlimit()], key=lambda one: one.amount)
+    number = max(1, math.floor(share.amount))
+    return Allotment(_chosen(allowed, number), share.amount, int(room.amount), share.why, room.why)
+
+
+def group_limits(root: Path = _ROOT) -> tuple[list[Limit], list[Limit]]:
+    """What this process's control groups limit: cores, and bytes of memory."""
+    cores: list[Limit] = []
+    memory: list[Limit] = []
+    for directory in _groups(root):
+        for limits, found in ((cores, _cores_of(directory)), (memory, _memory_of(directory))):
+            limits.extend(Limit(amount, f"control group {path}") for path, amount in found)
+    return cores, memory
+
+
+def _chosen(allowed: list[int], number: int) -> tuple[int, ...]:
+    """So many of the cores. Where a quota leaves the choice, containers of one machine do not all choose the first."""
+    if number >= len(allowed):
+        return tuple(allowed)
+    first = zlib.crc32(socket.gethostname().encode()) % len(allowed)
+    return tuple(sorted((allowed[first:] + allowed[:first])[:number]))
+
+
+def _allowed_cores() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _rlimit() -> list[Limit]:
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return [] if soft == resource.RLIM_INFINITY else [Limit(soft, "ulimit -v")]
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """The directories of this process's groups and of all above them, in each hierarchy that is mounted."""
+    own: dict[str, str] = {}
+    for line in _lines(root / "proc/self/cgroup"):
+        number, names, group = line.split(":", 2)
+        own.update(dict.fromkeys(names.split(",") if number != "0" else [""], group))
+    for kinds, top, place in _mounts(root):
+        path = next((own[kind] for kind in sorted(kinds) if kind in own), None)
+        if path is None:
+            continue
+        directory = root / place.lstrip("/")
+        below = PurePosixPath(path)
+        # A container sees its own group as the top; the path may be that of the machine, or begin above the top.
+        inside = below.relative_to(top) if below.is_relative_to(top) and ".." not in below.parts else PurePosixPath()
+        for part in (inside, *inside.parents):
+            if (directory / part).is_dir():
+                yield directory / part
+
+
+def _mounts(root: Path) -> Iterator[tuple[set[str], str, str]]:
+    """Of each mounted hierarchy: the controllers ("" for version 2), the group that is its top, and where it is."""
+    for line in _lines(root / "proc/self/mountinfo"):
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.partition(" ")
+        if kind not in ("cgroup", "cgroup2"):
+            continue
+        _, _, _, top, place, *_ = (_ESCAPED.sub(lambda found: chr(int(found[1], 8)), word) for word in before.split())
+        yield ({""} if kind == "cgroup2" else set(options.split()[-1].split(","))), top, place
+
+
+def _cores_of(directory: Path) -> Iterator[tuple[Path, float]]:
+    quota, period = directory / "cpu.cfs_quota_us", directory / "cpu.cfs_period_us"
+    words = _lines(directory / "cpu.max")[:1] or [" ".join([*_lines(quota)[:1], *_lines(period)[:1]])]
+    match words[0].split():
+        case [allowed, span] if allowed.isdecimal() and span.isdecimal() and int(span) and int(allowed):
+            yield directory, int(allowed) / int(span)
+
+
+def _memory_of(directory: Path) -> Iterator[tuple[Path, float]]:
+    texts = [text for name in _MEMORY_FILES for text in _lines(directory / name)[:1]]
+    # Of all groups above, seen or not.
+    texts += [line.split()[1] for line in _lines(directory / "memory.stat") if line.startswith("hierarchical_memory_l")]
+    for text in texts:
+        if text.strip().isdecimal() and 0 < int(text) < _NONE:
+            yield directory, int(text)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,100 @@
+"""What one run takes, measured or as shipped, and how many runs a machine has room for: the rest is division."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from flowrl_core.errors import InputError
+from flowrl_core.storage.atomic import write_json
+from flowrl_core.storage.layout import Home
+
+__all__ = ["GPU_MEMORY", "SHIPPED", "Machine", "Need", "Proposal", "known_need", "propose", "record_need"]
+
+GPU_MEMORY = 0.90
+"""The share of a GPU's memory that its runs take at once. JAX's own 0.75 leaves room for others; there are none."""
+
+_HEADROOM = 1.1
+"""Times what was measured: plans are longer, and allocators leave gaps."""
+_MOST_OF_HOST = 0.9
+_SERVICES = 600 * 10**6
+"""A local server (0.24 GB measured), the workers (0.11 GB) and a campaign's process, which share the memory."""
+_CUDA_BYTES = 500 * 10**6
+"""What CUDA takes of a GPU for each process, outside the allocator that was asked."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one run takes, in bytes.
+
+    Attributes:
+        platform: cpu or gpu.
+        host: of the machine's memory.
+        host_compiling: of it, while the first run of these shapes compiles; 0 if that was done before.
+        device, device_limit: of the GPU's memory, and what its allocator may take of it; 0 on a CPU.
+    """
+
+    platform: str
+    host: int
+    host_compiling: int
+    device: int
+    device_limit: int
+
+
+SHIPPED = Need("cpu", 770 * 10**6, 1_520 * 10**6, 0, 0)
+"""Measured with the default settings in Craftax-Classic, on one core (docs/operations.md)."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is for runs: cores, bytes of memory, GPUs."""
+
+    cores: int
+    memory: int
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """How many runs at a time, on the whole machine and on each GPU (0: no GPU)."""
+
+    slots: int
+    per_gpu: int
+
+
+def propose(need: Need, machine: Machine) -> Proposal:
+    """The slots that the machine has room for: by memory, and a core each; none if one run does not fit."""
+    room = int(_MOST_OF_HOST * machine.memory) - _SERVICES
+    # Only one compiles at a time.
+    room -= max(0, need.host_compiling - need.host)
+    by_host = min(machine.cores, max(0, int(room // (_HEADROOM * need.host))))
+    if need.platform == "cpu":
+        return Proposal(by_host, 0)
+    whole = need.device_limit / GPU_MEMORY
+    by_allocator = int(need.device_limit // (_HEADROOM * max(1, need.device)))
+    by_context = max(1, int((whole - need.device_limit) // _CUDA_BYTES))
+    per_gpu = min(by_allocator, by_context, by_host)
+    return Proposal(min(by_host, per_gpu * machine.gpus), per_gpu)
+
+
+def known_need(platform: str) -> Need | None:
+    """What `flowrl devices probe` has measured last in this home on such devices; None if it has not."""
+    try:
+        return Need(**json.loads(_record(Home.from_environment(), platform).read_text()))
+    except (InputError, OSError, ValueError, TypeError):
+        return None
+
+
+def record_need(home: Home, need: Need) -> Path:
+    """Keep what was measured for this home's slots; where it is."""
+    path = _record(home, need.platform)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Where nothing was left to compile, other shapes will be.
+    compiling = need.host_compiling or need.host + SHIPPED.host_compiling - SHIPPED.host
+    write_json(path, asdict(need) | {"host_compiling": compiling})
+    return path
+
+
+def _record(home: Home, platform: str) -> Path:
+    return home.cache / f"need-{platform}.json"
