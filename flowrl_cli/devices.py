@@ -86,7 +86,7 @@ def probe(
         Print only JSON.
     """
     from flowrl_cli.inputs import DEFAULT_ENV
-    from flowrl_cli.tables import print_json
+    from flowrl_cli.tables import print_json, say
     from flowrl_core.envs.vocabularies import vocabulary
     from flowrl_core.storage.layout import Home
     from tasks.orchestration.needs import record_need
@@ -114,8 +114,8 @@ def probe(
         )
     else:
         _tell(need)
-        print("\n".join(account(survey)))
-        print(f"Kept in {record}: this home has {len(survey.slots)} slots on this machine from now on")
+        say(*account(survey))
+        say(f"Kept in {record}: this home has {len(survey.slots)} slots on this machine from now on")
     return 0 if survey.room else 1
 
 

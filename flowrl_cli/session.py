@@ -27,6 +27,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Campaign
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import naming_no_room, shortage
+from tasks.orchestration.slots import survey_here
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -126,6 +127,8 @@ def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, reques
         server = embedded.up(home, keep=keep, say=_say)
         with audience():
             print(f"UI: {server.ui}", flush=True)
+            if server.is_embedded:
+                say(*(f"Note: {remark}" for remark in survey_here().remarks))
         is_submitted = True  # from here on it may be
         with embedded.connected(server), naming_no_room(home):
             return _follow(home, registry, campaign, request, server)

@@ -38,29 +38,31 @@ _NUMBER = re.compile(r"\s*([+-]?\d+)")
 _PREFIXES = ("GPU-", "MIG-")
 
 
-def visible_gpus() -> tuple[list[str], str]:
-    """The GPUs that CUDA will show, by their numbers in nvidia-smi (parts made by MIG by UUID), and what to say of it.
+def visible_gpus() -> tuple[dict[str, str], str]:
+    """The GPUs that CUDA will show, in its order, and what to say of it.
 
-    Without nvidia-smi nobody can tell what there is, and names are believed.
+    Each is named by its number in nvidia-smi (a part made by MIG by its UUID), and has its UUID: in a container, or in
+    a job that may see one GPU alone, every GPU is number 0. Without nvidia-smi nobody can tell what there is; names
+    are believed, and stand for UUIDs.
 
     Raises:
         InputError: GPUs are named, and none of them is here; or their numbers may mean others than nvidia-smi's.
     """
     text, listing = os.environ.get(VISIBLE_VARIABLE), _listing()
-    if text is None:
-        return [one["index"] for line in listing or () if (one := _LISTED.match(line))], ""
     here = None if listing is None else _names(listing)
+    if text is None:
+        return {name: uuid for name, uuid in (here or {}).items() if name.isdecimal()}, ""
     named = _named(text)
     if named and named[0].isdecimal():
         _check_order(listing or [])
-    found: list[str] = []
+    found: dict[str, str] = {}
     for name in named:
         device = name if here is None else _resolve(name, here)
         if device in found or named.count(name) > 1:
-            return [], f"{VISIBLE_VARIABLE}={text} names {name} twice, and so CUDA shows none"
+            return {}, f"{VISIBLE_VARIABLE}={text} names {name} twice, and so CUDA shows none"
         if device is None:
             return found, _say_missing(text, name, found, here or {})
-        found.append(device)
+        found[device] = (here or {}).get(device, device)
     return found, ""
 
 
@@ -103,7 +105,7 @@ def _resolve(named: str, here: dict[str, str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _say_missing(text: str, name: str, found: list[str], here: dict[str, str]) -> str:
+def _say_missing(text: str, name: str, found: dict[str, str], here: dict[str, str]) -> str:
     listed = ", ".join(here) or "no GPU"
     if not found:
         raise InputError(

@@ -36,18 +36,33 @@ class Slot:
     Attributes:
         device: a GPU as CUDA_VISIBLE_DEVICES names it, or the number of a core.
         part, parts: which of how many equal shares of a GPU.
+        identity: the device by a name that means the same in all containers and jobs of the machine: a GPU's UUID.
     """
 
     kind: Literal["gpu", "cpu"]
     device: str
     part: int = 0
     parts: int = 1
+    identity: str = ""
 
     @property
     def name(self) -> str:
-        """The name of its lock file."""
-        part = f".{self.part}" if self.kind == "gpu" else ""
-        return f"{self.kind}-{self.device}{part}".replace("/", "_")
+        """What it is called here."""
+        return f"{self.kind}-{self.device}{self._share}"
+
+    @property
+    def lock(self) -> str:
+        """The name of its lock file, without the suffix."""
+        return f"{self.lock_of_device}{self._share}"
+
+    @property
+    def lock_of_device(self) -> str:
+        """What the names of the lock files of all shares of its device begin with."""
+        return f"{self.kind}-{self.identity or self.device}".replace("/", "_")
+
+    @property
+    def _share(self) -> str:
+        return f".{self.part}" if self.kind == "gpu" else ""
 
     @property
     def memory_fraction(self) -> float:
@@ -86,7 +101,7 @@ def survey(*, known: Collection[str] = ()) -> Survey:
     FLOWRL_SLOTS, where it is set, says how many at most in the memory's place.
 
     Args:
-        known: names of the slots that runs of this machine have had before.
+        known: names of the locks of slots that runs of this machine have had before.
 
     Raises:
         InputError: FLOWRL_SLOTS or FLOWRL_SLOTS_PER_GPU is no positive number, JAX_PLATFORMS or CUDA_VISIBLE_DEVICES
@@ -107,7 +122,7 @@ def survey(*, known: Collection[str] = ()) -> Survey:
         else:
             # What a run needs of a core beside its GPU is not known before it is measured.
             room = propose(SHIPPED, Machine(len(gpus) * cut, granted.memory)).slots
-        candidates = tuple(Slot("gpu", gpu, part, cut) for part in range(cut) for gpu in gpus)
+        candidates = tuple(Slot("gpu", gpu, part, cut, uuid) for part in range(cut) for gpu, uuid in gpus.items())
     else:
         room = propose(need, Machine(len(granted.cores), granted.memory)).slots
         candidates = tuple(Slot("cpu", str(core)) for core in granted.cores)
@@ -136,12 +151,12 @@ def _on(need: Need, memory: int) -> Need:
     return dataclasses.replace(need, device_limit=int(GPU_MEMORY * memory)) if memory else need
 
 
-def _gpus(known: Collection[str]) -> tuple[list[str], str]:
+def _gpus(known: Collection[str]) -> tuple[dict[str, str], str]:
     wanted = platforms()
     if wanted[:1] == ("cpu",):
-        return [], ""
+        return {}, ""
     can_use = any(importlib.util.find_spec(plugin) for plugin in _CUDA_PLUGINS)
-    found, said = visible_gpus() if can_use else ([], "")
+    found, said = visible_gpus() if can_use else ({}, "")
     if wanted and "cpu" not in wanted and not found:
         problem = f"{wanted[0]!r} asks for a GPU, but JAX has none here"
         variable = "JAX_PLATFORMS" if os.environ.get("JAX_PLATFORMS") else "JAX_PLATFORM_NAME"

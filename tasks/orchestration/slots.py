@@ -64,7 +64,7 @@ def occupancy() -> tuple[tuple[Slot, Holder | None], ...]:
         InputError, ServiceError: as `survey_here`.
     """
     directory = slots_directory()
-    return tuple((slot, find_holder(_lock(directory, slot.name))) for slot in _slots(directory))
+    return tuple((slot, find_holder(_lock(directory, slot))) for slot in _slots(directory))
 
 
 def slots_directory() -> Path:
@@ -123,7 +123,7 @@ def _await_slot(stack: contextlib.ExitStack) -> Slot:
 def _take(stack: contextlib.ExitStack, directory: Path, found: tuple[Slot, ...]) -> Slot | None:
     for slot in found:
         with contextlib.ExitStack() as attempt, contextlib.suppress(ConflictError):
-            attempt.enter_context(hold_for_all_users(_lock(directory, slot.name), note=_cut(slot)))
+            attempt.enter_context(hold_for_all_users(_lock(directory, slot), note=_cut(slot)))
             if not _is_cut_otherwise(directory, slot):
                 stack.push(attempt.pop_all())
                 return slot
@@ -137,8 +137,8 @@ def _is_cut_otherwise(directory: Path, slot: Slot) -> bool:
     """
     if slot.kind == "cpu":
         return False
-    mine = _lock(directory, slot.name)
-    others = [path for path in directory.glob(f"gpu-{slot.device}.*.lock") if path != mine]
+    mine = _lock(directory, slot)
+    others = [path for path in directory.glob(f"{slot.lock_of_device}.*.lock") if path != mine]
     return any(holder.note != _cut(slot) for path in others if (holder := find_holder(path)))
 
 
@@ -154,12 +154,12 @@ def _survey(directory: Path) -> Survey:
     return survey(known=[path.name for path in directory.glob("*.lock")])
 
 
-def _lock(directory: Path, name: str) -> Path:
-    return directory / f"{name}.lock"
+def _lock(directory: Path, slot: Slot) -> Path:
+    return directory / f"{slot.lock}.lock"
 
 
 def _holders(directory: Path, found: tuple[Slot, ...]) -> str:
-    held = ((slot.name, find_holder(_lock(directory, slot.name))) for slot in found)
+    held = ((slot.name, find_holder(_lock(directory, slot))) for slot in found)
     return "; ".join(f"{name} by {holder}" for name, holder in held if holder) or "nobody, just now"
 
 

@@ -252,6 +252,19 @@ def test_shares_of_different_sizes_are_never_held_of_one_gpu(listing):
             assert other_half == "gpu-1.1"
 
 
+def test_jobs_that_see_one_gpu_each_as_number_0_do_not_wait_for_each_other(listing):
+    one, other = (f"GPU 0: NVIDIA H200 (UUID: GPU-{uuid})\n" for uuid in ("aa11", "bb22"))
+    listing.write_text(one)
+    with holding() as (_, first):
+        assert free_slots() == 0
+        listing.write_text(other)
+        assert free_slots() == 1
+        with holding() as (_, second):
+            assert first == second == ["gpu-0.0", "0", "0.9"]
+        listing.write_text(other + one.replace("GPU 0", "GPU 1"))
+        assert [slot.name for slot, holder in occupancy() if holder] == ["gpu-1.0"], "the same GPU by another number"
+
+
 def test_a_gpu_that_is_gone_between_two_runs_is_told(listing, monkeypatch):
     with holding():
         pass
