@@ -148,7 +148,8 @@ class Attendance:
         if not pools:
             self._seen, self._told = time.monotonic(), False
             return
-        told = f"no worker of {self._server.url} is online for the pool {' and '.join(pools)}"
+        names = f"pool{'s' if len(pools) > 1 else ''} {' and '.join(pools)}"
+        told = f"no worker of {self._server.url} is online for the {names}"
         start = "see `flowrl doctor`" if self._server.is_embedded else "`flowrl up` starts this machine's"
         if alone > _ALONE_S:
             raise ServiceError(

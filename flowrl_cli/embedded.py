@@ -33,7 +33,7 @@ from flowrl_core.errors import ConflictError, InputError, ServiceError
 from flowrl_core.proxies import bypass_proxies, check_proxies
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
-from flowrl_core.storage.room import check_start
+from flowrl_core.storage.room import check_start, naming_no_room
 from tasks.orchestration.prefect_settings import CLIENT, NO_CONNECTION, variable_of
 from tasks.orchestration.slots import count_slots
 
@@ -78,6 +78,7 @@ def up(
         InputError: as `check_startable`; nothing was written.
         ServiceError: the configured server is silent for a minute or does not let us in, or the embedded one does not
             start.
+        NoRoomError: the home's disk became full meanwhile.
     """
     check_startable(home, host, port)
     if found := configured():
@@ -86,8 +87,8 @@ def up(
         server = Server(found.url, is_embedded=False)
         _deploy(home, server)
         return server
-    home.prefect.mkdir(parents=True, exist_ok=True)
-    with _locked(home):
+    with naming_no_room(home), _locked(home):
+        home.prefect.mkdir(parents=True, exist_ok=True)
         record = _recorded(home, host, port).joined(this_process(), keep=keep)
         record.save(home)
         return _ensure(home, record, say)

@@ -120,10 +120,16 @@ def _up(home: Home, host: str | None, port: int | None) -> None:
     from flowrl_cli import embedded, workers
     from flowrl_cli.launch import SERVER, WORKERS
     from flowrl_cli.record import Record
+    from flowrl_core.errors import NoRoomError
 
     before = Record.load(home)
     was_up = {name: before is not None and before.alive(name) is not None for name in (SERVER, WORKERS)}
-    server = embedded.up(home, keep=True, host=host, port=port, say=lambda text: print(f"{text} ...", flush=True))
+    try:
+        server = embedded.up(home, keep=True, host=host, port=port, say=lambda text: print(f"{text} ...", flush=True))
+    except NoRoomError:
+        if not was_up[SERVER]:
+            embedded.down(home)
+        raise
     print(f"UI: {server.ui}", flush=True)
     record = Record.load(home) if server.is_embedded else None
     if record is None:

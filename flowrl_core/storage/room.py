@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowrl_core.errors import InputError, NoRoomError, StorageError
+from flowrl_core.errors import InputError, NoRoomError, ServiceError, StorageError
 from flowrl_core.storage.atomic import temporary_beside
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
 
@@ -114,8 +114,8 @@ def naming_no_room(home: Home) -> Iterator[None]:
         if not _is_gone(home, exc):
             raise
         raise NoRoomError(_told(home, f"{exc.strerror} ({Room.at(home.root)})")) from exc
-    except StorageError:
-        check_going_on(home)  # a database that cannot write says so in many ways
+    except (StorageError, ServiceError):
+        check_going_on(home)  # databases and servers that cannot write end in many ways, and some without a word
         raise
 
 

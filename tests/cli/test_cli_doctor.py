@@ -13,11 +13,13 @@ from time import time
 import psutil
 import pytest
 
+from flowrl_cli.care import Attendance
 from flowrl_cli.doctor import locks_of
 from flowrl_cli.embedded import connected
 from flowrl_cli.record import Record
 from flowrl_cli.services import clock_of, examine_server
 from flowrl_cli.stored import examine_registry
+from flowrl_core.errors import ServiceError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.schema import HEAD
@@ -97,6 +99,18 @@ def test_a_pool_without_a_worker_is_told(server, monkeypatch):
             asyncio.run(forget())
         found = pools()["pool gpu"]
         assert (found.state, found.found, found.mend) == ("wrong", "no worker is online", "flowrl up")
+        said = []
+        attendance = Attendance(record.server, said.append)
+        with connected(record.server):
+            attendance.look()
+            assert said == [], "one may be starting just now"
+            monkeypatch.setattr("flowrl_cli.care._TELL_S", -1.0)
+            for _ in range(2):
+                attendance.look()
+            assert len(said) == 1 and "pool gpu" in said[0] and "nothing can be executed" in said[0]
+            monkeypatch.setattr("flowrl_cli.care._ALONE_S", -1.0)
+            with pytest.raises(ServiceError, match=r"no worker .* pool gpu.* the same command attaches"):
+                attendance.look()
     finally:
         workers.resume()
     assert psutil.pid_exists(workers.pid)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flowrl_cli import embedded
 from flowrl_cli.processes import marked
 from flowrl_cli.record import Record
 from flowrl_core.storage.layout import Home
@@ -35,6 +36,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip("this machine lets nobody mount a file system")
     yield place
+    (place / "ballast").unlink(missing_ok=True)
+    embedded.down(Home(place / "home"))
     subprocess.run(["umount", "--lazy", place], check=True)
 
 

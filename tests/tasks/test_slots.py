@@ -185,12 +185,20 @@ def common(monkeypatch):
         yield slots_directory()
 
 
+@pytest.fixture
+def secretive():
+    """Whoever makes a file would keep it to himself."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
 
 @needs_root
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
-def test_users_of_a_machine_share_its_slots(common, monkeypatch):
+def test_users_of_a_machine_share_its_slots(secretive, common, monkeypatch):
     monkeypatch.setenv("FLOWRL_SLOTS", "2")
     with holding(NOBODY) as (first, (theirs, *_)), holding() as (second, (mine, *_)):
         assert free_slots() == 0
