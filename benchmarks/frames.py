@@ -24,7 +24,6 @@ from variants import game_learner, warm_up
 
 from flowrl_core.envs.automaton import MAX_STEPS, PlanArrays, lower_plan
 from flowrl_core.learning.evaluation import evaluate as play
-from flowrl_core.learning.evaluation import wilson_lower
 from flowrl_core.learning.learner import Learner, hyperparameters, shapes_of
 from flowrl_core.learning.rollout import RolloutStats
 from flowrl_core.learning.schedule import look_level
@@ -41,6 +40,7 @@ from flowrl_core.stages.evaluate import evaluate, verdict
 from flowrl_core.stages.prepare import prepare
 from flowrl_core.stages.process import process
 from flowrl_core.stages.train import train
+from flowrl_core.statistics import wilson_lower
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 

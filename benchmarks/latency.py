@@ -137,7 +137,7 @@ def specification(source: Path, chain: int, length: int) -> CampaignSpec:
         targets=[name_of(chain, length)],
         knowledge=source.name,
         training=training.model_copy(update={"frames": training.num_envs * training.rollout_length}),
-        evaluation=EvaluationSpec(threshold=0.01, episodes=training.num_envs, looks=1),
+        evaluation=EvaluationSpec(threshold=0.01, episodes=training.num_envs, looks=1, min_frames=0),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from cyclopts import App
-from cyclopts.exceptions import CycloptsError
+from cyclopts.exceptions import CycloptsError, UnusedCliTokensError
 
 from flowrl_cli.account import furnish
 from flowrl_cli.signals import Interrupted, end_at_once, heed
@@ -149,13 +149,17 @@ def _taken_from(exc: ImportError) -> str:
 
 def _usage(exc: CycloptsError) -> str:
     """What was wrong with the arguments: the option and, of what pydantic found, the first."""
-    found = getattr(exc.__cause__, "errors", None)
-    if not callable(found):
+    from pydantic import ValidationError
+
+    from flowrl_core.refusals import refusal
+
+    if isinstance(exc, UnusedCliTokensError):
+        return f"nothing takes {' '.join(map(repr, exc.unused_tokens or ()))}: see the command's --help"
+    if not isinstance(exc.__cause__, ValidationError):
         return str(exc)
-    first = found()[0]
     group = exc.argument.name if exc.argument is not None else ""
-    where = ".".join([group, *(str(part).replace("_", "-") for part in first["loc"])]).lstrip(".")
-    return f"{where}: {first['msg']} (got {first['input']!r}). Correct the value"
+    named = lambda path: f"{group}.{path.replace('_', '-')}".removesuffix(".parameters").lstrip(".")  # noqa: E731
+    return str(refusal(exc.__cause__, named))
 
 
 def _fail(message: str, code: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,4 +77,9 @@ def campaign(
     ):
         if given := group.model_dump(exclude_unset=True):
             typed[name] = given
-    return run_campaign(make_request(merge_sources(config, typed)), keep=keep)
+    parameters, written = merge_sources(config, typed)
+    with written.errors():
+        request = make_request(parameters, written)
+        for idle in request.idle:
+            print(f"note: {idle}: no target needs that skill, so it changes nothing now", file=sys.stderr)
+        return run_campaign(request, keep=keep)

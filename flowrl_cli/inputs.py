@@ -1,13 +1,11 @@
-"""Input that several commands take: a knowledge base, the name of a skill or of a campaign, a TOML file."""
+"""Input that several commands take: a knowledge base, the name of a skill or of a campaign."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import tomllib
 from collections.abc import Collection
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowrl_core.errors import InputError
 
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from flowrl_core.storage.layout import Home
     from flowrl_core.storage.registry import Registry
 
-__all__ = ["DEFAULT_ENV", "check_known", "existing_registry", "nearest", "open_knowledge", "read_toml", "registry_uuid"]
+__all__ = ["DEFAULT_ENV", "check_known", "existing_registry", "nearest", "open_knowledge", "registry_uuid"]
 
 DEFAULT_ENV = "craftax-classic"
 
@@ -54,20 +52,6 @@ def open_knowledge(env: str | None, source: str) -> Knowledge:
     if env is not None and knowledge.env != env:
         raise InputError("env", f"{source} is about {knowledge.env!r}, not {env!r}", f"Use --env {knowledge.env}")
     return knowledge
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
-
-    Raises:
-        InputError: it cannot be read, or is no TOML (the line is named).
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise InputError(str(path), exc.strerror or "cannot be read", "Name a TOML file that can be read") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise InputError(str(path), f"this is no TOML: {exc}", "Correct the file") from exc
 
 
 def existing_registry() -> tuple[Home, Registry | None]:

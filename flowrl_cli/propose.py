@@ -66,10 +66,11 @@ def propose(
     given = frontier.model_dump(exclude_unset=True) | ({"model": model} if model else {})
     single = {"targets": target, "campaign": campaign, "env": env, "knowledge": knowledge}
     typed: dict[str, Any] = {name: value for name, value in single.items() if value is not None}
-    merged = merge_sources(config, {**typed, "frontier": given})
+    merged, written = merge_sources(config, {**typed, "frontier": given})
     if merged.get("targets"):  # else all is as it was at the campaign's earlier start
         merged["frontier"] = {"kind": "hybrid", **merged["frontier"]}
-    request = make_request(merged)
+    with written.errors():
+        request = make_request(merged, written)
     home, known = existing_registry()
     home.check_writable()  # the answer is journaled, also in a dry run
     # A dry run begins no registry; where there is one, what it spends is booked there.

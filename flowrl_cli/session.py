@@ -96,7 +96,7 @@ def _check_widths(registry: Registry, request: Request) -> None:
         expert = registry.expert(request.scene.knowledge.skills[name].identity(request.spec.env))
         if expert is not None and expert.width != config.training.width:
             problem = f"the expert of {name} has width {expert.width}, not {config.training.width}"
-            raise InputError("training.width", problem, f"Use --training.width {expert.width}, or another FLOWRL_HOME")
+            raise InputError("training.width", problem, f"Use {expert.width}, or another FLOWRL_HOME")
 
 
 def _is_learned(registry: Registry, request: Request) -> bool:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from flowrl_core.errors import InputError
 from flowrl_core.model_requests import ExtraField, Temperature, extra_field
+from flowrl_core.quantities import Number, Whole
+from flowrl_core.refusals import refusal, shown
 from flowrl_core.skills.merging import MergePolicy
 
 __all__ = [
@@ -17,16 +23,31 @@ __all__ = [
     "EvaluationSpec",
     "FrontierSpec",
     "LimitsSpec",
+    "Override",
     "SkillConfig",
     "TrainingSpec",
     "check_episodes",
     "continued",
+    "origins",
+    "overrides_of",
     "parse_campaign",
     "resolve",
 ]
 
-CampaignName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+
+
+def _check_name(name: str) -> str:
+    if not re.match(_NAME, name) or name.endswith("\n"):
+        raise PydanticCustomError(
+            "name", "must begin with a letter or a digit, and have only letters, digits, - and _, 64 at most"
+        )
+    return name
+
+
+# A form checks the pattern; what a person is told is said in words.
+CampaignName = Annotated[str, AfterValidator(_check_name), Field(json_schema_extra={"pattern": _NAME})]
+Fraction = Annotated[Number, Field(ge=0.0, le=1.0)]
 
 
 class _Spec(BaseModel):
@@ -35,29 +56,43 @@ class _Spec(BaseModel):
         extra="forbid", frozen=True, validate_default=True, field_title_generator=lambda name, _: name
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _join_words(cls, given: Any) -> Any:
+        """The fields with the names that they have here: `num-envs` is `num_envs`."""
+        if not isinstance(given, dict):
+            return given
+        joined: dict[Any, Any] = {}
+        for name, value in given.items():
+            plain = name.replace("-", "_") if isinstance(name, str) else name
+            if plain in joined:
+                raise PydanticCustomError("twice", "has {name} twice, with - and with _", {"name": name})
+            joined[plain] = value
+        return joined
+
 
 class TrainingSpec(_Spec):
     """How one skill is trained."""
 
-    frames: int = Field(default=600_000, ge=1, description="Most environment steps of one run (its budget)")
-    num_envs: int = Field(default=64, ge=1, le=65_536, description="Environments stepped together")
-    rollout_length: int = Field(default=32, ge=1, le=4_096, description="Steps per environment and update (T)")
-    minibatch_size: int = Field(default=256, ge=1, description="Samples of one expert in one gradient step")
-    epochs: int = Field(default=4, ge=1, le=64, description="Passes over each rollout")
-    learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0, description="Adam's step size")
+    frames: Whole = Field(default=600_000, ge=1, description="Most environment steps of one run (its budget)")
+    num_envs: Whole = Field(default=64, ge=1, le=65_536, description="Environments stepped together")
+    rollout_length: Whole = Field(default=32, ge=1, le=4_096, description="Steps per environment and update (T)")
+    minibatch_size: Whole = Field(default=256, ge=1, description="Samples of one expert in one gradient step")
+    epochs: Whole = Field(default=4, ge=1, le=64, description="Passes over each rollout")
+    learning_rate: Number = Field(default=1e-3, gt=0.0, le=1.0, description="Adam's step size")
     discount: Fraction = Field(default=0.99, description="Gamma")
     gae_lambda: Fraction = Field(default=0.9, description="Lambda of generalised advantage estimation")
-    clip: float = Field(
+    clip: Number = Field(
         default=0.2, gt=0.0, le=10.0, description="PPO's clipping range, of the policy and of the value"
     )
-    entropy_weight: float = Field(default=0.01, ge=0.0, le=10.0, description="Weight of the entropy bonus")
-    value_weight: float = Field(default=0.5, ge=0.0, le=10.0, description="Weight of the value loss")
-    max_grad_norm: float = Field(default=0.5, gt=0.0, description="Gradients are clipped to this global norm")
-    width: int = Field(default=64, ge=1, le=4_096, description="Units of each hidden layer of an expert")
-    max_experts: int = Field(
+    entropy_weight: Number = Field(default=0.01, ge=0.0, le=10.0, description="Weight of the entropy bonus")
+    value_weight: Number = Field(default=0.5, ge=0.0, le=10.0, description="Weight of the value loss")
+    max_grad_norm: Number = Field(default=0.5, gt=0.0, description="Gradients are clipped to this global norm")
+    width: Whole = Field(default=64, ge=1, le=4_096, description="Units of each hidden layer of an expert")
+    max_experts: Whole = Field(
         default=8, ge=1, le=256, description="Local experts a run has room for; grows to the next power of two"
     )
-    episode_limit: int = Field(
+    episode_limit: Whole = Field(
         default=300, ge=1, le=10_000, description="Steps after which an episode counts as failed"
     )
     credit: Literal["bootstrap", "terminal"] = Field(
@@ -67,30 +102,32 @@ class TrainingSpec(_Spec):
     snapshot_fraction: Fraction = Field(
         default=0.5, description="Share of resets that start at the entry of the last plan step"
     )
-    snapshot_capacity: int = Field(default=256, ge=1, description="Entry states kept")
-    world_pool: int = Field(default=256, ge=1, description="Pre-generated worlds for resets")
-    world_uses: int = Field(default=8, ge=1, le=1_000, description="Episodes after which a pool world is replaced")
+    snapshot_capacity: Whole = Field(default=256, ge=1, description="Entry states kept")
+    world_pool: Whole = Field(default=256, ge=1, description="Pre-generated worlds for resets")
+    world_uses: Whole = Field(default=8, ge=1, le=1_000, description="Episodes after which a pool world is replaced")
     action_masks: bool = Field(default=False, description="Use the skills' declared lists of allowed actions")
-    checkpoint_updates: int = Field(default=40, ge=1, description="Updates between mid-run checkpoints")
-    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the run")
+    checkpoint_updates: Whole = Field(default=40, ge=1, description="Updates between mid-run checkpoints")
+    seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the run")
 
 
 class EvaluationSpec(_Spec):
     """How a skill is judged."""
 
-    threshold: float = Field(
+    threshold: Number = Field(
         default=0.75, gt=0.0, lt=1.0, description="Learned only if the lower bound of success reaches this"
     )
-    level: float = Field(default=0.05, gt=0.0, lt=0.5, description="One-sided error level, shared by all looks")
-    looks: int = Field(default=4, ge=1, le=16, description="Most looks of one run")
-    episodes: int = Field(default=512, ge=1, le=65_536, description="Episodes of one look, each from a fresh world")
-    target: float = Field(
+    level: Number = Field(default=0.05, gt=0.0, lt=0.5, description="One-sided error level, shared by all looks")
+    looks: Whole = Field(default=4, ge=1, le=16, description="Most looks of one run")
+    episodes: Whole = Field(default=512, ge=1, le=65_536, description="Episodes of one look, each from a fresh world")
+    target: Number = Field(
         default=0.88, gt=0.0, le=1.0, description="Smoothed training success that triggers the first look"
     )
-    target_step: float = Field(default=0.02, ge=0.0, le=0.5, description="The target rises by this after a failed look")
-    min_frames: int = Field(default=16_384, ge=0, description="Frames before the first look and between two looks")
-    min_episodes: int = Field(default=64, ge=1, description="Finished episodes in the smoothing window before a look")
-    head_episodes: int = Field(
+    target_step: Number = Field(
+        default=0.02, ge=0.0, le=0.5, description="The target rises by this after a failed look"
+    )
+    min_frames: Whole = Field(default=16_384, ge=0, description="Frames before the first look and between two looks")
+    min_episodes: Whole = Field(default=64, ge=1, description="Finished episodes in the smoothing window before a look")
+    head_episodes: Whole = Field(
         default=128,
         ge=0,
         description="Fewest episodes that measure the heads before a run starts (a multiple of num_envs is played); "
@@ -101,9 +138,9 @@ class EvaluationSpec(_Spec):
 class LimitsSpec(_Spec):
     """How a campaign may use the machine, and what it does with results."""
 
-    max_parallel: int = Field(default=8, ge=1, le=1_024, description="Skills submitted at the same time")
-    max_retries: int = Field(default=2, ge=0, le=100, description="New tries of a skill after infrastructure trouble")
-    max_skills: int = Field(
+    max_parallel: Whole = Field(default=8, ge=1, le=1_024, description="Skills submitted at the same time")
+    max_retries: Whole = Field(default=2, ge=0, le=100, description="New tries of a skill after infrastructure trouble")
+    max_skills: Whole = Field(
         default=64, ge=1, le=10_000, description="Most skills that a language model may add to the campaign"
     )
     merge: MergePolicy = Field(
@@ -116,7 +153,7 @@ class LimitsSpec(_Spec):
         description="required: each skill's run waits in the Prefect UI until a person resumes it (with changes, "
         "perhaps) or cancels it",
     )
-    stall_minutes: float = Field(
+    stall_minutes: Number = Field(
         default=15.0, gt=0.0, le=1_440.0, description="A run without progress for so long is stopped and tried again"
     )
 
@@ -157,29 +194,29 @@ class FrontierSpec(_Spec):
         max_length=16,
         description='KEY=JSON: more fields of each request, as in reasoning_effort="low" or provider={"order": ["x"]}',
     )
-    max_output_tokens: int = Field(default=4_096, ge=16, le=131_072, description="Longest answer")
-    timeout_s: float = Field(default=120.0, gt=0.0, le=3_600.0, description="Longest wait for one answer")
-    answer_retries: int = Field(
+    max_output_tokens: Whole = Field(default=4_096, ge=16, le=131_072, description="Longest answer")
+    timeout_s: Number = Field(default=120.0, gt=0.0, le=3_600.0, description="Longest wait for one answer")
+    answer_retries: Whole = Field(
         default=2, ge=0, le=10, description="Times that a malformed answer is sent back with what is wrong with it"
     )
-    max_cost: float = Field(
+    max_cost: Number = Field(
         default=0.0,
         ge=0.0,
         description="Most US dollars that the campaign spends, ever. 0: no limit in money, only in requests and tokens",
     )
-    max_requests: int = Field(default=200, ge=1, description="Most HTTP requests to models, ever, retries included")
-    max_tokens: int = Field(default=2_000_000, ge=1, description="Most tokens, asked and answered, ever")
+    max_requests: Whole = Field(default=200, ge=1, description="Most HTTP requests to models, ever, retries included")
+    max_tokens: Whole = Field(default=2_000_000, ge=1, description="Most tokens, asked and answered, ever")
     prices: list[str] = Field(
         default=[],
         max_length=32,
         description="MODEL=INPUT/OUTPUT in US dollars per million tokens, for models without a known price",
     )
-    proposals: int = Field(default=4, ge=1, le=8, description="Most skills that one call proposes")
-    fruitless_rounds: int = Field(
+    proposals: Whole = Field(default=4, ge=1, le=8, description="Most skills that one call proposes")
+    fruitless_rounds: Whole = Field(
         default=3, ge=1, le=100, description="Rounds without a sound proposal after which the model is asked no more"
     )
-    max_revisions: int = Field(default=2, ge=0, le=20, description="Times that a skill that failed is proposed anew")
-    cool_down: int = Field(
+    max_revisions: Whole = Field(default=2, ge=0, le=20, description="Times that a skill that failed is proposed anew")
+    cool_down: Whole = Field(
         default=3, ge=0, le=100, description="Rounds in which a skill that was refused is not looked at again"
     )
     judge: bool = Field(
@@ -232,14 +269,17 @@ class SkillConfig(_Spec):
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     merge: MergePolicy = "most_frames"
-    stall_minutes: float = LimitsSpec().stall_minutes
+    stall_minutes: Number = LimitsSpec().stall_minutes
     reflect: bool = Field(
         default=False, description="Record how episodes went at the run's end, for a model that proposes skills"
     )
 
 
-def parse_campaign(**parameters: Any) -> CampaignSpec:
+def parse_campaign(named: Callable[[str], str] = str, /, **parameters: Any) -> CampaignSpec:
     """The validated parameters of a campaign.
+
+    Args:
+        named: how a person wrote a field, by its path (`training.frames`).
 
     Raises:
         InputError: the first field that is wrong, by name, with what is allowed.
@@ -247,7 +287,7 @@ def parse_campaign(**parameters: Any) -> CampaignSpec:
     try:
         return CampaignSpec.model_validate(parameters)
     except ValidationError as exc:
-        raise _input_error(exc) from exc
+        raise refusal(exc, named, model=CampaignSpec) from exc
 
 
 def continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
@@ -267,43 +307,75 @@ def continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
     )
 
 
-_OVERRIDE = re.compile(r"^(?P<skill>[^.=\s]+)\.(?P<field>[a-z_]+)=(?P<value>.+)$")
+_OVERRIDE = re.compile(r"^(?P<skill>[^.=\s]+)\.(?P<field>[a-z_-]+)=(?P<value>.+)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Override:
+    """One field of one skill, as a person set it.
+
+    Attributes:
+        written: the field as errors name it, `overrides.SKILL.FIELD`.
+        group, field: of the configuration.
+    """
+
+    written: str
+    skill: str
+    group: str
+    field: str
+    value: str
+
+
+def overrides_of(spec: CampaignSpec, named: Callable[[str], str] = str) -> list[Override]:
+    """The campaign's overrides, in their order.
+
+    Raises:
+        InputError: one that is not SKILL.FIELD=VALUE, or names no such field.
+    """
+    return [_parse_override(text, named) for text in spec.overrides]
+
+
+def _parse_override(text: str, named: Callable[[str], str]) -> Override:
+    found = _OVERRIDE.match(text.lstrip("\ufeff").strip())
+    if not found:
+        problem = f"{shown(text)} is not SKILL.FIELD=VALUE"
+        raise InputError(named("overrides"), problem, "Write for example collect_wood.frames=100000")
+    written, field = f"overrides.{found['skill']}.{found['field']}", found["field"].replace("-", "_")
+    group = next((name for name, model in _GROUPS.items() if field in model.model_fields), None)
+    if group is None:
+        known = [name for model in _GROUPS.values() for name in model.model_fields]
+        near = difflib.get_close_matches(field, known, n=3, cutoff=0.6)
+        remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known fields: {', '.join(known)}"
+        raise InputError(named(written), f"{found['field']!r} is no training or evaluation field", remedy)
+    return Override(written, found["skill"], group, field, found["value"].strip())
 
 
 def resolve(
     skill: str,
     spec: CampaignSpec,
+    named: Callable[[str], str] = str,
+    /,
     *,
-    training: dict[str, Any] | None = None,
-    evaluation: dict[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
 ) -> SkillConfig:
     """The configuration of one skill's run: the campaign's, the knowledge base's own, then the overrides.
 
+    Args:
+        named: how a person wrote a field, by its path (`training.frames`, `overrides.SKILL.frames`).
+        training, evaluation: the fields that the knowledge base sets for the skill.
+
     Raises:
-        InputError: an override that names no such field, a value outside its range, or episodes that the environments
-            cannot share equally.
+        InputError: an override that names no such field, or a value outside its range.
     """
-    groups: dict[str, dict[str, Any]] = {
-        "training": {**spec.training.model_dump(), **(training or {})},
-        "evaluation": {**spec.evaluation.model_dump(), **(evaluation or {})},
-    }
-    for override in spec.overrides:
-        found = _OVERRIDE.match(override)
-        if not found:
-            raise InputError(
-                "overrides", f"{override!r} is not SKILL.FIELD=VALUE", "Write for example collect_wood.frames=100000"
-            )
-        if found["skill"] != skill:
-            continue
-        owners = [name for name, model in _GROUPS.items() if found["field"] in model.model_fields]
-        if not owners:
-            known = ", ".join(name for model in _GROUPS.values() for name in model.model_fields)
-            raise InputError(
-                "overrides", f"{found['field']!r} is no training or evaluation field", f"Known fields: {known}"
-            )
-        groups[owners[0]][found["field"]] = found["value"]
+    own = {"training": training or {}, "evaluation": evaluation or {}}
+    groups = {group: {**getattr(spec, group).model_dump(), **values} for group, values in own.items()}
+    for override in overrides_of(spec, named):
+        if override.skill == skill:
+            groups[override.group][override.field] = override.value
+    where = origins(skill, spec, **own)
     try:
-        config = SkillConfig.model_validate(
+        return SkillConfig.model_validate(
             {
                 **groups,
                 "merge": spec.limits.merge,
@@ -312,28 +384,37 @@ def resolve(
             }
         )
     except ValidationError as exc:
-        raise _input_error(exc) from exc
-    check_episodes("evaluation.episodes", config.evaluation.episodes, config.training.num_envs)
-    return config
+        raise refusal(exc, lambda path: named(where(path)), model=SkillConfig) from exc
 
 
-def check_episodes(field: str, episodes: int, num_envs: int) -> None:
+def origins(
+    skill: str, spec: CampaignSpec, *, training: Mapping[str, Any], evaluation: Mapping[str, Any]
+) -> Callable[[str], str]:
+    """Where the value of a skill's field comes from: `training.frames` -> that, or the path of what was stronger.
+
+    Args:
+        training, evaluation: the fields that the knowledge base sets for the skill.
+    """
+    own = {"training": training, "evaluation": evaluation}
+    found = {f"{group}.{field}": f"skills.{skill}.{group}.{field}" for group, values in own.items() for field in values}
+    found |= {f"{one.group}.{one.field}": one.written for one in overrides_of(spec) if one.skill == skill}
+    return lambda path: found.get(path, path)
+
+
+def check_episodes(field: str, episodes: int, environments: int, *, num_envs: str = "num_envs") -> None:
     """Refuse a number of episodes that the environments cannot share equally.
+
+    Args:
+        field, num_envs: how a person wrote the fields of the two.
 
     Raises:
         InputError: `episodes` is no multiple of `num_envs`; the nearest one is named.
     """
-    if episodes % num_envs:
-        nearest = max(1, round(episodes / num_envs)) * num_envs
-        raise InputError(field, f"{episodes} is no multiple of num_envs ({num_envs})", f"Use for example {nearest}")
+    if episodes % environments:
+        nearest = max(1, round(episodes / environments)) * environments
+        raise InputError(
+            field, f"{episodes} is no multiple of {num_envs} ({environments})", f"Use for example {nearest}"
+        )
 
 
 _GROUPS: dict[str, type[_Spec]] = {"training": TrainingSpec, "evaluation": EvaluationSpec}
-
-
-def _input_error(exc: ValidationError) -> InputError:
-    first = exc.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "parameters"
-    if first["type"] == "extra_forbidden":
-        return InputError(where, "there is no such parameter", "Remove it or correct its name")
-    return InputError(where, f"{first['msg']} (got {first['input']!r})", "Correct the value")

@@ -28,9 +28,10 @@ from flowrl_core.skills.knowledge import Knowledge, is_file_name, load_knowledge
 from flowrl_core.skills.ledger import known_states
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs import CampaignSpec, resolve
+from flowrl_core.stages.asked import check_asked
 from flowrl_core.stages.proposing import check_frontier
 from flowrl_core.stages.remarks import remarks
-from flowrl_core.stages.scene import base_of
+from flowrl_core.stages.scene import base_of, read_scene
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
@@ -231,8 +232,11 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
     spec = _settled(home, spec)
     check_frontier(spec)
     knowledge = _knowledge(home, spec)
-    skills = base_of(knowledge, spec).skills
+    base = base_of(knowledge, spec)
+    skills = base.skills
     with Registry.open(home) as registry:
+        for override in check_asked(read_scene(registry, spec.campaign, spec, base)).idle:
+            logger.warning("%s: no target needs that skill, so it changes nothing now", override)
         tags = campaign_tags(registry.uuid, spec.campaign)
         watching = RunWatcher([registry_tag(registry.uuid)], states=_WAKING)
         async with get_client() as client:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from flowrl_core.learning.rollout import Trajectory
 from flowrl_core.randomness import jax_substream
 from flowrl_core.specs import check_episodes
 
-__all__ = ["Counts", "Evaluation", "evaluate", "played", "wilson_lower", "wilson_upper"]
+__all__ = ["Counts", "Evaluation", "evaluate", "played"]
 
 
 @dataclass(frozen=True)
@@ -46,25 +45,6 @@ class Evaluation:
     def success(self) -> float:
         """The share of the episodes that succeeded."""
         return self.successes / self.episodes
-
-
-def _wilson(successes: int, episodes: int, z: float) -> float:
-    p = successes / episodes
-    centre = p + z * z / (2 * episodes)
-    spread = z * np.sqrt(p * (1 - p) / episodes + z * z / (4 * episodes * episodes))
-    return float(np.clip((centre + spread) / (1 + z * z / episodes), 0.0, 1.0))
-
-
-def wilson_lower(successes: int, episodes: int, level: float) -> float:
-    """The one-sided lower bound of a success rate at error level `level` (Wilson 1927): the score interval's lower
-    end.
-    """
-    return _wilson(successes, episodes, NormalDist().inv_cdf(level))
-
-
-def wilson_upper(successes: int, episodes: int, level: float) -> float:
-    """The one-sided upper bound of a success rate at error level `level` (Wilson 1927)."""
-    return _wilson(successes, episodes, -NormalDist().inv_cdf(level))
 
 
 def evaluate(learner: Learner, params: Any, plan: PlanArrays, episodes: int, key: np.ndarray) -> Evaluation:

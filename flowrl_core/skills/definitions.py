@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeGuard
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flowrl_core.errors import KnowledgeError, ProgramError
 from flowrl_core.programs.language import check_done, check_reward
+from flowrl_core.quantities import Whole
+from flowrl_core.refusals import refusal
 from flowrl_core.skills.effects import parse_amount
 from flowrl_core.skills.model import Linear, Program, Skill, Vocabulary
 from flowrl_core.skills.rules import (
@@ -59,6 +62,9 @@ class _Table:
         value = self.values.get(key, default)
         if value is None:
             self.refuse(key, "is missing", f"Add {key} = ...")
+        if kind is int and isinstance(value, float):
+            with contextlib.suppress(ValidationError):
+                value = _WHOLE.validate_python(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             self.refuse(key, f"must be {_TYPE_NAMES[kind]}, not {value!r}", "Correct the value")
         return value
@@ -73,6 +79,7 @@ class _Table:
         return str(value)
 
 
+_WHOLE = TypeAdapter(Whole)
 _TYPE_NAMES = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
 
 
@@ -82,11 +89,13 @@ def parse_skill(file: str, name: str, values: Any, vocab: Vocabulary) -> ParsedS
     Raises:
         KnowledgeError: the first field that is wrong.
     """
-    table = _Table(file, name, values if isinstance(values, dict) else {})
-    if not isinstance(values, dict):
+    table = _Table(file, name, {key.replace("-", "_"): it for key, it in values.items()} if _is_table(values) else {})
+    if not _is_table(values):
         table.refuse("skill", f"must be a table, not {values!r}", f"Write [skills.{name}]")
     table.keep(name_rule(name))
-    for key in values:
+    if len(table.values) < len(values):
+        table.refuse("skill", "has a key twice, with - and with _", "Leave one of them out")
+    for key in table.values:
         if key not in _KEYS:
             near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.5)
             table.refuse(key, "unknown key", f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(_KEYS)}")
@@ -108,6 +117,10 @@ def parse_skill(file: str, name: str, values: Any, vocab: Vocabulary) -> ParsedS
     table.keep(gain_rule(skill.gain))
     table.keep(ephemeral_rule(skill.gain, skill.ephemeral, vocab))
     return ParsedSkill(skill, _group(table, "training", TrainingSpec), _group(table, "evaluation", EvaluationSpec))
+
+
+def _is_table(values: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(values, dict)
 
 
 def _program(table: _Table, key: Literal["done", "reward"], vocab: Vocabulary) -> str:
@@ -140,11 +153,6 @@ def _group(table: _Table, key: Literal["training", "evaluation"], spec: type[Bas
     try:
         checked = spec.model_validate(values, strict=True)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        if first["type"] != "extra_forbidden":
-            table.refuse(f"{key}.{name}", f"{first['msg']} (got {first['input']!r})", "Correct the value")
-        near = difflib.get_close_matches(name, spec.model_fields, n=1, cutoff=0.5)
-        known = ", ".join(spec.model_fields)
-        table.refuse(f"{key}.{name}", "unknown field", f"Did you mean {near[0]}?" if near else f"Known fields: {known}")
+        found = refusal(exc, model=spec)
+        table.refuse(f"{key}.{found.field}", found.problem, found.remedy)
     return checked.model_dump(exclude_unset=True)

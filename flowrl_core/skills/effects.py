@@ -15,12 +15,14 @@ COUNTS: Final = range(1, 10)
 _TERM = re.compile(r"\s*([+-]?)\s*(?:(\d{1,4})(?:\s*\*\s*(n))?|(n)(?:\s*\*\s*(\d{1,4}))?)\s*", re.ASCII)
 
 
-def parse_amount(amount: int | str) -> Linear:
+def parse_amount(amount: float | str) -> Linear:
     """The amount that a whole number or a text such as `n`, `3`, `2*n` or `2*n + 1` describes.
 
     Raises:
         ValueError: it has another form; the text says what is allowed.
     """
+    if isinstance(amount, float) and amount.is_integer():  # 2e0, which TOML reads as a float
+        amount = int(amount)
     if isinstance(amount, int) and not isinstance(amount, bool):
         return Linear(0, amount)
     if not isinstance(amount, str):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import graphlib
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from flowrl_core.skills.definitions import parse_skill
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Fluent, Plan, Skill, Vocabulary
 from flowrl_core.skills.rules import spelled_alike
+from flowrl_core.toml_files import read_toml
 
 __all__ = ["Knowledge", "in_order", "is_file_name", "load_knowledge", "needs_of", "shipped"]
 
@@ -176,13 +176,9 @@ def load_knowledge(source: str | Path, vocab: Vocabulary | None = None) -> Knowl
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise KnowledgeError(str(path), exc.strerror or "cannot be read", "Name a readable TOML file") from exc
-    except UnicodeDecodeError as exc:
-        raise KnowledgeError(str(path), "is not UTF-8 text", "Save the file as UTF-8") from exc
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
-        raise KnowledgeError(str(path), f"is not valid TOML ({exc})", "Correct the file there") from exc
+        return read_toml(path)
+    except InputError as exc:
+        raise KnowledgeError(exc.field, exc.problem, exc.remedy) from exc
 
 
 def _vocabulary(file: str, env: Any, vocab: Vocabulary | None) -> Vocabulary:

@@ -48,6 +48,8 @@ class Vocabulary:
     """Length of the environment's own observation."""
     capacity: int = 9
     """The most of one item that the inventory holds."""
+    most_gained: int = field(default=1, compare=False)
+    """The most of one item that one step of the environment brings."""
     rules: tuple[str, ...] = field(default=(), compare=False)
     """The game's rules in words, for who proposes skills. Nothing that is learned depends on them."""
 

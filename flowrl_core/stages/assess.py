@@ -107,7 +107,7 @@ def _measure(
     versions: dict[int, VersionRecord],
     episodes: int,
 ) -> EvaluationRecord:
-    from flowrl_core.learning.evaluation import wilson_lower
+    from flowrl_core.statistics import wilson_lower
 
     game = game_of(registry, bundle)
     if episodes < 1:

@@ -86,7 +86,7 @@ def _saved_frames(context: RunContext) -> int:
 
 def _look(context: RunContext, number: int, frames: int, params: object) -> Look:
     from flowrl_core.learning.evaluation import evaluate as play
-    from flowrl_core.learning.evaluation import wilson_lower
+    from flowrl_core.statistics import wilson_lower
 
     spec = context.config.evaluation
     key = jax_stream(context.seed, "look", number)

@@ -140,7 +140,7 @@ def _measure(
     config: SkillConfig,
     seed: int,
 ) -> dict[str, Any]:
-    from flowrl_core.learning.evaluation import wilson_upper
+    from flowrl_core.statistics import wilson_upper
 
     game = Game(env, prefix, experts, skills, config.training)
     known = {index: version.content for index, version in heads.items() if version is not None}

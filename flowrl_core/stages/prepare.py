@@ -17,6 +17,7 @@ import numpy as np
 from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import CorruptError
 from flowrl_core.randomness import numpy_stream
+from flowrl_core.setups import check_plan_fits
 from flowrl_core.skills.experts import Remap, build_remap, stack_experts
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
@@ -118,6 +119,7 @@ def _draft(registry: Registry, record: RunRecord, config: SkillConfig) -> _Draft
     learned = [name for name, fact in registry.facts(record.campaign).items() if fact.learned]
     knowledge = Knowledge(campaign.env, f"campaign {record.campaign}", vocabulary(campaign.env), definitions)
     plan = make_plan(knowledge, record.skill, learned=learned)
+    check_plan_fits(config, plan, definitions, knowledge.vocabulary)
     sizes = _sizes(campaign.env, config)
     experts = {name: registry.allocate_expert(identities[name], **sizes).global_index for name in plan.skills}
     return _Draft(

@@ -71,6 +71,11 @@ def check_frontier(spec: CampaignSpec) -> None:
     if not frontier.model:
         remedy = "Name one, such as openai:NAME, or NAME@http://127.0.0.1:8080/v1"
         raise InputError("frontier.model", f"is empty, and frontier.kind is {frontier.kind}", remedy)
+    if frontier.max_tokens < frontier.max_output_tokens:
+        problem = f"{frontier.max_tokens} is below frontier.max_output_tokens ({frontier.max_output_tokens})"
+        raise InputError(
+            "frontier.max_tokens", f"{problem}: not one answer could be paid for", "Raise it, or lower that"
+        )
     for name in (frontier.model, *frontier.fallbacks):
         model = parse_model(name)
         check_takes(model, frontier.extra)

@@ -19,6 +19,9 @@ from prefect.states import Suspended
 from pydantic import Field, ValidationError, create_model
 
 from flowrl_core.errors import InputError
+from flowrl_core.quantities import Number, Whole
+from flowrl_core.refusals import refusal
+from flowrl_core.setups import check_possible
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs import SkillConfig
 from tasks.orchestration.tags import APPROVAL
@@ -32,13 +35,14 @@ CAMPAIGN_CANCELLED = "its campaign was cancelled"
 class Changes(RunInput):
     """What a person may change of a skill's run while approving it; the form that the UI shows on Resume."""
 
-    frames: int = Field(ge=1, description="Most environment steps of the run (its budget)")
-    learning_rate: float = Field(gt=0.0, le=1.0, description="Adam's step size")
-    entropy_weight: float = Field(ge=0.0, le=10.0, description="Weight of the entropy bonus")
-    episode_limit: int = Field(ge=1, le=10_000, description="Steps after which an episode counts as failed")
-    threshold: float = Field(gt=0.0, lt=1.0, description="Learned only if the lower bound of success reaches this")
+    frames: Whole = Field(ge=1, description="Most environment steps of the run (its budget)")
+    learning_rate: Number = Field(gt=0.0, le=1.0, description="Adam's step size")
+    entropy_weight: Number = Field(ge=0.0, le=10.0, description="Weight of the entropy bonus")
+    episode_limit: Whole = Field(ge=1, le=10_000, description="Steps after which an episode counts as failed")
+    threshold: Number = Field(gt=0.0, lt=1.0, description="Learned only if the lower bound of success reaches this")
 
 
+_AGAIN = "Start the campaign again with the skill in `retry`"
 _TRAINING = ("frames", "learning_rate", "entropy_weight", "episode_limit")
 
 
@@ -100,13 +104,17 @@ def approved(config: SkillConfig) -> SkillConfig:
         return config
     try:
         changed = Changes.model_validate(changes).model_dump()
+        training = config.training.model_copy(update={name: changed[name] for name in _TRAINING})
+        evaluation = config.evaluation.model_copy(update={"threshold": changed["threshold"]})
+        approved = config.model_copy(update={"training": training, "evaluation": evaluation})
+        if approved != config:
+            check_possible(approved, lambda path: path.partition(".")[2])
     except ValidationError as exc:
-        problem = exc.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise InputError(field, problem["msg"], "Start the campaign again with the skill in `retry`") from exc
-    training = config.training.model_copy(update={name: changed[name] for name in _TRAINING})
-    evaluation = config.evaluation.model_copy(update={"threshold": changed["threshold"]})
-    return config.model_copy(update={"training": training, "evaluation": evaluation})
+        found = refusal(exc, model=Changes)
+        raise InputError(found.field, found.problem, _AGAIN) from exc
+    except InputError as exc:
+        raise InputError(exc.field, exc.problem, f"{exc.remedy}. {_AGAIN}") from exc
+    return approved
 
 
 def is_rejected(run: FlowRun) -> bool:

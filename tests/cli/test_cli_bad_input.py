@@ -61,7 +61,7 @@ CORRIDOR = ("--env", "corridor", "--target", "make_b")
         ((*CORRIDOR, "--campaign", ""), ("campaign",)),
         ((*CORRIDOR, "--knowledge", "nowhere.toml"), ("nowhere.toml",)),
         ((*CORRIDOR, "--knowledge", "craftax-classic"), ("env", "craftax-classic")),
-        ((*CORRIDOR, "--override", "make_b.frames"), ("overrides", "make_b.frames")),
+        ((*CORRIDOR, "--override", "make_b.frames"), ("--override", "make_b.frames")),
         ((*CORRIDOR, "--override", "make_bb.frames=10"), ("make_b",)),
         ((*CORRIDOR, "--override", "make_b.framez=10"), ("framez", "frames")),
         ((*CORRIDOR, "--override", "make_b.frames=-10"), ("frames",)),
@@ -70,8 +70,50 @@ CORRIDOR = ("--env", "corridor", "--target", "make_b")
         ((*CORRIDOR, "--training.frames", "0"), ("training.frames",)),
         ((*CORRIDOR, "--evaluation.threshold", "1"), ("evaluation.threshold",)),
         ((*CORRIDOR, "--config", "nowhere.toml"), ("nowhere.toml",)),
+        ((*CORRIDOR, "--override", "make_b.frames=2.5"), ("--override make_b.frames: must be a whole number",)),
+        ((*CORRIDOR, "--override", "make_b.learning-rate=nan"), ("--override make_b.learning-rate: ", "got NaN")),
+        (
+            (*CORRIDOR, "--override", "dig_a.frames=7e4", "--override", "dig_a.frames=8e4"),
+            ("--override dig_a.frames: is given twice, as 7e4 and as 8e4",),
+        ),
+        (
+            (*CORRIDOR, "--override", "dig_a.min_frames=7e4", "--override", "dig_a.min-frames=7e4"),
+            ("--override dig_a.min-frames: is given twice",),
+        ),
+        ((*CORRIDOR, "--training.frames", "200.000"), ("--training.frames: must be a whole number", "200000?")),
+        ((*CORRIDOR, "--training.num-envs", "x"), ("--training.num-envs: must be a whole number (got 'x')",)),
+        ((*CORRIDOR, "--training.frames", "7e4", "--training.frames", "8e4"), ("--training.frames", "multiple times")),
+        ((*CORRIDOR, "--campaign", "a", "--campaign", "b"), ("--campaign", "multiple times")),
+        ((*CORRIDOR, "--campaign", "a b"), ("--campaign: must begin with", "only letters, digits, - and _")),
+        ((*CORRIDOR, "--training.framez", "7"), ("--training.framez", "--training.frames")),
+        ((*CORRIDOR, "stray"), ("nothing takes 'stray'",)),
+        (("--env", "corridor", "--target", ""), ("--target: there is no skill ''",)),
+        ((*CORRIDOR, "--target"), ("--target", "requires an argument")),
+        (
+            (*CORRIDOR, "--evaluation.episodes", "5", "--training.num-envs", "5"),
+            ("--evaluation.episodes: 5 episodes cannot prove --evaluation.threshold (0.75)", "Use 20 episodes"),
+        ),
+        ((*CORRIDOR, "--evaluation.episodes", "5"), ("cannot prove --evaluation.threshold", "Use 64 episodes")),
+        (
+            (*CORRIDOR, "--override", "dig_a.threshold=0.999"),
+            ("--evaluation.episodes: 512 episodes cannot prove --override dig_a.threshold (0.999)",),
+        ),
+        (
+            (*CORRIDOR, "--training.frames", "5e3"),
+            ("--training.frames: 5000 is below --evaluation.min-frames (16384)",),
+        ),
+        ((*CORRIDOR, "--override", "make_b.frames=5"), ("--override make_b.frames: 5 is less than one update",)),
+        (
+            (*CORRIDOR, "--training.episode-limit", "2"),
+            ("--training.episode-limit: 2 is too short: the plan of make_b takes 3 steps at least", "Use 3"),
+        ),
+        (
+            (*CORRIDOR, "--frontier.kind", "hybrid", "--frontier.model", "m@http://localhost:1/v1",
+             "--frontier.max-tokens", "100"),
+            ("--frontier.max-tokens: 100 is below", "max_output_tokens (4096)"),
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_campaign_that_cannot_be_is_refused_and_leaves_nothing(home, flowrl_here, refused, arguments, said):
     refused(flowrl_here("campaign", *arguments), *said)
     assert not list(home.parent.iterdir())
@@ -85,6 +127,14 @@ def test_a_campaign_that_cannot_be_is_refused_and_leaves_nothing(home, flowrl_he
         ("targets = ['make_b']\n[training]\nframes = 'many'", ("training.frames",)),
         ("targets = ['make_b']\n[evaluation]\nthreshold = 0.0", ("evaluation.threshold",)),
         ("targets = make_b", ("TOML", "line 1")),
+        ("targets = ['make_b']\n[training]\nnum-envs = 3\nnum_envs = 4", ("training", "twice")),
+        ("targets = ['make_b']\n[training]\nlearning-rate = nan", ("c.toml: training.learning_rate", "got NaN")),
+        (
+            "targets = ['make_b']\n[training]\nframes = 5e3",
+            ("c.toml: training.frames: 5000", "--evaluation.min-frames"),
+        ),
+        ("targets = ['make_b']\noverrides = ['make_b.frames=x']", ("c.toml: overrides.make_b.frames: must be",)),
+        ("targets = ['no_b']", ("c.toml: targets: there is no skill 'no_b'",)),
     ],
 )
 def test_a_wrong_config_file_is_named_with_table_and_key(home, flowrl_here, refused, text, said):
@@ -160,7 +210,7 @@ def started(home) -> Home:
     ("arguments", "said"),
     [
         (("--target", "collect_wood", "--campaign", "other"), ("env", "corridor", "craftax-classic")),
-        ((*CORRIDOR, "--training.frames", "5"), ("training.frames", "600000", "5")),
+        ((*CORRIDOR, "--training.frames", "70000"), ("--training.frames", "600000", "70000")),
         ((*CORRIDOR, "--training.width", "32", "--campaign", "other"), ("training.width", "64", "32")),
     ],
 )

@@ -9,6 +9,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,14 @@ def damaged(learned, home) -> Home:
     """The command's own copy of that home, to be damaged."""
     shutil.copytree(learned.root, home)
     return Home(home)
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that other users may enter: pytest closes its own, again and again where several sessions run."""
+    with tempfile.TemporaryDirectory(prefix="flowrl-tests-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, int]]:
@@ -259,15 +269,14 @@ for line in sys.stdin.read().splitlines():
 
 
 @pytest.mark.parametrize("state", STATES.values(), ids=STATES)
-def test_a_home_that_can_only_be_read_is_read_and_campaigns_are_refused(damaged, tmp_path, state):
-    """Really: as another user, to whom it is not said that he may, and by file modes where the tests are no root."""
+def test_a_home_that_can_only_be_read_is_read_and_campaigns_are_refused(learned, home, open_directory, state):
+    """Really: as another user, and by file modes where the tests are no root."""
+    damaged = Home(open_directory / "home")
+    shutil.copytree(learned.root, damaged.root)
     state(damaged)
     for path in (damaged.root, *damaged.root.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    for path in (tmp_path, *tmp_path.parents):
-        with contextlib.suppress(PermissionError):
-            path.chmod(path.stat().st_mode | 0o011)
-    free = tmp_path / "free"
+    free = open_directory / "free"
     free.mkdir()
     free.chmod(0o777)
     before = snapshot(damaged.root)
@@ -275,7 +284,7 @@ def test_a_home_that_can_only_be_read_is_read_and_campaigns_are_refused(damaged,
     done = subprocess.run(
         [*AS_ANOTHER, sys.executable, "-c", CALLS],
         input="\n".join(asked), capture_output=True, text=True, timeout=120, cwd=free, check=False,
-        env={**os.environ, "HOME": str(free), "TMPDIR": str(free)},
+        env={**os.environ, "HOME": str(free), "TMPDIR": str(free), "FLOWRL_HOME": str(damaged.root)},
     )  # fmt: skip
     answers = [part.splitlines() for part in done.stdout.split("> ")[1:]]
     codes = {lines[0]: lines[-1] for lines in answers}

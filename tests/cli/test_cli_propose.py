@@ -108,11 +108,11 @@ def test_nothing_sound_is_exit_code_1(home, flowrl_here):
         ((*MODEL, "--frontier.model", "gpt"), ("frontier.model", "openai:gpt")),
         ((*MODEL, "--frontier.model", "opnai:gpt"), ("frontier.model", "openai")),
         ((*MODEL, "--frontier.model", "m@http://ann:secret@host/v1"), ("frontier.model", "FLOWRL_MODEL_KEY")),
-        ((*MODEL, "--frontier.model", "m@http://h/v1", "--frontier.max-cost", "1"), ("frontier.max_cost", "prices")),
+        ((*MODEL, "--frontier.model", "m@http://h/v1", "--frontier.max-cost", "1"), ("--frontier.max-cost", "prices")),
         ((*MODEL, "--frontier.model", "m@http://h/v1", "--frontier.prices", "m=cheap"), ("frontier.prices", "m=cheap")),
         ((*MODEL, "--frontier.model", "m@http://h/v1", "--frontier.max-requests", "0"), ("frontier.max-requests",)),
         (("--frontier.model", "openai:gpt-5"), ("frontier.kind", "hybrid")),
-        (("--target", "inv.bb"), ("targets", "inv.b")),
+        (("--target", "inv.bb"), ("--target", "inv.b")),
     ],
 )
 def test_a_frontier_that_cannot_be_is_refused_and_leaves_nothing(home, flowrl_here, refused, arguments, said):

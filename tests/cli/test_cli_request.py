@@ -63,6 +63,20 @@ def test_what_is_typed_wins_over_the_file_field_by_field(requested, home):
     assert (spec.training.seed, spec.training.epochs, spec.training.clip) == (3, 1, 0.2)
 
 
+def test_a_file_may_be_written_as_options_are(requested, home):
+    """With hyphens, e-notation, a byte-order mark and other ends of lines; also under options that win."""
+    lines = ["[training]", "num-envs = 32", "frames = 2e5", "learning-rate = 1e-2", "[evaluation]", "min_frames = 1e4"]
+    (home.parent / "c.toml").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    spec = requested("--config", "c.toml", "--training.frames", "3E5", "--training.num_envs", "16").spec
+    assert (spec.training.frames, spec.training.num_envs, spec.training.learning_rate) == (300_000, 16, 0.01)
+    assert spec.evaluation.min_frames == 10_000
+
+
+def test_an_override_of_a_skill_that_no_target_needs_is_said_and_changes_nothing(requested, capsys):
+    request = requested("--override", "make_o.frames=7e4", "--override", "dig_a.frames=7e4")
+    assert request.idle == ("--override make_o.frames",)
+
+
 def test_a_knowledge_file_is_kept_in_the_home_under_the_campaigns_name(requested, home):
     text = shipped("corridor").read_bytes()
     (home.parent / "k.toml").write_bytes(text)
@@ -82,9 +96,9 @@ def test_a_knowledge_file_of_the_home_is_named_as_it_is(requested, home):
 
 
 def test_a_campaign_without_targets_goes_on_as_it_was(requested, home, flowrl_here, refused):
-    before = parse_campaign(campaign="night", env="corridor", targets=["make_b"], training={"frames": 7_000})
+    before = parse_campaign(campaign="night", env="corridor", targets=["make_b"], training={"frames": 70_000})
     with Registry.open(Home(home)) as registry:
         registry.start_campaign(before, load_knowledge("corridor").skills)
     spec = requested("--campaign", "night", "--limits.max-parallel", "3", target=None).spec
     assert spec == before.model_copy(update={"limits": before.limits.model_copy(update={"max_parallel": 3})})
-    refused(flowrl_here("campaign", "--campaign", "day"), "targets", "'day'", "night")
+    refused(flowrl_here("campaign", "--campaign", "day"), "--target", "'day'", "night")

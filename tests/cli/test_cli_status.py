@@ -185,8 +185,8 @@ def test_what_broke_a_run_off_is_told_and_that_it_goes_on(grown, at_grown):
 def test_what_another_campaign_has_learned_is_said_with_its_seed_and_what_differs(grown, home, flowrl_here):
     shutil.copytree(grown.root, home)
     named = ("--campaign", "second", "--env", "corridor", "--target", "dig_a")
-    done = flowrl_here("campaign", *named, "--training.seed", "7", "--override", "dig_a.frames=4000")
-    told = "learned already by campaign demo with seed 0 (here 7), training.frames 600000 (here 4000)"
+    done = flowrl_here("campaign", *named, "--training.seed", "7", "--override", "dig_a.frames=40000")
+    told = "learned already by campaign demo with seed 0 (here 7), training.frames 600000 (here 40000)"
     assert done.returncode == 0 and told in done.stdout
     found = json.loads(flowrl_here("status", "second", "--json").stdout)["skills"][0]
     assert found["why"] == told and found["campaign"] == "demo"

@@ -5,9 +5,9 @@ import pytest
 from corridor_runs import EVALUATION, begin, make_spec
 
 from flowrl_core.errors import InputError
-from flowrl_core.learning.evaluation import wilson_lower
 from flowrl_core.stages.assess import assess
 from flowrl_core.stages.compilation import compilations
+from flowrl_core.statistics import wilson_lower
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put

@@ -5,7 +5,6 @@ import pytest
 from corridor_runs import begin, copy_home, learn, make_spec
 
 from flowrl_core.errors import ConflictError
-from flowrl_core.learning.evaluation import wilson_upper
 from flowrl_core.specs import resolve
 from flowrl_core.stages import process as process_stage
 from flowrl_core.stages.assess import assess
@@ -16,6 +15,7 @@ from flowrl_core.stages.evaluate import evaluate, verdict
 from flowrl_core.stages.prepare import prepare
 from flowrl_core.stages.process import process
 from flowrl_core.stages.train import train
+from flowrl_core.statistics import wilson_upper
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, Compared, ExpertResult
 from flowrl_core.storage.registry import Registry

@@ -11,11 +11,13 @@ from scipy.stats import binomtest
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.errors import InputError
-from flowrl_core.learning.evaluation import Counts, evaluate, wilson_lower, wilson_upper
+from flowrl_core.learning.evaluation import Counts, evaluate
 from flowrl_core.learning.learner import Learner
 from flowrl_core.randomness import jax_stream
+from flowrl_core.setups import check_possible
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs import resolve
+from flowrl_core.statistics import wilson_lower, wilson_upper
 from flowrl_core.storage.registry import Registry
 
 GOTO_BENCH = Plan("goto_bench", (Step("goto_bench", 1),))
@@ -151,8 +153,8 @@ def test_episodes_that_the_environments_cannot_share_are_refused_with_a_number_t
 
 def test_such_episodes_are_refused_before_a_campaign_begins():
     spec = make_spec("bad", "dig_a", overrides=["dig_a.episodes=500"])
-    with pytest.raises(InputError, match=r"evaluation\.episodes: 500 is no multiple"):
-        resolve("dig_a", spec)
+    with pytest.raises(InputError, match=r"evaluation\.episodes: 500 is no multiple of training\.num_envs"):
+        check_possible(resolve("dig_a", spec))
 
 
 def test_no_two_looks_of_a_registry_share_a_world(home):

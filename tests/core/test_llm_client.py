@@ -401,7 +401,7 @@ def test_google_takes_no_fields_besides():
         ({"temperature": "hot"}, "from 0 to 2"),
         ({"temperature": "nan"}, "from 0 to 2"),
         ({"temperature": 10**400}, "from 0 to 2"),
-        ({"temperature": True}, "string"),
+        ({"temperature": True}, "text"),
         ({"extra": ["reasoning_effort=low"]}, 'reasoning_effort="low"'),
         ({"extra": ["a=NaN"]}, "no JSON"),
         ({"extra": ["two words=1"]}, "KEY=JSON"),

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from browsers import browsing, expect
-from flow_runs import end_of, flow_run, skill_runs, spec, start, until
+from flow_runs import EVALUATION, end_of, flow_run, skill_runs, spec, start, until
 from prefect.client.orchestration import get_client
 from prefect.states import Cancelling
 
@@ -64,7 +64,8 @@ def wanted(server):
 
     def make(**changes):
         limits = LimitsSpec(approval="required", max_parallel=1)
-        return spec(CAMPAIGN, *TARGETS, knowledge="asked.toml", limits=limits, **changes)
+        evaluation = EVALUATION.model_copy(update={"min_frames": FEW})
+        return spec(CAMPAIGN, *TARGETS, knowledge="asked.toml", limits=limits, evaluation=evaluation, **changes)
 
     return make
 

@@ -17,7 +17,7 @@ from tasks.orchestration.campaign_runs import cancel_campaign, start_campaign_ru
 from tasks.orchestration.slots import count_slots, free_slots
 from tasks.orchestration.submission import CAMPAIGN
 
-MIXED = spec("mixed", "make_b", "make_d", overrides=["make_d.frames=512"])
+MIXED = spec("mixed", "make_b", "make_d", overrides=["make_d.frames=512", "make_d.min_frames=512"])
 
 
 def archived(server, registry, skill, name):

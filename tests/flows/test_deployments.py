@@ -20,6 +20,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import ObjectAlreadyExists
 
 from flowrl_cli.request import make_request
+from flowrl_core.errors import InputError
 from tasks.orchestration.bootstrap import bootstrap, bootstrap_server
 from tasks.orchestration.campaign_runs import start_campaign_run
 
@@ -234,6 +235,22 @@ def test_a_campaign_that_never_was_cannot_go_on(learned):
     end = end_of(start("campaign/nightly", campaign="never"))
     assert end.name == "Refused" and end.message.startswith("targets: none is named, and there is no campaign 'never'")
     assert "never" not in [campaign.name for campaign in learned.campaigns()]
+
+
+def test_a_campaign_that_cannot_be_is_refused_in_the_words_of_the_command(learned):
+    asked = {"env": "corridor", "targets": ["dig_a"]}
+    wrong = [
+        {"campaign": "few", "evaluation": {"episodes": 5}, "training": {"num_envs": 5}},
+        {"campaign": "twice", "overrides": ["dig_a.frames=7e4", "dig_a.frames=8e4"]},
+        {"campaign": "framez", "overrides": ["dig_a.framez=5"]},
+    ]
+    runs = [start("campaign/default", **asked, **one) for one in wrong]
+    for run, one in zip(runs, wrong, strict=True):
+        with pytest.raises(InputError) as found:
+            make_request({**asked, **one})
+        end = end_of(run)
+        assert (end.name, end.message) == ("Refused", str(found.value))
+        assert one["campaign"] not in [campaign.name for campaign in learned.campaigns()]
 
 
 # A skill measured again

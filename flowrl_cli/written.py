@@ -1,0 +1,67 @@
+"""How a person wrote the parameters of a campaign: as options, or in a file. Errors name them so."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowrl_core.errors import InputError
+
+__all__ = ["Written"]
+
+_OPTIONS = {"targets": "--target", "overrides": "--override", "retry": "--retry"}
+_FIELDS = ("campaign", "env", "knowledge")
+_GROUPS = ("training", "evaluation", "limits", "frontier")
+
+
+@dataclass(frozen=True)
+class Written:
+    """Names a field, given by its path (`training.num_envs`), as the person wrote it or would write it.
+
+    Attributes:
+        config: the file, if one was named.
+        filed: the paths of what stands there and was not typed over.
+    """
+
+    config: Path | None = None
+    filed: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, config: Path | None, filed: Mapping[str, Any], typed: Mapping[str, Any]) -> Written:
+        """That of a file's content with what was typed on top."""
+        return cls(config, frozenset(_paths(filed)) - frozenset(_paths(typed)))
+
+    def __call__(self, path: str) -> str:
+        """The field's name."""
+        top, _, rest = path.partition(".")
+        is_filed_group = not rest and any(one.startswith(f"{path}.") for one in self.filed)
+        if path in self.filed or is_filed_group or (top in self.filed and top not in _GROUPS):
+            return f"{self.config}: {path}"
+        if top == "overrides":
+            return f"--override {rest}" if rest else "--override"
+        if top in _OPTIONS or (top in _FIELDS and not rest):
+            return _OPTIONS.get(top, f"--{top}")
+        if top in _GROUPS:
+            return f"--{path.replace('_', '-')}"
+        return path
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Name the fields of errors from below so; errors about a knowledge base or a plan name their own."""
+        try:
+            yield
+        except InputError as exc:
+            if type(exc) is not InputError or (name := self(exc.field)) == exc.field:
+                raise
+            raise InputError(name, exc.problem, exc.remedy) from exc
+
+
+def _paths(parameters: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in parameters.items():
+        if name in _GROUPS and isinstance(value, dict):
+            yield from (f"{name}.{field.replace('-', '_')}" for field in value)
+        else:
+            yield name.replace("-", "_")

@@ -1,0 +1,114 @@
+"""Setups that cannot lead to a learned skill, whatever is trained: found before anything is."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from statistics import NormalDist
+
+from flowrl_core.errors import InputError
+from flowrl_core.learning.schedule import look_level
+from flowrl_core.skills.model import Plan, Skill, Vocabulary
+from flowrl_core.specs import EvaluationSpec, SkillConfig, check_episodes
+from flowrl_core.statistics import wilson_lower
+
+__all__ = ["check_plan_fits", "check_possible", "fewest_episodes"]
+
+_MOST_EPISODES = 65_536
+
+
+def check_possible(config: SkillConfig, named: Callable[[str], str] = str) -> None:
+    """Nothing, if a run with this configuration can end as learned.
+
+    Args:
+        named: how a person wrote a field, by its path (`training.frames`).
+
+    Raises:
+        InputError: it cannot; the fields that contradict each other are named, and what would do.
+    """
+    training, evaluation = config.training, config.evaluation
+    _check_bound(config, named)
+    episodes, num_envs = named("evaluation.episodes"), named("training.num_envs")
+    check_episodes(episodes, evaluation.episodes, training.num_envs, num_envs=num_envs)
+    update = training.num_envs * training.rollout_length
+    if training.frames < update:
+        raise InputError(
+            named("training.frames"),
+            f"{training.frames} is less than one update takes: {named('training.num_envs')} ({training.num_envs}) "
+            f"times {named('training.rollout_length')} ({training.rollout_length})",
+            f"Use {update} at least, or fewer environments or shorter rollouts",
+        )
+    if training.frames < evaluation.min_frames:
+        raise InputError(
+            named("training.frames"),
+            f"{training.frames} is below {named('evaluation.min_frames')} ({evaluation.min_frames}): the budget is "
+            "over before the first look is due",
+            f"Use {evaluation.min_frames} frames at least, or lower {named('evaluation.min_frames')}",
+        )
+
+
+def check_plan_fits(
+    config: SkillConfig,
+    plan: Plan,
+    skills: Mapping[str, Skill],
+    vocabulary: Vocabulary,
+    named: Callable[[str], str] = str,
+) -> None:
+    """Nothing, if an episode has as many steps as the plan takes at least.
+
+    Args:
+        skills: those of the plan, by name.
+        named: how a person wrote a field, by its path.
+
+    Raises:
+        InputError: it has not.
+    """
+    limit = config.training.episode_limit
+    least = sum(_least_steps(skills[step.skill], step.n, vocabulary) for step in plan.steps)
+    if least > limit:
+        names = " -> ".join(f"{step.skill} x{step.n}" if step.n > 1 else step.skill for step in plan.steps)
+        problem = f"{limit} is too short: the plan of {plan.target} takes {least} steps at least ({names})"
+        raise InputError(named("training.episode_limit"), problem, f"Use {least} at least, and more than that to learn")
+
+
+def _least_steps(skill: Skill, n: int, vocabulary: Vocabulary) -> int:
+    """The fewest steps of the environment in which the skill can be done: one, and what gathering `n` takes."""
+    done = skill.program.done
+    if re.search(r"\b(or|if|not)\b|\(", done):
+        return 1
+    gathers = any(re.fullmatch(r"since\.\w+ *>= *n", part.strip()) for part in done.split(" and "))
+    return -(-n // vocabulary.most_gained) if gathers else 1
+
+
+def fewest_episodes(evaluation: EvaluationSpec, multiple: int = 1) -> int:
+    """The fewest episodes, a multiple of that number, of which successes alone would reach the threshold; 0 if more
+    than can be set.
+    """
+    level = look_level(evaluation)
+    if level <= 0.0:
+        return 0
+    z = NormalDist().inv_cdf(level)
+    # Without a failure the bound is n / (n + z^2); what rounding does to it is left to the bound itself.
+    least = math.floor(z * z * evaluation.threshold / (1 - evaluation.threshold) / multiple) * multiple
+    for episodes in range(max(multiple, least), _MOST_EPISODES + 1, multiple):
+        if wilson_lower(episodes, episodes, level) >= evaluation.threshold:
+            return episodes
+    return 0
+
+
+def _check_bound(config: SkillConfig, named: Callable[[str], str]) -> None:
+    evaluation = config.evaluation
+    level, episodes = look_level(evaluation), evaluation.episodes
+    best = wilson_lower(episodes, episodes, level) if level > 0.0 else 0.0
+    if best >= evaluation.threshold:
+        return
+    least = fewest_episodes(evaluation, config.training.num_envs)
+    enough = f"Use {least} episodes at least, or" if least else "Use"
+    raise InputError(
+        named("evaluation.episodes"),
+        f"{episodes} episodes cannot prove {named('evaluation.threshold')} ({evaluation.threshold:g}): even "
+        f"{episodes} successes prove only {math.floor(best * 1000) / 1000:g}, at {named('evaluation.level')} "
+        f"({evaluation.level:g}) shared by {named('evaluation.looks')} ({evaluation.looks})",
+        f"{enough} a threshold of {math.floor(best * 1000) / 1000:g} at most",
+    )

@@ -1,0 +1,88 @@
+"""What is asked of a campaign, checked as a whole before anything is begun: by the command and by the flow alike."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from flowrl_core.errors import InputError
+from flowrl_core.refusals import shown
+from flowrl_core.setups import check_plan_fits, check_possible
+from flowrl_core.skills.frontier import prerequisites
+from flowrl_core.skills.goals import check_provided, check_target
+from flowrl_core.skills.planner import plan_of
+from flowrl_core.specs import Override, SkillConfig, origins, overrides_of, resolve
+from flowrl_core.stages.scene import Scene
+
+__all__ = ["Asked", "check_asked"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a campaign comes to.
+
+    Attributes:
+        needs: the skills that the targets need as things are, prerequisites first -> the other skills of their plans.
+        configs: what each of them, and each skill of an override, would be trained with.
+        idle: overrides, as a person wrote them, of skills that no target's plan has: they change nothing as things are.
+    """
+
+    needs: Mapping[str, tuple[str, ...]]
+    configs: Mapping[str, SkillConfig]
+    idle: tuple[str, ...]
+
+
+def check_asked(scene: Scene, named: Callable[[str], str] = str) -> Asked:
+    """What the campaign's parameters come to, in the campaign as it stands.
+
+    Args:
+        named: how a person wrote a field, by its path (`training.frames`, `overrides.SKILL.frames`).
+
+    Raises:
+        InputError: a target, a skill to retry or of an override that is not there; an override that is no such, or is
+            given twice; a value out of range; a setup with which a skill could not be learned.
+        PlanError, KnowledgeError: a target has no plan.
+    """
+    spec, known = scene.spec, scene.knowledge
+    for target in spec.targets:
+        check_target(target, known.skills, known.vocabulary)
+    for name in spec.retry:
+        _check_skill(named("retry"), name, known.skills)
+    if spec.frontier.kind == "knowledge":
+        check_provided(known, spec.targets)
+    overrides = overrides_of(spec, named)
+    for override in overrides:
+        _check_skill(named(override.written), override.skill, known.skills)
+    _refuse_twice(overrides, named)
+    needs = prerequisites(known, [name for name in scene.frontier.by.values() if name is not None])
+    configs = {}
+    for name in dict.fromkeys([*needs, *(override.skill for override in overrides)]):
+        own = scene.settings(name)
+        config = configs[name] = resolve(name, spec, named, **own)
+        written = _composed(named, origins(name, spec, **own))
+        check_possible(config, written)
+        if name in needs:
+            check_plan_fits(config, plan_of(known, name), known.skills, known.vocabulary, written)
+    return Asked(needs, configs, tuple(named(one.written) for one in overrides if one.skill not in needs))
+
+
+def _composed(named: Callable[[str], str], where: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda path: named(where(path))
+
+
+def _check_skill(field: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(sorted(known)) or 'none'}"
+        raise InputError(field, f"there is no skill {shown(name)}", remedy)
+
+
+def _refuse_twice(overrides: Sequence[Override], named: Callable[[str], str]) -> None:
+    values: dict[tuple[str, str], str] = {}
+    for one in overrides:
+        key = one.skill, one.field
+        if key in values:
+            problem = f"is given twice, as {values[key]} and as {one.value}"
+            raise InputError(named(one.written), problem, "Leave one of them out")
+        values[key] = one.value
