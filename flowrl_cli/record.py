@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -13,11 +14,11 @@ import psutil
 
 from flowrl_cli.address import LOOPBACK, Address
 from flowrl_cli.machine import host_name, machine_id
-from flowrl_cli.processes import Started, find
+from flowrl_cli.processes import Started, find, marked
 from flowrl_core.storage.atomic import write_json
-from flowrl_core.storage.layout import Home
+from flowrl_core.storage.layout import URL_VARIABLE, Home
 
-__all__ = ["Record", "Server"]
+__all__ = ["Record", "Server", "may_execute"]
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,21 @@ class Record:
     def left(self, user: Started) -> Record:
         """Without this user."""
         return replace(self, users=tuple(other for other in self.users if other.pid != user.pid))
+
+
+def may_execute(home: Home) -> bool:
+    """Whether something may be at work on the runs of the home, as far as it is known here.
+
+    It is not if all that ever was started for it is the embedded Prefect, and nothing of that lives: it was stopped, or
+    killed.
+    """
+    from flowrl_cli.configured import configured
+
+    knows_others = bool(os.environ.get(URL_VARIABLE)) or any(home.root.glob("workers-*.json"))
+    if knows_others or not home.prefect.is_dir() or configured() is not None:
+        return True
+    record = Record.load(home)
+    return record is not None and (not record.is_here or bool(marked(record.mark)))
 
 
 def _read(path: Path) -> Record | None:

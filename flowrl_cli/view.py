@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from flowrl_cli.record import may_execute
 from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.skills.growth import grown
 from flowrl_core.skills.knowledge import Knowledge
@@ -69,6 +70,8 @@ def view_campaign(home: Home, registry: Registry, campaign: Campaign) -> tuple[S
     """The skills that the campaign's targets need, prerequisites first."""
     figures = registry.figures(campaign.name)
     states = derive(campaign_knowledge(registry, campaign), campaign.targets, {n: f.fact for n, f in figures.items()})
+    if "submitted" in states.values() and not may_execute(home):
+        states = {name: "stopped" if state == "submitted" else state for name, state in states.items()}
     told = remarks(registry, campaign, figures)
     views = [_view_skill(home, registry, campaign, state, figures[name]) for name, state in states.items()]
     return tuple(replace(view, remark=told[view.name], broken_off=broken_off(campaign, view.figures)) for view in views)

@@ -47,7 +47,17 @@ async def start_campaign_run(registry: str, spec: CampaignSpec) -> CampaignRun:
 
     Args:
         registry: uuid of the registry.
+
+    Raises:
+        ServiceError: the server has gone, or lacks the deployments.
     """
+    try:
+        return await _start(registry, spec)
+    except httpx.TransportError as exc:
+        raise ServiceError(f"the Prefect server does not answer ({exc!r}): run the same command again") from exc
+
+
+async def _start(registry: str, spec: CampaignSpec) -> CampaignRun:
     tags = campaign_tags(registry, spec.campaign)
     async with get_client() as client:
         earlier = await find_runs(client, tags, flow="campaign")

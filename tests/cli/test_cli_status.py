@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from flowrl_cli.live import Narrator
+from flowrl_cli.processes import MARK_VARIABLE
+from flowrl_cli.record import Record
 from flowrl_cli.tables import number, percent, seconds
 from flowrl_cli.view import latest_directory, read_progress, view_campaign
 from flowrl_core.skills.knowledge import load_knowledge
@@ -125,7 +127,7 @@ def test_status_json_has_exactly_the_agreed_shape(grown, at_grown):
     assert skills["dig_a"]["bundle"] is not None
     states = {name: skill["state"] for name, skill in skills.items()}
     assert states["make_b"] == "failed"
-    assert states["make_c"] == "submitted"
+    assert states["make_c"] == "submitted", "perhaps on another machine"
     assert states["make_p"] == "blocked_by_failed"
     assert states["make_d"] == "ready"
     assert skills["make_d"]["expert"] is None
@@ -295,3 +297,29 @@ def test_a_narrator_that_comes_late_tells_no_old_news(grown):
         "make_c: under way",
     ]
     assert list(narrator.tell(views)) == []
+
+
+def test_what_was_under_way_is_stopped_once_nothing_of_the_homes_own_prefect_lives(grown, tmp_path, monkeypatch):
+    """A kill leaves nobody who would note it."""
+    root = tmp_path / "home"
+    shutil.copytree(grown.root, root)
+    home = Home(root)
+    home.prefect.mkdir()
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def state() -> str:
+        with Registry.open(home) as registry:
+            views = view_campaign(home, registry, registry.campaign("demo"))
+        return {view.name: str(view.state) for view in views}["make_c"]
+
+    assert state() == "stopped"
+    mark = {**os.environ, MARK_VARIABLE: "left"}
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=mark)
+    Record("left", 1).save(home)
+    assert state() == "submitted", "a run goes on without its server"
+    left.kill()
+    left.wait()
+    assert state() == "stopped"
+    monkeypatch.setenv("PREFECT_API_URL", "http://there:4200/api")
+    assert state() == "submitted", "who knows"

@@ -180,6 +180,30 @@ def test_a_command_ends_however_it_was_started_and_takes_its_children_with_it(st
     assert (one.place / "again").read_text() == "0"
 
 
+def test_a_process_of_ours_undoes_what_it_has_inherited_by_itself():
+    """A worker that somebody else starts, for example; and its runs inherit what it makes of it."""
+    tell = CHILD.replace("signal.pause()", "")
+    code = f"import flowrl_cli; from tasks.orchestration.signals import restore; restore()\n{tell}"
+    for parent, kept in ((f"{IGNORE}; {BLOCK}", []), ("signal.signal(signal.SIGHUP, signal.SIG_IGN)", ["SIGHUP"])):
+        command = after(parent, sys.executable, "-c", code)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout.split() == ["began", *kept]
+
+
+def test_the_first_process_of_a_container_takes_leave_of_those_it_inherits():
+    if not can_unshare():
+        pytest.skip("only root may make a process the first of a namespace, where the kernel lets it")
+    code = (
+        "import subprocess, time; from flowrl_cli.processes import reap; import psutil\n"
+        "subprocess.run(['sh', '-c', 'sleep 0.1 &'])\n"
+        "left = lambda: [p.status() for p in psutil.Process().children()]\n"
+        "while left() != ['zombie']: time.sleep(0.01)\n"
+        "reap(); assert left() == ['zombie'], 'somebody may be waiting for it'\n"
+        "reap(); assert left() == []"
+    )
+    subprocess.run(WAYS["init"](sys.executable, "-c", code), timeout=60, check=True)
+
+
 @pytest.mark.parametrize("kind", ["plain", "loop"])
 def test_who_is_asked_again_while_ending_ends_in_order_and_knows_of_it(tmp_path, kind):
     one = waiting(tmp_path / "one", "session", kind)
