@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flowrl_cli.fetching import Answer, NoAnswerError, fetch
+from flowrl_cli.versions import is_cloud, misfit
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.proxies import proxy_of
 from tasks.orchestration.prefect_settings import decided, variable_of
@@ -44,8 +45,6 @@ _SHORT_S = 5.0
 """A wait that is not worth a line at all."""
 _HOPELESS_S = 10.0
 """How long what no wait cures is waited for nevertheless: a machine that starts has no names at first."""
-_MAJOR = "3"
-"""Of Prefect's versions. Its own clients refuse a server of another one, at their first call."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +138,10 @@ def wait_healthy(server: Configured | str, *, seconds: float = _PATIENCE_S) -> N
         time.sleep(_POLL_S)
 
 
-def check_server(url: str, connection: Mapping[str, str]) -> None:
-    """Nothing, if what answers there is Prefect's API, of a version that we speak, and lets us in.
+def check_server(url: str, connection: Mapping[str, str]) -> str:
+    """The version of the Prefect server, if its API is what answers there, we speak its version, and it lets us in.
+
+    Of Prefect Cloud, which has none, the word `cloud`.
 
     Args:
         connection: as `credentials` has it.
@@ -148,6 +149,8 @@ def check_server(url: str, connection: Mapping[str, str]) -> None:
     Raises:
         ServiceError: it is not, or does not.
     """
+    if is_cloud(url, connection):
+        return _check_cloud(url, connection)
     try:
         answer = _fetch(f"{url}/admin/version", connection, seconds=_ANSWER_S)
     except NoAnswerError as exc:
@@ -163,8 +166,28 @@ def check_server(url: str, connection: Mapping[str, str]) -> None:
         version = None
     if not isinstance(version, str):
         raise ServiceError(f"{url} is not the API of a Prefect server: its URL ends with /api, as a rule")
-    if version.partition(".")[0] != _MAJOR:
-        raise ServiceError(f"The Prefect server {url} is of version {version}: use one of Prefect {_MAJOR}")
+    if mend := misfit(version):
+        raise ServiceError(f"The Prefect server {url} is of version {version}: {mend}")
+    return version
+
+
+def _check_cloud(url: str, connection: Mapping[str, str]) -> str:
+    """By what Prefect's clients ask Cloud, too: it has neither `/admin/version` nor passwords, but keys."""
+    if not connection.get(KEY_VARIABLE):
+        raise ServiceError(f"Prefect Cloud asks for a key: export {KEY_VARIABLE}=KEY, or `prefect cloud login`")
+    try:
+        status = _fetch(f"{url}/work_pools/gpu", connection, seconds=_ANSWER_S).status
+    except NoAnswerError as exc:
+        raise ServiceError(f"Prefect Cloud does not answer at {url} ({exc}): try again") from exc
+    if status in (401, 403):
+        raise ServiceError(
+            f"Prefect Cloud refuses the key for {url}: check {KEY_VARIABLE} and the workspace of the URL"
+        )
+    if status not in (200, 404):
+        raise ServiceError(
+            f"Prefect Cloud answers HTTP {status} at {url}: check the URL (`prefect cloud workspace ls`)"
+        )
+    return "cloud"
 
 
 def _fetch(url: str, connection: Mapping[str, str], *, seconds: float) -> Answer:
@@ -203,8 +226,8 @@ def _what_is_wrong(
     except ValueError as exc:
         raise ServiceError(f"{where}: {url!r} is no URL ({exc}). Write for example http://HOST:4200/api") from exc
     else:
-        # What asks for a password answers: `check_server` says so.
-        if status in (200, 401, 403):
+        # What asks for a password answers: `check_server` says so. Of Cloud it is not known what it has there.
+        if status in (200, 401, 403) or (status < 500 and is_cloud(url, connection)):
             return None
         problem, is_passing = f"HTTP {status}", status >= 500
     through = proxy_of(url)
@@ -268,7 +291,7 @@ def _may_be_configured() -> bool:
     home = Path(os.environ.get("PREFECT_HOME", "") or "~/.prefect").expanduser()
     if "PREFECT_PROFILE" in os.environ or "PREFECT_PROFILES_PATH" in os.environ or (home / "profiles.toml").exists():
         return True
-    if any(name.upper() == URL_VARIABLE for name in os.environ):
+    if any(name.upper() == URL_VARIABLE != name for name in os.environ):
         return True
     if any(Path(name).exists() for name in (".env", "prefect.toml")):
         return True

@@ -352,9 +352,9 @@ def _deploy(home: Home, server: Server) -> None:
     """Bring the deployments to the server, and tell it which runs were lost.
 
     Raises:
-        ServiceError: it has gone meanwhile.
+        ServiceError: it has gone meanwhile, or does not take them.
     """
-    from httpx import TransportError
+    from httpx import HTTPStatusError, TransportError
 
     from tasks.orchestration.bootstrap import bootstrap_server
 
@@ -363,3 +363,7 @@ def _deploy(home: Home, server: Server) -> None:
             bootstrap_server(own=server.is_embedded, registry=registry_uuid(home))
     except TransportError as exc:
         raise ServiceError(f"the Prefect server {server.url} went away while it was set up: {exc!r}") from exc
+    except HTTPStatusError as exc:
+        asked, said = exc.request.url.path, " ".join(exc.response.text.split())[:300]
+        problem = f"answers {exc.response.status_code} to {asked}: {said}"
+        raise ServiceError(f"the Prefect server {server.url} {problem}. `flowrl doctor` tells its version") from exc

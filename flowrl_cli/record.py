@@ -15,6 +15,7 @@ import psutil
 from flowrl_cli.address import LOOPBACK, Address
 from flowrl_cli.machine import host_name, machine_id
 from flowrl_cli.processes import Started, find, marked
+from flowrl_cli.versions import is_cloud, ui_of_cloud
 from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 
@@ -40,7 +41,9 @@ class Server:
     @property
     def ui(self) -> str:
         """The address a person opens."""
-        return self.address or self.url.removesuffix("/").removesuffix("/api")
+        if self.address:
+            return self.address
+        return ui_of_cloud(self.url) if is_cloud(self.url, {}) else self.url.removesuffix("/").removesuffix("/api")
 
 
 @dataclass(frozen=True)

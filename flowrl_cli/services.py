@@ -12,6 +12,7 @@ from flowrl_cli.configured import AUTH_VARIABLE, check_server, configured, wait_
 from flowrl_cli.fetching import NoAnswerError, fetch
 from flowrl_cli.finding import Finding, bounded
 from flowrl_cli.record import Record, Server
+from flowrl_cli.versions import warning
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.installation import ROOT
 from flowrl_core.proxies import check_proxies, named_proxies
@@ -47,7 +48,7 @@ def examine_server(home: Home) -> Iterator[Finding]:
     try:
         wait_healthy(found or server.url, seconds=_ANSWER_S)
         mend = f"export {AUTH_VARIABLE}=USER:PASSWORD, or {found.forget} to use a local one" if found else "flowrl up"
-        check_server(server.url, secrets_of(server))
+        version = check_server(server.url, secrets_of(server))
     except (InputError, ServiceError) as exc:
         if server.is_embedded and "server" in dead:
             yield Finding("server", "wrong", f"has died: {dead['server']}", "flowrl up")
@@ -55,6 +56,7 @@ def examine_server(home: Home) -> Iterator[Finding]:
             yield Finding("server", "wrong", str(exc), mend)
         return
     yield Finding("server", "ok", f"{found.url} (of {found.where})" if found else server.url)
+    yield Finding("server's version", "ok", warning(version))
     yield clock_of(server.url)
     belongings = partial(_belongings, server, dead.get("workers"))
     yield from bounded("server", belongings, seconds=_INVENTORY_S, mend=f"look into the log of {server.url}")

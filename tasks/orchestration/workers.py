@@ -13,6 +13,7 @@ import contextlib
 import logging
 import shlex
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -169,7 +170,14 @@ async def _until_there(pool: str) -> None:
     api = get_current_settings().api
     url = f"{api.url}/work_pools/{pool}"
     user, _, password = (api.auth_string.get_secret_value() if api.auth_string else "").partition(":")
-    async with httpx.AsyncClient(auth=(user, password) if user else None) as client:
+    headers = {**get_current_settings().client.custom_headers}
+    if api.key:
+        headers["Authorization"] = f"Bearer {api.key.get_secret_value()}"
+    verify = not api.tls_insecure_skip_verify and (
+        ssl.create_default_context(cafile=api.ssl_cert_file) if api.ssl_cert_file else True
+    )
+    auth = (user, password) if user else None
+    async with httpx.AsyncClient(auth=auth, headers=headers, verify=verify, follow_redirects=True) as client:
         while True:
             with contextlib.suppress(httpx.HTTPError):
                 if (await client.get(url)).status_code == httpx.codes.OK:

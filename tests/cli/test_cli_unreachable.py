@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -12,13 +13,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from flowrl_cli.configured import Configured, wait_healthy
+from flowrl_cli.configured import Configured, check_server, configured, credentials, wait_healthy
 from flowrl_cli.fetching import NoAnswerError, fetch
 from flowrl_cli.finding import Finding, bounded
+from flowrl_cli.record import Server
 from flowrl_cli.services import examine_server
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.storage.layout import Home
@@ -170,6 +173,82 @@ def test_what_no_wait_cures_is_not_waited_for(monkeypatch):
     here = Configured("http://no-such-host.invalid/api", "prefect.toml", "remove it")
     with pytest.raises(ServiceError, match=r"of prefect\.toml.*remove it"):
         wait_healthy(here)
+
+
+@contextlib.contextmanager
+def guarded_by_a_key(key: str) -> Iterator[tuple[str, list[str]]]:
+    """What is known of Prefect Cloud: no version, no health, and a key to all else; the paths that were asked."""
+    asked = []
+
+    class Cloud(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            is_there = "/work_pools/" in self.path
+            is_let_in = self.headers.get("Authorization") == f"Bearer {key}"
+            self.send_response(404 if not is_there else 200 if is_let_in else 401)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Cloud) as cloud:
+        threading.Thread(target=cloud.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{cloud.server_port}/api", asked
+        cloud.shutdown()
+
+
+def test_cloud_is_asked_by_its_key_and_for_no_version(home, monkeypatch):
+    with guarded_by_a_key("pnu_key") as (url, asked):
+        monkeypatch.setenv("PREFECT_CLOUD_API_URL", url)
+        monkeypatch.setenv("PREFECT_API_URL", f"{url}/accounts/a/workspaces/w")
+        for key, said in ((None, "export PREFECT_API_KEY=KEY"), ("pnu_other", "refuses the key")):
+            if key:
+                monkeypatch.setenv("PREFECT_API_KEY", key)
+            wait_healthy(configured())
+            with pytest.raises(ServiceError, match=said) as caught:
+                check_server(configured().url, credentials())
+            assert "pnu_other" not in str(caught.value)
+        monkeypatch.setenv("PREFECT_API_KEY", "pnu_key")
+        assert check_server(configured().url, credentials()) == "cloud"
+    assert not any("version" in path for path in asked)
+
+
+def test_a_worker_waits_for_its_pool_with_the_key_of_the_server():
+    from prefect.settings import temporary_settings
+
+    from tasks.orchestration.workers import _until_there
+
+    async def wait():
+        await asyncio.wait_for(_until_there("gpu"), timeout=10)
+
+    with (
+        guarded_by_a_key("pnu_key") as (url, _),
+        temporary_settings({"PREFECT_API_URL": url, "PREFECT_API_KEY": "pnu_key"}),
+    ):
+        asyncio.run(wait())
+
+
+def test_the_pages_of_cloud_are_found():
+    api = "https://api.prefect.cloud/api/accounts/a/workspaces/w"
+    assert Server(api, is_embedded=False).ui == "https://app.prefect.cloud/account/a/workspace/w"
+
+
+@pytest.mark.parametrize(("theirs", "said"), [("2.20.1", "of Prefect 3"), ("3.0.11", "or later")])
+def test_a_version_that_does_not_fit_is_told(theirs, said, home, monkeypatch):
+    with speaking(HEALTHY, http("200 OK", body=f'"{theirs}"')) as url:
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        (found,) = examine_server(Home(home))
+    assert found.state == "wrong" and theirs in found.found and said in found.found
+
+
+def test_a_version_that_was_not_tried_in_full_is_told_as_such(home, monkeypatch):
+    monkeypatch.setattr("flowrl_cli.services._INVENTORY_S", 0.5)
+    with speaking(HEALTHY, http("200 OK", body='"3.99.1"'), HEALTHY, b"") as url:
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        found = {one.what: one for one in examine_server(Home(home))}
+    assert found["server's version"].state == "ok" and "tested in full with" in found["server's version"].found
 
 
 def test_doctor_does_not_ask_a_proxy_for_this_machine(server, home, flowrl):

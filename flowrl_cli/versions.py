@@ -1,0 +1,47 @@
+"""Which Prefect servers FlowRL works with: what was tried, and Prefect Cloud, which has no version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from packaging.version import InvalidVersion, Version
+
+from tasks.orchestration.prefect_settings import variable_of
+
+__all__ = ["is_cloud", "misfit", "ui_of_cloud", "warning"]
+
+_CLOUD = "https://api.prefect.cloud/api"
+_CLOUD_UI = "https://app.prefect.cloud"
+_OLDEST = Version("3.4")
+"""Of what was tried; see docs/operations.md."""
+
+
+def is_cloud(url: str, connection: Mapping[str, str]) -> bool:
+    """Whether the URL is of Prefect Cloud, by the rule of Prefect's own clients."""
+    return url.startswith(connection.get(variable_of("cloud.api_url"), _CLOUD))
+
+
+def ui_of_cloud(url: str) -> str:
+    """The pages of the workspace of a URL of Prefect Cloud's API."""
+    return url.replace(_CLOUD, _CLOUD_UI).replace("/accounts/", "/account/").replace("/workspaces/", "/workspace/")
+
+
+def misfit(text: str) -> str:
+    """Why FlowRL does not work with a server of this version; empty if it does, as far as was tried."""
+    try:
+        theirs = Version(text)
+    except InvalidVersion:
+        return ""  # of somebody's own making
+    ours = Version(version("prefect"))
+    if theirs.major != ours.major:
+        return f"use one of Prefect {ours.major}"
+    return f"use {_OLDEST} or later, best {ours}" if theirs < _OLDEST else ""
+
+
+def warning(text: str) -> str:
+    """What `flowrl doctor` says of a server's version that fits."""
+    ours = version("prefect")
+    if text == "cloud":
+        return f"Prefect Cloud, with which nothing was tried; FlowRL is tested with a server of {ours}"
+    return text if text == ours else f"{text}; FlowRL is tested in full with {ours}"
