@@ -6,6 +6,7 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
+from flowrl_core.errors import InputError
 from flowrl_core.storage.layout import HOME_VARIABLE
 
 __all__ = ["furnish"]
@@ -17,13 +18,23 @@ def furnish(environment: MutableMapping[str, str]) -> None:
     So it is for a number without a name (`docker run --user`, `setpriv`), for an account of a service whose home
     directory does not exist, and for who took over another user's HOME. In one that can be entered but not written,
     only what is not there yet lies elsewhere.
+
+    Raises:
+        InputError: FLOWRL_HOME begins with the home directory that is of no use.
     """
-    own = str(Path(os.path.abspath(environment.get(HOME_VARIABLE) or ".flowrl")) / "prefect")
     home = Path(os.path.expanduser("~"))
     if not (os.path.isdir(home) and os.access(home, os.R_OK | os.X_OK)):
-        environment["HOME"] = own
-        environment.setdefault("PREFECT_HOME", own)
+        if environment.get(HOME_VARIABLE, "").startswith("~"):
+            remedy = f"Set {HOME_VARIABLE} to an absolute path"
+            raise InputError(HOME_VARIABLE, "`~` is no directory that this account can use", remedy)
+        environment["HOME"] = _instead(environment)
+        environment.setdefault("PREFECT_HOME", environment["HOME"])
     elif not os.access(home, os.W_OK):
-        environment.setdefault("MPLCONFIGDIR", str(Path(own) / "matplotlib"))
-        if not (home / ".prefect").is_dir():
-            environment.setdefault("PREFECT_HOME", own)
+        environment.setdefault("MPLCONFIGDIR", str(Path(_instead(environment)) / "matplotlib"))
+        if not os.path.isdir(home / ".prefect"):
+            environment.setdefault("PREFECT_HOME", _instead(environment))
+
+
+def _instead(environment: MutableMapping[str, str]) -> str:
+    root = environment.get(HOME_VARIABLE) or ".flowrl"
+    return str(Path(os.path.abspath(os.path.expanduser(root))) / "prefect")

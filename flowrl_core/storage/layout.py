@@ -91,13 +91,19 @@ class Home:
     """The root of one registry and all that belongs to it; one registry per home, shared by its campaigns.
 
     Raises:
-        InputError: the root is a file, a link to nothing, or (as the nearest directory above it) closed to this user.
+        InputError: the root is a file, a link to nothing, below what is not there, or (as the nearest directory above
+            it) closed to this user.
     """
 
     root: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", Path(os.path.abspath(Path(self.root).expanduser())))
+        try:
+            root = Path(os.path.abspath(Path(self.root).expanduser()))
+        except (OSError, RuntimeError) as exc:  # the working directory is gone; `~` is nobody's
+            remedy = f"Set {HOME_VARIABLE} to an absolute path"
+            raise InputError(HOME_VARIABLE, f"{self.root} is below a directory that is not there", remedy) from exc
+        object.__setattr__(self, "root", root)
         _check_root(self.root)
 
     @classmethod

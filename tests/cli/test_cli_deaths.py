@@ -148,10 +148,8 @@ def test_status_and_doctor_quote_what_died(home, flowrl_here):
     ("variable", "expected"),
     [
         ({}, {"HOME": "{own}", "PREFECT_HOME": "{own}"}),
-        ({"HOME": "/nonexistent"}, {"HOME": "{own}", "PREFECT_HOME": "{own}"}),
         ({"HOME": "{shut}"}, {"HOME": "{own}", "PREFECT_HOME": "{own}"}),
         ({"HOME": "{read}"}, {"HOME": "{read}", "PREFECT_HOME": "{own}"}),
-        ({"HOME": "{mine}"}, {"HOME": "{mine}"}),
         ({"HOME": "/nonexistent", "PREFECT_HOME": "{mine}"}, {"HOME": "{own}", "PREFECT_HOME": "{mine}"}),
     ],
 )
@@ -172,6 +170,12 @@ def test_an_account_without_a_home_directory_can_use_it(home, tmp_path, variable
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1:] == [f"{name}={value.format(**names)}" for name, value in expected.items()]
+
+
+def test_a_home_below_one_that_cannot_be_used_is_refused(home, flowrl_here, refused, monkeypatch):
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setenv("FLOWRL_HOME", "~/flowrl")
+    refused(flowrl_here("status"), "FLOWRL_HOME", "absolute path")
 
 
 def test_what_is_right_is_left_alone(tmp_path):

@@ -64,3 +64,12 @@ def test_a_knowledge_base_that_parameters_name_lies_in_the_home(tmp_path: Path, 
     with pytest.raises(InputError, match="knowledge"):
         Home(tmp_path).knowledge_file(name)
     assert Home(tmp_path).knowledge_file("night 1.toml") == tmp_path / "knowledge" / "night 1.toml"
+
+
+def test_a_home_below_a_working_directory_that_is_gone_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match="not there.*absolute path"):
+        Home(Path("home"))
+    assert Home(tmp_path / "home").root == tmp_path / "home"

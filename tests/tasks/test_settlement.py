@@ -21,7 +21,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.lost import declare_lost
 from tasks.orchestration.tags import FLOWRL, is_from_here, registry_tag, worker_name
-from tasks.settlement import Settlement
+from tasks.settlement import NO_ROOM, Settlement
 
 
 class Campaigner:
@@ -61,7 +61,7 @@ class Campaigner:
 
         async with get_client() as client:
             settlement = Settlement(client, self.home, self.registry, self.campaign, send, self.woken.append)
-            await settlement.settle()
+            self.full = await settlement.settle()
 
     async def state_of(self, run):
         async with get_client() as client:
@@ -110,6 +110,14 @@ def settled(one, *states):
 def test_a_run_that_executes_is_left_alone(one):
     attempt, state = settled(one)
     assert attempt.end is None and state.is_running()
+
+
+def test_a_run_that_found_no_room_on_the_disk_is_not_tried_in_vain_and_its_campaign_is_told(one):
+    attempt, now = settled(one, Failed(name=NO_ROOM, message="0 MB free"))
+    assert (attempt.end, attempt.reason) == ("infrastructure", f"{NO_ROOM}: 0 MB free") and now.name == NO_ROOM
+    assert one.full == "0 MB free"
+    one.registry.start_campaign(one.spec, one.skills)
+    assert settled(one, Crashed(message="killed"))[0].end is None and one.full == "", "the next start goes on"
 
 
 @pytest.mark.parametrize("state", [Crashed(message="killed"), Failed(message="disk full"), Completed()])
