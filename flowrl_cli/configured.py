@@ -224,7 +224,9 @@ def _what_is_wrong(
     except NoAnswerError as exc:
         problem, is_passing = str(exc), exc.is_passing
     except ValueError as exc:
-        raise ServiceError(f"{where}: {url!r} is no URL ({exc}). Write for example http://HOST:4200/api") from exc
+        raise ServiceError(
+            f"{where}: {_shown(url)!r} is no URL ({exc}). Write for example http://HOST:4200/api"
+        ) from exc
     else:
         # What asks for a password answers: `check_server` says so. Of Cloud it is not known what it has there.
         if status in (200, 401, 403) or (status < 500 and is_cloud(url, connection)):
@@ -232,6 +234,11 @@ def _what_is_wrong(
         problem, is_passing = f"HTTP {status}", status >= 500
     through = proxy_of(url)
     return f"{problem}, asked through the proxy {through}" if through else problem, is_passing
+
+
+def _shown(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    return f"{scheme}{found}{rest.rpartition('@')[2]}"
 
 
 def _named(server: Configured | str) -> str:

@@ -86,6 +86,9 @@ def _check(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
         raise ValueError("it does not begin with http:// or https:// and a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("it holds a user or a password: say them by PREFECT_API_AUTH_STRING")
+    parts.port  # noqa: B018 - reading it is what checks it
     if _FOUR_NUMBERS.fullmatch(parts.hostname):
         ipaddress.IPv4Address(parts.hostname)  # resolvers read more; Prefect's clients do not
 

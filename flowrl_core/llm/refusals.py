@@ -86,7 +86,8 @@ def error_within(body: Any) -> bytes | None:
 def refused(status: int, headers: Mapping[str, str], content: bytes) -> Fault:
     """What an error means. The body's own status counts, for gateways send others' errors on under theirs."""
     error = _read(content)
-    problem = f"the server answered {status}: {error.message or 'nothing more'}"
+    within = f" with an error {error.status or ''.join(error.names[:1])}".rstrip() if status < 300 else ""
+    problem = f"the server answered {status}{within}: {error.message or 'nothing more'}"
     status = error.status or _status_of(status, error)
     pause_s = _pause_s(headers.get("retry-after", ""))
     names = frozenset(error.names)

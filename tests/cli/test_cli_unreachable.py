@@ -114,6 +114,27 @@ def test_doctor_says_that_a_server_does_not_speak_tls(home, monkeypatch):
     assert found.state == "wrong" and "SSL" in found.found
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "file:///etc/passwd",
+        "http://",
+        "http://[::1/api",
+        "http://there:99999/api",
+        "http://there:port/api",
+        "http://a b/api",
+        "http://0177.0.0.1/api",
+        "http://me:se-cret@there/api",
+        f"http://{'x' * 70}/api",
+    ],
+)
+def test_what_is_no_url_is_told_at_once(url):
+    with pytest.raises(ServiceError, match="is no URL") as caught:
+        wait_healthy(Configured(url, "prefect.toml", "remove it"))
+    assert str(caught.value).startswith("prefect.toml: ") and "se-cret" not in str(caught.value)
+
+
 def test_no_password_follows_a_redirection():
     with (
         speaking(http("200 OK")) as elsewhere,
