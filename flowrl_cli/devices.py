@@ -95,6 +95,7 @@ def probe(
 
     env = vocabulary(env or DEFAULT_ENV).env
     home = Home.from_environment()
+    home.check_writable()
     survey_here()
     need = probe_run(home, env, training)
     record = record_need(home, need)

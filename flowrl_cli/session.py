@@ -23,6 +23,7 @@ from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.skills.goals import is_reached
 from flowrl_core.stages.remarks import learned_before
 from flowrl_core.storage.atomic import write_bytes
+from flowrl_core.storage.damage import damaged_versions, in_words
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Campaign
 from flowrl_core.storage.registry import Registry
@@ -52,15 +53,21 @@ def run_campaign(request: Request, *, keep: bool) -> int:
             that is not there; nothing was changed.
         ServiceError: no server answers, or it does not let us in; nothing was changed.
     """
-    embedded.check_room(Home.from_environment())
     home, known = existing_registry()
     home.check_writable()
+    embedded.check_room(home)
     if known is not None:
         with known:
             _check_widths(known, request)
             is_learned = _is_learned(known, request)
+            damaged = damaged_versions(home, known, by_size=True)
         if is_learned:
             return _finish_at_once(home, request)
+        if damaged:
+            problem, remedy = in_words(home, damaged)
+            print(
+                f"note: damaged: {problem}. Runs that need it use an older version or fail: {remedy}", file=sys.stderr
+            )
     embedded.check_startable(home)
     if found := configured():
         wait_healthy(found)

@@ -44,9 +44,9 @@ def flaw(directory: Path, *, by_size: bool = False) -> str | None:
     Args:
         by_size: compare the files' sizes only, which reads none of them but the manifest.
     """
-    if not directory.is_dir():
-        return "is not there"
     try:
+        if not directory.is_dir():
+            return "is not there"
         files = _manifest(directory)["files"]
         for name, expected in files.items():
             file = directory / name
@@ -59,7 +59,7 @@ def flaw(directory: Path, *, by_size: bool = False) -> str | None:
     except CorruptError:
         return "has no readable manifest"
     except (OSError, KeyError, TypeError, AttributeError) as exc:
-        return f"cannot be read ({exc})"
+        return f"cannot be read ({getattr(exc, 'strerror', None) or exc})"
     return None
 
 

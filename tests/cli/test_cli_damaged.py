@@ -308,10 +308,24 @@ def test_a_home_that_is_a_link_to_nothing_is_refused(home, flowrl_here, refused,
 
 
 @pytest.mark.skipif(not AS_ANOTHER, reason="takes another user's home")
-def test_a_home_that_is_closed_is_refused(damaged, flowrl):
-    damaged.root.chmod(0o700)
-    done = subprocess.run(
-        [*AS_ANOTHER, sys.executable, "-c", CALLS],
-        input="status", capture_output=True, text=True, timeout=60, check=False, cwd="/",
-    )  # fmt: skip
-    assert "exit 2" in done.stdout and "FLOWRL_HOME" in done.stderr and "cannot be" in done.stderr
+def test_what_is_closed_to_this_user_is_told(learned, home, open_directory):
+    closed = Home(open_directory / "home")
+    shutil.copytree(learned.root, closed.root)
+
+    def asked(*commands):
+        done = subprocess.run(
+            [*AS_ANOTHER, sys.executable, "-c", CALLS],
+            input="\n".join(commands), capture_output=True, text=True, timeout=60, check=False, cwd="/",
+            env={**os.environ, "FLOWRL_HOME": str(closed.root)},
+        )  # fmt: skip
+        return done.stdout, done.stderr
+
+    closed.versions.chmod(0o700)
+    out, _ = asked("status")
+    assert "Damaged" in out and "expert 0 (dig_a)" in out and "cannot be read (Permission denied)" in out
+    closed.registry.chmod(0o600)
+    out, said = asked("status", "experts")
+    assert out.count("exit 1") == 2 and said.count(f"the registry {closed.registry} cannot be read by this user") == 2
+    closed.root.chmod(0o700)
+    out, said = asked("status", "campaign --env corridor --target make_b")
+    assert out.count("exit 2") == 2 and said.count(f"FLOWRL_HOME: {closed.root} cannot be read") == 2

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from postgres_server import PostgresServer
 
-from flowrl_core.errors import StorageError
+from flowrl_core.errors import CorruptError, StorageError
 from flowrl_core.storage import database, schema
 from flowrl_core.storage.database import make_engine, reading, writing
 from flowrl_core.storage.layout import Home
@@ -51,6 +51,21 @@ def test_a_database_that_does_not_exist_and_a_server_that_is_down_are_named(tmp_
         said = _refused(tmp_path, monkeypatch, postgres.url("x").replace(str(postgres.port), str(port)))
     assert "Connection refused" in said and f"127.0.0.1:{port}" in said and "try again" in said
     assert postgres.password not in said
+
+
+def test_a_registry_is_read_and_an_empty_database_beside_what_one_has_left_is_refused(
+    tmp_path, monkeypatch, postgres_registry, postgres_database
+):
+    monkeypatch.setenv("FLOWRL_REGISTRY_URL", postgres_registry)
+    home = Home(tmp_path)
+    with Registry.open(home) as registry, Registry.read(home) as reader:
+        assert reader.uuid == registry.uuid and reader.relied_on() == []
+    monkeypatch.setenv("FLOWRL_REGISTRY_URL", postgres_database)
+    assert Registry.read(home) is None
+    home.version("left").mkdir(parents=True)
+    for ask in (Registry.read, Registry.open):
+        with pytest.raises(CorruptError, match="is empty, but .* holds versions/.*correct FLOWRL_REGISTRY_URL"):
+            ask(home)
 
 
 def test_a_registry_goes_on_after_the_server_has_cut_its_connections(
