@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import UUID
@@ -31,7 +31,7 @@ from flowrl_core.specs import CampaignSpec, resolve
 from flowrl_core.stages.asked import check_asked
 from flowrl_core.stages.proposing import check_frontier
 from flowrl_core.stages.remarks import remarks
-from flowrl_core.stages.scene import base_of, read_scene
+from flowrl_core.stages.scene import Scene, base_of, read_scene
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
@@ -234,9 +234,8 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
     knowledge = _knowledge(home, spec)
     base = base_of(knowledge, spec)
     skills = base.skills
+    _check(home, spec, base)
     with Registry.open(home) as registry:
-        for override in check_asked(read_scene(registry, spec.campaign, spec, base)).idle:
-            logger.warning("%s: no target needs that skill, so it changes nothing now", override)
         tags = campaign_tags(registry.uuid, spec.campaign)
         watching = RunWatcher([registry_tag(registry.uuid)], states=_WAKING)
         async with get_client() as client:
@@ -286,6 +285,19 @@ async def _alone(client: PrefectClient, home: Home, campaign: str, tags: list[st
                     raise
             await asyncio.sleep(1.0)
         yield
+
+
+def _check(home: Home, spec: CampaignSpec, base: Knowledge) -> None:
+    """Nothing is made where the campaign is refused.
+
+    Raises:
+        InputError: see `check_asked`.
+    """
+    known = Registry.read(home)
+    with known or nullcontext():
+        scene = read_scene(known, spec.campaign, spec, base) if known is not None else Scene(spec, base)
+        for override in check_asked(scene).idle:
+            logger.warning("%s: no target needs that skill, so it changes nothing now", override)
 
 
 def _settled(home: Home, spec: CampaignSpec) -> CampaignSpec:

@@ -31,7 +31,8 @@ _TRIES = 3
 def open_to_read(home: Home, closing: contextlib.ExitStack, *, url: str = "") -> sa.Engine | None:
     """An engine for what the home's registry holds; None where no campaign was ever started.
 
-    A file of an older schema is read from a copy that is brought up to date.
+    A file of an older schema is read from a copy that is brought up to date; a database on a server is brought up to
+    date itself.
 
     Args:
         closing: gives back what was opened.
@@ -60,8 +61,9 @@ def open_to_read(home: Home, closing: contextlib.ExitStack, *, url: str = "") ->
             f"the registry {name} has schema {found}, this FlowRL knows up to {HEAD}; use the newer FlowRL that "
             "wrote it"
         )
-    if not is_file:
-        raise StorageError(f"the registry {name} has schema {found}, not {HEAD}: `flowrl campaign` migrates it")
+    if not is_file:  # cannot be copied, and is nobody's home: it is migrated in its place
+        bring_up_to_date(home, engine)
+        return engine
     scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="flowrl-")))
     with contextlib.closing(_connect(path)) as source, contextlib.closing(sqlite3.connect(scratch / "copy")) as copy:
         source.backup(copy)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from flowrl_cli import session
+from flowrl_cli.request import make_request
+from flowrl_core.errors import InputError
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs import EvaluationSpec, TrainingSpec, parse_campaign
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
+from flows.campaign import campaign
 
 DEFAULTS = {"training": TrainingSpec(), "evaluation": EvaluationSpec()}
 OTHER = {
@@ -102,3 +107,28 @@ def test_a_campaign_without_targets_goes_on_as_it_was(requested, home, flowrl_he
     spec = requested("--campaign", "night", "--limits.max-parallel", "3", target=None).spec
     assert spec == before.model_copy(update={"limits": before.limits.model_copy(update={"max_parallel": 3})})
     refused(flowrl_here("campaign", "--campaign", "day"), "--target", "'day'", "night")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"evaluation": {"episodes": 5}, "training": {"num-envs": 5}},
+        {"training": {"frames": 2e3}},
+        {"training": {"episode_limit": 2}},
+        {"training": {"framez": 1}},
+        {"training": {"learning_rate": None}},
+        {"limits": 3},
+        {"campaign": "a b"},
+        {"targets": ["make_z"]},
+        {"retry": ["make_z"]},
+        {"overrides": ["dig_a.frames=7e4", "dig_a.frames=8e4"]},
+        {"overrides": ["dig_z.frames=7e4"]},
+        {"overrides": ["dig_a.learning-rate=nan"]},
+    ],
+)
+def test_the_flow_refuses_what_the_command_does_in_the_same_words_and_makes_nothing(home, wrong):
+    asked = {"env": "corridor", "targets": ["make_b"], **wrong}
+    with pytest.raises(InputError) as found:
+        make_request(asked)
+    end = asyncio.run(campaign.fn(**asked))
+    assert (end.name, end.message) == ("Refused", str(found.value)) and not home.exists()

@@ -68,6 +68,15 @@ def test_a_registry_is_read_and_an_empty_database_beside_what_one_has_left_is_re
             ask(home)
 
 
+def test_a_registry_of_an_older_schema_is_migrated_by_who_reads_it(tmp_path, monkeypatch, postgres_database):
+    monkeypatch.setenv("FLOWRL_REGISTRY_URL", postgres_database)
+    engine = make_engine(postgres_database)
+    database.bring_up_to_date(Home(tmp_path), engine, head="0002")
+    with Registry.read(Home(tmp_path)) as registry:
+        assert registry.relied_on() == [] and database.revision(engine) == schema.HEAD
+    engine.dispose()
+
+
 def test_a_registry_goes_on_after_the_server_has_cut_its_connections(
     tmp_path, monkeypatch, postgres, postgres_registry
 ):

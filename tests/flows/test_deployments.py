@@ -242,7 +242,6 @@ def test_a_campaign_that_cannot_be_is_refused_in_the_words_of_the_command(learne
     wrong = [
         {"campaign": "few", "evaluation": {"episodes": 5}, "training": {"num_envs": 5}},
         {"campaign": "twice", "overrides": ["dig_a.frames=7e4", "dig_a.frames=8e4"]},
-        {"campaign": "framez", "overrides": ["dig_a.framez=5"]},
     ]
     runs = [start("campaign/default", **asked, **one) for one in wrong]
     for run, one in zip(runs, wrong, strict=True):
