@@ -83,8 +83,9 @@ def up(
     check_startable(home, host, port)
     if found := configured():
         wait_healthy(found)
-        check_server(found.url, credentials())
-        server = Server(found.url, is_embedded=False)
+        connection = credentials()
+        check_server(found.url, connection)
+        server = Server(found.url, is_embedded=False, address=connection.get(variable_of("ui_url"), ""))
         _deploy(home, server)
         return server
     with naming_no_room(home), _locked(home):

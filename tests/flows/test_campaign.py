@@ -6,12 +6,13 @@ import signal
 import time
 
 import pytest
-from flow_runs import Endless, end_of, flow_run, process_of, skill_runs, spec, start, until
+from flow_runs import TRAINING, Endless, end_of, flow_run, process_of, skill_runs, spec, start, until
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 from prefect.states import Cancelled, Cancelling
 
 from flowrl_cli import embedded
+from flowrl_cli.view import view_campaign
 from flowrl_core.storage.ownership import exclusive
 from tasks.orchestration.campaign_runs import cancel_campaign, start_campaign_run
 from tasks.orchestration.slots import count_slots, free_slots
@@ -84,6 +85,20 @@ def test_the_progress_of_training_is_on_the_page_of_its_run_and_task_in_words(mi
     assert {one.flow_run_id for one in found} == {run.id for run in runs}
     assert all(one.task_run_id for one in found)
     assert all("training success" in one.description and "nan" not in one.description for one in found)
+
+
+def test_a_campaign_with_another_seed_says_on_its_page_who_has_learned_a_skill_already(mixed, registry):
+    async def table():
+        async with get_client() as client:
+            kind = {"key": {"any_": ["campaign-seeded"]}}
+            (found,) = await client.read_artifacts(artifact_filter=ArtifactFilter.model_validate(kind))
+            return json.loads(found.data)
+
+    again = spec("seeded", "dig_a", training=TRAINING.model_copy(update={"seed": 7}))
+    assert end_of(start(registry, again)).is_completed()
+    (row,) = asyncio.run(table())
+    by = registry.figures("seeded")["dig_a"].run_campaign
+    assert row["why"] == f"learned already by campaign {by} with seed 0 (here 7)"
 
 
 def test_a_second_start_repeats_nothing(mixed, registry):
@@ -165,6 +180,12 @@ def test_a_killed_trainer_goes_on_in_the_same_prefect_run_from_its_checkpoint(en
     endless.trained_on(kept)
     assert "resuming make_c from update" in endless.directory.log.read_text()
     assert endless.registry.facts("endless")["make_c"].retries == 1
+    (shown,) = [
+        one
+        for one in view_campaign(endless.home, endless.registry, endless.registry.campaign("endless"))
+        if one.name == "make_c"
+    ]
+    assert shown.remark.startswith("broke off (Crashed: ") and shown.remark.endswith("; tried again (1 of 2)")
 
 
 def test_a_campaign_that_was_killed_is_started_again_and_doubles_nothing(endless):

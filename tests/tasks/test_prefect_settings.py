@@ -1,20 +1,24 @@
 """A person's settings of Prefect: each is decided, and those that are not theirs to change here change nothing."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import yaml
 from others_settings import FILES, HOSTILE
-from prefect.settings import Settings
+from prefect.settings import Settings, temporary_settings
 from prefect.settings.base import PrefectBaseSettings
 from pydantic import AliasChoices
 
 from flowrl_cli.environment import child_environment
 from flowrl_core.storage.layout import Home
 from tasks.orchestration.prefect_settings import DECISIONS, RUN, decided, decision, variable_of
+from tasks.orchestration.workers import _until_there
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -141,3 +145,25 @@ def test_flows_and_tasks_state_their_rules_themselves(tmp_path):
     }
     assert run(STATED, tmp_path, {**others, **HOSTILE, "PREFECT_TASKS_DEFAULT_NO_CACHE": "1"}) == undisturbed
     assert all(None not in stated[3:] and stated[3] is (name == "ask") for name, stated in undisturbed.items())
+
+
+def test_workers_reach_a_server_of_a_persons_own_as_they_say():
+    asked = []
+
+    class Pools(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Pools) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        settings = {"api.url": url, "api.key": "a-key", "client.custom_headers": {"X-Door": "open"}}
+        with temporary_settings(settings):
+            asyncio.run(asyncio.wait_for(_until_there("gpu"), 10))
+        server.shutdown()
+    assert asked[0]["authorization"] == "Bearer a-key" and asked[0]["x-door"] == "open"
