@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import os
 import ssl
@@ -18,7 +19,7 @@ from flowrl_cli.fetching import Answer, NoAnswerError, fetch
 from flowrl_cli.versions import is_cloud, misfit
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.proxies import proxy_of
-from tasks.orchestration.prefect_settings import decided, variable_of
+from tasks.orchestration.prefect_settings import decided, is_prefects, variable_of
 
 __all__ = [
     "AUTH_VARIABLE",
@@ -26,6 +27,7 @@ __all__ = [
     "URL_VARIABLE",
     "Configured",
     "check_server",
+    "check_settings",
     "configured",
     "credentials",
     "readable_settings",
@@ -94,6 +96,20 @@ def credentials() -> dict[str, str]:
             settings = get_current_settings()
         found = decided(settings.to_environment_variables(exclude_unset=True), "connection")
     return {name: value for name, value in found.items() if value and name != variable_of("api.url")}
+
+
+def check_settings() -> None:
+    """Nothing, if Prefect can read its settings. (Its import takes two seconds: not where nothing is set.)
+
+    Raises:
+        InputError: it cannot.
+    """
+    if any(is_prefects(name) and name != "PREFECT_HOME" for name in os.environ) or _may_be_configured():
+        # Prefect prints the same, in its own words.
+        with readable_settings(), contextlib.redirect_stderr(io.StringIO()):
+            from prefect.settings import get_current_settings
+
+            get_current_settings()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from flowrl_cli.address import LOOPBACK, SERVER_AUTH_VARIABLE, choose_address
 from flowrl_cli.configured import (
     AUTH_VARIABLE,
     check_server,
+    check_settings,
     configured,
     credentials,
     readable_settings,
@@ -101,11 +102,12 @@ def check_startable(home: Home, host: str | None = None, port: int | None = None
     Raises:
         InputError: there is no room on the home's disk; the address cannot be used, is not that of the server that is
             up, or is given though a server is configured; a password is missing; a proxy is named that cannot be asked;
-            or a device is asked for that is not there.
+            Prefect's settings cannot be read; or a device is asked for that is not there.
         ServiceError: the home's server runs on another machine, or a device is gone.
     """
     check_room(home)
     check_proxies()
+    check_settings()
     if found := configured():
         if host is not None or port is not None:
             field = "host" if host is not None else "port"

@@ -91,6 +91,12 @@ def test_an_address_that_cannot_be_had_is_refused(home, flowrl_here, refused, mo
     assert not home.exists()
 
 
+def test_a_setting_of_prefect_that_it_cannot_read_is_refused_before_anything_is_written(home, flowrl, refused):
+    done = flowrl("up", PREFECT_CLIENT_MAX_RETRIES="several")
+    refused(done, "Prefect's settings", "max_retries", "integer")
+    assert not home.exists()
+
+
 @pytest.mark.parametrize("command", [("up",), ("campaign", "--env", "corridor", "--target", "make_b")])
 def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
     home, flowrl_here, refused, monkeypatch, command
