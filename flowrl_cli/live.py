@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from flowrl_cli.proposals import proposal_line
@@ -63,13 +62,11 @@ class Narrator:
             yield _ENDS[view.state](view)
 
 
-def live_table(views: Sequence[SkillView]) -> Table:
-    """The skills as they stand now."""
-    columns = ("skill", "state", "success", "frames", "frames/s", "last look", "note")
-    first = ("skill", "state", "success", "frames", "note", "last look")
-    return make_table(
-        columns, [_row(view) for view in views], first=first, prose=["note", "last look"], whole=["state"]
-    )
+def live_table(views: Sequence[SkillView]) -> Group:
+    """The skills as they stand now, and below what broke runs off and why skills failed."""
+    columns = ("skill", "state", "training", "frames", "frames/s", "last look")
+    notes = [Text(f"{view.name}: {view.remark}", overflow="fold") for view in views if _is_news(view)]
+    return Group(make_table(columns, [_row(view) for view in views], whole=["state"]), *notes)
 
 
 def look_line(look: Look) -> str:
@@ -120,16 +117,20 @@ def _first_lines(view: SkillView) -> list[str]:
 
 
 def _row(view: SkillView) -> tuple[object, ...]:
-    progress = view.progress
+    progress, look = view.progress, view.looks[-1] if view.looks else None
     return (
         view.name,
         view.state,
         percent(progress.success if progress else None),
         progress.run_frames if progress else None,
         round(progress.frames_per_second) if progress and progress.frames_per_second else None,
-        look_line(view.looks[-1]) if view.looks else None,
-        view.remark or None,
+        f"{look.successes}/{look.episodes}, bound {look.lower_bound:.3f}" if look else None,
     )
+
+
+def _is_news(view: SkillView) -> bool:
+    """Whether there is more to tell of it than figures; who learned it before was told at the start."""
+    return bool(view.remark) and view.state != "learned"
 
 
 def _learned(view: SkillView) -> str:

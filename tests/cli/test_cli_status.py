@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from flowrl_cli.live import Narrator
+from flowrl_cli.live import Narrator, live_table
 from flowrl_cli.processes import MARK_VARIABLE
 from flowrl_cli.record import Record
-from flowrl_cli.tables import number, percent, seconds
+from flowrl_cli.tables import console, number, percent, seconds
 from flowrl_cli.view import latest_directory, read_progress, view_campaign
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.planner import make_plan
@@ -284,6 +284,17 @@ def test_the_narrator_tells_each_change_once(grown):
     assert "make_b: failed: too hard" in lines
     assert "dig_a: learned, success 95.0 % (lower bound 0.900)" in lines
     assert list(narrator.tell(views)) == []
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_board_fits_its_terminal_and_tells_what_broke_off(grown, monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    with Registry.open(grown) as registry:
+        console().print(live_table(view_campaign(grown, registry, registry.campaign("demo"))))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    assert "make_c: broke off (Crashed: killed); tried again (1 of 2)" in " ".join(out.split())
+    assert "make_b: too hard" in out
 
 
 def test_a_narrator_that_comes_late_tells_no_old_news(grown):
