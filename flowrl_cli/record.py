@@ -164,7 +164,9 @@ def may_execute(home: Home) -> bool:
     if knows_others or not home.prefect.is_dir() or configured() is not None:
         return True
     record = Record.load(home)
-    return record is not None and (not record.is_here or bool(marked(record.mark)))
+    if record is None:
+        return False
+    return not record.is_here or record.alive("server") is not None or bool(marked(record.mark))
 
 
 def _read(path: Path) -> Record | None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from tasks.orchestration.signals import REQUESTS, outlives_terminal, restore
 
@@ -55,13 +57,19 @@ def is_asked() -> bool:
 
 
 def check() -> None:
-    """Nothing, if there was no request.
+    """Nothing, if there was no request, and who reads what is printed is still there.
 
     Raises:
-        Interrupted: there was one, and what it interrupted has swallowed that.
+        Interrupted: there was one, and what it interrupted has swallowed that; or nobody is there any more, which else
+            the next line would show, whenever that comes.
     """
     if _asked:
         raise Interrupted(_asked[0])
+    poll = select.poll()
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
+        poll.register(sys.stdout.fileno(), 0)
+        if any(found & (select.POLLHUP | select.POLLERR) for _, found in poll.poll(0)):
+            _hang_up()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -96,9 +104,8 @@ def audience() -> Iterator[None]:
     """
     try:
         yield
-    except OSError as exc:
-        _asked.append(signal.SIGHUP)
-        raise Interrupted(signal.SIGHUP) from exc
+    except OSError:
+        _hang_up()
 
 
 @contextlib.contextmanager
@@ -115,6 +122,11 @@ def deferred() -> Iterator[Callable[[], int]]:
 def end_at_once() -> None:
     """From now on a request ends the process at once: nothing is left to be done but what Python does at its end."""
     _handle(lambda number, frame: os._exit(128 + number))
+
+
+def _hang_up() -> NoReturn:
+    _asked.append(signal.SIGHUP)
+    raise Interrupted(signal.SIGHUP)
 
 
 def _handle(handler: Callable[[int, Any], object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import Callable
 
@@ -32,6 +33,8 @@ def stop_campaign(
         server: that the campaign runs on; None: it was not up yet.
         submitted: whether the campaign's run may be there.
     """
+    # What dies before us, as when a supervisor asks all processes at once, is no news.
+    logging.disable(logging.WARNING)
     with deferred() as again:
         if server is not None and not server.is_embedded:
             _say(_detached(campaign) if submitted else _nothing(asked))

@@ -34,7 +34,7 @@ COMMAND = """
 import asyncio, os, sys, time
 from pathlib import Path
 from flowrl_cli.processes import find, spawn, stop
-from flowrl_cli.signals import Interrupted, audience, deferred, end_at_once, heed, run
+from flowrl_cli.signals import Interrupted, audience, check, deferred, end_at_once, heed, run
 
 async def deaf():
     while True:
@@ -58,8 +58,10 @@ try:
         run(asyncio.sleep(60))
     while True:
         time.sleep(0.05)
-        with audience():
-            print("on", flush=True)
+        check()
+        if kind == "telling":
+            with audience():
+                print("on", flush=True)
 except Interrupted as exc:
     code = exc.code
     with deferred() as again:
@@ -229,17 +231,25 @@ def test_what_swallows_requests_is_interrupted_at_last(tmp_path):
     assert one.end() == CODES["SIGTERM"]
 
 
+@pytest.mark.parametrize("kind", ["plain", "telling"])
 @pytest.mark.parametrize("is_terminal_its_own", [True, False])
-def test_a_terminal_that_closes_ends_a_command_whether_or_not_the_kernel_tells_it(tmp_path, is_terminal_its_own):
-    """Without a terminal of its own (`setsid`) only writing tells that nobody is there any more."""
+def test_a_terminal_that_closes_ends_a_command_whether_or_not_the_kernel_tells_it(tmp_path, is_terminal_its_own, kind):
+    """Without a terminal of its own (`setsid`) it has to look whether anybody is still there."""
     mine, its = pty.openpty()
     take = f"fcntl.ioctl(1, {termios.TIOCSCTTY}, 0)" if is_terminal_its_own else "0"
     WAYS["terminal"] = lambda *command: after(f"import fcntl; {take}", *command)
-    one = waiting(tmp_path / "one", "terminal", stdin=its, stdout=its, stderr=its)
+    one = waiting(tmp_path / "one", "terminal", kind, stdin=its, stdout=its, stderr=its)
     os.close(its)
     fcntl.fcntl(mine, fcntl.F_SETFL, os.O_NONBLOCK)
     one.up()
     os.close(mine)
+    assert one.end() == CODES["SIGHUP"]
+
+
+def test_a_reader_that_ends_ends_a_command(tmp_path):
+    one = waiting(tmp_path / "one", "session", stdout=subprocess.PIPE, text=True)
+    one.up()
+    one.process.stdout.close()
     assert one.end() == CODES["SIGHUP"]
 
 
