@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flowrl_cli.processes import MARK_VARIABLE
-from flowrl_core.learning.numerics import drop_pinned
+from flowrl_core.learning.numerics import drop_ignored
 from flowrl_core.proxies import bypass_proxies
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
 from tasks.orchestration.prefect_settings import decided, given_beside, is_prefects
@@ -48,6 +48,6 @@ def child_environment(
         "PREFECT_API_URL": url,
         "PREFECT__SERVER_FINAL": "1",
     }
-    drop_pinned(environment)
+    drop_ignored(environment)
     bypass_proxies(environment, url)
     return environment

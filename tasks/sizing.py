@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from flowrl_core.errors import ServiceError
 from flowrl_core.installation import command
-from flowrl_core.learning.numerics import drop_pinned
+from flowrl_core.learning.numerics import drop_ignored
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
 from tasks.orchestration.devices import PER_GPU_VARIABLE
@@ -51,7 +51,7 @@ def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
     }
     measuring = command("tasks.sizing", env, training.model_dump_json())
     environment = {**os.environ, **quiet}
-    drop_pinned(environment)
+    drop_ignored(environment)
     # Not in the terminal's group: a Ctrl-C is ours to hear, and ends it.
     done = subprocess.run(measuring, env=environment, stdout=subprocess.PIPE, text=True, check=False, process_group=0)
     if done.returncode:

@@ -18,7 +18,17 @@ from pathlib import Path
 
 from flowrl_core.errors import InputError
 
-__all__ = ["COMPILER_VARIABLES", "LEFT", "PINNED", "compiler_settings", "drop_pinned", "pin", "pinned_by", "undecided"]
+__all__ = [
+    "COMPILER_VARIABLES",
+    "LEFT",
+    "PINNED",
+    "compiler_settings",
+    "drop_ignored",
+    "left_variables",
+    "pin",
+    "pinned_by",
+    "undecided",
+]
 
 PINNED: Mapping[str, Mapping[str, object]] = {
     "what a number is, how numbers combine, and how random ones are drawn": {
@@ -140,9 +150,10 @@ PINNED: Mapping[str, Mapping[str, object]] = {
 }
 """Why -> option -> its value in every process that computes. Another value would change numbers, or break a run."""
 
+_CACHE = "ignored: set anew for each directory of compiled programs"
 LEFT: Mapping[str, tuple[str, ...]] = {
     "chooses the kind of device": ("jax_platform_name", "jax_platforms"),
-    "set anew for each directory of compiled programs": (
+    _CACHE: (
         "jax_compilation_cache_dir",
         "jax_persistent_cache_enable_xla_caches",
         "jax_persistent_cache_min_compile_time_secs",
@@ -196,6 +207,7 @@ _MISSPELLED = {"jax_export_ignore_forward_compatibility": "JAX_EXPORT_IGNORE_FOR
 _VARIABLES = _THREADS | {
     _MISSPELLED.get(option, option.upper()): why for why, options in PINNED.items() for option in options
 }
+_IGNORED = frozenset(_VARIABLES) | {option.upper() for option in LEFT[_CACHE]}
 
 
 def pinned_by(variable: str) -> str | None:
@@ -203,14 +215,19 @@ def pinned_by(variable: str) -> str | None:
     return _VARIABLES.get(variable)
 
 
-def drop_pinned(environment: MutableMapping[str, str]) -> None:
+def drop_ignored(environment: MutableMapping[str, str]) -> None:
     """Remove the variables that FlowRL ignores: with a value that it cannot read, `import jax` alone would fail."""
-    for name in _VARIABLES:
+    for name in _IGNORED:
         environment.pop(name, None)
 
 
+def left_variables(environment: Mapping[str, str]) -> list[str]:
+    """Of the variables that are set (to nothing, too, which JAX may not read), those of options that are left to it."""
+    return sorted(name for options in LEFT.values() for name in map(str.upper, options) if name in environment)
+
+
 def pin() -> None:
-    """Give every pinned option its value, for all threads, and forget the variables that say otherwise.
+    """Give every pinned option its value, for all threads, and let XLA count its threads by the cores of this process.
 
     Call it before anything is traced or computed.
 
@@ -220,8 +237,8 @@ def pin() -> None:
     """
     import jax
 
-    # XLA counts its threads when the first device is asked for.
-    drop_pinned(os.environ)
+    for name in _THREADS:
+        os.environ.pop(name, None)
     for option, value in _deviations().items():
         try:
             jax.config.update(option, value)

@@ -12,7 +12,7 @@ import gc
 import os
 import runpy
 
-from flowrl_core.learning.numerics import drop_pinned
+from flowrl_core.learning.numerics import drop_ignored
 from tasks.orchestration.signals import restore
 
 _THRESHOLDS = (100_000, 20, 100)
@@ -20,5 +20,5 @@ _THRESHOLDS = (100_000, 20, 100)
 if __name__ == "__main__":
     restore()
     gc.set_threshold(*_THRESHOLDS)
-    drop_pinned(os.environ)
+    drop_ignored(os.environ)
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 
 from flowrl_core.errors import InputError
-from flowrl_core.learning.numerics import drop_pinned
+from flowrl_core.learning.numerics import drop_ignored, left_variables
 
 __all__ = ["Devices", "ask_jax", "check_flags", "platforms"]
 
@@ -61,20 +61,25 @@ def platforms() -> tuple[str, ...]:
 
 
 def check_flags() -> None:
-    """Nothing, if XLA can read what XLA_FLAGS says; asked once a process, and only where it says something.
+    """Nothing, if JAX and XLA can read what variables tell them; asked once a process, and only where any is set.
 
     Raises:
-        InputError: it cannot, in its own words.
+        InputError: they cannot, in their own words.
     """
     if text := os.environ.get(_FLAGS, "").strip():
-        _check_flags(text)
+        _check_readable(_FLAGS, text, _PARSE)
+    environment = {**os.environ}
+    drop_ignored(environment)
+    if names := [name for name in left_variables(environment) if name not in (_LIST, _NAME)]:
+        _check_readable(", ".join(names), " ".join(environment[name] for name in names), "import jax")
 
 
-@functools.lru_cache(maxsize=1)
-def _check_flags(text: str) -> None:
-    done = _try(_PARSE)
+@functools.lru_cache(maxsize=8)
+def _check_readable(variables: str, text: str, code: str) -> None:
+    done = _try(code)
     if done.returncode:
-        raise InputError(_FLAGS, f"XLA does not take {text!r}: {_reason(done.stderr)}", f"Correct or unset {_FLAGS}")
+        problem = f"{text!r} cannot be read: {_reason(done.stderr)}"
+        raise InputError(variables, problem, f"Correct or unset {variables}")
 
 
 def ask_jax() -> Devices:
@@ -94,7 +99,7 @@ def ask_jax() -> Devices:
 
 def _try(code: str) -> subprocess.CompletedProcess[str]:
     environment = dict(os.environ)
-    drop_pinned(environment)
+    drop_ignored(environment)
     command = [sys.executable, "-P", "-c", code]
     try:
         return subprocess.run(
