@@ -307,7 +307,7 @@ def continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
     )
 
 
-_OVERRIDE = re.compile(r"^(?P<skill>[^.=\s]+)\.(?P<field>[a-z_-]+)=(?P<value>.+)$", re.DOTALL)
+_OVERRIDE = re.compile(r"^(?P<skill>[^.=\s]+)\.(?P<field>[^=\s]+)=(?P<value>.+)$", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -344,7 +344,7 @@ def _parse_override(text: str, named: Callable[[str], str]) -> Override:
     group = next((name for name, model in _GROUPS.items() if field in model.model_fields), None)
     if group is None:
         known = [name for model in _GROUPS.values() for name in model.model_fields]
-        near = difflib.get_close_matches(field, known, n=3, cutoff=0.6)
+        near = difflib.get_close_matches(field.rpartition(".")[2].lower(), known, n=3, cutoff=0.6)
         remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known fields: {', '.join(known)}"
         raise InputError(named(written), f"{found['field']!r} is no training or evaluation field", remedy)
     return Override(written, found["skill"], group, field, found["value"].strip())

@@ -110,6 +110,7 @@ def check_not_lost(home: Home, engine: sa.Engine) -> None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """A connection that reads the file as it is now, and writes nothing."""
+    path = path.resolve()  # log and index lie beside what a link leads to
     log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     for left in reversed(range(_TRIES)):
         has_log = log.exists() and log.stat().st_size > 0

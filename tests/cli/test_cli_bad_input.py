@@ -65,6 +65,8 @@ CORRIDOR = ("--env", "corridor", "--target", "make_b")
         ((*CORRIDOR, "--override", "make_bb.frames=10"), ("make_b",)),
         ((*CORRIDOR, "--override", "make_b.framez=10"), ("framez", "frames")),
         ((*CORRIDOR, "--override", "make_b.frames=-10"), ("frames",)),
+        ((*CORRIDOR, "--override", "make_b.FRAMES=7e4"), ("--override make_b.FRAMES: ", "Did you mean frames or")),
+        ((*CORRIDOR, "--override", "make_b.training.frames=7e4"), ("make_b.training.frames: ", "mean frames or")),
         ((*CORRIDOR, "--override", "make_o.threshold=2"), ("threshold",)),
         ((*CORRIDOR, "--retry", "make_bb"), ("retry", "make_b")),
         ((*CORRIDOR, "--training.frames", "0"), ("training.frames",)),

@@ -233,7 +233,20 @@ def of_an_older_schema(home: Home) -> None:
     engine.dispose()
 
 
-STATES = {"at rest": lambda home: None, "killed": left_by_kill, "no index": left_without_index}
+def killed_behind_a_link(home: Home) -> None:
+    left_by_kill(home)
+    (home.root / "db").mkdir()
+    for path in home.root.glob("registry.sqlite*"):
+        path.rename(home.root / "db" / path.name)
+    home.registry.symlink_to(home.root / "db" / home.registry.name)
+
+
+STATES = {
+    "at rest": lambda home: None,
+    "behind a link": killed_behind_a_link,
+    "killed": left_by_kill,
+    "no index": left_without_index,
+}
 
 
 @pytest.mark.parametrize("state", STATES.values(), ids=STATES)
