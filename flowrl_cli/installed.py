@@ -166,6 +166,8 @@ def _recorded() -> Iterator[Path]:
         flowrl = distribution("flowrl")
     except PackageNotFoundError:
         return
+    if Path(str(flowrl.locate_file("flowrl_core"))).resolve() != data().resolve():
+        return  # a checkout, or another installation than the one that runs
     for file in flowrl.files or ():
         if file.size and file.parts[0] in ("flowrl_core", "flowrl_cli"):
             yield Path(str(flowrl.locate_file(file)))
