@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NoReturn, TypeVar
 
-from tasks.orchestration.signals import REQUESTS, outlives_terminal, restore
+from flowrl_core.signals import REQUESTS, outlives_terminal, restore
 
 __all__ = ["Interrupted", "audience", "check", "deferred", "end_at_once", "heed", "is_asked", "run"]
 

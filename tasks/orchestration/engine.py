@@ -13,7 +13,7 @@ import os
 import runpy
 
 from flowrl_core.learning.numerics import drop_ignored
-from tasks.orchestration.signals import restore
+from flowrl_core.signals import restore
 
 _THRESHOLDS = (100_000, 20, 100)
 

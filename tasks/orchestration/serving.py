@@ -12,8 +12,8 @@ from prefect.server.utilities.database import get_dialect
 from prefect.settings import get_current_settings
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
+from flowrl_core.signals import restore
 from tasks.orchestration import lasting
-from tasks.orchestration.signals import restore
 
 __all__ = ["WritingFirst", "create_app"]
 

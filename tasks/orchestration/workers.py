@@ -28,10 +28,10 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 
 from flowrl_core.errors import ServiceError
 from flowrl_core.installation import ROOT, command
+from flowrl_core.signals import restore
 from tasks.orchestration import lasting
 from tasks.orchestration.bootstrap import POOLS
 from tasks.orchestration.deployments import document
-from tasks.orchestration.signals import restore
 from tasks.orchestration.slots import free_slots, survey_here
 from tasks.orchestration.tags import worker_name
 

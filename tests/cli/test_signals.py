@@ -185,7 +185,7 @@ def test_a_command_ends_however_it_was_started_and_takes_its_children_with_it(st
 def test_a_process_of_ours_undoes_what_it_has_inherited_by_itself():
     """A worker that somebody else starts, for example; and its runs inherit what it makes of it."""
     tell = CHILD.replace("signal.pause()", "")
-    code = f"import flowrl_cli; from tasks.orchestration.signals import restore; restore()\n{tell}"
+    code = f"import flowrl_cli; from flowrl_core.signals import restore; restore()\n{tell}"
     for parent, kept in ((f"{IGNORE}; {BLOCK}", []), ("signal.signal(signal.SIGHUP, signal.SIG_IGN)", ["SIGHUP"])):
         command = after(parent, sys.executable, "-c", code)
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
