@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -16,6 +17,7 @@ from flowrl_cli.address import LOOPBACK, Address
 from flowrl_cli.machine import host_name, machine_id
 from flowrl_cli.processes import Started, find, marked
 from flowrl_cli.versions import is_cloud, ui_of_cloud
+from flowrl_core.errors import InputError
 from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 
@@ -161,8 +163,11 @@ def may_execute(home: Home) -> bool:
     from flowrl_cli.configured import configured
 
     knows_others = bool(os.environ.get(URL_VARIABLE)) or any(home.root.glob("workers-*.json"))
-    if knows_others or not home.prefect.is_dir() or configured() is not None:
+    if knows_others or not home.prefect.is_dir():
         return True
+    with contextlib.suppress(InputError):  # settings of Prefect that cannot be read name nobody
+        if configured() is not None:
+            return True
     record = Record.load(home)
     if record is None:
         return False
