@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import IO, Any, TypeVar
 
 from flowrl_core.signals import REQUESTS, outlives_terminal, restore
 
@@ -65,11 +65,8 @@ def check() -> None:
     """
     if _asked:
         raise Interrupted(_asked[0])
-    poll = select.poll()
-    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
-        poll.register(sys.stdout.fileno(), 0)
-        if any(found & (select.POLLHUP | select.POLLERR) for _, found in poll.poll(0)):
-            _hang_up()
+    if _is_unread(sys.stdout):
+        _hang_up()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -97,7 +94,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.contextmanager
 def audience() -> Iterator[None]:
-    """Within the block something is told to whoever looks on: that he has gone is as good as SIGHUP.
+    """Within the block something is told to whoever looks on: that he has gone is as good as SIGHUP, heeded or not.
 
     Raises:
         Interrupted: the terminal has closed, or the reader of a pipe has ended.
@@ -124,9 +121,23 @@ def end_at_once() -> None:
     _handle(lambda number, frame: os._exit(128 + number))
 
 
-def _hang_up() -> NoReturn:
+def _hang_up() -> None:
+    """End, or go on in silence where that was asked for."""
+    if outlives_terminal():
+        for stream in filter(_is_unread, (sys.stdout, sys.stderr)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return
     _asked.append(signal.SIGHUP)
     raise Interrupted(signal.SIGHUP)
+
+
+def _is_unread(stream: IO[str]) -> bool:
+    """Whether the terminal behind it has closed, or the reader of the pipe has ended."""
+    poll = select.poll()
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
+        poll.register(stream.fileno(), 0)
+        return any(found & (select.POLLHUP | select.POLLERR) for _, found in poll.poll(0))
+    return False
 
 
 def _handle(handler: Callable[[int, Any], object]) -> None:

@@ -260,6 +260,21 @@ def test_a_terminal_that_closes_ends_a_command_whether_or_not_the_kernel_tells_i
     assert one.end() == CODES["SIGHUP"]
 
 
+@pytest.mark.parametrize("kind", ["plain", "telling"])
+def test_a_command_that_is_to_outlive_its_terminal_goes_on_in_silence(tmp_path, kind):
+    mine, its = pty.openpty()
+    take = f"import fcntl; fcntl.ioctl(1, {termios.TIOCSCTTY}, 0); signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    WAYS["terminal"] = lambda *command: after(take, *command)
+    one = waiting(tmp_path / "one", "terminal", kind, stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    process = one.up()
+    os.close(mine)
+    time.sleep(0.5)
+    assert process.is_running() and not (one.place / "stopping").exists()
+    process.terminate()
+    assert one.end() == CODES["SIGTERM"]
+
+
 def test_a_reader_that_ends_ends_a_command(tmp_path):
     one = waiting(tmp_path / "one", "session", stdout=subprocess.PIPE, text=True)
     one.up()
