@@ -43,7 +43,7 @@ def bad_habits() -> dict[str, tuple[str, str]]:
         "impossible": (answer(proposed("make_p", consumption=[])), "unprovided"),
         "malformed": ('{"skills": [{"name": "make_b"', "malformed"),
         "too big": (answer(proposed("make_b", done=" and ".join(["since.b >= n"] * 99))), "malformed"),
-        "prose around JSON": (f"Sure! Here is what I think:\n\n{answer(proposed('make_b'))}\n\nEnjoy!", "malformed"),
+        "two answers": (f"Either {answer(proposed('make_b'))} or {answer(proposed('make_p'))}.", "malformed"),
         "wrong units": (answer(proposed("make_b", requirements=[effect("near.bench", fixed=3)])), "wrong_units"),
         "cycle": (answer(*cycle), "cycle"),
         "injection": (answer(proposed("make_b", name=injection)), "illegal_name"),
