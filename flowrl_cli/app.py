@@ -158,7 +158,10 @@ def _usage(exc: CycloptsError) -> str:
     if not isinstance(exc.__cause__, ValidationError):
         return str(exc)
     group = exc.argument.name if exc.argument is not None else ""
-    named = lambda path: f"{group}.{path.replace('_', '-')}".removesuffix(".parameters").lstrip(".")  # noqa: E731
+
+    def named(path: str) -> str:
+        return f"{group}.{path.replace('_', '-')}".removesuffix(".parameters").lstrip(".")
+
     return str(refusal(exc.__cause__, named))
 
 
