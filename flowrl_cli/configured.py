@@ -176,6 +176,8 @@ def check_server(url: str, connection: Mapping[str, str]) -> str:
         raise ServiceError(
             f"The Prefect server {url} {problem}: export {AUTH_VARIABLE}=USER:PASSWORD, the one it was started with"
         )
+    if answer.status >= 500:
+        raise ServiceError(f"The Prefect server {url} answers HTTP {answer.status}: its log says why")
     try:
         version: Any = json.loads(answer.body) if answer.status == 200 else None
     except (ValueError, RecursionError):

@@ -79,6 +79,7 @@ STRANGE = {
     "deep JSON": ((HEALTHY, http("200 OK", body="[" * 9_000)), "is not the API of a Prefect"),
     "another page": ((http("404 Not Found"),), "HTTP 404"),
     "a bad gateway": ((http("502 Bad Gateway"),), "HTTP 502"),
+    "an error of its own": ((HEALTHY, http("500 Internal Server Error")), "HTTP 500: its log says why"),
     "a loop": ((http("302 Found", "Location: /api/health"),), "HTTP 302"),
     "a move": (
         (http("301 Moved", "Location: https://there/api?key=se-cret"),),
