@@ -13,8 +13,8 @@ __all__ = ["is_cloud", "misfit", "ui_of_cloud", "warning"]
 
 _CLOUD = "https://api.prefect.cloud/api"
 _CLOUD_UI = "https://app.prefect.cloud"
-_OLDEST = Version("3.6.17")
-"""Older ones refuse a field of schedules that the clients of 3.8.8 send with deployments; see docs/operations.md."""
+_OLDEST = Version("3.8.5")
+"""Older ones refuse fields that the clients of 3.8.8 send; see docs/operations.md."""
 
 
 def is_cloud(url: str, connection: Mapping[str, str]) -> bool:

@@ -257,7 +257,7 @@ def test_the_pages_of_cloud_are_found():
     assert Server(api, is_embedded=False).ui == "https://app.prefect.cloud/account/a/workspace/w"
 
 
-@pytest.mark.parametrize(("theirs", "said"), [("2.20.1", "of Prefect 3"), ("3.6.16", "3.6.17 or later")])
+@pytest.mark.parametrize(("theirs", "said"), [("2.20.1", "of Prefect 3"), ("3.8.4", "3.8.5 or later")])
 def test_a_version_that_does_not_fit_is_told(theirs, said, home, monkeypatch):
     with speaking(HEALTHY, http("200 OK", body=f'"{theirs}"')) as url:
         monkeypatch.setenv("PREFECT_API_URL", url)
