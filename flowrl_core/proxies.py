@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import os
 from collections.abc import Mapping, MutableMapping
@@ -15,8 +14,7 @@ from flowrl_core.this_machine import is_this_machine
 __all__ = ["bypass_proxies", "check_proxies", "is_direct", "named_proxies", "proxy_of"]
 
 _LOCAL = ("localhost", ".localhost", "127.0.0.1", "::1")
-_SOCKS = ("socks5", "socks5h")
-_SCHEMES = ("http", "https", *_SOCKS)
+_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
 def is_direct(url: str) -> bool:
@@ -60,7 +58,7 @@ def check_proxies(environment: Mapping[str, str] | None = None) -> None:
     They are made with all of them, also where none is to be asked.
 
     Raises:
-        InputError: a variable holds no address of a proxy, or one of a kind that lacks a package.
+        InputError: a variable holds no address of a proxy that they know.
     """
     for name, value in _proxies(os.environ if environment is None else environment).items():
         remedy = f"Write {name}=http://HOST:PORT, or unset it"
@@ -71,9 +69,6 @@ def check_proxies(environment: Mapping[str, str] | None = None) -> None:
             scheme, host = "", None
         if not host or scheme not in _SCHEMES:
             raise InputError(name, f"{_shown(value)!r} is no proxy that can be asked", remedy)
-        if scheme in _SOCKS and importlib.util.find_spec("socksio") is None:
-            problem = "it names a SOCKS proxy, and the package socksio is not installed"
-            raise InputError(name, problem, f"Install it: pip install socksio; or unset {name}")
 
 
 def _proxies(environment: Mapping[str, str]) -> dict[str, str]:

@@ -587,8 +587,8 @@ def test_a_model_elsewhere_is_asked_through_the_proxy(monkeypatch):
 
 
 def test_a_proxy_that_cannot_be_asked_is_told_by_its_variable(monkeypatch):
-    with pytest.raises(ModelError, match="ALL_PROXY.*socksio|HTTP_PROXY.*socksio|http_proxy.*socksio") as caught:
-        ask_through(monkeypatch, "socks5://there:1080", "m@http://model.example/v1")
+    with pytest.raises(ModelError, match="ALL_PROXY|HTTP_PROXY|http_proxy") as caught:
+        ask_through(monkeypatch, "socks4://there:1080", "m@http://model.example/v1")
     assert caught.value.code == "unreachable" and not caught.value.is_passing
 
 

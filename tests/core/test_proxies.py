@@ -127,7 +127,6 @@ def test_a_star_stays_alone():
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("socks5://there:1080", "pip install socksio"),
         ("socks4://there:1080", "no proxy that can be asked"),
         ("nonsense://there", "no proxy that can be asked"),
         ("http://", "no proxy that can be asked"),
@@ -145,4 +144,13 @@ def test_a_proxy_that_cannot_be_asked_is_refused_by_its_variable(name, value, sa
 def test_proxies_are_shown_without_passwords():
     variables = {"HTTP_PROXY": "http://me:se-cret@there:1", "http_proxy": "", "ALL_PROXY": "me:se-cret@all:2"}
     assert named_proxies(variables) == {"ALL_PROXY": "all:2"}  # small letters come first, also where they say nothing
-    check_proxies({"HTTP_PROXY": "there:3128", "https_proxy": PROXY})
+    check_proxies({"HTTP_PROXY": "there:3128", "https_proxy": PROXY, "ALL_PROXY": "socks5h://there:1080"})
+
+
+@pytest.mark.parametrize("clients", [httpx, httpx2])
+def test_who_has_a_socks_proxy_reaches_this_machine_all_the_same(clients, monkeypatch):
+    # A client is made with all proxies of the environment; without the package for SOCKS that alone would fail.
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with clients.Client() as client, pytest.raises(clients.ConnectError, match="refused"):
+        client.get("http://127.0.0.1:1")
