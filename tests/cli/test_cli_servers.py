@@ -185,6 +185,7 @@ class Guarded:
             "PREFECT_HOME": str(self.directory / "nowhere"),
             "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
             **HOSTILE,
+            "PREFECT_LOGGING_LEVEL": "ERROR",  # of what Prefect itself says
         }
         return subprocess.run(
             [FLOWRL, *arguments],
