@@ -38,6 +38,8 @@ AUTH_VARIABLE = "PREFECT_API_AUTH_STRING"
 KEY_VARIABLE = "PREFECT_API_KEY"
 URL_VARIABLE = "PREFECT_API_URL"
 
+_CERTIFICATES = "SSL_CERT_FILE"
+"""Names certificates for what is asked over TLS, by whichever library."""
 _PATIENCE_S = 60.0
 _POLL_S = 0.15
 _ANSWER_S = 10.0
@@ -86,7 +88,7 @@ def credentials() -> dict[str, str]:
     """How Prefect is told to reach a configured server besides its URL: variable -> value, secrets among them.
 
     Raises:
-        InputError: Prefect's settings cannot be read.
+        InputError: Prefect's settings, or the certificates that they or `SSL_CERT_FILE` name, cannot be read.
     """
     found = decided(os.environ, "connection")
     if _may_be_configured():
@@ -95,11 +97,15 @@ def credentials() -> dict[str, str]:
 
             settings = get_current_settings()
         found = decided(settings.to_environment_variables(exclude_unset=True), "connection")
+    for variable in (variable_of("api.ssl_cert_file"), _CERTIFICATES):
+        _check_certificates(variable, found.get(variable) or os.environ.get(variable))
     return {name: value for name, value in found.items() if value and name != variable_of("api.url")}
 
 
 def check_settings() -> None:
-    """Nothing, if Prefect can read its settings. (Its import takes two seconds: not where nothing is set.)
+    """Nothing, if Prefect can read its settings, and every client the certificates that it is told to trust.
+
+    (Prefect's import takes two seconds: not where nothing is set.)
 
     Raises:
         InputError: it cannot.
@@ -110,6 +116,7 @@ def check_settings() -> None:
             from prefect.settings import get_current_settings
 
             get_current_settings()
+    credentials()
 
 
 @contextlib.contextmanager
@@ -252,6 +259,16 @@ def _what_is_wrong(
         problem, is_passing = f"HTTP {status}", status >= 500
     through = proxy_of(url)
     return f"{problem}, asked through the proxy {through}" if through else problem, is_passing
+
+
+def _check_certificates(variable: str, file: str | None) -> None:
+    """Clients load them also for addresses without TLS, and name neither the file nor the variable if they cannot."""
+    try:
+        if file:
+            ssl.create_default_context(cafile=file)
+    except OSError as exc:  # of which those of TLS are
+        problem = f"{file!r} cannot be read as certificates ({exc.strerror or exc})"
+        raise InputError(variable, problem, f"Name a file of certificates (PEM), or unset {variable}") from exc
 
 
 def _shown(url: str) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from flowrl_cli.configured import AUTH_VARIABLE, check_server, configured, wait_healthy
+from flowrl_cli.configured import AUTH_VARIABLE, check_server, check_settings, configured, wait_healthy
 from flowrl_cli.fetching import NoAnswerError, fetch
 from flowrl_cli.finding import Finding, bounded
 from flowrl_cli.record import Record, Server
@@ -29,7 +29,12 @@ _INVENTORY_S = 20.0
 def examine_server(home: Home) -> Iterator[Finding]:
     """The server that commands would use, and what it has of FlowRL; nothing is started."""
     record = Record.load(home)
-    found = configured()
+    try:
+        check_settings()
+        found = configured()
+    except InputError as exc:
+        yield Finding("server", "wrong", f"{exc.field}: {exc.problem}", exc.remedy)
+        return
     server = Server(found.url, is_embedded=False) if found else None
     mend = f"start that server, or {found.forget} to use a local one" if found else "flowrl up"
     if server is None and record is not None:

@@ -76,6 +76,13 @@ def test_a_server_that_does_not_answer_is_told(home, monkeypatch):
     assert found.state == "wrong" and "--worker-only" in found.mend
 
 
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "PREFECT_API_SSL_CERT_FILE"])
+def test_certificates_that_no_client_can_read_are_told_before_there_is_a_server(home, monkeypatch, variable):
+    monkeypatch.setenv(variable, "/nowhere.pem")
+    found = next(examine_server(Home(home)))
+    assert found.state == "wrong" and variable in found.found and variable in found.mend
+
+
 def test_a_pool_without_a_worker_is_told(server, monkeypatch):
     from prefect.client.orchestration import get_client
 

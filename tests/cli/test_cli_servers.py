@@ -97,6 +97,15 @@ def test_a_setting_of_prefect_that_it_cannot_read_is_refused_before_anything_is_
     assert not home.exists()
 
 
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "PREFECT_API_SSL_CERT_FILE"])
+def test_certificates_that_cannot_be_read_are_refused_before_anything_is_written(
+    home, flowrl_here, refused, monkeypatch, variable
+):
+    monkeypatch.setenv(variable, "/nowhere.pem")
+    refused(flowrl_here("up"), variable, "/nowhere.pem", "certificates")
+    assert not home.exists()
+
+
 @pytest.mark.parametrize("command", [("up",), ("campaign", "--env", "corridor", "--target", "make_b")])
 def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
     home, flowrl_here, refused, monkeypatch, command
