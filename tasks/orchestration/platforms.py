@@ -66,7 +66,7 @@ def check_flags() -> None:
     Raises:
         InputError: they cannot, in their own words.
     """
-    if text := os.environ.get(_FLAGS, "").strip():
+    if text := os.environ.get(_FLAGS):  # blanks are the name of a file to XLA
         _check_readable(_FLAGS, text, _PARSE)
     environment = {**os.environ}
     drop_ignored(environment)

@@ -8,7 +8,9 @@ import os
 
 import pytest
 
+from flowrl_core.errors import InputError
 from tasks.orchestration.needs import Machine, Need, propose
+from tasks.orchestration.platforms import check_flags
 from tasks.orchestration.slots import device_slot
 
 GB = 10**9
@@ -53,6 +55,12 @@ def test_a_device_that_is_not_there_is_told(home, flowrl_here, refused, monkeypa
     assert examined.returncode == 1 and variable in examined.stdout
     assert "Traceback" not in examined.stdout + examined.stderr
     assert not home.exists()
+
+
+def test_flags_of_blanks_are_refused_as_xla_would(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", " ")
+    with pytest.raises(InputError, match="XLA_FLAGS"):
+        check_flags()
 
 
 @pytest.mark.parametrize(
