@@ -14,6 +14,9 @@ __all__ = ["Tokens", "answered", "tokens_told"]
 
 Tokens = tuple[int | None, int | None]
 
+_LABELS = {"id": "none", "object": "chat.completion", "model": "unknown"}
+"""Of a completion, for servers that leave them out."""
+
 
 def answered(provider: Provider, headers: Mapping[str, str], content: bytes) -> dict[str, Any]:
     """The body of an answer with status 2xx.
@@ -25,6 +28,8 @@ def answered(provider: Provider, headers: Mapping[str, str], content: bytes) -> 
     if "json" not in content_type.lower():
         problem = f"the answer is of the type {one_line(content_type) or 'unknown'}, not JSON: {excerpt(content)}"
         raise Fault("not_json", problem)
+    if not content.strip():
+        raise Fault("not_json", "the answer has an empty body")
     try:
         body = json.loads(content)
         # Half a surrogate pair can be read from JSON and never written again.
@@ -37,6 +42,8 @@ def answered(provider: Provider, headers: Mapping[str, str], content: bytes) -> 
         raise Fault("not_json", f"the answer is JSON, but no model's answer: {excerpt(content)}")
     if provider in ("openai", "compatible"):
         _join_parts(body["choices"][0]["message"])
+        # What the packages above ask for, and FlowRL has no use for.
+        body |= {name: body.get(name) or value for name, value in _LABELS.items()}
     return body
 
 

@@ -32,6 +32,7 @@ _STATUS = {
 }
 _NO_SUCH_MODEL = frozenset({"modelnotfound", "invalidmodel", "modelnotexist", "unknownmodel", "modelnotsupported"})
 _NO_CREDIT = frozenset(name for name, status in _STATUS.items() if status == 402)
+_BAD_KEY = frozenset({"apikeyinvalid", *(name for name, status in _STATUS.items() if status == 401)})
 _FILTERED = frozenset({"contentfilter", "contentpolicyviolation", "responsibleaipolicyviolation"})
 _UNWANTED = frozenset(
     {
@@ -91,9 +92,11 @@ def refused(status: int, headers: Mapping[str, str], content: bytes) -> Fault:
     status = error.status or _status_of(status, error)
     pause_s = _pause_s(headers.get("retry-after", ""))
     names = frozenset(error.names)
+    if 300 <= status < 400 and (elsewhere := headers.get("location")):
+        problem = f"the server answered {status}: it redirects to {one_line(elsewhere)}, which is not followed"
     if names & _FILTERED:
         return Fault("refused", problem, was_answered=False)
-    if status in (401, 403):
+    if status in (401, 403) or names & _BAD_KEY:
         return Fault("unauthorized", problem, was_answered=False)
     if status == 404 or names & _NO_SUCH_MODEL or error.param == "model":
         return Fault("unknown_model", problem, was_answered=False)
@@ -132,13 +135,18 @@ def _read(content: bytes) -> _Error:
     error = body.get("error") or body if isinstance(body, dict) else body
     if not isinstance(error, dict):
         return _Error(0, (), "", one_line(error) if isinstance(error, str) else excerpt(content))
-    if isinstance(error.get("detail"), list):
-        return _validation_error(error["detail"], content)
+    message, detail = error.get("message"), error.get("detail")
+    if isinstance(message, dict):  # as Mistral wraps what FastAPI says
+        detail = message.get("detail")
+    if isinstance(detail, list):
+        return _validation_error(detail, content)
     code, kind = error.get("code"), error.get("type") or error.get("status")
-    message, param = error.get("message"), error.get("param")
+    message, param = message or detail, error.get("param")
+    details = error.get("details")  # Google's
+    reasons = [each.get("reason") for each in details if isinstance(each, dict)] if isinstance(details, list) else []
     return _Error(
         _number(code),
-        tuple(_bare(name) for name in (code, kind) if isinstance(name, str) and not name.isdecimal()),
+        tuple(_bare(name) for name in (code, kind, *reasons) if isinstance(name, str) and not name.isdecimal()),
         _first_name(param) if isinstance(param, str) else "",
         one_line(message) if isinstance(message, str) else excerpt(content),
     )

@@ -125,6 +125,7 @@ FAULTS = {
     "another type": (content_type("text/html"), "not_json", False, 3, ("not_json", None, None)),
     "no JSON": (raw(b'{"choices": ['), "not_json", False, 3, ("not_json", None, None)),
     "other JSON": (raw(b'{"answer": 42}'), "not_json", False, 3, ("not_json", None, None)),
+    "no body": (raw(b" \n"), "not_json", False, 3, ("not_json", None, None)),
     "no choice": (raw(b'{"choices": []}'), "not_json", False, 3, ("not_json", None, None)),
     "deep JSON": (raw(b"[" * 90_000), "not_json", False, 3, ("not_json", None, None)),
     "half a character": (
@@ -197,6 +198,15 @@ FAULTS |= {
 FAULTS |= {
     "an end by error": (say(None, finish_reason="error"), "server_error", True, 3, ("server_error", None, None)),
     "words alone": (error({"error": WORDS}, 400), "bad_request", False, 1, ("bad_request", 0, 0)),
+    "Google's word for a wrong key": (
+        error(
+            [{"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}}], 400
+        ),
+        "unauthorized",
+        False,
+        1,
+        ("unauthorized", 0, 0),
+    ),
     "429 in 400": (error({"error": {"code": 429}}, 400), "rate_limited", True, 3, ("rate_limited", 0, 0)),
     "a value out of range": (
         error({"error": {**WORDS, "param": "temperature", "code": "decimal_above_max_value"}}, 400),
@@ -225,6 +235,18 @@ def test_each_fault_has_its_code_and_each_attempt_is_booked(name):
     assert asked.settled == [settled] * num_sent
     assert len(str(asked.error)) < 1_500
     assert asked.error.remedy and "\n" not in asked.error.problem
+
+
+def test_an_answer_needs_no_labels():
+    body = {
+        name: value for name, value in completion('{"title": "dig"}').items() if name not in ("id", "object", "model")
+    }
+    assert Asked([raw(json.dumps(body).encode())]).reply.answer == Idea(title="dig")
+
+
+def test_a_redirection_tells_where_it_leads():
+    elsewhere = "http://127.0.0.1:1/v1"
+    assert elsewhere in Asked([fault("status", 308, headers={"location": elsewhere})]).error.problem
 
 
 def test_what_passes_is_waited_for():
@@ -299,6 +321,7 @@ def unwanted(param, code="unsupported_value", **fields):
 
 
 FASTAPI = {"detail": [{"type": "extra_forbidden", "loc": ["body", "reasoning_effort"], "msg": "no", "input": "low"}]}
+MISTRAL = {"object": "error", "message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "temperature"]}]}}
 # What is refused, the options of the question, and what the second request has instead of it.
 UNWANTED = {
     "temperature": (unwanted("temperature"), {}, {"temperature": None, "max_tokens": 4096}),
@@ -312,6 +335,7 @@ UNWANTED = {
     "tool_choice": (unwanted("tool_choice"), {"output": "tool"}, {"tool_choice": None}),
     "thinking": (unwanted("reasoning_effort", "unknown_parameter"), {"thinking": "low"}, {"reasoning_effort": None}),
     "extra": (error(FASTAPI, 422), {"extra": ['reasoning_effort="low"']}, {"reasoning_effort": None}),
+    "wrapped": (error({**MISTRAL, "type": "invalid_request_error"}, 422), {}, {"temperature": None}),
     "within 200": (error({"error": {"code": 400, "param": "seed"}}), {"extra": ["seed=1"]}, {"seed": None}),
 }
 
