@@ -42,7 +42,7 @@ def campaign(
     Parameters
     ----------
     target
-        A skill to learn, or what it shall bring (inv.iron_pickaxe); repeat it for more. Without any, the campaign goes
+        A skill to learn, or what it is to bring (inv.iron_pickaxe); repeat it for more. Without any, the campaign goes
         on as it was started before.
     campaign
         The campaign's name (default).
@@ -53,7 +53,7 @@ def campaign(
     override
         SKILL.FIELD=VALUE: one training or evaluation field of one skill; repeat it for more.
     retry
-        A skill that failed and shall be tried again; repeat it for more.
+        A skill that failed and is to be tried again; repeat it for more.
     keep
         Leave the local server and workers up at the end.
     config

@@ -190,7 +190,8 @@ def check_server(url: str, connection: Mapping[str, str]) -> str:
     except (ValueError, RecursionError):
         version = None
     if not isinstance(version, str):
-        raise ServiceError(f"{url} is not the API of a Prefect server: its URL ends with /api, as a rule")
+        hint = "check its host and port" if url.endswith("/api") else "its URL usually ends with /api"
+        raise ServiceError(f"{url} is not the API of a Prefect server: {hint}")
     if mend := misfit(version):
         raise ServiceError(f"The Prefect server {url} is of version {version}: {mend}")
     return version

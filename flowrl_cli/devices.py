@@ -126,8 +126,9 @@ def account(survey: Survey) -> list[str]:
     by = (
         "as `flowrl devices probe` measured" if survey.is_measured else "as shipped; `flowrl devices probe` measures it"
     )
+    cores = f"{granted.share:.3g} core{'' if granted.share == 1 else 's'} ({granted.cores_by})"
     return [
-        f"Granted: {granted.share:.3g} cores ({granted.cores_by}), {_gigabytes(granted.memory)} ({granted.memory_by})",
+        f"Granted: {cores}, {_gigabytes(granted.memory)} ({granted.memory_by})",
         f"A run takes {_gigabytes(need.host)} ({by}): room for {survey.room} at a time",
         *(f"Note: {remark}" for remark in survey.remarks),
     ]

@@ -42,7 +42,7 @@ def propose(
     Parameters
     ----------
     target
-        What is to be reached: a skill, or what it shall bring (inv.iron_pickaxe); repeat it for more.
+        What is to be reached: a skill, or what it is to bring (inv.iron_pickaxe); repeat it for more.
     campaign
         The campaign whose skills, failures and refusals the model is told of (default).
     env
@@ -116,7 +116,7 @@ def _print_outcome(outcome: Outcome) -> None:
     from flowrl_cli.proposals import findings_text
     from flowrl_cli.tables import print_json, print_table
 
-    print(f"\n--- answer of {outcome.model or 'nobody'}")
+    print(f"\n--- answer of {outcome.model}" if outcome.model else "\n--- no answer")
     for fault in outcome.faults:
         print(findings_text([fault]))
     for one in outcome.examinations:

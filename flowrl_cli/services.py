@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from flowrl_cli.configured import AUTH_VARIABLE, check_server, check_settings, configured, wait_healthy
+from flowrl_cli.configured import check_server, check_settings, configured, wait_healthy
 from flowrl_cli.fetching import NoAnswerError, fetch
 from flowrl_cli.finding import Finding, bounded
 from flowrl_cli.record import Record, Server
@@ -52,7 +52,8 @@ def examine_server(home: Home) -> Iterator[Finding]:
     dead = deaths(home)
     try:
         wait_healthy(found or server.url, seconds=_ANSWER_S)
-        mend = f"export {AUTH_VARIABLE}=USER:PASSWORD, or {found.forget} to use a local one" if found else "flowrl up"
+        # What mends it is part of the error: a password, another version, another URL.
+        mend = f"mend what is said above, or {found.forget} to use a local one" if found else "flowrl up"
         version = check_server(server.url, secrets_of(server))
     except (InputError, ServiceError) as exc:
         if server.is_embedded and "server" in dead:

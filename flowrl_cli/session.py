@@ -153,7 +153,7 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
     for _ in range(_MOST_STARTS):
         started = run(start_campaign_run(registry.uuid, request.spec))
         with audience():
-            print("attached to the run under way" if started.attached else "submitted", flush=True)
+            print("attached to the run under way" if started.attached else "campaign submitted", flush=True)
         end = run(_show_until_end(home, registry, campaign, server, started))
         if not _is_unfinished(home, registry, request, started, end.name or ""):
             break

@@ -103,12 +103,17 @@ def _check_bound(config: SkillConfig, named: Callable[[str], str]) -> None:
     best = wilson_lower(episodes, episodes, level) if level > 0.0 else 0.0
     if best >= evaluation.threshold:
         return
+    bound = f"{math.floor(best * 1000) / 1000:g}"
     least = fewest_episodes(evaluation, config.training.num_envs)
     enough = f"Use {least} episodes at least, or" if least else "Use"
     raise InputError(
         named("evaluation.episodes"),
-        f"{episodes} episodes cannot prove {named('evaluation.threshold')} ({evaluation.threshold:g}): even "
-        f"{episodes} successes prove only {math.floor(best * 1000) / 1000:g}, at {named('evaluation.level')} "
+        f"{_counted(episodes, 'episode')} cannot prove {named('evaluation.threshold')} ({evaluation.threshold:g}): "
+        f"even {_counted(episodes, 'success', 'es')} would prove only {bound}, at {named('evaluation.level')} "
         f"({evaluation.level:g}) shared by {named('evaluation.looks')} ({evaluation.looks})",
-        f"{enough} a threshold of {math.floor(best * 1000) / 1000:g} at most",
+        f"{enough} a threshold of {bound} at most",
     )
+
+
+def _counted(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{'' if number == 1 else plural}"

@@ -260,7 +260,7 @@ class CampaignSpec(_Spec):
     overrides: list[str] = Field(
         default=[], description="SKILL.FIELD=VALUE: one training or evaluation field of one skill"
     )
-    retry: list[str] = Field(default=[], description="Skills that failed and shall be tried again")
+    retry: list[str] = Field(default=[], description="Skills that failed and are to be tried again")
 
 
 class SkillConfig(_Spec):

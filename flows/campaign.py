@@ -38,11 +38,11 @@ async def campaign(
     Started again under the same name it goes on: no finished skill is repeated.
 
     Args:
-        targets: Skills to learn, or what shall be brought, as inv.iron_pickaxe. None: all as at the earlier start
+        targets: Skills to learn, or what is to be brought, as inv.iron_pickaxe. None: all as at the earlier start
         campaign: The campaign's name. One that was started before goes on
         env: The environment: craftax-classic, or corridor (a tiny one to try things out)
         knowledge: A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge. Empty: the one of the environment
-        retry: Skills that failed and shall be tried again
+        retry: Skills that failed and are to be tried again
         overrides: SKILL.FIELD=VALUE, one training or evaluation field of one skill each
         limits: How much of the machine is used, and what is done with results
         evaluation: How skills are judged

@@ -34,7 +34,7 @@ def check_target(target: str, skills: Collection[str], vocabulary: Vocabulary) -
     near = difflib.get_close_matches(target, skills, n=3, cutoff=0.5)
     remedy = f"Did you mean {_listed(near)}?" if near else f"Skills: {', '.join(sorted(skills)[:8]) or 'none'}."
     brought = difflib.get_close_matches(f"inv.{target.partition('_')[2] or target}", goals, n=2, cutoff=0.6)
-    goal = f"Or name what it shall bring, such as {(brought or goals)[0]}"
+    goal = f"Or name what it is to bring, such as {(brought or goals)[0]}"
     raise InputError("targets", f"there is no skill {target!r}", f"{remedy} {goal}")
 
 

@@ -64,12 +64,12 @@ def backup(home: Home, target: Path) -> Copied:
     if os.path.lexists(target):
         raise InputError("target", f"{target} exists", "Name a directory that does not exist yet")
     if target.is_relative_to(home.root):
-        raise InputError("target", f"{target} lies in the home that it shall save", "Name a directory outside of it")
+        raise InputError("target", f"{target} lies in the home that is to be saved", "Name a directory outside of it")
     fresh = temporary_beside(target)
     with contextlib.ExitStack() as closing:
         source = open_to_read(home, closing)
         if source is None:
-            raise InputError("FLOWRL_HOME", f"{home.root} has no registry", "Set it to the home that shall be saved")
+            raise InputError("FLOWRL_HOME", f"{home.root} has no registry", "Set it to the home that is to be saved")
         closing.callback(shutil.rmtree, fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         rows = _save_rows(source, fresh)

@@ -79,7 +79,7 @@ def test_a_disk_that_fills_up_is_told_all_is_stopped_and_with_room_it_goes_on(di
             learned = {name for name, fact in registry.facts("default").items() if fact.learned}
     log = tmp_path / "second"
     again = start(disk, log)
-    seconds = until(lambda: "submitted\n" in log.read_text(), _GOES_ON_S)
+    seconds = until(lambda: "campaign submitted\n" in log.read_text(), _GOES_ON_S)
     print(f"goes on after {seconds:.0f} s")
     assert again.wait(timeout=300) == 0
     text = log.read_text()

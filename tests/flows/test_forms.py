@@ -44,7 +44,7 @@ def test_a_campaign_is_started_from_the_form_as_the_command_would(chromium, serv
     with form(chromium, server, "campaign/default") as page:
         for group in ("limits", "evaluation", "training", "frontier"):
             expect(page.get_by_text(f"{group} (Optional)", exact=True)).to_be_visible()
-        expect(field(page, "targets")).to_contain_text("Skills to learn, or what shall be brought")
+        expect(field(page, "targets")).to_contain_text("Skills to learn, or what is to be brought")
         expect(field(page, "max_parallel")).to_contain_text("Skills submitted at the same time")
         titles = page.locator("label").all_inner_texts()
         assert titles.index("campaign (Optional)") < titles.index("max_parallel (Optional)"), "what is rare comes last"
