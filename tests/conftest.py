@@ -64,6 +64,9 @@ def slots_directory(tmp_path_factory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("slots")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWRL_SLOTS_DIR", str(directory))
+        # Set by readline in a process that starts the tests' own, and wider than what a test looks at.
+        for name in ("COLUMNS", "LINES"):
+            patch.delenv(name, raising=False)
         yield directory
 
 

@@ -8,6 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+# Its first import sets up logging anew, which closes what absl's handler writes to: in a test that comes later, that
+# would be pytest's own file.
+import prefect.main  # noqa: F401
 import pytest
 
 from flowrl_cli.app import run

@@ -51,6 +51,7 @@ from flowrl_cli.processes import find, spawn, stop
 from flowrl_cli.signals import Interrupted, audience, check, deferred, end_at_once, heed, run
 
 async def deaf():
+    print("begun", flush=True)
     while True:
         try:
             await asyncio.sleep(60)
@@ -236,8 +237,7 @@ def test_who_is_asked_again_while_ending_ends_in_order_and_knows_of_it(tmp_path,
 def test_what_swallows_requests_is_interrupted_at_last(tmp_path):
     one = waiting(tmp_path / "one", "session", "deaf", stdout=subprocess.PIPE, text=True)
     process, lines = one.up(), iter(one.process.stdout)
-    assert next(lines) == "up\n"
-    time.sleep(0.2)
+    assert [next(lines), next(lines)] == ["up\n", "begun\n"]
     for _ in range(2):
         process.terminate()
         assert next(lines) == "deaf\n"
