@@ -16,6 +16,8 @@ _KEPT = 3
 _TAIL_BYTES = 64_000
 _LONGEST = 300
 _ERROR = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Warning|Interrupt|Exit|Failed)(?::|$)")
+_NEWS = re.compile(r"\b(?:INFO|DEBUG)\b")
+"""In a line of a log that says what went well: whoever is killed after it has said nothing of why."""
 _FRAME = re.compile(r"^[\s|+]*")
 """What stands before a line of a traceback: groups of exceptions are drawn as trees."""
 
@@ -28,7 +30,7 @@ def log_of(directory: Path, name: str) -> Path:
 def story(home: Home, record: Record, name: str) -> str:
     """What a process of the record said last, and where all of it is."""
     path = log_of(home.workers_prefect(record.machine) if record.elsewhere else home.prefect, name)
-    return f"{last_words(path) or 'it said nothing'} (log: {path})"
+    return f"{last_words(path) or 'it gave no reason'} (log: {path})"
 
 
 def begin_log(path: Path) -> None:
@@ -46,7 +48,7 @@ def begin_log(path: Path) -> None:
 
 
 def last_words(path: Path) -> str:
-    """The last error that a log tells of, in one line; without any, its last line; empty where nothing was printed."""
+    """The last error that a log tells of, in one line; without any, its last line; empty where that is no complaint."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
@@ -54,5 +56,6 @@ def last_words(path: Path) -> str:
     except OSError:
         return ""
     lines = [line for line in (_FRAME.sub("", one).rstrip() for one in text.splitlines()) if line]
-    found = next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1] if lines else "")
+    last = lines[-1] if lines and not _NEWS.search(lines[-1]) else ""
+    found = next((line for line in reversed(lines) if _ERROR.match(line)), last)
     return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."

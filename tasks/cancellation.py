@@ -103,7 +103,7 @@ def heeding_cancellation(attempt: int) -> Iterator[None]:
             yield
         except TerminationSignal as exc:
             if told.is_set():
-                raise RunCancelled("cancelled; the worker did not end the process") from exc
+                raise RunCancelled("cancelled") from exc
             raise
     except RunCancelled as exc:
         with Registry.open(Home.from_environment()) as registry:

@@ -37,6 +37,7 @@ TREE = "  | ExceptionGroup: errors (1 sub-exception)\n    | OSError: [Errno 5] e
     [
         ("", ""),
         ("up\nKilled\n", "Killed"),
+        ("00:53:10.1 | INFO    | prefect.flow_runs.worker - Flow run 'dig_a' submitted to infrastructure\n", ""),
         ("Traceback:\n  File \"x\", line 1\n    boom()\nPermissionError: [Errno 13] no: 'x'\n", "PermissionError: "),
         ("sqlalchemy.exc.OperationalError: (x) disk I/O error\nERROR: startup failed. Exiting.\n", "sqlalchemy.exc.Op"),
         (TREE, "OSError: [Errno 5] eaten"),
