@@ -72,6 +72,7 @@ def test_files_that_were_cut_short_or_lost_are_noticed(own_cache, file):
     assert not is_whole(own_cache)
 
 
+@pytest.mark.long
 def test_a_damaged_learner_is_made_again_whole(own_cache, home, tmp_path):
     next(own_cache.glob("xla/*-cache")).write_bytes(b"")
     (own_cache.parent / f"{own_cache.name}.tmp-killed").mkdir()

@@ -97,11 +97,13 @@ def plain(basics):
     return numbers(basics.cache)
 
 
+@pytest.mark.long
 def test_variables_for_other_programs_change_nothing_where_all_is_compiled(basics, plain):
     assert numbers(basics.cache, **HOSTILE) == plain
     assert plain["compiled"] == 0
 
 
+@pytest.mark.long
 def test_they_change_nothing_where_nothing_is_compiled_and_flags_of_xla_compile_once(plain, tmp_path):
     first = numbers(tmp_path, **HOSTILE, **FLAGS)
     second = numbers(tmp_path, **FLAGS)

@@ -22,6 +22,8 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 
+pytestmark = pytest.mark.long
+
 PROCESSES, MERGES = 8, 64
 
 WAIT = """
