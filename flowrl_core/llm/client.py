@@ -141,6 +141,7 @@ def _named(model: ModelName, question: Question[A], spec: FrontierSpec) -> dict[
 def _meaning(exc: Exception, recorded: RecordedModel, spec: FrontierSpec) -> tuple[Code, str]:
     """Why what the model answered is no answer."""
     from pydantic_ai.exceptions import ContentFilterError, OutputTokenLimitExceeded
+    from pydantic_ai.messages import ThinkingPart
 
     last = recorded.responses[-1] if recorded.responses else None
     if isinstance(exc, ContentFilterError):
@@ -149,7 +150,8 @@ def _meaning(exc: Exception, recorded: RecordedModel, spec: FrontierSpec) -> tup
     if isinstance(exc, OutputTokenLimitExceeded):
         return "too_long", f"the answer did not end within {spec.max_output_tokens} tokens"
     if last and not (last.text or last.tool_calls):
-        return "empty", "the answer is empty"
+        thoughts = any(isinstance(part, ThinkingPart) for part in last.parts)
+        return "empty", "the model has thought, but its answer is empty" if thoughts else "the answer is empty"
     return (
         "malformed",
         f"none of {len(recorded.responses)} answers has its form, the last: {one_line(exc.__cause__ or exc)}",

@@ -90,6 +90,8 @@ def _chat_model(model: ModelName, http: httpx2.AsyncClient, key: str) -> Model:
         supports_json_schema_output=True,
         # Nothing is said of it unless frontier.thinking does.
         supports_thinking=True,
+        # Some servers refuse a message with their own thoughts in it, and none needs them.
+        openai_chat_send_back_thinking_parts=False,
         # Ollama and older servers know no `max_completion_tokens`, and would answer without end.
         openai_chat_supports_max_completion_tokens=False,
         # The templates of many open models refuse any system message but one at the beginning.

@@ -14,6 +14,7 @@ Code = Literal[
     "unauthorized",
     "unknown_model",
     "bad_request",
+    "question_too_long",
     "rate_limited",
     "server_error",
     "unreachable",
@@ -35,6 +36,8 @@ _REMEDIES: dict[Code, str] = {
     "unknown_model": "Check the model's name with its provider; the URL of a server usually ends in /v1",
     "bad_request": "Check the model's name, frontier.output, frontier.temperature (empty: none is sent), "
     "frontier.thinking, frontier.extra and frontier.max_output_tokens against what the server supports",
+    "question_too_long": "Take a model with a longer context (or let its server give it one: --ctx-size, "
+    "--max-model-len, num_ctx), or lower frontier.max_output_tokens and frontier.proposals, for which room is kept too",
     "rate_limited": "Wait, name other models in frontier.fallbacks, or raise the account's limit",
     "server_error": "Wait, or name other models in frontier.fallbacks",
     "unreachable": "Check that the server runs and that this machine reaches it",
@@ -43,11 +46,12 @@ _REMEDIES: dict[Code, str] = {
     "not_json": "Check that the URL is that of an API which speaks OpenAI's chat completions",
     "too_long": "Raise frontier.max_output_tokens, or take a model that keeps to it",
     "refused": "Take another model, or word the targets and the knowledge base otherwise",
-    "empty": "Take another model, or another frontier.output",
+    "empty": "Take another model, or another frontier.output; for one that thinks, raise frontier.max_output_tokens or "
+    "set frontier.thinking to off",
     "malformed": "Raise frontier.answer_retries, or take another model or another frontier.output",
     "not_recorded": "Run once with frontier.journal record or cached",
 }
-
+_NO_CREDIT = "Add credit to the account or raise its limit, or name other models in frontier.fallbacks"
 
 _LONGEST_LINE = 600
 _WHERE_TO_READ_ON = re.compile(r"For further information visit https://errors\.pydantic\.dev\S*")
@@ -94,7 +98,8 @@ def model_error(code: Code, problem: str, *, is_final: bool = False) -> ModelErr
         problem: what happened, without keys.
         is_final: that it does not pass though others of its code do.
     """
-    return ModelError(code, problem.rstrip("."), _REMEDIES[code], is_passing=code in _PASSING and not is_final)
+    remedy = _NO_CREDIT if code == "rate_limited" and is_final else _REMEDIES[code]
+    return ModelError(code, problem.rstrip("."), remedy, is_passing=code in _PASSING and not is_final)
 
 
 def one_line(text: object) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import httpx2
 
 from flowrl_core.errors import InputError
+from flowrl_core.llm.completions import generated
 from flowrl_core.llm.dialects import Dialect
 from flowrl_core.llm.faults import Fault, model_error
 from flowrl_core.llm.keys import Keys
@@ -151,10 +152,13 @@ class Wire(httpx2.AsyncBaseTransport):
         except (httpx2.TransportError, httpx2.DecodingError) as exc:
             raise Fault("cut_off", f"the answer was cut off: {_said(exc)}") from None
         content = self._line.keys.masked(content)  # some server may send back the headers that it got
-        if not response.is_success:
-            raise refused(response.status_code, response.headers, content)
         provider = self._line.model.provider
-        body = answered(provider, response.headers, content)
+        if response.is_success:
+            body = answered(provider, response.headers, content)
+        elif (badly_formed := generated(content)) is not None:
+            body = badly_formed
+        else:
+            raise refused(response.status_code, response.headers, content)
         # Written anew, since JSON has several ways to write what a key is made of.
         content = self._line.keys.masked(json.dumps(body, ensure_ascii=False).encode())
         return content, tokens_told(provider, body)

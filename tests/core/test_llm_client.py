@@ -182,7 +182,9 @@ FAULTS |= {
         ("a rate limit", {"error": {**WORDS, "type": "rate_limit_error"}}, "rate_limited", True, 3, NOTHING),
         ("no credit", {"error": {**WORDS, "code": 402}}, "rate_limited", False, 1, NOTHING),
         ("a key", {"error": {**WORDS, "code": "invalid_api_key"}}, "unauthorized", False, 1, NOTHING),
-        ("a length", {"error": {**WORDS, "code": "context_length_exceeded"}}, "bad_request", False, 1, NOTHING),
+        ("a length", {"error": {**WORDS, "code": "context_length_exceeded"}}, "question_too_long", False, 1, NOTHING),
+        ("Cloudflare's", {"success": False, "errors": [{**WORDS, "code": 7003}]}, "server_error", True, 3, BOUND),
+        ("no wrapper", {**WORDS, "statusCode": 429}, "rate_limited", True, 3, NOTHING),
         (
             "vLLM's",
             {"object": "error", **WORDS, "type": "BadRequestError", "code": 400},
@@ -206,6 +208,93 @@ FAULTS |= {
         False,
         1,
         ("unauthorized", 0, 0),
+    ),
+    **{
+        f"{name} of the question": (action, "question_too_long", False, 1, ("question_too_long", 0, 0))
+        for name, action in [
+            (
+                "OpenAI's length",
+                error({"error": {**WORDS, "param": "messages", "code": "context_length_exceeded"}}, 400),
+            ),
+            ("llama.cpp's length", error({"error": {**WORDS, "code": 500, "type": "exceed_context_size_error"}}, 500)),
+            ("vLLM's length", error({"error": {**WORDS, "param": "input_tokens", "code": 400}}, 400)),
+            ("Anthropic's size", error({"type": "error", "error": {"type": "request_too_large"}}, 413)),
+            ("Groq's size", error({"error": {"type": "tokens", "code": "rate_limit_exceeded"}}, 413)),
+            ("a proxy's limit", fault("status", 413, body=b"<html>Request Entity Too Large</html>")),
+            (
+                "length in a gateway's words",
+                error(
+                    {"error": {"message": "litellm.ContextWindowExceededError: no", "type": None, "code": "400"}}, 400
+                ),
+            ),
+            ("LM Studio's length", error({"error": "n_keep: 13055 >= n_ctx: 4096"}, 400)),
+            (
+                "room for answer and length",
+                error(
+                    {
+                        "object": "error",
+                        "message": "max_tokens is too large: 4096. This model's maximum context length is 1000 tokens",
+                        "type": "BadRequestError",
+                        "param": "max_tokens",
+                        "code": 400,
+                    },
+                    400,
+                ),
+            ),
+        ]
+    },
+    **{
+        f"no balance ({name})": (action, "rate_limited", False, 1, ("rate_limited", 0, 0))
+        for name, action in [
+            ("DeepSeek", error({"error": {"type": "unknown_error", "code": "invalid_request_error"}}, 402)),
+            ("LiteLLM", error({"error": {**WORDS, "type": "budget_exceeded", "code": "400"}}, 400)),
+            ("One API", error({"error": {**WORDS, "code": "insufficient_user_quota"}}, 403)),
+        ]
+    },
+    **{
+        f"a filter ({name})": (action, "refused", False, 1, ("refused", 0, 0))
+        for name, action in [
+            ("Azure", error({"error": {"code": "400", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}, 400)),
+            ("OpenRouter", error({"error": {"code": 403, "metadata": {"flagged_input": "dig"}}}, 403)),
+        ]
+    },
+    **{
+        f"{status} ({name})": (error(body, status), "server_error", True, 3, ("server_error", None, None))
+        for name, status, body in [
+            ("Groq", 498, {"error": {**WORDS, "code": "capacity_exceeded"}}),
+            ("Anthropic", 529, {"type": "error", "error": {"type": "overloaded_error"}}),
+            ("TGI", 424, {"error": "Request failed during generation", "error_type": "generation"}),
+        ]
+    },
+    "a deployment that is not there": (
+        error({"error": {"code": "DeploymentNotFound", "message": "no"}}, 400),
+        "unknown_model",
+        False,
+        1,
+        ("unknown_model", 0, 0),
+    ),
+    "an end without resources": (
+        say(None, finish_reason="insufficient_system_resource"),
+        "server_error",
+        True,
+        3,
+        ("server_error", None, None),
+    ),
+    "thoughts without an answer": (say("", reasoning_content="hm"), "empty", False, 3, ("answered", 11, 7)),
+    "no end by another name": (say("{", finish_reason="model_length"), "too_long", False, 1, ("answered", 11, 7)),
+    "JSON that Groq did not get": (
+        error({"error": {**WORDS, "code": "json_validate_failed", "failed_generation": '{"titel": 1}'}}, 400),
+        "malformed",
+        False,
+        3,
+        ("answered", None, None),
+    ),
+    "a call that Groq did not get": (
+        error({"error": {**WORDS, "code": "tool_use_failed"}}, 400),
+        "empty",
+        False,
+        3,
+        ("answered", None, None),
     ),
     "429 in 400": (error({"error": {"code": 429}}, 400), "rate_limited", True, 3, ("rate_limited", 0, 0)),
     "a value out of range": (
@@ -237,11 +326,76 @@ def test_each_fault_has_its_code_and_each_attempt_is_booked(name):
     assert asked.error.remedy and "\n" not in asked.error.problem
 
 
-def test_an_answer_needs_no_labels():
-    body = {
-        name: value for name, value in completion('{"title": "dig"}').items() if name not in ("id", "object", "model")
-    }
-    assert Asked([raw(json.dumps(body).encode())]).reply.answer == Idea(title="dig")
+def changed(place, **fields):
+    """An answer of which these fields are other than OpenAI writes them; None: left out."""
+    body = completion('{"title": "dig"}')
+    within = {"body": body, "choice": body["choices"][0], "message": body["choices"][0]["message"]}[place]
+    within.update(fields)
+    for name in [name for name, value in fields.items() if value is None]:
+        del within[name]
+    return json.dumps(body).encode()
+
+
+WHOLE = changed("body")
+# (body, tokens that it tells)
+SPELLINGS = {
+    "no labels": (changed("body", id=None, object=None, model=None, created=None), (11, 7)),
+    "other labels": (changed("body", id=5, object=7, created=1e18, system_fingerprint=3, service_tier={}), (11, 7)),
+    "no usage": (changed("body", usage=None), (None, None)),
+    "usage in texts": (changed("body", usage={"prompt_tokens": "11", "completion_tokens": "7.0"}), (11, 7)),
+    "usage in words": (changed("body", usage={"prompt_tokens": "many", "completion_tokens": []}), (None, None)),
+    "another end": (changed("choice", finish_reason="eos", index="first", logprobs=[]), (11, 7)),
+    "no end": (changed("choice", finish_reason=None), (11, 7)),
+    "an end in numbers": (changed("choice", finish_reason=2), (11, 7)),
+    "parts": (changed("message", content=[{"type": "output_text", "text": '{"title":'}, ' "dig"}']), (11, 7)),
+    "JSON itself": (changed("message", content={"title": "dig"}), (11, 7)),
+    "another role": (changed("message", role="bot", annotations="x", audio="y", reasoning={"a": 1}), (11, 7)),
+    "heartbeats": (b": OPENROUTER PROCESSING\r\n\r\n: OPENROUTER PROCESSING\n\n" + WHOLE, (11, 7)),
+    "blank lines": (b"\xef\xbb\xbf\n \n\n" + WHOLE, (11, 7)),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_an_answer_is_one_however_a_server_writes_it(name, kind):
+    body, tokens = SPELLINGS[name]
+    asked = Asked([content_type(kind, body)])
+    assert asked.reply is not None, asked.error
+    assert asked.reply.answer == Idea(title="dig") and asked.settled == [("answered", *tokens)]
+
+
+def test_a_tools_arguments_may_be_json_itself():
+    asked = Asked(
+        [say(None, tool_calls=[{"function": {"name": "final_result", "arguments": {"title": "dig"}}}])], output="tool"
+    )
+    assert asked.reply.answer == Idea(title="dig")
+
+
+def test_an_answer_that_groq_refuses_is_sent_back_like_any_other():
+    failed = {"error": {**WORDS, "code": "json_validate_failed", "failed_generation": '{"titel": 1}'}}
+    asked = Asked([error(failed, 400), GOOD])
+    assert asked.reply.answer == Idea(title="dig") and len(asked.reply.malformed) == 1
+    assert ("assistant", '{"titel": 1}') in asked.requests[1].texts
+
+
+def test_no_server_gets_its_models_thoughts_back():
+    asked = Asked([say({"titel": 1}, reasoning_content="hm"), GOOD])
+    assert asked.reply is not None and "hm" not in json.dumps(asked.requests[1].json["messages"])
+
+
+def test_a_gateways_error_is_told_with_that_of_the_server_behind_it():
+    inner = json.dumps({"error": {"message": "one image at most", "param": "temperature", "code": "unsupported_value"}})
+    outer = {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": inner}}}
+    asked = Asked([error(outer, 400)], temperature="")
+    assert "Provider returned error: one image at most" in asked.error.problem
+    asked = Asked([error(outer, 400), GOOD])
+    assert asked.reply is not None and "temperature" not in asked.requests[1].json
+
+
+def test_a_model_with_more_room_is_asked_what_another_has_no_room_for():
+    with ModelServer([error({"error": {**WORDS, "code": "context_length_exceeded"}}, 400)]) as small:
+        asked = Asked([GOOD], model=small.model, fallbacks=["server"])
+    assert asked.reply.answer == Idea(title="dig") and asked.book.outcomes == ["question_too_long", "answered"]
 
 
 def test_a_redirection_tells_where_it_leads():
@@ -260,6 +414,12 @@ def test_what_passes_is_waited_for():
 def test_a_server_says_how_long_to_wait_within_bounds(header, waits):
     asked = Asked([fault("status", 429, headers={"Retry-After": header}), GOOD])
     assert asked.reply.num_sent == 2 and asked.waits == waits
+
+
+def test_milliseconds_to_wait_are_read_and_what_a_body_tells():
+    assert refused(429, {"retry-after-ms": "1500", "retry-after": "9"}, b"").pause_s == 1.5
+    google = {"error": {"code": 429, "details": [{"@type": "google.rpc.QuotaFailure"}, {"retryDelay": "34s"}]}}
+    assert refused(429, {}, json.dumps([google]).encode()).pause_s == 34.0
 
 
 def test_a_date_to_wait_for_is_read():
