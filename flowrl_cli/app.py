@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from cyclopts import App
-from cyclopts.exceptions import CycloptsError, UnusedCliTokensError
+from cyclopts.exceptions import CycloptsError
 
 from flowrl_cli.account import furnish
 from flowrl_cli.signals import Interrupted, end_at_once, heed
@@ -117,7 +117,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _explain(exc: Exception) -> tuple[str, int]:
     if isinstance(exc, CycloptsError):
-        return _usage(exc), 2
+        from flowrl_cli.usage import usage
+
+        return usage(exc), 2
     if lacking := _lacking():
         return lacking, 1
     if isinstance(exc, FlowRLError):
@@ -145,24 +147,6 @@ def _taken_from(exc: ImportError) -> str:
     package = (exc.name or "").partition(".")[0]
     file = getattr(sys.modules.get(package), "__file__", None)
     return f" ({package} is {file})" if file else ""
-
-
-def _usage(exc: CycloptsError) -> str:
-    """What was wrong with the arguments: the option and, of what pydantic found, the first."""
-    from pydantic import ValidationError
-
-    from flowrl_core.refusals import refusal
-
-    if isinstance(exc, UnusedCliTokensError):
-        return f"nothing takes {' '.join(map(repr, exc.unused_tokens or ()))}: see the command's --help"
-    if not isinstance(exc.__cause__, ValidationError):
-        return str(exc)
-    group = exc.argument.name if exc.argument is not None else ""
-
-    def named(path: str) -> str:
-        return f"{group}.{path.replace('_', '-')}".removesuffix(".parameters").lstrip(".")
-
-    return str(refusal(exc.__cause__, named))
 
 
 def _fail(message: str, code: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from flowrl_cli.inputs import existing_registry, open_knowledge
 from flowrl_cli.written import Written
 from flowrl_core.errors import InputError
+from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.skills.knowledge import Knowledge, is_file_name
 from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign
 from flowrl_core.stages.asked import check_asked
@@ -67,7 +68,7 @@ def merge_sources(config: Path | None, typed: Mapping[str, Any]) -> tuple[dict[s
     return merged, Written.of(config, filed, typed)
 
 
-def make_request(parameters: Mapping[str, Any], named: Callable[[str], str] = str) -> Request:
+def make_request(parameters: Mapping[str, Any], named: Naming = AS_PATHS) -> Request:
     """The checked request: names, values, knowledge, a plan for each needed skill, overrides and retries.
 
     Without targets it is that of the campaign's earlier start.
@@ -97,12 +98,13 @@ def _scene(spec: CampaignSpec, base: Knowledge) -> Scene:
         return read_scene(registry, spec.campaign, spec, base)
 
 
-def _earlier(parameters: Mapping[str, Any], named: Callable[[str], str]) -> CampaignSpec:
+def _earlier(parameters: Mapping[str, Any], named: Naming) -> CampaignSpec:
     """The campaign's earlier start, which a start without targets goes on with."""
     _, registry = existing_registry()
     if registry is None:
         problem = "no target is named, and no campaign was started here to go on with"
-        raise InputError("targets", problem, "Add --target SKILL; `flowrl plan SKILL` shows what it needs")
+        remedy = f"Add {named.example('targets', ['SKILL'])}; `flowrl plan SKILL` shows what it needs"
+        raise InputError("targets", problem, remedy)
     with registry:
         return registry.settled(parse_campaign(named, **{**parameters, "targets": []}))
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flowrl_core.errors import InputError
+from flowrl_core.naming import Naming, as_override, toml_line
 
 __all__ = ["Written"]
 
@@ -18,7 +21,7 @@ _GROUPS = ("training", "evaluation", "limits", "frontier")
 
 
 @dataclass(frozen=True)
-class Written:
+class Written(Naming):
     """Names a field, given by its path (`training.num_envs`), as the person wrote it or would write it.
 
     Attributes:
@@ -37,8 +40,7 @@ class Written:
     def __call__(self, path: str) -> str:
         """The field's name."""
         top, _, rest = path.partition(".")
-        is_filed_group = not rest and any(one.startswith(f"{path}.") for one in self.filed)
-        if path in self.filed or is_filed_group or (top in self.filed and top not in _GROUPS):
+        if self._is_filed(path):
             return f"{self.config}: {path}"
         if top == "overrides":
             return f"--override {rest}" if rest else "--override"
@@ -47,6 +49,26 @@ class Written:
         if top in _GROUPS:
             return f"--{path.replace('_', '-')}"
         return path
+
+    def example(self, path: str, value: Any) -> str:
+        """How the person gives the field this value: by an option, or in a line of the file."""
+        if self._is_filed(path):
+            return toml_line(path, value)
+        if isinstance(value, dict):
+            ((field, value),) = value.items()
+            path = f"{path}.{field}"
+        if path.startswith("overrides."):
+            return f"--override {as_override(path, value)}"
+        if isinstance(value, list):
+            return " ".join(f"{self(path)} {shlex.quote(str(one))}" for one in value)
+        if isinstance(value, bool):
+            return self(path)
+        return f"{self(path)} {shlex.quote(value) if isinstance(value, str) else json.dumps(value)}"
+
+    def _is_filed(self, path: str) -> bool:
+        top, _, rest = path.partition(".")
+        is_group = not rest and any(one.startswith(f"{path}.") for one in self.filed)
+        return path in self.filed or is_group or (top in self.filed and top not in _GROUPS)
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from datetime import date, time
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from flowrl_core.errors import InputError
+from flowrl_core.naming import AS_PATHS, Naming
 
 __all__ = ["refusal", "shown", "sentence"]
 
@@ -40,20 +43,20 @@ _WORDS = {
 }
 
 
-def refusal(
-    exc: ValidationError, name: Callable[[str], str] = str, *, model: type[BaseModel] | None = None
-) -> InputError:
-    """The first thing that is wrong, as an error of ours.
+def refusal(exc: ValidationError, named: Naming = AS_PATHS, *, model: type[BaseModel] | None = None) -> InputError:
+    """The first thing that is wrong, as an error of ours, with how it is written as the person wrote the rest.
 
     Args:
-        name: how the person wrote a field, by its path with dots between (`training.frames`).
+        named: how the person writes a field, by its path with dots between (`training.frames`).
         model: that refused: a field that it does not have is told with the nearest that it has.
     """
     first = exc.errors()[0]
-    where = name(".".join(str(part) for part in first["loc"]) or "parameters")
+    keys = [str(part) for part in first["loc"] if isinstance(part, str)]
+    entry = next((f", entry {part + 1}" for part in first["loc"] if isinstance(part, int)), "")
+    where = (named(".".join(keys)) or "parameters") + entry
     if first["type"] == "extra_forbidden":
-        return InputError(where, "there is no such parameter", _nearest(first["loc"], model))
-    return InputError(where, sentence(first), "Correct the value")
+        return InputError(where, "there is no such parameter", _nearest(keys, model))
+    return InputError(where, sentence(first), _remedy(first, keys, named, model))
 
 
 def sentence(error: ErrorDetails) -> str:
@@ -73,16 +76,61 @@ def shown(value: Any) -> str:
         return shown(float(value))
     if isinstance(value, (BaseModel, dict)):
         return "a table of fields"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, date | time):
+        return f"the {'time' if isinstance(value, time) else 'date'} {value.isoformat()}"
+    if isinstance(value, list) and not all(isinstance(one, str | int | float) for one in value):
+        return f"a list of {len(value)}"
     if isinstance(value, int) and abs(value) > 10**_MOST_SHOWN:
         return f"a number of more than {_MOST_SHOWN} digits"
     text = repr(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN // 2]} ... ({len(str(value))} characters)"
 
 
-def _nearest(path: Sequence[int | str], model: type[BaseModel] | None) -> str:
-    for part in path[:-1]:
-        fields = model.model_fields if model is not None else {}
-        kind = fields[str(part)].annotation if str(part) in fields else None
-        model = cast("type[BaseModel]", kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-    near = difflib.get_close_matches(str(path[-1]), model.model_fields if model else (), n=3, cutoff=0.6)
+def _remedy(error: ErrorDetails, keys: Sequence[str], named: Naming, model: type[BaseModel] | None) -> str:
+    if error["type"] == "twice":
+        return "Leave one of them out"
+    example = _example(_below(model, keys), error["input"])
+    return "Correct the value" if example is None else f"Write for example {named.example('.'.join(keys), example)}"
+
+
+def _example(place: FieldInfo | type[BaseModel] | None, given: Any) -> Any:
+    """A value that may stand at the place: what was meant, as far as that is certain; None if none is known."""
+    if isinstance(place, FieldInfo):
+        if place.annotation == list[str] and isinstance(given, str) and 0 < len(given.strip()) <= _MOST_SHOWN:
+            return [given]
+        if isinstance(place.default, bool):
+            return True
+        default = [*(place.examples or ()), place.default][0]
+        return None if isinstance(default, BaseModel) or default in ([], "", ...) or place.is_required() else default
+    if place is None:
+        return None
+    name, field = next(iter(place.model_fields.items()))
+    return {name: _example(field, None)}
+
+
+def _below(model: type[BaseModel] | None, keys: Sequence[str]) -> FieldInfo | type[BaseModel] | None:
+    """The field or the table of fields at a path of the model."""
+    place: FieldInfo | type[BaseModel] | None = model
+    for key in keys:
+        place = place.model_fields.get(key) if isinstance(place, type) else None
+        if isinstance(place, FieldInfo) and isinstance(place.annotation, type):
+            place = cast("type[BaseModel]", place.annotation) if issubclass(place.annotation, BaseModel) else place
+    return place
+
+
+def _nearest(keys: Sequence[str], model: type[BaseModel] | None) -> str:
+    """Which field may be meant: one of the same table, else one of that name in another."""
+    table, wanted = _below(model, keys[:-1]), keys[-1].lower().replace("-", "_") if keys else ""
+    fields = table.model_fields if isinstance(table, type) else {}
+    near = difflib.get_close_matches(wanted, fields, n=3, cutoff=0.6)
+    if wanted not in near:
+        near += [path for path in _paths(model) if "." in path and path.split(".")[-1] == wanted]
     return f"Did you mean {' or '.join(near)}?" if near else "Remove it or correct its name"
+
+
+def _paths(model: type[BaseModel] | None) -> Iterator[str]:
+    for name in model.model_fields if model is not None else ():
+        table = _below(model, [name])
+        yield from (f"{name}.{path}" for path in _paths(table)) if isinstance(table, type) else (name,)

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from flowrl_core.errors import InputError
 from flowrl_core.model_requests import ExtraField, Temperature, extra_field
+from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.quantities import Number, Whole
 from flowrl_core.refusals import refusal, shown
 from flowrl_core.skills.merging import MergePolicy
@@ -168,11 +169,15 @@ class FrontierSpec(_Spec):
     model: str = Field(
         default="",
         max_length=300,
+        examples=["openai:NAME"],
         description="PROVIDER:NAME (openai, anthropic, google), or NAME@URL of a server that speaks OpenAI's protocol. "
         "Keys are read from the environment of the campaign's process, or from Prefect Secret blocks",
     )
     fallbacks: list[str] = Field(
-        default=[], max_length=8, description="Models to ask, in this order, where the ones before do not answer"
+        default=[],
+        max_length=8,
+        examples=[["openai:NAME"]],
+        description="Models to ask, in this order, where the ones before do not answer",
     )
     journal: Literal["cached", "record", "replay"] = Field(
         default="cached",
@@ -192,6 +197,7 @@ class FrontierSpec(_Spec):
     extra: list[ExtraField] = Field(
         default=[],
         max_length=16,
+        examples=[['reasoning_effort="low"']],
         description='KEY=JSON: more fields of each request, as in reasoning_effort="low" or provider={"order": ["x"]}',
     )
     max_output_tokens: Whole = Field(default=4_096, ge=16, le=131_072, description="Longest answer")
@@ -209,6 +215,7 @@ class FrontierSpec(_Spec):
     prices: list[str] = Field(
         default=[],
         max_length=32,
+        examples=[["NAME=0.5/2"]],
         description="MODEL=INPUT/OUTPUT in US dollars per million tokens, for models without a known price",
     )
     proposals: Whole = Field(default=4, ge=1, le=8, description="Most skills that one call proposes")
@@ -228,7 +235,7 @@ class FrontierSpec(_Spec):
     def _each_once(cls, extra: list[str]) -> list[str]:
         keys = [extra_field(text)[0] for text in extra]
         if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise ValueError(f"{twice} is given more than once")
+            raise PydanticCustomError("twice", "has {key} more than once", {"key": twice})
         return extra
 
     @property
@@ -247,9 +254,10 @@ class CampaignSpec(_Spec):
 
     campaign: CampaignName = "default"
     env: str = Field(default="craftax-classic", min_length=1)
-    targets: list[str] = []
+    targets: list[str] = Field(default=[], examples=[["collect_wood"]])
     knowledge: str = Field(
         default="",
+        examples=["craftax-classic"],
         description="A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge; empty: the one shipped for the "
         "environment",
     )
@@ -258,9 +266,13 @@ class CampaignSpec(_Spec):
     limits: LimitsSpec = LimitsSpec()
     frontier: FrontierSpec = FrontierSpec()
     overrides: list[str] = Field(
-        default=[], description="SKILL.FIELD=VALUE: one training or evaluation field of one skill"
+        default=[],
+        examples=[["collect_wood.frames=100000"]],
+        description="SKILL.FIELD=VALUE: one training or evaluation field of one skill",
     )
-    retry: list[str] = Field(default=[], description="Skills that failed and are to be tried again")
+    retry: list[str] = Field(
+        default=[], examples=[["collect_wood"]], description="Skills that failed and are to be tried again"
+    )
 
 
 class SkillConfig(_Spec):
@@ -275,7 +287,7 @@ class SkillConfig(_Spec):
     )
 
 
-def parse_campaign(named: Callable[[str], str] = str, /, **parameters: Any) -> CampaignSpec:
+def parse_campaign(named: Naming = AS_PATHS, /, **parameters: Any) -> CampaignSpec:
     """The validated parameters of a campaign.
 
     Args:
@@ -326,7 +338,7 @@ class Override:
     value: str
 
 
-def overrides_of(spec: CampaignSpec, named: Callable[[str], str] = str) -> list[Override]:
+def overrides_of(spec: CampaignSpec, named: Naming = AS_PATHS) -> list[Override]:
     """The campaign's overrides, in their order.
 
     Raises:
@@ -335,11 +347,12 @@ def overrides_of(spec: CampaignSpec, named: Callable[[str], str] = str) -> list[
     return [_parse_override(text, named) for text in spec.overrides]
 
 
-def _parse_override(text: str, named: Callable[[str], str]) -> Override:
+def _parse_override(text: str, named: Naming) -> Override:
     found = _OVERRIDE.match(text.lstrip("\ufeff").strip())
     if not found:
         problem = f"{shown(text)} is not SKILL.FIELD=VALUE"
-        raise InputError(named("overrides"), problem, "Write for example collect_wood.frames=100000")
+        example = named.example("overrides.collect_wood.frames", 100_000)
+        raise InputError(named("overrides"), problem, f"Write for example {example}")
     written, field = f"overrides.{found['skill']}.{found['field']}", found["field"].replace("-", "_")
     group = next((name for name, model in _GROUPS.items() if field in model.model_fields), None)
     if group is None:
@@ -353,7 +366,7 @@ def _parse_override(text: str, named: Callable[[str], str]) -> Override:
 def resolve(
     skill: str,
     spec: CampaignSpec,
-    named: Callable[[str], str] = str,
+    named: Naming = AS_PATHS,
     /,
     *,
     training: Mapping[str, Any] | None = None,
@@ -384,7 +397,7 @@ def resolve(
             }
         )
     except ValidationError as exc:
-        raise refusal(exc, lambda path: named(where(path)), model=SkillConfig) from exc
+        raise refusal(exc, named.at(where), model=SkillConfig) from exc
 
 
 def origins(

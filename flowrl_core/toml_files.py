@@ -3,34 +3,57 @@
 from __future__ import annotations
 
 import codecs
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from flowrl_core.errors import InputError
+from flowrl_core.refusals import shown
 
 __all__ = ["read_toml"]
 
-_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_ALIKE = dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", 'a straight "') | dict.fromkeys(
+    "\u2018\u2019\u201a", "a straight '"
+)
+_REMEDY = 'Write key = value, texts in straight quotes ("..."), lists in brackets (["...", "..."]), and each key once'
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file.
 
     Raises:
-        InputError: it cannot be read, is not UTF-8, or is no TOML (the line is named).
+        InputError: it cannot be read, is not UTF-8, or is no TOML (the line is named and shown).
     """
     try:
         content = path.read_bytes()
     except OSError as exc:
         raise InputError(str(path), exc.strerror or "cannot be read", "Name a TOML file that can be read") from exc
     try:
-        if content.startswith(_WIDE):
-            raise InputError(str(path), "is UTF-16 text", "Save the file as UTF-8")
-        return tomllib.loads(content.decode("utf-8-sig"))
+        if content.startswith(_WIDE) or b"\0" in content[:4]:
+            raise InputError(str(path), "is UTF-16 text, or no text", "Save the file as UTF-8")
+        text = content.decode().lstrip("\ufeff")
     except UnicodeDecodeError as exc:
-        raise InputError(str(path), "is not UTF-8 text", "Save the file as UTF-8") from exc
-    except (ValueError, RecursionError) as exc:  # a number may also be too long for Python
-        raise InputError(
-            str(path), f"is not valid TOML ({str(exc).partition('; use sys')[0]})", "Correct the file"
-        ) from exc
+        line = content.count(b"\n", 0, exc.start) + 1
+        raise InputError(str(path), f"is not UTF-8 text (line {line})", "Save the file as UTF-8") from exc
+    try:
+        return tomllib.loads(text)
+    except RecursionError as exc:
+        raise InputError(str(path), "is not valid TOML (nested too deeply)", _REMEDY) from exc
+    except ValueError as exc:  # a number may also be too long for Python
+        problem, remedy = _problem(text, str(exc).partition("; use sys")[0])
+        raise InputError(str(path), problem, remedy) from exc
+
+
+def _problem(text: str, found: str) -> tuple[str, str]:
+    """What is wrong with a text that is no TOML, and what to do."""
+    if re.search(r"\r(?!\n)", text):
+        return "has lines that end with a CR alone", "Save the file with LF or CRLF at the ends of lines"
+    place = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)", found)
+    lines = text.split("\n")
+    number = int(place[1]) if place and place[1] else len(lines)
+    line = lines[number - 1].strip() if place else ""
+    if odd := next((one for one in line.partition("#")[0] if one in _ALIKE), ""):
+        return f"is not valid TOML: line {number} has {odd!r} ({shown(line)})", f"Write {_ALIKE[odd]} there"
+    return f"is not valid TOML ({found})" + (f": {shown(line)}" if line else ""), _REMEDY

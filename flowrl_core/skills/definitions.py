@@ -11,9 +11,10 @@ from typing import Any, Literal, NoReturn, TypeGuard
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flowrl_core.errors import KnowledgeError, ProgramError
+from flowrl_core.naming import TomlNaming
 from flowrl_core.programs.language import check_done, check_reward
 from flowrl_core.quantities import Whole
-from flowrl_core.refusals import refusal
+from flowrl_core.refusals import refusal, shown
 from flowrl_core.skills.effects import parse_amount
 from flowrl_core.skills.model import Linear, Program, Skill, Vocabulary
 from flowrl_core.skills.rules import (
@@ -66,7 +67,7 @@ class _Table:
             with contextlib.suppress(ValidationError):
                 value = _WHOLE.validate_python(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self.refuse(key, f"must be {_TYPE_NAMES[kind]}, not {value!r}", "Correct the value")
+            self.refuse(key, f"must be {_TYPE_NAMES[kind]}, not {shown(value)}", f"Write {key} = {_WRITTEN[kind]}")
         return value
 
     def keep(self, broken: Broken | None) -> None:
@@ -80,6 +81,7 @@ class _Table:
 
 
 _WHOLE = TypeAdapter(Whole)
+_WRITTEN = {str: '"..."', int: "1", bool: "true", list: '["...", "..."]', dict: '{ "inv.wood" = 1 }'}
 _TYPE_NAMES = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
 
 
@@ -153,6 +155,6 @@ def _group(table: _Table, key: Literal["training", "evaluation"], spec: type[Bas
     try:
         checked = spec.model_validate(values, strict=True)
     except ValidationError as exc:
-        found = refusal(exc, model=spec)
+        found = refusal(exc, TomlNaming(), model=spec)
         table.refuse(f"{key}.{found.field}", found.problem, found.remedy)
     return checked.model_dump(exclude_unset=True)

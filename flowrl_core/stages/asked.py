@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowrl_core.errors import InputError
+from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.refusals import shown
 from flowrl_core.setups import check_plan_fits, check_possible
 from flowrl_core.skills.frontier import prerequisites
@@ -33,7 +34,7 @@ class Asked:
     idle: tuple[str, ...]
 
 
-def check_asked(scene: Scene, named: Callable[[str], str] = str) -> Asked:
+def check_asked(scene: Scene, named: Naming = AS_PATHS) -> Asked:
     """What the campaign's parameters come to, in the campaign as it stands.
 
     Args:
@@ -60,15 +61,11 @@ def check_asked(scene: Scene, named: Callable[[str], str] = str) -> Asked:
     for name in dict.fromkeys([*needs, *(override.skill for override in overrides)]):
         own = scene.settings(name)
         config = configs[name] = resolve(name, spec, named, **own)
-        written = _composed(named, origins(name, spec, **own))
+        written = named.at(origins(name, spec, **own))
         check_possible(config, written)
         if name in needs:
             check_plan_fits(config, plan_of(known, name), known.skills, known.vocabulary, written)
     return Asked(needs, configs, tuple(named(one.written) for one in overrides if one.skill not in needs))
-
-
-def _composed(named: Callable[[str], str], where: Callable[[str], str]) -> Callable[[str], str]:
-    return lambda path: named(where(path))
 
 
 def _check_skill(field: str, name: str, known: Collection[str]) -> None:
@@ -78,7 +75,7 @@ def _check_skill(field: str, name: str, known: Collection[str]) -> None:
         raise InputError(field, f"there is no skill {shown(name)}", remedy)
 
 
-def _refuse_twice(overrides: Sequence[Override], named: Callable[[str], str]) -> None:
+def _refuse_twice(overrides: Sequence[Override], named: Naming) -> None:
     values: dict[tuple[str, str], str] = {}
     for one in overrides:
         key = one.skill, one.field

@@ -1,14 +1,21 @@
 """Numbers are understood however they are written, and what is refused is said in words."""
 
 import itertools
+import json
 import math
 import re
+import shlex
+import tomllib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
+from flowrl_cli.app import app
+from flowrl_cli.written import Written
 from flowrl_core.errors import InputError
+from flowrl_core.naming import AS_PATHS, Naming, TomlNaming
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.specs import (
     CampaignSpec,
@@ -73,7 +80,7 @@ def test_every_spelling_of_python_for_a_whole_number_is_understood(number):
         ("nan", "must be a whole number (got NaN)"),
         (-math.inf, "must be a whole number (got -infinity)"),
         (None, "NaN and infinity in JSON"),
-        (True, "must be a whole number (got True)"),
+        (True, "must be a whole number (got true)"),
         (0, "must be at least 1 (got 0)"),
         (10**40, "is larger than any that can be meant"),
         ("9" * 5_000, "(5000 characters)"),
@@ -96,6 +103,34 @@ def test_no_field_is_refused_in_the_words_of_pydantic_nor_takes_what_is_not_fini
             assert not any(words in said.lower() for words in PYDANTICS) and "^[" not in said, said
         else:
             assert not isinstance(taken, float) or math.isfinite(taken)
+
+
+class Strange:
+    """No field takes it."""
+
+
+@pytest.mark.parametrize("path", [*CampaignSpec.model_fields, *(f"{group}.{name}" for group, name in FIELDS)])
+def test_what_a_refusal_says_to_write_is_what_each_way_in_takes(path):
+    """Forms and Prefect's API take JSON, files lines of TOML, and the command its options."""
+    group, _, name = path.rpartition(".")
+
+    def nested(value):
+        return {group: {name: value}} if group else {name: value}
+
+    written = {}
+    for named in (AS_PATHS, TomlNaming(), Written()):
+        with pytest.raises(InputError) as found:
+            parse_campaign(named, **nested(Strange()))
+        assert found.value.remedy.startswith("Write for example ")
+        written[type(named)] = found.value.remedy.removeprefix("Write for example ")
+    line, _, table = written[TomlNaming].partition(" under ")
+    meant = tomllib.loads(f"{table}\n{line}")
+    assert meant == nested(json.loads(written[Naming]))
+    bound = app.parse_args(["campaign", *shlex.split(written[Written])], exit_on_error=False, print_error=False)[1]
+    top = (group or name).removesuffix("s") if (group or name) in ("targets", "overrides") else group or name
+    typed = bound.arguments[top]
+    typed = typed.model_dump(exclude_unset=True) if isinstance(typed, BaseModel) else typed
+    assert parse_campaign(**{group or name: typed}) == parse_campaign(**meant)
 
 
 @pytest.mark.parametrize("name", ["a b", "", "../up", "-x", "x" * 65, "a\n", "ä", "^"])
@@ -141,6 +176,10 @@ def test_a_byte_order_mark_and_other_ends_of_lines_change_nothing(tmp_path, mark
     [
         ("frames = 1".encode("utf-16"), "UTF-16"),
         (b"\xff\xfe\xfa", "UTF-16"),
+        ("frames = 1".encode("utf-16-le"), "UTF-16"),
+        (b"a = 1\rb = 2", "end with a CR alone"),
+        ("a = 1\nb = \u201cx\u201d".encode(), "line 2 has .* a straight"),
+        (b"a = 1\nb = '\xe9'", r"not UTF-8 text \(line 2\)"),
         (b"a = '\xe9'", "not UTF-8"),
         (b"frames = " + b"9" * 5_000, "not valid TOML"),
         (b"a = " + b"[" * 50_000, "not valid TOML"),
