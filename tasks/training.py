@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from prefect import task
 
 from flowrl_core.stages.train import UpdateReport, train
@@ -19,10 +21,15 @@ def train_run(run: int, skill: str, epoch: int) -> str:
     """Train until a look is due."""
     home = Home.from_environment()
     beat()
+    has_trained = threading.Event()
     with Progress(skill) as progress:
 
         def show(report: UpdateReport) -> None:
             beat()
+            has_trained.set()
             progress.show(report)
 
-        return until_told(lambda should_stop: train(home, run, should_stop=should_stop, on_update=show, epoch=epoch))
+        return until_told(
+            lambda should_stop: train(home, run, should_stop=should_stop, on_update=show, epoch=epoch),
+            has_unsaved=has_trained.is_set,
+        )

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -39,3 +41,49 @@ def test_a_sigterm_lets_the_work_end_at_a_safe_point_and_is_raised_then():
     finally:
         signal.signal(signal.SIGTERM, before)
     assert done == ["saved"]
+
+
+# Work that compiles: it returns in a minute, and nothing in its process interrupts it before.
+COMPILING = """
+import logging, signal, sys, threading, time
+from prefect.exceptions import TerminationSignal
+from prefect.utilities.engine import capture_sigterm
+from tasks.orchestration.termination import until_told
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+saved = threading.Event()
+
+def work(should_stop):
+    print("begun", flush=True)
+    if sys.argv[1] == "unsaved":
+        while not should_stop():
+            time.sleep(0.01)
+        time.sleep(3.5)
+        saved.set()
+        logging.warning("saved")
+    time.sleep(60)
+
+signal.signal(signal.SIGTERM, lambda *_: None)
+try:
+    with capture_sigterm():
+        until_told(work, has_unsaved=lambda: sys.argv[1] == "unsaved" and not saved.is_set())
+except TerminationSignal:
+    logging.warning("stopped")
+    if sys.argv[2] == "handled":
+        sys.exit(0)
+    raise
+"""
+
+
+@pytest.mark.parametrize(("kind", "end", "code"), [("compiles", "handled", 0), ("unsaved", "raised", 1)])
+def test_work_that_does_not_listen_is_left_behind_unless_it_has_something_to_save(kind, end, code):
+    command = [sys.executable, "-c", COMPILING, kind, end]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout.readline() == "begun\n"
+            process.terminate()
+            said, _ = process.communicate(timeout=40)
+        finally:
+            process.kill()
+    assert process.returncode == code
+    assert said.split() == (["saved", "stopped"] if kind == "unsaved" else ["stopped"])
