@@ -18,7 +18,7 @@ from typing import Any
 from flowrl_cli.fetching import Answer, NoAnswerError, fetch
 from flowrl_cli.versions import is_cloud, misfit
 from flowrl_core.errors import InputError, ServiceError
-from flowrl_core.proxies import proxy_of
+from flowrl_core.proxies import proxy_for
 from tasks.orchestration.prefect_settings import decided, is_prefects, variable_of
 
 __all__ = [
@@ -258,7 +258,7 @@ def _what_is_wrong(
         if status in (200, 401, 403) or (status < 500 and is_cloud(url, connection)):
             return None
         problem, is_passing = f"HTTP {status}", status >= 500
-    through = proxy_of(url)
+    through = proxy_for(url)
     return f"{problem}, asked through the proxy {through}" if through else problem, is_passing
 
 

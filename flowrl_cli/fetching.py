@@ -10,16 +10,18 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
-from flowrl_core.proxies import is_direct
+from flowrl_core.errors import InputError
+from flowrl_core.proxies import Proxy, proxy_for
 
 __all__ = ["Answer", "NoAnswerError", "fetch"]
 
 _MOST_BYTES = 10_000
+_MOST_MOVES = 5
 _FOUR_NUMBERS = re.compile(r"\d+(\.\d+){3}")
 
 
@@ -64,11 +66,15 @@ def fetch(
     """
     _check(url)
     request = urllib.request.Request(url, headers=dict(headers or {}))
+    proxy = proxy_for(url)
     found: list[Answer | BaseException] = []
 
     def work() -> None:
         try:
-            found.append(_asked(request, seconds, certificates))
+            if proxy is None:
+                found.append(_asked(request, seconds, certificates))
+            else:
+                found.append(_asked_through(proxy, request, seconds, certificates))
         except BaseException as exc:
             found.append(exc)
 
@@ -94,10 +100,9 @@ def _check(url: str) -> None:
 
 
 def _asked(request: urllib.request.Request, seconds: float, certificates: Callable[[], ssl.SSLContext]) -> Answer:
-    direct = [urllib.request.ProxyHandler({})] if is_direct(request.full_url) else []
     try:
         secure = [urllib.request.HTTPSHandler(context=certificates())] if request.type == "https" else []
-        opener = urllib.request.build_opener(_SameOrigin, *secure, *direct)
+        opener = urllib.request.build_opener(_SameOrigin, *secure, urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=seconds) as answer:
             return Answer(answer.status, dict(answer.headers), answer.read(_MOST_BYTES))
     except urllib.error.HTTPError as exc:
@@ -109,8 +114,44 @@ def _asked(request: urllib.request.Request, seconds: float, certificates: Callab
         raise _no_answer(exc) from None
 
 
+def _asked_through(
+    proxy: Proxy, request: urllib.request.Request, seconds: float, certificates: Callable[[], ssl.SSLContext]
+) -> Answer:
+    """As Prefect's clients ask through a proxy: urllib knows neither SOCKS nor proxies behind TLS, nor ALL_PROXY."""
+    import httpx2  # takes a third of a second to import
+    from socksio import SOCKSError
+
+    try:
+        proxy.check()
+    except InputError as exc:
+        raise NoAnswerError(str(exc), is_passing=False) from None
+    url, verify = request.full_url, certificates()
+    try:
+        with httpx2.Client(verify=verify, timeout=seconds, trust_env=False, proxy=proxy.url) as client:
+            for _ in range(_MOST_MOVES):
+                with client.stream("GET", url, headers=dict(request.header_items())) as answer:
+                    if not answer.has_redirect_location:
+                        return Answer(answer.status_code, dict(answer.headers), _beginning(answer.iter_bytes()))
+                    moved = urljoin(url, answer.headers["location"])
+                    _check_moved(url, moved)
+                    url = moved
+            return Answer(answer.status_code, dict(answer.headers), b"")
+    except (httpx2.HTTPError, SOCKSError) as exc:
+        raise _no_answer(exc) from None
+
+
+def _beginning(chunks: Iterable[bytes]) -> bytes:
+    content = b""
+    for chunk in chunks:
+        content += chunk
+        if len(content) >= _MOST_BYTES:
+            break
+    return content[:_MOST_BYTES]
+
+
 def _no_answer(exc: Exception) -> NoAnswerError:
-    reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+    # Clients wrap what the system says.
+    reason = next((one for one in reversed(list(_chain(exc))) if isinstance(one, OSError)), exc)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return NoAnswerError(f"its certificate is not trusted: {reason.verify_message}", is_passing=False)
     if isinstance(reason, socket.gaierror):
@@ -122,14 +163,25 @@ def _no_answer(exc: Exception) -> NoAnswerError:
     return NoAnswerError(str(reason) or type(reason).__name__)
 
 
+def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
+        exc = exc.__context__
+
+
 class _SameOrigin(urllib.request.HTTPRedirectHandler):
     """Follows redirections only within the server: elsewhere they would take the password along."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        old, new = urlsplit(req.full_url), urlsplit(newurl)
-        if (old.scheme, old.netloc) != (new.scheme, new.netloc):
-            where = new._replace(query="", fragment="").geturl()
-            raise NoAnswerError(f"it redirects to {where}, another address", is_passing=False)
+        _check_moved(req.full_url, newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_moved(old: str, new: str) -> None:
+    """Nothing, if the URLs are of the same server."""
+    before, after = urlsplit(old), urlsplit(new)
+    if (before.scheme, before.netloc) != (after.scheme, after.netloc):
+        where = after._replace(query="", fragment="").geturl()
+        raise NoAnswerError(f"it redirects to {where}, another address", is_passing=False)

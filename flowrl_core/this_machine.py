@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["is_this_machine"]
+__all__ = ["address_of", "is_this_machine"]
 
 _NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 _OLD_FORM = re.compile(r"[0-9a-fx.]+")
@@ -33,13 +33,14 @@ def is_this_machine(host: str) -> bool:
     host = host.strip("[]").partition("%")[0].rstrip(".").lower()
     if host in _NAMES or host.endswith(".localhost"):
         return True
-    address = _address(host)
+    address = address_of(host)
     if address is not None:
         return address.is_loopback or address.is_unspecified or address in set(_own_addresses())
     return host in set(_own_names()) or _is_own_full_name(host)
 
 
-def _address(text: str) -> _IP | None:
+def address_of(text: str) -> _IP | None:
+    """The address that the text is, in any spelling that resolvers take; of one of IPv4 within IPv6, that one."""
     try:
         address: _IP = ipaddress.ip_address(text)
     except ValueError:
@@ -57,7 +58,9 @@ def _address(text: str) -> _IP | None:
 def _own_addresses() -> Iterator[_IP]:
     for found in psutil.net_if_addrs().values():
         for one in found:
-            if one.family in (socket.AF_INET, socket.AF_INET6) and (address := _address(one.address.partition("%")[0])):
+            if one.family in (socket.AF_INET, socket.AF_INET6) and (
+                address := address_of(one.address.partition("%")[0])
+            ):
                 yield address
 
 
@@ -71,7 +74,7 @@ def _own_names() -> Iterator[str]:
     own = set(_own_addresses())
     for line in lines:
         address, *names = line.partition("#")[0].split() or [""]
-        found = _address(address)
+        found = address_of(address)
         if found is not None and (found.is_loopback or found in own):
             yield from (name.lower() for name in names)
 
@@ -85,7 +88,7 @@ def _is_own_full_name(host: str) -> bool:
 
     def look_up() -> None:
         try:
-            found.extend(_address(str(one[4][0]).partition("%")[0]) for one in socket.getaddrinfo(host, None))
+            found.extend(address_of(str(one[4][0]).partition("%")[0]) for one in socket.getaddrinfo(host, None))
         except OSError:
             return
 

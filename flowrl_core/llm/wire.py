@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import httpx2
+from socksio import SOCKSError
 
 from flowrl_core.errors import InputError
 from flowrl_core.llm.completions import generated
@@ -24,7 +25,7 @@ from flowrl_core.llm.names import ModelName
 from flowrl_core.llm.protocols import Tokens, answered, tokens_told
 from flowrl_core.llm.refusals import refused
 from flowrl_core.llm.seam import Book
-from flowrl_core.proxies import check_proxies, is_direct
+from flowrl_core.proxies import proxy_for
 
 __all__ = ["Line", "Wire"]
 
@@ -147,8 +148,8 @@ class Wire(httpx2.AsyncBaseTransport):
                 response, content = await self._post(request)
         except (TimeoutError, httpx2.TimeoutException):
             raise Fault("timeout", f"no whole answer within {self._line.timeout_s:g} s") from None
-        except (httpx2.ConnectError, httpx2.ProxyError, httpx2.UnsupportedProtocol) as exc:
-            raise Fault("unreachable", f"no connection: {_said(exc)}", was_answered=False) from None
+        except (httpx2.ConnectError, httpx2.ProxyError, httpx2.UnsupportedProtocol, SOCKSError) as exc:
+            raise Fault("unreachable", f"no connection: {_said(exc)}{_through(request)}", was_answered=False) from None
         except (httpx2.TransportError, httpx2.DecodingError) as exc:
             raise Fault("cut_off", f"the answer was cut off: {_said(exc)}") from None
         content = self._line.keys.masked(content)  # some server may send back the headers that it got
@@ -188,23 +189,34 @@ def _rewritten(request: httpx2.Request, content: bytes) -> httpx2.Request:
 
 
 def _client(url: str) -> httpx2.AsyncClient:
-    """What asks the server of the URL: a client rather than a transport, for it minds the proxies of the environment.
+    """What asks the server of the URL, through the proxy of the environment that is for it, if there is one.
+
+    (Of this machine there is none: then nobody else gets to see the question, nor the key.)
 
     Raises:
-        Fault: `unreachable`: one of those cannot be asked.
+        Fault: `unreachable`: that proxy cannot be asked.
     """
-    is_ours = is_direct(url)  # then no proxy gets to see the question, nor the key
-    if not is_ours:
-        try:
-            check_proxies()
-        except InputError as exc:
-            raise Fault("unreachable", str(exc), is_final=True, was_answered=False) from None
-    return httpx2.AsyncClient(verify=_certificates(), timeout=None, follow_redirects=False, trust_env=not is_ours)
+    proxy = proxy_for(url)
+    try:
+        if proxy:
+            proxy.check()
+    except InputError as exc:
+        raise Fault("unreachable", str(exc), is_final=True, was_answered=False) from None
+    through = proxy.url if proxy else None
+    return httpx2.AsyncClient(
+        verify=_certificates(), timeout=None, follow_redirects=False, trust_env=False, proxy=through
+    )
 
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
     return httpx2.create_ssl_context()  # 50 ms, which is most of what a question costs here
+
+
+def _through(request: httpx2.Request) -> str:
+    """What is said of the proxy of a request that found no way."""
+    proxy = proxy_for(str(request.url))
+    return f", asked through the proxy {proxy}" if proxy else ""
 
 
 def _said(exc: Exception) -> str:

@@ -145,6 +145,49 @@ def test_no_password_follows_a_redirection():
         fetch(url, headers={"Authorization": "Basic c2U6Y3JldA=="}, seconds=5)
 
 
+@pytest.fixture
+def no_proxies(monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "all_proxy"])
+def test_a_server_elsewhere_is_looked_up_as_prefects_clients_will_ask_for_it(variable, no_proxies):
+    with speaking(http("200 OK", body="by the proxy")) as url:
+        no_proxies.setenv(variable, url.removesuffix("/api"))
+        assert fetch("http://there.invalid:4200/api", seconds=5).body == b"by the proxy"
+        no_proxies.setenv("NO_PROXY", "*.invalid")
+        with pytest.raises(NoAnswerError, match="not known"):
+            fetch("http://there.invalid:4200/api", seconds=5)
+
+
+# What the proxy is, and what is said of it.
+PROXIES = {
+    "nobody": ("http://127.0.0.1:1", "refused"),
+    "nobody's SOCKS": ("socks5://me:se-cret@127.0.0.1:1", "refused"),
+    "unknown": ("http://no-such-host.invalid:1", "not known"),
+    "of another kind": ("socks4://me:se-cret@there:1", "ALL_PROXY: 'socks4://there:1' is no proxy"),
+    "a way to elsewhere": (http("302 Found", "Location: http://other/"), "redirects to http://other/, another"),
+    "an end": (b"", "isconnected"),
+    "no SOCKS": ("socks5", "Malformed reply"),
+}
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_what_a_proxy_does_wrong_is_told_with_the_proxy(name, no_proxies):
+    proxy, said = PROXIES[name]
+    with speaking(proxy if isinstance(proxy, bytes) else HEALTHY) as url:
+        if not isinstance(proxy, str) or proxy == "socks5":
+            proxy = url.removesuffix("/api").replace("http:", f"{proxy}:" if isinstance(proxy, str) else "http:")
+        no_proxies.setenv("ALL_PROXY", proxy)
+        no_proxies.setattr("flowrl_cli.configured._HOPELESS_S", 0.1)
+        with pytest.raises(ServiceError, match=said) as caught:
+            wait_healthy("http://there.invalid/api", seconds=0.5)
+    assert "of ALL_PROXY" in str(caught.value) and "se-cret" not in str(caught.value)
+
+
 def test_an_examination_that_fails_or_hangs_is_a_finding():
     ok = Finding("a", "ok", "fine")
 

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import socket
+import threading
 import time
 import traceback
 
@@ -739,11 +741,11 @@ def test_what_is_no_key_is_not_passed_over_in_silence():
 # Proxies
 
 
-def ask_through(monkeypatch, proxy, model):
+def ask_through(monkeypatch, proxy, model, *, excluded=""):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, proxy)
     for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, excluded)
     monkeypatch.setenv("FLOWRL_MODEL_KEY", SECRET)
     spec = FrontierSpec(model=model, timeout_s=5, answer_retries=0)
     return asyncio.run(connect(spec, book=ListBook(), journal=EphemeralJournal(), sleep=no_wait).ask(QUESTION))
@@ -768,6 +770,35 @@ def test_a_model_elsewhere_is_asked_through_the_proxy(monkeypatch):
         ask_through(monkeypatch, proxy.url, "m@http://model.example/v1")
     (request,) = proxy.requests
     assert request.path == "http://model.example/v1/chat/completions"
+
+
+def test_a_model_that_a_person_excludes_is_not_asked_through_the_proxy(monkeypatch):
+    with ModelServer([GOOD]) as proxy, pytest.raises(ModelError) as caught:
+        ask_through(monkeypatch, proxy.url, "m@http://no-such-host.invalid/v1", excluded="10.0.0.0/8, *.invalid")
+    assert caught.value.code == "unreachable" and proxy.requests == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_proxy_that_does_not_answer_is_told_with_its_variable_and_without_its_password(scheme, monkeypatch):
+    with pytest.raises(ModelError, match=rf"through the proxy {scheme}://127.0.0.1:1 of http_proxy") as caught:
+        ask_through(monkeypatch, f"{scheme}://me:se-cret@127.0.0.1:1", "m@http://model.example/v1")
+    assert caught.value.code == "unreachable" and "se-cret" not in str(caught.value)
+
+
+def test_what_is_no_socks_proxy_is_told(monkeypatch):
+    def serve():
+        for _ in range(3):
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        proxy = f"socks5://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(ModelError, match=proxy) as caught:
+            ask_through(monkeypatch, proxy, "m@http://model.example/v1")
+    assert caught.value.code == "unreachable" and caught.value.is_passing
 
 
 def test_a_proxy_that_cannot_be_asked_is_told_by_its_variable(monkeypatch):

@@ -13,7 +13,7 @@ from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
 from flowrl_core.errors import InputError
-from flowrl_core.proxies import bypass_proxies, check_proxies, is_direct, named_proxies
+from flowrl_core.proxies import bypass_proxies, check_proxies, is_direct, named_proxies, proxy_for
 from flowrl_core.this_machine import is_this_machine
 
 PROXY = "http://192.0.2.99:3128"
@@ -116,6 +116,56 @@ def test_what_a_person_excludes_stays_excluded_under_both_names(variables, told)
         == variables["no_proxy"]
         == ",".join([*told, "localhost", ".localhost", "127.0.0.1", "::1"])
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "hosts", "others"),
+    [
+        ("corp.example", ["corp.example", "a.corp.example", "CORP.example"], ["acorp.example", "corp.example.com"]),
+        (".corp.example", ["corp.example", "a.b.corp.example"], ["acorp.example"]),
+        ("*.corp.example", ["corp.example", "a.corp.example"], ["acorp.example"]),
+        (" x.example , CORP.EXAMPLE,, ", ["corp.example", "x.example"], ["y.example"]),
+        ("x.example corp.example;y.example", ["corp.example", "y.example"], ["z.example"]),
+        ("corp.example:4200", ["corp.example"], []),
+        ("corp.example:4201", [], ["corp.example"]),
+        ("http://corp.example:4200/api", ["corp.example"], []),
+        ("10.1.0.0/16", ["10.1.2.3"], ["10.2.0.1", "10.1.0.0.example"]),
+        ("10.1.2.3/8", ["10.200.0.1"], ["11.0.0.1"]),
+        ("10.1.2.3", ["10.1.2.3"], ["10.1.2.33"]),
+        ("192.168.*", ["192.168.7.8"], ["192.169.0.1"]),
+        ("build-*.corp.example", ["build-7.corp.example"], ["other.corp.example"]),
+        ("2001:db8::/32", ["[2001:db8::1]"], ["[2001:db9::1]"]),
+        ("[2001:db8::1]", ["[2001:0db8:0::1]"], ["[2001:db8::2]"]),
+        ("[2001:db8::1]:4200,corp.example", ["[2001:db8::1]"], []),
+        ("x.example,*", ["corp.example", "10.0.0.1"], []),
+        ("h:port,<local>,[::,fd00::/999,ü.example,h:99999,@,corp.example", ["corp.example"], ["x.example"]),
+    ],
+)
+def test_who_is_excluded_is_so_for_every_library_in_whichever_form(told, hosts, others, environment):
+    environment.setenv("ALL_PROXY", PROXY)
+    for host in (*hosts, *others):
+        environment.setenv("NO_PROXY", told)
+        environment.delenv("no_proxy", raising=False)
+        url = f"http://{host}:4200/api"
+        assert (proxy_for(url) is None) is (host in hosts)
+        bypass_proxies(os.environ, url)
+        # Ours gives urllib no proxies at all; it compares the brackets, too.
+        asked = asked_through_a_proxy(url) - ({"urllib"} if host.startswith("[") else set())
+        assert bool(asked) is (host in others)
+
+
+def test_each_scheme_has_its_proxy_and_small_letters_come_first(environment):
+    for name in ("HTTP_PROXY", "NO_PROXY"):
+        environment.delenv(name)
+    assert proxy_for("http://there/") is None
+    environment.setenv("ALL_PROXY", "me:se-cret@all:2")
+    environment.setenv("HTTPS_PROXY", "socks5://socks:3")
+    environment.setenv("http_proxy", "")
+    environment.setenv("HTTP_PROXY", PROXY)  # not read: the other says that there is none
+    found = proxy_for("HTTP://there/")
+    assert (str(found), found.url) == ("all:2 of ALL_PROXY", "http://me:se-cret@all:2")
+    assert "se-cret" not in repr(found)
+    assert str(proxy_for("https://there/")) == "socks5://socks:3 of HTTPS_PROXY"
 
 
 def test_a_star_stays_alone():
