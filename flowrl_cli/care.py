@@ -37,7 +37,7 @@ class Care:
     def __init__(self, home: Home, server: Server, say: Callable[[str], None]) -> None:
         self._work = [(2.0, Pantry(home).look), (10.0, Attendance(server, say).look)]
         if server.is_embedded:
-            self._work.insert(1, (10.0, Healing(home, say).look))
+            self._work.insert(1, (5.0, Healing(home, say).look))
         self._next = [time.monotonic() + pause for pause, _ in self._work]
 
     async def take(self) -> None:
@@ -92,11 +92,15 @@ class Healing:
         """Start again what has died.
 
         Raises:
-            ServiceError: it dies again and again; its last error is told.
+            ServiceError: it dies again and again (its last error is told), or somebody has stopped it on purpose.
         """
         reap()
         record = Record.load(self._home)
-        if record is None or not record.is_here:
+        if record is None:
+            raise ServiceError(
+                "server, workers and runs were stopped by `flowrl down`. Run the same command again to go on"
+            )
+        if not record.is_here or embedded.is_being_changed(self._home):
             return
         dead = [name for name in self._deaths if record.alive(name) is None]
         for name in dead:

@@ -26,6 +26,7 @@ __all__ = [
     "KEY_VARIABLE",
     "URL_VARIABLE",
     "Configured",
+    "ask",
     "check_server",
     "check_settings",
     "configured",
@@ -175,7 +176,7 @@ def check_server(url: str, connection: Mapping[str, str]) -> str:
     if is_cloud(url, connection):
         return _check_cloud(url, connection)
     try:
-        answer = _fetch(f"{url}/admin/version", connection, seconds=_ANSWER_S)
+        answer = ask(f"{url}/admin/version", connection, seconds=_ANSWER_S)
     except NoAnswerError as exc:
         raise ServiceError(f"The Prefect server {url} does not answer ({exc}): try again") from exc
     if answer.status in (401, 403):
@@ -197,12 +198,40 @@ def check_server(url: str, connection: Mapping[str, str]) -> str:
     return version
 
 
+def ask(url: str, connection: Mapping[str, str], *, seconds: float, body: object = None) -> Answer:
+    """What the server answers to a GET, or to a POST of the body as JSON.
+
+    As Prefect's clients would ask: with its password, its other headers and the certificates that it trusts.
+
+    Args:
+        connection: as `credentials` has it.
+
+    Raises:
+        NoAnswerError, ValueError: as `fetch`.
+    """
+    try:
+        others = json.loads(connection.get(variable_of("client.custom_headers"), "{}"))
+    except ValueError:
+        others = {}  # Prefect says so itself
+    headers = {**{str(name): str(value) for name, value in dict(others).items()}, **_headers(connection)}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    data = None if body is None else json.dumps(body).encode()
+
+    def certificates() -> ssl.SSLContext:
+        if connection.get(variable_of("api.tls_insecure_skip_verify"), "").lower() in ("1", "true", "yes", "on"):
+            return ssl._create_unverified_context()
+        return ssl.create_default_context(cafile=connection.get(variable_of("api.ssl_cert_file")))
+
+    return fetch(url, seconds=seconds, headers=headers, certificates=certificates, body=data)
+
+
 def _check_cloud(url: str, connection: Mapping[str, str]) -> str:
     """By what Prefect's clients ask Cloud, too: it has neither `/admin/version` nor passwords, but keys."""
     if not connection.get(KEY_VARIABLE):
         raise ServiceError(f"Prefect Cloud asks for a key: export {KEY_VARIABLE}=KEY, or `prefect cloud login`")
     try:
-        status = _fetch(f"{url}/work_pools/gpu", connection, seconds=_ANSWER_S).status
+        status = ask(f"{url}/work_pools/gpu", connection, seconds=_ANSWER_S).status
     except NoAnswerError as exc:
         raise ServiceError(f"Prefect Cloud does not answer at {url} ({exc}): try again") from exc
     if status in (401, 403):
@@ -214,22 +243,6 @@ def _check_cloud(url: str, connection: Mapping[str, str]) -> str:
             f"Prefect Cloud answers HTTP {status} at {url}: check the URL (`prefect cloud workspace ls`)"
         )
     return "cloud"
-
-
-def _fetch(url: str, connection: Mapping[str, str], *, seconds: float) -> Answer:
-    """As Prefect's clients would ask: with its password, its other headers and the certificates that it trusts."""
-    try:
-        others = json.loads(connection.get(variable_of("client.custom_headers"), "{}"))
-    except ValueError:
-        others = {}  # Prefect says so itself
-    headers = {**{str(name): str(value) for name, value in dict(others).items()}, **_headers(connection)}
-
-    def certificates() -> ssl.SSLContext:
-        if connection.get(variable_of("api.tls_insecure_skip_verify"), "").lower() in ("1", "true", "yes", "on"):
-            return ssl._create_unverified_context()
-        return ssl.create_default_context(cafile=connection.get(variable_of("api.ssl_cert_file")))
-
-    return fetch(url, seconds=seconds, headers=headers, certificates=certificates)
 
 
 def _headers(connection: Mapping[str, str]) -> dict[str, str]:
@@ -246,7 +259,7 @@ def _what_is_wrong(
     """Why the server does not answer, and whether that may pass; None if it does."""
     url, where = (server, URL_VARIABLE) if isinstance(server, str) else (server.url, server.where)
     try:
-        status = _fetch(f"{url}/health", connection, seconds=seconds).status
+        status = ask(f"{url}/health", connection, seconds=seconds).status
     except NoAnswerError as exc:
         problem, is_passing = str(exc), exc.is_passing
     except ValueError as exc:

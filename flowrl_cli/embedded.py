@@ -45,6 +45,7 @@ __all__ = [
     "connected",
     "down",
     "heal",
+    "is_being_changed",
     "is_used_by_others",
     "leave",
     "secrets_of",
@@ -172,6 +173,17 @@ def is_used_by_others(home: Home) -> bool:
     record = _load_here(home)
     me = this_process()
     return record is not None and (record.keep or any(find(user) for user in record.users if user.pid != me.pid))
+
+
+def is_being_changed(home: Home) -> bool:
+    """Whether somebody starts or stops the embedded Prefect just now: what is dead then has not died."""
+    try:
+        with _locked(home, wait=False):
+            return False
+    except ConflictError:
+        return True
+    except OSError:  # a disk without room for a lock
+        return False
 
 
 def down(home: Home, *, is_urgent: Callable[[], object] = lambda: False) -> bool:

@@ -1,4 +1,4 @@
-"""One GET request of the command's own: bounded in time and size whatever answers, and never through a wrong proxy."""
+"""One request of the command's own: bounded in time and size whatever answers, and never through a wrong proxy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flowrl_core.proxies import Proxy, proxy_for
 
 __all__ = ["Answer", "NoAnswerError", "fetch"]
 
-_MOST_BYTES = 10_000
+_MOST_BYTES = 1_000_000
 _MOST_MOVES = 5
 _FOUR_NUMBERS = re.compile(r"\d+(\.\d+){3}")
 
@@ -52,8 +52,9 @@ def fetch(
     seconds: float,
     headers: Mapping[str, str] | None = None,
     certificates: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    body: bytes | None = None,
 ) -> Answer:
-    """The answer, of which at most 10 kB are read.
+    """The answer to a GET, or to a POST of the body, of which at most a megabyte is read.
 
     Args:
         seconds: for all of it. (A limit for each read never ends where one byte comes each second, and the look-up of
@@ -65,7 +66,7 @@ def fetch(
         ValueError: it is no URL.
     """
     _check(url)
-    request = urllib.request.Request(url, headers=dict(headers or {}))
+    request = urllib.request.Request(url, headers=dict(headers or {}), data=body)
     proxy = proxy_for(url)
     found: list[Answer | BaseException] = []
 
@@ -126,10 +127,11 @@ def _asked_through(
     except InputError as exc:
         raise NoAnswerError(str(exc), is_passing=False) from None
     url, verify = request.full_url, certificates()
+    headers, body = dict(request.header_items()), request.data if isinstance(request.data, bytes) else None
     try:
         with httpx2.Client(verify=verify, timeout=seconds, trust_env=False, proxy=proxy.url) as client:
             for _ in range(_MOST_MOVES):
-                with client.stream("GET", url, headers=dict(request.header_items())) as answer:
+                with client.stream(request.get_method(), url, headers=headers, content=body) as answer:
                     if not answer.has_redirect_location:
                         return Answer(answer.status_code, dict(answer.headers), _beginning(answer.iter_bytes()))
                     moved = urljoin(url, answer.headers["location"])

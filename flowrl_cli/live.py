@@ -141,6 +141,6 @@ def _learned(view: SkillView) -> str:
 _ENDS: dict[str, Callable[[SkillView], str]] = {
     "learned": _learned,
     "failed": lambda view: f"failed: {view.figures.fact.reason or view.figures.fact.cause}",
-    "stopped": lambda view: f"stopped: {view.figures.fact.reason}",
+    "stopped": lambda view: f"stopped: {view.remark}",
     "blocked_by_failed": lambda view: "blocked by a skill that failed",
 }

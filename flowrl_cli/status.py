@@ -59,7 +59,7 @@ def status(
 
             print_json(
                 {
-                    **status_json(found, view_campaign(home, registry, found)),
+                    **status_json(found, view_campaign(home, registry, found, asks_server=True)),
                     "proposals": proposals_json(registry.proposals(found.name)),
                     "spending": spending_json(registry.spending(found.name), found.spec.frontier),
                     "damaged": [asdict(one) for one in damaged_versions(home, registry, by_size=True)],
@@ -78,7 +78,7 @@ def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[Sk
     from flowrl_cli.view import view_campaign
     from flowrl_core.storage.damage import damaged_versions, in_words
 
-    views = view_campaign(home, registry, campaign)
+    views = view_campaign(home, registry, campaign, asks_server=True)
     say(f"Campaign {campaign.name} ({campaign.env}), targets: {', '.join(campaign.targets)}", "")
     print_table(_COLUMNS, [_row(view) for view in views], first=_FIRST, prose=["why"], whole=["state"])
     if proposals := registry.proposals(campaign.name):

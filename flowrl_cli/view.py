@@ -1,4 +1,4 @@
-"""A campaign as the registry and its run directories show it now; no server is asked."""
+"""A campaign as the registry, its run directories and what executes it show it now."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flowrl_cli.record import may_execute
+from flowrl_cli.execution import executions
 from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.skills.growth import grown
 from flowrl_core.skills.knowledge import Knowledge
@@ -66,13 +66,26 @@ class SkillView:
         return None if started is None or ended is None else ended - started
 
 
-def view_campaign(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
-    """The skills that the campaign's targets need, prerequisites first."""
+def view_campaign(
+    home: Home, registry: Registry, campaign: Campaign, *, asks_server: bool = False
+) -> tuple[SkillView, ...]:
+    """The skills that the campaign's targets need, prerequisites first.
+
+    Args:
+        asks_server: whether what is submitted is still executed; see `executions`.
+    """
     figures = registry.figures(campaign.name)
     states = derive(campaign_knowledge(registry, campaign), campaign.targets, {n: f.fact for n, f in figures.items()})
-    if "submitted" in states.values() and not may_execute(home):
-        states = {name: "stopped" if state == "submitted" else state for name, state in states.items()}
     told = remarks(registry, campaign, figures)
+    under_way = {
+        name: attempt
+        for name, state in states.items()
+        if state == "submitted" and (attempt := figures[name].fact.attempt) is not None
+    }
+    if under_way:
+        found = executions(home, registry.uuid, under_way, asks_server=asks_server)
+        states = {**states, **{name: "stopped" for name, one in found.items() if one.is_over}}
+        told = {**told, **{name: one.why for name, one in found.items() if one.is_over or not told[name]}}
     views = [_view_skill(home, registry, campaign, state, figures[name]) for name, state in states.items()]
     return tuple(replace(view, remark=told[view.name], broken_off=broken_off(campaign, view.figures)) for view in views)
 

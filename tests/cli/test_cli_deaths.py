@@ -25,6 +25,7 @@ from flowrl_cli.temporary import remove_temporary, with_temporary
 from flowrl_cli.workers import await_ready
 from flowrl_core.errors import ServiceError
 from flowrl_core.storage.layout import Home
+from flowrl_core.storage.ownership import exclusive
 
 DYING = "import sys; from tasks.orchestration import workers; workers._PAUSE_S = 0.01; workers.main(['gpu'])"
 NOBODYS = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
@@ -128,6 +129,19 @@ def test_who_dies_again_and_again_is_started_again_a_few_times_and_all_say_why(s
         assert "online" in found["pool gpu"]
     finally:
         assert embedded.heal(server.home)
+
+
+def test_what_somebody_stops_has_not_died(tmp_path):
+    home = Home(tmp_path)
+    Record("mark", port=1).save(home)
+    said: list[str] = []
+    healing = Healing(home, said.append)
+    with exclusive(home.root / "embedded.lock", what="the embedded Prefect of this home", wait=False):
+        healing.look()
+    assert said == []
+    assert embedded.down(home)
+    with pytest.raises(ServiceError, match="stopped by `flowrl down`"):
+        healing.look()
 
 
 def test_status_and_doctor_quote_what_died(home, flowrl_here):

@@ -6,12 +6,16 @@ import itertools
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Crashed, Running
 
 from flowrl_cli.live import Narrator, live_table
 from flowrl_cli.processes import MARK_VARIABLE
@@ -25,6 +29,7 @@ from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult, Look
 from flowrl_core.storage.registry import Registry
+from tasks.orchestration.tags import campaign_tags
 
 FLOWRL = str(Path(sys.executable).with_name("flowrl"))
 KNOWLEDGE = load_knowledge("corridor")
@@ -335,3 +340,43 @@ def test_what_was_under_way_is_stopped_once_nothing_of_the_homes_own_prefect_liv
     assert state() == "stopped"
     monkeypatch.setenv("PREFECT_API_URL", "http://there:4200/api")
     assert state() == "submitted", "who knows"
+
+
+def test_what_the_server_says_has_ended_is_stopped_unless_its_campaign_goes_on(server, tmp_path, monkeypatch):
+    """Declared lost by a later start, for example: nobody was left to note it in the registry."""
+    home = Home(tmp_path / "home")
+    monkeypatch.setenv("PREFECT_API_URL", server.url)
+    with Registry.open(home) as registry, get_client(sync_client=True) as client:
+        campaign = registry.start_campaign(parse_campaign(env="corridor", targets=["dig_a"]), KNOWLEDGE.skills)
+        attempt = registry.begin_attempt("default", registry.skill("default", "dig_a").identity)
+        tags = campaign_tags(registry.uuid, "default")
+
+        def begin(deployment: str, parameters: dict[str, object]) -> UUID:
+            made = client.read_deployment_by_name(deployment).id
+            return client.create_flow_run_from_deployment(made, parameters=parameters, state=Running(), tags=tags).id
+
+        def end(run: UUID) -> None:
+            client.set_flow_run_state(run, Crashed(message="its process is gone"), force=True)
+
+        def seen(*, asks_server: bool = True) -> tuple[str, str]:
+            (view,) = view_campaign(home, registry, campaign, asks_server=asks_server)
+            return view.state, view.remark
+
+        assert seen() == ("stopped", "it was never submitted; the campaign's next start goes on with it")
+        leading = begin("campaign/default", {"targets": ["dig_a"]})
+        assert seen() == ("submitted", "")
+        run = begin("train-skill/gpu", {"campaign": "none", "skill": "none", "attempt": 1, "run": 1})
+        registry.set_flow_run(attempt.id, str(run))
+        end(run)
+        assert seen() == ("submitted", ""), "its campaign has it run again"
+        end(leading)
+        said = "its run ended as Crashed: its process is gone; the campaign's next start goes on with it"
+        assert seen() == ("stopped", said)
+        assert seen(asks_server=False) == ("submitted", "")
+        client.delete_flow_run(run)
+        assert seen() == ("stopped", "Prefect does not know its run; the campaign's next start goes on with it")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{taken.getsockname()[1]}/api")
+    with Registry.open(home) as registry:
+        (view,) = view_campaign(home, registry, campaign, asks_server=True)
+    assert view.state == "submitted" and view.remark.startswith("whether it goes on is not known: ")
