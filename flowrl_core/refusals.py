@@ -18,7 +18,7 @@ from flowrl_core.naming import AS_PATHS, Naming
 __all__ = ["refusal", "shown", "sentence"]
 
 _MOST_SHOWN = 60
-_OWN = ("name", "number", "twice")
+_OWN = ("name", "number", "reserved", "secret", "twice")
 """Types of errors that our own validators raise: their messages are words already."""
 _WORDS = {
     "bool_parsing": "must be true or false",
@@ -63,7 +63,7 @@ def sentence(error: ErrorDetails) -> str:
     """What is wrong with a value, and the value."""
     known = _WORDS.get(error["type"], "cannot be used").format_map(error.get("ctx", {}))
     words = error["msg"] if error["type"] in _OWN else known
-    return words if error["type"] == "missing" else f"{words} (got {shown(error['input'])})"
+    return words if error["type"] in ("missing", "secret") else f"{words} (got {shown(error['input'])})"
 
 
 def shown(value: Any) -> str:
@@ -91,6 +91,11 @@ def shown(value: Any) -> str:
 def _remedy(error: ErrorDetails, keys: Sequence[str], named: Naming, model: type[BaseModel] | None) -> str:
     if error["type"] == "twice":
         return "Leave one of them out"
+    if error["type"] == "secret":
+        return "Put a key into the environment or a Prefect Secret block (FLOWRL_MODEL_KEY, OPENAI_API_KEY, ...)"
+    if error["type"] == "reserved":
+        field = error["ctx"]["field"]
+        return f"Set {named('.'.join([*keys[:-1], field]))}" if field else "Leave it out"
     example = _example(_below(model, keys), error["input"])
     return "Correct the value" if example is None else f"Write for example {named.example('.'.join(keys), example)}"
 

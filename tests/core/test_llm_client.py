@@ -592,6 +592,13 @@ def test_google_takes_no_fields_besides():
         ({"extra": ["a=NaN"]}, "no JSON"),
         ({"extra": ["two words=1"]}, "KEY=JSON"),
         ({"extra": ["max_tokens=1"]}, "set by FlowRL itself"),
+        ({"extra": ["Max-Tokens=1"]}, "Set frontier.max_output_tokens"),
+        ({"extra": ["stream=true"]}, "Leave it out"),
+        ({"extra": ['model="x"']}, "Set frontier.model"),
+        ({"extra": ["a=1e999"]}, "no JSON"),
+        ({"extra": ['a="\\ud800"']}, "half a character"),
+        ({"extra": [f"a={'[' * 900}{']' * 900}"]}, "nested"),
+        ({"extra": ['a={"x": 1, "x": 2}']}, "x more than once"),
         ({"extra": ["a=1", "a=2"]}, "more than once"),
     ],
 )
@@ -599,6 +606,29 @@ def test_what_cannot_be_sent_is_refused_by_its_field(fields, said):
     with pytest.raises(InputError, match=rf"^frontier\.{next(iter(fields))}") as caught:
         parse_campaign(frontier=fields)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'api_key="{SECRET}"',
+        f'Authorization="{SECRET}"',
+        f'provider={{"headers": {{"X-Api-Key": "{SECRET}"}}}}',
+        f'user="Bearer {SECRET}"',
+        f'user=["{SECRET}"]',
+        f"user={SECRET}",
+        SECRET,
+    ],
+)
+def test_a_secret_is_no_field_and_is_not_repeated(text):
+    with pytest.raises(InputError, match="FLOWRL_MODEL_KEY") as caught:
+        parse_campaign(frontier={"extra": [text]})
+    assert caught.value.field == "frontier.extra, entry 1" and SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ['prompt_cache_key="a"', "stop_token_ids=[1]", 'provider={"order": ["x"]}', "seed=1"])
+def test_what_only_sounds_like_a_secret_is_a_field(text):
+    assert parse_campaign(frontier={"extra": [text]}).frontier.extra == [text]
 
 
 def test_a_temperature_that_was_recorded_as_a_number_is_the_same_as_text():
