@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import io
 import json
 import os
 import ssl
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from flowrl_cli.fetching import Answer, NoAnswerError, fetch
+from flowrl_cli.prefect_sources import found_in_files, found_settings, read_settings
+from flowrl_cli.variables import shown
 from flowrl_cli.versions import is_cloud, misfit
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.proxies import proxy_for
-from tasks.orchestration.prefect_settings import decided, is_prefects, variable_of
+from tasks.orchestration.prefect_settings import decided, variable_of
 
 __all__ = [
     "AUTH_VARIABLE",
@@ -31,7 +30,6 @@ __all__ = [
     "check_settings",
     "configured",
     "credentials",
-    "readable_settings",
     "wait_healthy",
 ]
 
@@ -41,6 +39,7 @@ URL_VARIABLE = "PREFECT_API_URL"
 
 _CERTIFICATES = "SSL_CERT_FILE"
 """Names certificates for what is asked over TLS, by whichever library."""
+_DRIVERS = ("postgresql+asyncpg", "sqlite+aiosqlite")
 _PATIENCE_S = 60.0
 _POLL_S = 0.15
 _ANSWER_S = 10.0
@@ -77,12 +76,12 @@ def configured() -> Configured | None:
     Raises:
         InputError: Prefect's settings cannot be read.
     """
-    if url := os.environ.get(URL_VARIABLE):
-        return _by_environment(url)
-    if not _may_be_configured():
-        return None
-    with readable_settings():
-        return _by_settings()
+    for setting in found_settings():
+        if setting.variable == URL_VARIABLE:
+            url = str(setting.value or "")
+            # Named to be none, it is none, whatever comes after.
+            return Configured(url.rstrip("/"), setting.where, setting.forget) if url else None
+    return None
 
 
 def credentials() -> dict[str, str]:
@@ -92,46 +91,27 @@ def credentials() -> dict[str, str]:
         InputError: Prefect's settings, or the certificates that they or `SSL_CERT_FILE` name, cannot be read.
     """
     found = decided(os.environ, "connection")
-    if _may_be_configured():
-        with readable_settings():
-            from prefect.settings import get_current_settings
-
-            settings = get_current_settings()
-        found = decided(settings.to_environment_variables(exclude_unset=True), "connection")
+    if found_in_files():
+        found = decided(read_settings().to_environment_variables(exclude_unset=True), "connection")
     for variable in (variable_of("api.ssl_cert_file"), _CERTIFICATES):
         _check_certificates(variable, found.get(variable) or os.environ.get(variable))
     return {name: value for name, value in found.items() if value and name != variable_of("api.url")}
 
 
 def check_settings() -> None:
-    """Nothing, if Prefect can read its settings, and every client the certificates that it is told to trust.
+    """Nothing, if Prefect can read its settings, every client its certificates, and a server its database's URL.
 
     (Prefect's import takes two seconds: not where nothing is set.)
 
     Raises:
         InputError: it cannot.
     """
-    if any(is_prefects(name) and name != "PREFECT_HOME" for name in os.environ) or _may_be_configured():
-        # Prefect prints the same, in its own words.
-        with readable_settings(), contextlib.redirect_stderr(io.StringIO()):
-            from prefect.settings import get_current_settings
-
-            get_current_settings()
+    if any(setting.variable != "PREFECT_HOME" for setting in found_settings()):
+        read_settings()
     credentials()
-
-
-@contextlib.contextmanager
-def readable_settings() -> Iterator[None]:
-    """Within the block Prefect, which reads its settings when it is imported, says in words what is wrong with them.
-
-    Raises:
-        InputError: a file or variable cannot be read.
-    """
-    try:
-        yield
-    except ValueError as exc:  # of which those of pydantic's settings are
-        problem = " ".join(line.strip() for line in str(exc).splitlines()[:3])
-        raise InputError("Prefect's settings", problem, "Correct the variable or file") from exc
+    for variable, value in decided(os.environ, "server").items():
+        if variable.endswith("DATABASE_CONNECTION_URL"):
+            _check_database(variable, value)
 
 
 def wait_healthy(server: Configured | str, *, seconds: float = _PATIENCE_S) -> None:
@@ -285,6 +265,20 @@ def _check_certificates(variable: str, file: str | None) -> None:
         raise InputError(variable, problem, f"Name a file of certificates (PEM), or unset {variable}") from exc
 
 
+def _check_database(variable: str, url: str) -> None:
+    """Of what the server makes of it only its first log tells, after it was started."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        problem = "" if make_url(url).drivername in _DRIVERS else "has a driver that Prefect's server does not use"
+    except (ArgumentError, ValueError):
+        problem = "is no URL"
+    if problem:
+        examples = " or ".join(f"{driver}://..." for driver in _DRIVERS)
+        raise InputError(variable, f"{shown(variable, url)!r} {problem}", f"Write {examples}, or unset {variable}")
+
+
 def _shown(url: str) -> str:
     scheme, found, rest = url.partition("://")
     return f"{scheme}{found}{rest.rpartition('@')[2]}"
@@ -300,56 +294,3 @@ def _mend(server: Configured | str) -> str:
     if isinstance(server, str) or server == Configured.by_option(server.url):
         return "Start it, or correct its URL"
     return f"Start it, or correct its URL, or {server.forget} (then a local server is started)"
-
-
-def _by_environment(url: str) -> Configured:
-    return Configured(url.rstrip("/"), URL_VARIABLE, f"unset {URL_VARIABLE}")
-
-
-def _by_settings() -> Configured | None:
-    """As Prefect's own sources of settings say, in their order."""
-    from prefect.settings.models.api import APISettings
-    from pydantic_settings import InitSettingsSource
-
-    unused = InitSettingsSource(APISettings, {})
-    for source in APISettings.settings_customise_sources(APISettings, unused, unused, unused, unused):
-        url = source().get("url")
-        if url is None:
-            continue
-        if not isinstance(url, str) or not url:
-            return None  # named to be none, whatever comes after
-        where, forget = _source(source)
-        return Configured(url.rstrip("/"), where, forget)
-    return None
-
-
-def _source(source: Any) -> tuple[str, str]:
-    """What one of Prefect's sources is called, and how it is rid of the URL."""
-    match type(source).__name__:
-        case "FilteredDotEnvSettingsSource":
-            path = Path(str(source.env_file)).absolute()
-            return f"{URL_VARIABLE} in {path}", f"remove {URL_VARIABLE} from {path}"
-        case "PrefectTomlConfigSettingsSource" | "PyprojectTomlConfigSettingsSource":
-            path = Path(str(source.toml_file_path)).absolute()
-            table = ".".join(source.toml_table_header)
-            return f"[{table}] in {path}", f"remove url from [{table}] in {path}"
-        case "ProfileSettingsTomlLoader":
-            from prefect.context import get_settings_context
-
-            name = get_settings_context().profile.name
-            where = f"Prefect's profile {name} in {source.profiles_path}"
-            return where, f"`prefect --profile {name} config unset {URL_VARIABLE}`"
-    return URL_VARIABLE, f"unset {URL_VARIABLE}"
-
-
-def _may_be_configured() -> bool:
-    """Whether Prefect, whose import takes two seconds, has to be asked: all places that may name a server are here."""
-    home = Path(os.environ.get("PREFECT_HOME", "") or "~/.prefect").expanduser()
-    if "PREFECT_PROFILE" in os.environ or "PREFECT_PROFILES_PATH" in os.environ or (home / "profiles.toml").exists():
-        return True
-    if any(name.upper() == URL_VARIABLE != name for name in os.environ):
-        return True
-    if any(Path(name).exists() for name in (".env", "prefect.toml")):
-        return True
-    project = Path("pyproject.toml")
-    return project.exists() and "[tool.prefect" in project.read_text(errors="replace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from flowrl_cli.finding import Finding, bounded
@@ -46,6 +47,7 @@ def examine() -> Iterator[Finding]:
         return  # what follows is in them
     from flowrl_cli.services import examine_proxies, examine_server
     from flowrl_cli.stored import examine_library, examine_registry
+    from flowrl_cli.surroundings import as_set
     from flowrl_cli.variables import examine_variables
 
     home = _home()
@@ -53,7 +55,8 @@ def examine() -> Iterator[Finding]:
         yield home
     else:
         yield from bounded("home", lambda: _places(home), seconds=_QUICK_S, mend=_MEND_HOME)
-    yield from bounded("variables", examine_variables, seconds=_QUICK_S, mend="env | grep -e FLOWRL -e PREFECT -e JAX")
+    variables, mend = partial(examine_variables, as_set()), "env | grep -e FLOWRL -e PREFECT -e JAX"
+    yield from bounded("variables", variables, seconds=_QUICK_S, mend=mend)
     yield from bounded("slots", _slots, seconds=_QUICK_S, mend="flowrl devices")
     yield from bounded("devices", lambda: [_devices()], seconds=_SLOW_S, mend=_MEND_INSTALL)
     yield from bounded("proxies", examine_proxies, seconds=_QUICK_S, mend="env | grep -i proxy")

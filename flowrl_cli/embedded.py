@@ -19,13 +19,13 @@ from flowrl_cli.configured import (
     check_settings,
     configured,
     credentials,
-    readable_settings,
     wait_healthy,
 )
 from flowrl_cli.environment import child_environment
 from flowrl_cli.inputs import registry_uuid
 from flowrl_cli.launch import SERVER, WORKERS, launch, launch_workers, stop_recorded, though_full
 from flowrl_cli.output import story
+from flowrl_cli.prefect_sources import read_settings
 from flowrl_cli.processes import find, marked, stop, this_process
 from flowrl_cli.record import Record, Server
 from flowrl_cli.signals import is_asked
@@ -214,8 +214,8 @@ def connected(server: Server) -> Iterator[None]:
         InputError: it asks for a password, and none is set; a proxy is named that cannot be asked; or the settings of
             Prefect cannot be read.
     """
-    with readable_settings():
-        from prefect.settings import temporary_settings
+    read_settings()
+    from prefect.settings import temporary_settings
 
     bypass_proxies(os.environ, server.url)
     check_proxies()
@@ -272,11 +272,12 @@ def _password(is_asked: bool) -> dict[str, str]:
     """
     if not is_asked:
         return {}
-    found = os.environ.get(SERVER_AUTH_VARIABLE) or os.environ.get(AUTH_VARIABLE) or ""
+    variable = SERVER_AUTH_VARIABLE if os.environ.get(SERVER_AUTH_VARIABLE) else AUTH_VARIABLE
+    found = os.environ.get(variable, "")
     user, _, password = found.partition(":")
     if not user or not password:
         problem = "is not USER:PASSWORD" if found else "is not set, and the server of this home asks for a password"
-        raise InputError(AUTH_VARIABLE, problem, f"export {AUTH_VARIABLE}=USER:PASSWORD, that of the server")
+        raise InputError(variable, problem, f"export {variable}=USER:PASSWORD, that of the server")
     return {AUTH_VARIABLE: found}
 
 

@@ -6,7 +6,6 @@ One table a family: name -> what it does. A name that ends in `*` stands for all
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -71,7 +70,7 @@ FAMILIES = (
 )
 
 
-def examine_variables(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+def examine_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
     """A finding for each variable of these families that is set, with its value and what it does."""
     for name in sorted(environment):
         if not environment[name]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 
-from flowrl_cli.configured import Configured, check_server, credentials, wait_healthy
+from flowrl_cli.configured import Configured, check_server, check_settings, credentials, wait_healthy
 from flowrl_cli.embedded import connected
 from flowrl_cli.environment import child_environment
 from flowrl_cli.inputs import registry_uuid
@@ -53,6 +53,7 @@ def _joined(home: Home, server: Configured | str, url: str, pools: Sequence[str]
     if record is not None and record.alive(WORKERS):
         _check_same(record, url, pools)
         return record, True
+    check_settings()
     _check_pools(pools)
     check_start(home)
     count_slots()

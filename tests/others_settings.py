@@ -16,7 +16,6 @@ HOSTILE = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "error",
     "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "CRITICAL",
     "PREFECT_CLIENT_MAX_RETRIES": "0",
-    "PREFECT_API_REQUEST_TIMEOUT": "0.01",
     "PREFECT_API_ENABLE_HTTP2": "1",
     "PREFECT_CLIENT_CUSTOM_HEADERS": '{"Authorization": "Bearer another"}',
     "PREFECT_API_KEY": "another",
@@ -33,9 +32,20 @@ HOSTILE = {
     "PREFECT_SERVER_DOCKET_URL": "redis://nowhere:6379",
     "PREFECT_TEST_MODE": "1",
     "PREFECT_DEBUG_MODE": "1",
+    "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "0",
+    "PREFECT_API_REQUEST_TIMEOUT": "0.01",
+    "PREFECT_SERVER_EVENTS_MAXIMUM_LABELS_PER_RESOURCE": "1",
     "PREFECT_PROFILE": "mine",
     "PREFECT__FLOW_RUN_ID": "6a7b7c7d-0000-4000-8000-000000000000",
 }
+
+# The file of their profiles, in their Prefect's home.
+PROFILES = """
+[profiles.mine]
+PREFECT_FLOWS_DEFAULT_RETRIES = "4"
+PREFECT_LOGGING_TO_API_ENABLED = "false"
+PREFECT_SERVER_EVENTS_MAXIMUM_LABELS_PER_RESOURCE = "1"
+"""
 
 # What their files say: a worker's or a run's directory may hold such.
 FILES = {

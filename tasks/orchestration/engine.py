@@ -14,6 +14,7 @@ import runpy
 
 from flowrl_core.learning.numerics import drop_ignored
 from flowrl_core.signals import restore
+from tasks.orchestration.prefect_settings import drop_modes
 
 _THRESHOLDS = (100_000, 20, 100)
 
@@ -21,4 +22,5 @@ if __name__ == "__main__":
     restore()
     gc.set_threshold(*_THRESHOLDS)
     drop_ignored(os.environ)
+    drop_modes(os.environ)
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

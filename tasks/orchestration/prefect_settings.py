@@ -8,7 +8,7 @@ holds wherever they run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -22,7 +22,9 @@ __all__ = [
     "Decision",
     "decided",
     "decision",
+    "drop_modes",
     "given_beside",
+    "in_capitals",
     "is_prefects",
     "variable_of",
 ]
@@ -54,6 +56,7 @@ _CACHES = "each stage derives what is left to do from the registry; answers of m
 _LOGS = "what FlowRL says belongs on the pages of its runs"
 _CLIENT = "runs outlive a server that is away for a while"
 _DATABASE = "the database of a server that FlowRL starts"
+_NEWS = "with fewer, a campaign would not understand what its runs tell"
 _BROWSER = "what a browser is told by a server that FlowRL starts"
 _REACH = "how a server of your own is reached"
 
@@ -122,6 +125,7 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         "runner": Decision("ignored", "device slots say how many runs there are"),
         # The server that we start.
         "server.database": Decision("server", _DATABASE),
+        "server.database.migrate_on_start": Decision("given", "a new home's database is empty", "true"),
         "server.api.auth_string": Decision("server", "the password of a server that FlowRL starts"),
         "server.api.cors_allowed_origins": Decision("server", _BROWSER),
         "server.api.cors_allowed_methods": Decision("server", _BROWSER),
@@ -149,6 +153,8 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         "server.services.late_runs.after_seconds": Decision(
             "given", "marking a deep queue as late locks the database for everybody else", "3600"
         ),
+        "server.events.maximum_labels_per_resource": Decision("given", _NEWS, "500"),
+        "server.events.maximum_related_resources": Decision("given", _NEWS, "100"),
         "server.events.retention_period": Decision("server", "how long a server that FlowRL starts keeps events"),
         "server.concurrency.lease_storage": Decision(
             "given",
@@ -200,6 +206,7 @@ _OTHER_NAMES: Mapping[str, str] = MappingProxyType(
         "PREFECT_PROFILE": "profiles_path",
         # Of a server.
         "PREFECT_API_DATABASE": "server.database",
+        "PREFECT_API_DATABASE_MIGRATE_ON_START": "server.database.migrate_on_start",
         "PREFECT_SQLALCHEMY": "server.database",
         "PREFECT_LOGGING_SERVER_LEVEL": "server.logging_level",
         "PREFECT_API_ENABLE_METRICS": "server.metrics_enabled",
@@ -226,6 +233,8 @@ _OTHER_NAMES: Mapping[str, str] = MappingProxyType(
         "PREFECT_MESSAGING": "server",
         "PREFECT_EVENTS_EXPIRED_BUCKET_BUFFER": "server",
         "PREFECT_EVENTS_MAXIMUM": "server",
+        "PREFECT_EVENTS_MAXIMUM_LABELS_PER_RESOURCE": "server.events.maximum_labels_per_resource",
+        "PREFECT_EVENTS_MAXIMUM_RELATED_RESOURCES": "server.events.maximum_related_resources",
         "PREFECT_EVENTS_PROACTIVE_GRANULARITY": "server",
         "PREFECT_EVENTS_WEBSOCKET_BACKFILL_PAGE_SIZE": "server",
         "PREFECT_DEPLOYMENT_CONCURRENCY_SLOT_WAIT_SECONDS": "server",
@@ -260,12 +269,29 @@ def decided(environment: Mapping[str, str], rule: Rule) -> dict[str, str]:
     return {name: value for name, value in environment.items() if is_prefects(name) and decision(name).rule == rule}
 
 
+def drop_modes(environment: MutableMapping[str, str]) -> None:
+    """Remove the variables that, when Prefect is imported, make another program of it: that of its tests, for example.
+
+    Those of its tests do so whatever they say.
+    """
+    for name in [name for name in environment if is_prefects(name) and decision(name) in _MODES]:
+        del environment[name]
+
+
+def in_capitals(environment: MutableMapping[str, str]) -> None:
+    """Name Prefect's variables in capital letters: Prefect does not mind the case, and our own code does."""
+    for name in sorted(filter(is_prefects, environment), key=lambda name: name != name.upper()):
+        value = environment.pop(name)
+        environment.setdefault(name.upper(), value)
+
+
 def given_beside(own: Mapping[str, str]) -> dict[str, str]:
     """`GIVEN` without what these variables of a person's set themselves, by whatever name."""
     theirs = [decision(name) for name in own]
     return {name: value for name, value in GIVEN.items() if decision(name) not in theirs}
 
 
+_MODES = (DECISIONS["testing"], DECISIONS["debug_mode"])
 _BY_VARIABLE: Mapping[str, Decision] = {
     **{variable_of(setting): one for setting, one in DECISIONS.items()},
     **{name: DECISIONS[setting] for name, setting in _OTHER_NAMES.items()},

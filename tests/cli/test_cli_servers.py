@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from others_settings import FILES, HOSTILE
+from others_settings import FILES, HOSTILE, PROFILES
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
 sys.path.append(str(Path(__file__).parents[1] / "flows"))
@@ -85,7 +85,7 @@ def test_an_address_that_cannot_be_had_is_refused(home, flowrl_here, refused, mo
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", PASSWORD)
     refused(flowrl_here("up", "--host", "192.0.2.77"), "host", "no address of this machine")
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "onlyauser")
-    refused(flowrl_here("up"), "PREFECT_API_AUTH_STRING", "USER:PASSWORD")
+    refused(flowrl_here("up"), "PREFECT_SERVER_API_AUTH_STRING: is not USER:PASSWORD")
     monkeypatch.setenv("PREFECT_API_URL", "http://there:4200/api")
     refused(flowrl_here("up", "--port", "4200"), "port", "configured")
     assert not home.exists()
@@ -93,7 +93,7 @@ def test_an_address_that_cannot_be_had_is_refused(home, flowrl_here, refused, mo
 
 def test_a_setting_of_prefect_that_it_cannot_read_is_refused_before_anything_is_written(home, flowrl, refused):
     done = flowrl("up", PREFECT_CLIENT_MAX_RETRIES="several")
-    refused(done, "Prefect's settings", "max_retries", "integer")
+    refused(done, "PREFECT_CLIENT_MAX_RETRIES: 'several'", "integer", "or unset PREFECT_CLIENT_MAX_RETRIES")
     assert not home.exists()
 
 
@@ -180,7 +180,8 @@ class Guarded:
         self.home = Home(directory / "home")
         self.home.root.mkdir()
         self.home.cache.symlink_to(compiled)
-        for name, text in FILES.items():
+        (directory / "nowhere").mkdir()
+        for name, text in {**FILES, "nowhere/profiles.toml": PROFILES}.items():
             (directory / name).write_text(text)
         self.started = self.call("up", "--host", "0.0.0.0")
 
