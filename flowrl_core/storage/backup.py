@@ -28,7 +28,7 @@ from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import is_temporary, publish_directory, temporary_beside
 from flowrl_core.storage.damage import damaged_versions, in_words
 from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
-from flowrl_core.storage.layout import Home
+from flowrl_core.storage.layout import Home, check_name
 from flowrl_core.storage.reader import open_to_read
 from flowrl_core.storage.registry import Registry
 
@@ -57,10 +57,11 @@ def backup(home: Home, target: Path) -> Copied:
     The registry comes first: all that its rows name was written before them, so it is among the files copied after.
 
     Raises:
-        InputError: `target` exists, or there is nothing to copy.
+        InputError: `target` exists or cannot be used, or there is nothing to copy.
         CorruptError: a version that a head or a bundle needs is not whole.
     """
     target = Path(target).absolute()
+    check_name("target", target)
     if os.path.lexists(target):
         raise InputError("target", f"{target} exists", "Name a directory that does not exist yet")
     if target.is_relative_to(home.root):
@@ -93,6 +94,7 @@ def restore(source: Path, home: Home) -> Copied:
         StorageError: the backup has a newer schema than this code.
     """
     source = Path(source).absolute()
+    check_name("source", source)
     if not (source / "registry.sqlite").is_file():
         raise InputError("source", f"{source} is no backup", "Name a directory that `flowrl backup` has made")
     home.check_writable()

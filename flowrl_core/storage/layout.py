@@ -24,10 +24,13 @@ from pathlib import Path
 
 from flowrl_core.errors import InputError
 
-__all__ = ["HOME_VARIABLE", "URL_VARIABLE", "Home", "RunDirectory", "folded"]
+__all__ = ["HOME_VARIABLE", "URL_VARIABLE", "Home", "RunDirectory", "check_name", "folded"]
 
 HOME_VARIABLE = "FLOWRL_HOME"
 URL_VARIABLE = "FLOWRL_REGISTRY_URL"
+
+_MISREAD = "?*[]\\"
+"""What in a path is read as something else: by SQLAlchemy `?`, by Orbax the patterns, by TensorStore the backslash."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Home:
 
     Raises:
         InputError: the root is a file, a link to nothing, below what is not there, or (as the nearest directory above
-            it) closed to this user.
+            it) closed to this user; or libraries would look for it elsewhere, by its name.
     """
 
     root: Path
@@ -220,6 +223,22 @@ class Home:
         return self.versions / _component("version", content)
 
 
+def check_name(field: str, path: Path) -> None:
+    """Nothing, if all that reads or writes below this path takes it for what it is.
+
+    Raises:
+        InputError: libraries would look elsewhere, or cannot be told of it at all.
+    """
+    remedy = f"Set {field} to a directory whose path has none of {' '.join(_MISREAD)} and is valid UTF-8"
+    if misread := [character for character in _MISREAD if character in str(path)]:
+        problem = f"databases and checkpoints cannot be kept below {path}, because of {' '.join(misread)}"
+        raise InputError(field, problem, remedy)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as exc:
+        raise InputError(field, f"the path {str(path)!r} is not valid UTF-8", remedy) from exc
+
+
 def folded(name: str) -> str:
     """What is the same for names that some file systems take for one: they differ by case or Unicode form only.
 
@@ -245,6 +264,7 @@ def _holds_directories(path: Path) -> bool:
 
 def _check_root(root: Path) -> None:
     remedy = f"Set {HOME_VARIABLE} to a directory that you may write"
+    check_name(HOME_VARIABLE, root)
     nearest = _nearest(root)
     if nearest.is_symlink() and not nearest.exists():
         problem = f"{nearest} is a link to {nearest.readlink()}, which is not there"

@@ -74,6 +74,8 @@ def test_a_backup_is_refused_where_something_is_and_leaves_nothing_when_it_fails
         backup(home, tmp_path / "there")
     with pytest.raises(InputError, match="outside"):
         backup(home, home.root / "backup")
+    with pytest.raises(InputError, match="target: .* because of \\?"):
+        backup(home, tmp_path / "backup?")
     damaged = next(path for path in home.versions.rglob("*") if path.is_file() and path.name != "manifest.json")
     damaged.write_bytes(b"")
     with pytest.raises(CorruptError, match="expert . \\(.*\\): versions/.* of 0 bytes, not .* back from a backup"):

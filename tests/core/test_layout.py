@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flowrl_core.errors import InputError
+from flowrl_core.storage.checkpoints import load_tree, save_tree
 from flowrl_core.storage.layout import Home, folded
+from flowrl_core.storage.registry import Registry
 
 
 def test_every_path_of_a_home_lies_below_its_root(tmp_path: Path) -> None:
@@ -73,3 +76,21 @@ def test_a_home_below_a_working_directory_that_is_gone_is_refused(tmp_path, monk
     with pytest.raises(InputError, match="not there.*absolute path"):
         Home(Path("home"))
     assert Home(tmp_path / "home").root == tmp_path / "home"
+
+
+@pytest.mark.parametrize("name", ["a?b", "a*", "[old]", "a\\b", "caf\udce9"])
+def test_a_home_that_libraries_would_look_for_elsewhere_is_refused(tmp_path, name):
+    """`?` ends the name of a database in its URL, Orbax looks for patterns, TensorStore reads `\\` as `/`."""
+    with pytest.raises(InputError, match="FLOWRL_HOME"):
+        Home(tmp_path / name / "home")
+
+
+def test_a_home_with_any_other_name_keeps_checkpoints_and_a_registry_inside(tmp_path):
+    name = "50 % off; 'the' \"best\" $HOME #1 {x} & %20%s (é日)\n~@!|<>^`,:="
+    home = Home(tmp_path / name)
+    home.root.mkdir()
+    Registry.open(home).close()
+    save_tree(home.versions / "one", {"a": np.arange(3)})
+    assert load_tree(home.versions / "one")[0]["a"].tolist() == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert home.registry.is_file()
