@@ -44,7 +44,7 @@ UNREADABLE = {
         "prefect.toml",
     ),
     "no TOML": ("prefect.toml", "[api", "/here/prefect.toml", "is not valid TOML", "Write key = value"),
-    "no TOML of others": ("pyproject.toml", "[project", "/here/pyproject.toml", "is not valid TOML", "Write key = value"),
+    "no TOML of others": ("pyproject.toml", "[project", "/here/pyproject.toml", "no.* valid TOML", "Write key = value"),
     "no table": ("pyproject.toml", "tool = 5", "/here/pyproject.toml", "tool.prefect is no table", "Correct"),
     "no group": (
         "pyproject.toml",
