@@ -1,4 +1,4 @@
-"""The account that a command runs under: Prefect and others want a home directory, and not every account has one."""
+"""The account and the directory that a command runs in: Prefect and others want a home and a working directory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from flowrl_core.errors import InputError
 from flowrl_core.storage.layout import HOME_VARIABLE
 
-__all__ = ["furnish"]
+__all__ = ["check_directory", "furnish"]
 
 
 def furnish(environment: MutableMapping[str, str]) -> None:
@@ -33,6 +33,19 @@ def furnish(environment: MutableMapping[str, str]) -> None:
         environment.setdefault("MPLCONFIGDIR", str(Path(_instead(environment)) / "matplotlib"))
         if not os.path.isdir(home / ".prefect"):
             environment.setdefault("PREFECT_HOME", _instead(environment))
+
+
+def check_directory() -> None:
+    """Nothing, if there is a working directory. Prefect's client asks for it, and so does what it imports.
+
+    Raises:
+        InputError: it was removed, or this user may not know where it is.
+    """
+    try:
+        os.getcwd()
+    except OSError as exc:
+        problem = f"this command was started in a directory that is gone, or closed to it ({exc.strerror})"
+        raise InputError("working directory", problem, "`cd` to one that is there, then try again") from exc
 
 
 def _instead(environment: MutableMapping[str, str]) -> str:

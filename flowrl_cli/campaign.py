@@ -60,9 +60,11 @@ def campaign(
         A TOML file with `targets`, `campaign`, `env`, `knowledge`, `overrides`, `retry` and the tables `[training]`,
         `[evaluation]`, `[limits]`, `[frontier]`. What is typed wins.
     """
+    from flowrl_cli.account import check_directory
     from flowrl_cli.installed import check_installation
 
     check_installation()  # before others import or read what it may lack
+    check_directory()
     from flowrl_cli.request import make_request, merge_sources
     from flowrl_cli.session import run_campaign
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from flowrl_cli.account import check_directory
 from flowrl_cli.finding import Finding, bounded
 from flowrl_cli.installed import FILES, examine_installation
 from flowrl_core.errors import ConflictError, InputError, ServiceError
@@ -77,6 +78,10 @@ def _home() -> Home | Finding:
 
 def _places(home: Home) -> Iterator[Finding]:
     root = home.root
+    try:
+        check_directory()
+    except InputError as exc:
+        yield Finding(exc.field, "wrong", exc.problem, exc.remedy)
     existing = next(path for path in (root, *root.parents) if path.exists())
     try:
         home.check_writable()

@@ -42,12 +42,14 @@ def up(
     pool
         A pool that the workers serve, control or gpu; repeat it for more (both).
     """
+    from flowrl_cli.account import check_directory
     from flowrl_cli.configured import Configured, configured
     from flowrl_cli.installed import check_installation
     from flowrl_core.errors import InputError
     from flowrl_core.storage.layout import Home
 
     check_installation()
+    check_directory()
     home = Home.from_environment()
     home.check_writable()
     if not worker_only:

@@ -164,3 +164,18 @@ def test_a_home_that_cannot_be_is_told(home, flowrl_here):
     home.write_text("mine")
     done = flowrl_here("doctor")
     assert done.returncode == 1 and "home: export FLOWRL_HOME" in done.stdout
+
+
+def test_a_working_directory_that_is_gone_is_told_before_anything_is_begun(
+    home, flowrl_here, refused, tmp_path, monkeypatch
+):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    said = ("working directory: ", "is gone", "`cd` to one that is there")
+    refused(flowrl_here("campaign", "--env", "corridor", "--target", "dig_a"), *said)
+    refused(flowrl_here("up"), *said)
+    refused(flowrl_here("up", "--worker-only", "--server", "http://127.0.0.1:9/api"), *said)
+    assert "working directory: `cd` to one that is there" in flowrl_here("doctor").stdout
+    assert flowrl_here("status").returncode == 0
+    assert not home.exists()
