@@ -89,8 +89,8 @@ def shown(value: Any) -> str:
 
 
 def _remedy(error: ErrorDetails, keys: Sequence[str], named: Naming, model: type[BaseModel] | None) -> str:
-    if error["type"] == "twice":
-        return "Leave one of them out"
+    if error["type"] in ("twice", "missing"):
+        return "Leave one of them out" if error["type"] == "twice" else "Set it"
     if error["type"] == "secret":
         return "Put a key into the environment or a Prefect Secret block (FLOWRL_MODEL_KEY, OPENAI_API_KEY, ...)"
     if error["type"] == "reserved":

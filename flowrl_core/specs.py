@@ -26,6 +26,7 @@ __all__ = [
     "LimitsSpec",
     "Override",
     "SkillConfig",
+    "Spec",
     "TrainingSpec",
     "check_episodes",
     "continued",
@@ -51,7 +52,9 @@ CampaignName = Annotated[str, AfterValidator(_check_name), Field(json_schema_ext
 Fraction = Annotated[Number, Field(ge=0.0, le=1.0)]
 
 
-class _Spec(BaseModel):
+class Spec(BaseModel):
+    """What comes from a person or from Prefect: fields of these names only, written with - or _."""
+
     # A form shows a field under the name that overrides and command lines use.
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, field_title_generator=lambda name, _: name
@@ -72,7 +75,7 @@ class _Spec(BaseModel):
         return joined
 
 
-class TrainingSpec(_Spec):
+class TrainingSpec(Spec):
     """How one skill is trained."""
 
     frames: Whole = Field(default=600_000, ge=1, description="Most environment steps of one run (its budget)")
@@ -111,7 +114,7 @@ class TrainingSpec(_Spec):
     seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the run")
 
 
-class EvaluationSpec(_Spec):
+class EvaluationSpec(Spec):
     """How a skill is judged."""
 
     threshold: Number = Field(
@@ -136,7 +139,7 @@ class EvaluationSpec(_Spec):
     )
 
 
-class LimitsSpec(_Spec):
+class LimitsSpec(Spec):
     """How a campaign may use the machine, and what it does with results."""
 
     max_parallel: Whole = Field(default=8, ge=1, le=1_024, description="Skills submitted at the same time")
@@ -159,7 +162,7 @@ class LimitsSpec(_Spec):
     )
 
 
-class FrontierSpec(_Spec):
+class FrontierSpec(Spec):
     """Who proposes a campaign's skills, and what that may cost."""
 
     kind: Literal["knowledge", "model", "hybrid"] = Field(
@@ -249,7 +252,7 @@ class FrontierSpec(_Spec):
         return float(self.temperature) if self.temperature else None
 
 
-class CampaignSpec(_Spec):
+class CampaignSpec(Spec):
     """All parameters of a campaign. Without targets: those of its earlier start (see `continued`)."""
 
     campaign: CampaignName = "default"
@@ -275,7 +278,7 @@ class CampaignSpec(_Spec):
     )
 
 
-class SkillConfig(_Spec):
+class SkillConfig(Spec):
     """What is decided about one skill's run: recorded in its config.json."""
 
     training: TrainingSpec = TrainingSpec()
@@ -430,4 +433,4 @@ def check_episodes(field: str, episodes: int, environments: int, *, num_envs: st
         )
 
 
-_GROUPS: dict[str, type[_Spec]] = {"training": TrainingSpec, "evaluation": EvaluationSpec}
+_GROUPS: dict[str, type[Spec]] = {"training": TrainingSpec, "evaluation": EvaluationSpec}

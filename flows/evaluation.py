@@ -11,6 +11,7 @@ from pydantic import Field
 
 import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
 from flowrl_core.errors import InputError
+from flowrl_core.quantities import Whole
 from flowrl_core.specs import CampaignName
 from tasks.assessment import assess_skill, conclude, device
 from tasks.options import FLOW
@@ -23,7 +24,7 @@ def evaluate_skill(
     skill: Annotated[str, Field(min_length=1)],
     campaign: CampaignName = "default",
     of: Literal["bundle", "heads"] = "bundle",
-    episodes: Annotated[int, Field(ge=1, le=65_536)] = 512,
+    episodes: Annotated[Whole, Field(ge=1, le=65_536)] = 512,
 ) -> State:
     """Measure again what a learned skill's experts achieve, in worlds never seen before. Nothing is changed.
 

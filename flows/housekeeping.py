@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from pydantic import Field
 
 import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
+from flowrl_core.quantities import Whole
 from flowrl_core.stages.housekeeping import KINDS, Kind
 from tasks.housekeeping import conclude, find, remove
 from tasks.options import FLOW
@@ -18,7 +19,7 @@ __all__ = ["housekeeping"]
 
 @flow(name="housekeeping", **FLOW)
 def housekeeping(
-    keep_days: Annotated[int, Field(ge=1, le=3_650)] = 30,
+    keep_days: Annotated[Whole, Field(ge=1, le=3_650)] = 30,
     delete: bool = False,
     what: list[Kind] = list(KINDS),  # noqa: B006  (a form shows a list; nothing changes it)
 ) -> State:

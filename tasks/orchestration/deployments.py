@@ -92,7 +92,7 @@ def _code(entry: dict[str, Any], flow: Flow[..., Any], pull: list[dict[str, Any]
         "concurrency_limit": alone.get("limit"),
         "concurrency_options": ConcurrencyOptions(collision_strategy=strategy) if strategy else None,
         "parameter_openapi_schema": form_of(flow),
-        "enforce_parameter_schema": True,
+        "enforce_parameter_schema": entry.get("enforce_parameter_schema", True),
     }
 
 

@@ -114,11 +114,15 @@ async def _queues(client: PrefectClient, pool: str) -> tuple[str, ...]:
 
 
 def _expected() -> list[tuple[str, Any]]:
-    """Name of each deployment of prefect.yaml, and its entry point, pull steps and form."""
+    """Name of each deployment of prefect.yaml, and its entry point, pull steps, form and whether that is enforced."""
     wanted = document()
     flows = [(entry, flow_of(entry)) for entry in wanted["deployments"]]
     return [
-        (f"{flow.name}/{entry['name']}", (entry["entrypoint"], wanted["pull"], form_of(flow))) for entry, flow in flows
+        (
+            f"{flow.name}/{entry['name']}",
+            (entry["entrypoint"], wanted["pull"], form_of(flow), entry.get("enforce_parameter_schema", True)),
+        )
+        for entry, flow in flows
     ]
 
 
@@ -127,4 +131,5 @@ async def _is_current(client: PrefectClient, name: str, wanted: Any) -> bool | N
         found = await client.read_deployment_by_name(name)
     except ObjectNotFound:
         return None
-    return bool((found.entrypoint, found.pull_steps, found.parameter_openapi_schema) == wanted)
+    there = (found.entrypoint, found.pull_steps, found.parameter_openapi_schema, found.enforce_parameter_schema)
+    return bool(there == wanted)

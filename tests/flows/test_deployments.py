@@ -27,6 +27,8 @@ from tasks.orchestration.campaign_runs import start_campaign_run
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 DEPLOYMENTS = {"campaign/default", "campaign/nightly", "evaluate-skill/gpu", "housekeeping/default", "train-skill/gpu"}
+# What no campaign has submitted.
+SUBMITTED = {"campaign": "none", "skill": "dig_a", "attempt": 1_000, "run": 1_000}
 # What a campaign is started with here; dig_a is learned already, so nothing is trained.
 ASKED = {"env": "corridor", "targets": ["dig_a"], "training": {"width": 16}, "limits": {"max_parallel": 2}}
 
@@ -241,6 +243,7 @@ def test_a_campaign_that_cannot_be_is_refused_in_the_words_of_the_command(learne
     asked = {"env": "corridor", "targets": ["dig_a"]}
     wrong = [
         {"campaign": "few", "evaluation": {"episodes": 5}, "training": {"num_envs": 5}},
+        {"campaign": "many", "training": {"num-envs": "many"}},
         {"campaign": "twice", "overrides": ["dig_a.frames=7e4", "dig_a.frames=8e4"]},
     ]
     runs = [start("campaign/default", **asked, **one) for one in wrong]
@@ -250,6 +253,28 @@ def test_a_campaign_that_cannot_be_is_refused_in_the_words_of_the_command(learne
         end = end_of(run)
         assert (end.name, end.message) == ("Refused", str(found.value))
         assert one["campaign"] not in [campaign.name for campaign in learned.campaigns()]
+
+
+def test_parameters_are_read_as_options_and_files_are(learned):
+    asked = {**ASKED, "training": {"width": "1.6e1", "num-envs": "64", "frames": "6e5"}}
+    end = end_of(start("campaign/default", campaign="as-text", **asked))
+    assert end.message == "learned dig_a"
+    assert learned.campaign("as-text").spec == make_request({"campaign": "as-text", **ASKED}).spec
+    assert end_of(start("housekeeping/default", **{"keep-days": "3e1"}, what=["leftovers"])).name == "DryRun"
+
+
+def test_a_run_whose_parameters_do_not_fit_its_flow_is_refused_with_the_name_of_the_first(learned):
+    wrong = {
+        "targest: there is no such parameter. Did you mean targets?": ("campaign/default", {"targest": ["dig_a"]}),
+        "skill: is missing. Set it": ("evaluate-skill/gpu", {"campaign": "basics"}),
+        "episodes: must be a whole number (got 'x')": ("evaluate-skill/gpu", {"skill": "dig_a", "episodes": "x"}),
+        "what, entry 1: must be 'records', ": ("housekeeping/default", {"what": ["all"]}),
+        "more: there is no such parameter": ("train-skill/gpu", {**SUBMITTED, "more": 1}),
+    }
+    runs = {said: start(name, **given) for said, (name, given) in wrong.items()}
+    for said, run in runs.items():
+        end = end_of(run)
+        assert end.name == "Refused" and end.message.startswith(said), (said, end)
 
 
 # A skill measured again

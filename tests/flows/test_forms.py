@@ -63,9 +63,10 @@ def test_a_campaign_is_started_from_the_form_as_the_command_would(chromium, serv
     assert learned.campaign("by-form").spec == make_request({"campaign": "by-form", **asked}).spec
 
 
-def test_a_wrong_value_is_told_at_its_field_and_starts_nothing(chromium, server):
+def test_a_form_that_is_asked_to_check_tells_a_wrong_value_at_its_field_and_starts_nothing(chromium, server):
     before = ids("campaign/default")
     with form(chromium, server, "campaign/default") as page:
+        page.get_by_label("Enforce Parameter Schema").click()
         fill(page, "campaign", "no name!")
         submit(page)
         expect(field(page, "campaign")).to_contain_text("'no name!' does not match")

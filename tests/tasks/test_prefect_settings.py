@@ -140,7 +140,7 @@ def test_flows_and_tasks_state_their_rules_themselves(tmp_path):
     others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     undisturbed = run(STATED, tmp_path, others)
     assert undisturbed.keys() == {
-        *("campaign", "train-skill", "evaluate-skill", "housekeeping"),
+        *("campaign", "train-skill", "evaluate-skill", "housekeeping", "refused"),
         *("prepare", "train", "evaluate", "reflect", "process", "assess", "find", "remove", "ask"),
     }
     assert run(STATED, tmp_path, {**others, **HOSTILE, "PREFECT_TASKS_DEFAULT_NO_CACHE": "1"}) == undisturbed
