@@ -67,7 +67,7 @@ class Configured:
     @classmethod
     def by_option(cls, url: str) -> Configured:
         """The one that `--server` names."""
-        return cls(url.rstrip("/"), "--server", "correct --server")
+        return cls(_tidy(url), "--server", "correct --server")
 
 
 def configured() -> Configured | None:
@@ -78,9 +78,9 @@ def configured() -> Configured | None:
     """
     for setting in found_settings():
         if setting.variable == URL_VARIABLE:
-            url = str(setting.value or "")
+            url = _tidy(str(setting.value or ""))
             # Named to be none, it is none, whatever comes after.
-            return Configured(url.rstrip("/"), setting.where, setting.forget) if url else None
+            return Configured(url, setting.where, setting.forget) if url else None
     return None
 
 
@@ -251,6 +251,8 @@ def _what_is_wrong(
         if status in (200, 401, 403) or (status < 500 and is_cloud(url, connection)):
             return None
         problem, is_passing = f"HTTP {status}", status >= 500
+        if not is_passing and not url.endswith("/api"):
+            problem += "; the URL of a Prefect server usually ends with /api"
     through = proxy_for(url)
     return f"{problem}, asked through the proxy {through}" if through else problem, is_passing
 
@@ -279,9 +281,15 @@ def _check_database(variable: str, url: str) -> None:
         raise InputError(variable, f"{shown(variable, url)!r} {problem}", f"Write {examples}, or unset {variable}")
 
 
+def _tidy(url: str) -> str:
+    """The URL as all clients read it: without blanks and slashes around it, its scheme in small letters."""
+    scheme, found, rest = url.strip().partition("://")
+    return f"{scheme.lower()}{found}{rest.rstrip('/')}" if found else scheme
+
+
 def _shown(url: str) -> str:
     scheme, found, rest = url.partition("://")
-    return f"{scheme}{found}{rest.rpartition('@')[2]}"
+    return f"{scheme}{found}{rest.partition('?')[0].rpartition('@')[2]}"
 
 
 def _named(server: Configured | str) -> str:

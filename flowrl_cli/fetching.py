@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import http.client
-import ipaddress
-import re
-import socket
 import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from flowrl_core.errors import InputError
 from flowrl_core.proxies import Proxy, proxy_for
+from flowrl_core.web_addresses import web_address, why_unreachable
 
 __all__ = ["Answer", "NoAnswerError", "fetch"]
 
 _MOST_BYTES = 1_000_000
 _MOST_MOVES = 5
-_FOUR_NUMBERS = re.compile(r"\d+(\.\d+){3}")
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,8 @@ class Answer:
 class NoAnswerError(Exception):
     """Nothing came back that is HTTP; its text says why.
 
-    `is_passing` says whether waiting may help: not for a name that is not known, a certificate that is not trusted, or
-    a redirection.
+    `is_passing` says whether waiting may help: not for a name that is not known, where TLS or its certificate is wrong,
+    or for a redirection.
     """
 
     def __init__(self, problem: str, *, is_passing: bool = True) -> None:
@@ -90,14 +87,11 @@ def fetch(
 
 
 def _check(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise ValueError("it does not begin with http:// or https:// and a host")
+    parts = web_address(url)
     if parts.username is not None or parts.password is not None:
         raise ValueError("it holds a user or a password: say them by PREFECT_API_AUTH_STRING")
-    parts.port  # noqa: B018 - reading it is what checks it
-    if _FOUR_NUMBERS.fullmatch(parts.hostname):
-        ipaddress.IPv4Address(parts.hostname)  # resolvers read more; Prefect's clients do not
+    if "?" in url or "#" in url:
+        raise ValueError("it holds a query or a fragment")
 
 
 def _asked(request: urllib.request.Request, seconds: float, certificates: Callable[[], ssl.SSLContext]) -> Answer:
@@ -152,23 +146,10 @@ def _beginning(chunks: Iterable[bytes]) -> bytes:
 
 
 def _no_answer(exc: Exception) -> NoAnswerError:
-    # Clients wrap what the system says.
-    reason = next((one for one in reversed(list(_chain(exc))) if isinstance(one, OSError)), exc)
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return NoAnswerError(f"its certificate is not trusted: {reason.verify_message}", is_passing=False)
-    if isinstance(reason, socket.gaierror):
-        return NoAnswerError(str(reason), is_passing=reason.errno != socket.EAI_NONAME)
-    if isinstance(reason, http.client.HTTPException) and not isinstance(reason, OSError):
-        return NoAnswerError(f"what answers does not speak HTTP: {type(reason).__name__} {str(reason)[:80]!r}")
-    if isinstance(reason, TimeoutError):
-        return NoAnswerError("no answer in time")
-    return NoAnswerError(str(reason) or type(reason).__name__)
-
-
-def _chain(exc: BaseException | None) -> Iterator[BaseException]:
-    while exc is not None:
-        yield exc
-        exc = exc.__context__
+    if isinstance(exc, http.client.HTTPException) and not isinstance(exc, OSError):
+        return NoAnswerError(f"what answers does not speak HTTP: {type(exc).__name__} {str(exc)[:80]!r}")
+    problem, trouble = why_unreachable(exc)
+    return NoAnswerError(problem, is_passing=trouble == "passing")
 
 
 class _SameOrigin(urllib.request.HTTPRedirectHandler):

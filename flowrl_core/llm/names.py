@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
-from urllib.parse import urlsplit
 
 from flowrl_core.errors import InputError
+from flowrl_core.web_addresses import web_address
 
 __all__ = ["ModelName", "Provider", "check_installed", "check_takes", "parse_model"]
 
@@ -99,20 +99,17 @@ def _checked_name(name: str, text: str) -> str:
 
 def _checked_url(url: str) -> str:
     remedy = "Write http://HOST:PORT/v1 or https://HOST/v1"
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - reading it is what checks it
-    except ValueError as exc:
-        raise InputError(_FIELD, f"the model's URL cannot be read: {exc}", remedy) from None
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+    holds_more = "the model's URL holds a user, a password, a query or a fragment, and model names are recorded"
+    if "?" in url or "#" in url or "@" in url.partition("://")[2].partition("/")[0]:
         # Model strings are recorded in the registry, in the journal and in logs.
-        problem = "the model's URL holds a user, a password, a query or a fragment, and model names are recorded"
-        raise InputError(_FIELD, problem, "Leave it out and put the key into FLOWRL_MODEL_KEY")
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise InputError(_FIELD, f"{url!r} is not the URL of a web server", remedy)
-    if not url.isprintable() or any(character.isspace() for character in url):
-        raise InputError(_FIELD, f"{url!r} holds spaces", remedy)
-    return f"{parts.scheme.lower()}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
+        raise InputError(_FIELD, holds_more, "Leave it out and put the key into FLOWRL_MODEL_KEY")
+    try:
+        parts = web_address(url)
+    except ValueError as exc:
+        raise InputError(_FIELD, f"the model's URL {url!r} cannot be used: {exc}", remedy) from None
+    # Of the address of the answers themselves, as documentation has it, the clients make their own.
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    return f"{parts.scheme.lower()}://{parts.netloc}{path or '/v1'}"
 
 
 def _is_installed(package: str) -> bool:

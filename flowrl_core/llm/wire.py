@@ -26,6 +26,7 @@ from flowrl_core.llm.protocols import Tokens, answered, tokens_told
 from flowrl_core.llm.refusals import refused
 from flowrl_core.llm.seam import Book
 from flowrl_core.proxies import proxy_for
+from flowrl_core.web_addresses import why_unreachable
 
 __all__ = ["Line", "Wire"]
 
@@ -149,7 +150,10 @@ class Wire(httpx2.AsyncBaseTransport):
         except (TimeoutError, httpx2.TimeoutException):
             raise Fault("timeout", f"no whole answer within {self._line.timeout_s:g} s") from None
         except (httpx2.ConnectError, httpx2.ProxyError, httpx2.UnsupportedProtocol, SOCKSError) as exc:
-            raise Fault("unreachable", f"no connection: {_said(exc)}{_through(request)}", was_answered=False) from None
+            why, trouble = why_unreachable(exc)
+            problem = f"no connection: {why}{_through(request)}"
+            is_final = trouble == "tls"
+            raise Fault("unreachable", problem, is_final=is_final, was_answered=False) from None
         except (httpx2.TransportError, httpx2.DecodingError) as exc:
             raise Fault("cut_off", f"the answer was cut off: {_said(exc)}") from None
         content = self._line.keys.masked(content)  # some server may send back the headers that it got

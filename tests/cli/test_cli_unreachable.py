@@ -77,7 +77,7 @@ STRANGE = {
     "garbage": ((b"\x00\x16SSH-2.0-OpenSSH_9.6\r\n",), "does not speak HTTP"),
     "HTML": ((HEALTHY, http("200 OK", "Content-Type: text/html", body="<html>")), "is not the API of a Prefect"),
     "deep JSON": ((HEALTHY, http("200 OK", body="[" * 9_000)), "is not the API of a Prefect"),
-    "another page": ((http("404 Not Found"),), "HTTP 404"),
+    "another page": ((http("404 Not Found"),), r"HTTP 404\)"),
     "a bad gateway": ((http("502 Bad Gateway"),), "HTTP 502"),
     "an error of its own": ((HEALTHY, http("500 Internal Server Error")), "HTTP 500: its log says why"),
     "a loop": ((http("302 Found", "Location: /api/health"),), "HTTP 302"),
@@ -112,7 +112,7 @@ def test_doctor_says_that_a_server_does_not_speak_tls(home, monkeypatch):
     with speaking(HEALTHY) as url:
         monkeypatch.setenv("PREFECT_API_URL", url.replace("http:", "https:"))
         (found,) = examine_server(Home(home))
-    assert found.state == "wrong" and "SSL" in found.found
+    assert found.state == "wrong" and "does not speak TLS" in found.found and "SSL" in found.found
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,11 @@ def test_doctor_says_that_a_server_does_not_speak_tls(home, monkeypatch):
         "http://a b/api",
         "http://0177.0.0.1/api",
         "http://me:se-cret@there/api",
+        "http://there/api?key=se-cret",
+        "http://there/api#there",
+        "http://a..b/api",
+        "http://１２７.0.0.1/api",
+        "http://999.1.1.1/api",
         f"http://{'x' * 70}/api",
     ],
 )
@@ -134,6 +139,22 @@ def test_what_is_no_url_is_told_at_once(url):
     with pytest.raises(ServiceError, match="is no URL") as caught:
         wait_healthy(Configured(url, "prefect.toml", "remove it"))
     assert str(caught.value).startswith("prefect.toml: ") and "se-cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", [" {}", "{}//\n", "\t{}/ "])
+def test_blanks_slashes_and_capitals_around_an_address_are_no_fault(form, monkeypatch):
+    with speaking(HEALTHY) as url:
+        monkeypatch.setenv("PREFECT_API_URL", form.format(url.replace("http", "HTTP")))
+        assert configured().url == Configured.by_option(form.format(url)).url == url
+        wait_healthy(configured(), seconds=5)
+    monkeypatch.setenv("PREFECT_API_URL", " ")
+    assert configured() is None
+
+
+def test_a_server_whose_address_lacks_its_end_is_told_so(monkeypatch):
+    monkeypatch.setattr("flowrl_cli.configured._HOPELESS_S", 0.1)
+    with speaking(http("404 Not Found")) as url, pytest.raises(ServiceError, match=r"HTTP 404; .* ends with /api"):
+        wait_healthy(url.removesuffix("/api"))
 
 
 def test_no_password_follows_a_redirection():

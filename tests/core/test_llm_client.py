@@ -443,6 +443,13 @@ def test_where_nobody_listens_nothing_is_sent_and_nothing_is_spent():
     assert asked.settled == [("unreachable", 0, 0)] * 3
 
 
+def test_a_server_without_tls_is_told_at_once():
+    with ModelServer([GOOD]) as plain:
+        asked = Asked([GOOD], model=plain.model.replace("http:", "https:"))
+    assert asked.code == "unreachable" and not asked.error.is_passing and len(asked.settled) == 1
+    assert "does not speak TLS" in asked.error.problem
+
+
 def test_a_malformed_answer_is_sent_back_with_what_is_wrong():
     asked = Asked([say({"title": 3}), GOOD])
     assert asked.reply.answer == Idea(title="dig")
@@ -848,6 +855,7 @@ def test_a_proxy_that_cannot_be_asked_is_told_by_its_variable(monkeypatch):
         ("google:gemini-2.5-pro", ModelName("google", "gemini-2.5-pro")),
         ("llama3.2:1b@http://localhost:11434/v1", ModelName("compatible", "llama3.2:1b", "http://localhost:11434/v1")),
         ("a@q4@https://h/api/", ModelName("compatible", "a@q4", "https://h/api")),
+        ("m@https://h/v1/chat/completions/", ModelName("compatible", "m", "https://h/v1")),
         ("openai:x@HTTP://[::1]:80", ModelName("compatible", "openai:x", "http://[::1]:80/v1")),
     ],
 )
@@ -872,6 +880,10 @@ def test_a_models_name_is_read_and_written(text, name):
         ("m@http://localhost:port/v1", "http://HOST:PORT/v1"),
         ("m@http:///v1", "http://HOST:PORT/v1"),
         ("m@http://local host/v1", "spaces"),
+        ("m@http://999.1.1.1/v1", "not permitted"),
+        ("m@http://0177.0.0.1/v1", "permitted"),
+        ("m@http://１２７.0.0.1/v1", "digits"),
+        ("m@http://a..b/v1", "empty part"),
     ],
 )
 def test_what_names_no_model_is_refused_with_a_remedy(text, told):
