@@ -15,6 +15,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.options import IDEMPOTENT
 from tasks.orchestration.termination import until_told
+from tasks.reporting import end_progress
 
 __all__ = ["conclude", "give_up", "is_decided", "process_run", "tidy"]
 
@@ -34,6 +35,7 @@ def conclude(outcome: Outcome) -> State:
     """The state in which a run's flow run ends: Completed, whatever was learned."""
     said = f"success {outcome.success:.3f}, lower bound {outcome.success_lower_bound:.3f}, {outcome.run_frames} frames"
     logger.info("%s: %s", outcome.verdict, said)
+    end_progress(f"{outcome.verdict}: {said}")
     return Completed(name="Learned" if outcome.verdict == "learned" else NOT_LEARNED, message=said)
 
 
@@ -48,6 +50,7 @@ def give_up(run: int, reason: FlowRLError, epoch: int) -> State:
     logger.error("giving up: %s", reason)
     with Registry.open(Home.from_environment()) as registry:
         registry.fail_run(run, str(reason), epoch=epoch)
+    end_progress(f"given up: {reason}")
     return Completed(name=NOT_LEARNED, message=str(reason))
 
 

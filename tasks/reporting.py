@@ -13,11 +13,14 @@ from typing import Self, cast
 from uuid import UUID
 
 from prefect.artifacts import acreate_table_artifact, create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter
+from prefect.runtime import flow_run
 
 from flowrl_core.stages.train import UpdateReport
 from flowrl_core.storage.records import ProposalRecord, SkillFigures
 
-__all__ = ["LOGGERS", "Progress", "report_campaign", "report_proposals", "show_logs", "slug"]
+__all__ = ["LOGGERS", "Progress", "end_progress", "report_campaign", "report_proposals", "show_logs", "slug"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +83,17 @@ class Progress:
                 update_progress_artifact(self._artifact, progress=percent, description=text)
         except Exception as exc:
             logger.debug("progress not shown: %r", exc)
+
+
+def end_progress(words: str) -> None:
+    """Fill the progress bars of this flow run, and say how it ended: it may have needed less than its budget."""
+    whose = {"flow_run_id": {"any_": [flow_run.id]}, "type": {"any_": ["progress"]}}
+    try:
+        found = get_client(sync_client=True).read_artifacts(artifact_filter=ArtifactFilter.model_validate(whose))
+        for artifact in found:
+            update_progress_artifact(artifact.id, progress=100.0, description=words)
+    except Exception as exc:
+        logger.debug("progress not ended: %r", exc)
 
 
 def show_logs() -> None:
