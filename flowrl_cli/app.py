@@ -76,14 +76,16 @@ for _group, _command, _help, _what in (
 
 
 def main() -> NoReturn:
-    """The entry point of the `flowrl` command: exits with `run`'s code."""
-    heed()
+    """The command from here on: exits with `run`'s code."""
     try:
+        heed()
         code = run(sys.argv[1:])
-    except Interrupted as exc:  # once more, while it was telling of the first
+        end_at_once()
+        _flush()
+    except Interrupted as exc:  # before or after `run`, or once more while that was telling of the first
         code = exc.code
-    end_at_once()
-    _flush()
+        end_at_once()
+        _flush()
     sys.exit(code)
 
 

@@ -1,17 +1,21 @@
 """How a command is asked to end: by SIGINT (Ctrl-C), SIGTERM, or SIGHUP (its terminal has closed).
 
 The first request interrupts what the main thread does, wherever that is. While a command ends by it, further ones are
-counted only: they say how much of a hurry there is.
+counted only: they say how much of a hurry there is. The first one also says how the command has ended: a supervisor, or
+a terminal that closes, sends two at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import math
 import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import IO, Any, TypeVar
 
@@ -36,7 +40,11 @@ class Interrupted(KeyboardInterrupt):
         return 128 + self.number
 
 
+_BURST_S = 0.5
+"""Requests that come so soon after one that interrupted are part of it: they do not interrupt what that has begun."""
+
 _asked: list[int] = []
+_heard_at = -math.inf
 _is_deferred = False
 _cancel: Callable[[], object] | None = None
 """Ends what an event loop of the main thread does, more gently than an exception in the middle of it."""
@@ -48,6 +56,9 @@ def heed() -> None:
     Only SIGHUP stays ignored where that was meant: see `outlives_terminal`.
     """
     _handle(_heard)
+    # In the last moments of a process Python forgets its handlers: a request would end it then, not its code. What is
+    # registered first comes last.
+    atexit.register(_handle, signal.SIG_IGN)
     restore()
 
 
@@ -118,7 +129,7 @@ def deferred() -> Iterator[Callable[[], int]]:
 
 def end_at_once() -> None:
     """From now on a request ends the process at once: nothing is left to be done but what Python does at its end."""
-    _handle(lambda number, frame: os._exit(128 + number))
+    _handle(lambda number, frame: os._exit(128 + (_asked or [number])[0]))
 
 
 def _hang_up() -> None:
@@ -128,7 +139,7 @@ def _hang_up() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return
     _asked.append(signal.SIGHUP)
-    raise Interrupted(signal.SIGHUP)
+    raise Interrupted(_asked[0])
 
 
 def _is_unread(stream: IO[str]) -> bool:
@@ -140,7 +151,7 @@ def _is_unread(stream: IO[str]) -> bool:
     return False
 
 
-def _handle(handler: Callable[[int, Any], object]) -> None:
+def _handle(handler: Callable[[int, Any], object] | signal.Handlers) -> None:
     is_detached = outlives_terminal()
     for number in REQUESTS:
         if not (number == signal.SIGHUP and is_detached):
@@ -148,12 +159,13 @@ def _handle(handler: Callable[[int, Any], object]) -> None:
 
 
 def _heard(number: int, frame: object) -> None:
-    global _cancel
+    global _cancel, _heard_at
     _asked.append(number)
-    if _is_deferred:
+    if _is_deferred or time.monotonic() - _heard_at < _BURST_S:
         return
+    _heard_at = time.monotonic()
     if _cancel is not None:
         cancel, _cancel = _cancel, None
         cancel()
         return
-    raise Interrupted(number)
+    raise Interrupted(_asked[0])
