@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from flowrl_core.specs import parse_campaign
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 FLOWRL = str(Path(sys.executable).with_name("flowrl"))
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 # Never over, of shapes that compile in seconds, and that other tests have compiled.
@@ -299,12 +301,17 @@ if way == "module":
 else:
     runpy.run_path(way, run_name="__main__")
 """
+SCRIPT = "from {} import {}\n{}()\n"
 
 
-@pytest.mark.parametrize("way", [FLOWRL, "module"])
+@pytest.mark.parametrize("way", ["script", "module"])
 @pytest.mark.parametrize("burst", [("SIGINT",), ("SIGTERM", "SIGHUP"), ("SIGHUP", "SIGTERM", "SIGINT")])
 @pytest.mark.parametrize("place", ["flowrl_core.installation", "cyclopts", "flowrl_cli.status", "sqlalchemy"])
-def test_a_request_while_it_is_imported_ends_the_command_in_a_line(home, place, burst, way):
+def test_a_request_while_it_is_imported_ends_the_command_in_a_line(home, tmp_path, place, burst, way):
+    if way == "script":
+        module, _, main = tomllib.loads(PROJECT.read_text())["project"]["scripts"]["flowrl"].partition(":")
+        (tmp_path / "flowrl").write_text(SCRIPT.format(module, main, main))
+        way = str(tmp_path / "flowrl")
     numbers = ",".join(str(int(signal.Signals[name])) for name in burst)
     command = [sys.executable, "-c", IMPORTING, place, numbers, way, "status"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
