@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from flowrl_cli.address import LOOPBACK, SERVER_AUTH_VARIABLE, choose_address
+from flowrl_cli.address import LOOPBACK, SERVER_AUTH_VARIABLE, canonical, choose_address, in_url
 from flowrl_cli.configured import (
     AUTH_VARIABLE,
     check_server,
@@ -256,7 +256,8 @@ def _recorded(home: Home, host: str | None, port: int | None) -> Record:
             f"(it must have been started with --host). If that machine is gone for good, remove {home.embedded}"
         )
     mend = "Run `flowrl down` first"
-    for field, asked, known in (("host", host, record.host), ("port", port, record.port)):
+    asked_host = canonical(host) if host else None
+    for field, asked, known in (("host", asked_host, record.host), ("port", port, record.port)):
         if asked is not None and asked != known:
             raise InputError(field, f"the server of {home.root} has {known}, not {asked}", mend)
     if os.environ.get(SERVER_AUTH_VARIABLE) and not record.asks_for_password:
@@ -344,7 +345,7 @@ def _server_environment(home: Home, record: Record) -> dict[str, str]:
         environment[SERVER_AUTH_VARIABLE] = secrets[AUTH_VARIABLE]
     if record.address.is_loopback:
         # Or any page that somebody opens in a browser here could ask the server for all it has.
-        origins = ",".join(f"http://{host}:{record.port}" for host in (LOOPBACK, "localhost", record.host))
+        origins = ",".join(f"http://{host}:{record.port}" for host in (LOOPBACK, "localhost", in_url(record.host)))
         environment.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", origins)
     else:
         # What the browser of another machine asks, unless somebody knows better (a proxy's address, for example).

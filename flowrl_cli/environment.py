@@ -36,6 +36,8 @@ def child_environment(
         # What is started has another working directory.
         others["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
     own = {**decided(os.environ, "kept"), **(decided(os.environ, "server") if serves else {})}
+    # An empty password, for one, is asked for by the server, and nobody can give it.
+    own = {name: value for name, value in own.items() if value}
     environment = {
         **_OURS,
         **others,

@@ -16,8 +16,8 @@ MACHINE_VARIABLE = "FLOWRL_MACHINE"
 
 _MACHINE_ID = Path("/etc/machine-id")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_ANYWHERE = ("192.0.2.1", 9)
-"""An address that is nobody's: asking for the way to it sends nothing."""
+_ANYWHERE = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
+"""Addresses that are nobody's: asking for the way to them sends nothing."""
 
 
 def machine_id() -> str:
@@ -43,11 +43,11 @@ def host_name() -> str:
     return socket.gethostname()
 
 
-def public_address() -> str:
+def public_address(family: socket.AddressFamily = socket.AF_INET) -> str:
     """The address by which other machines reach this one, as far as it can tell; else its name."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(_ANYWHERE)
+            probe.connect(_ANYWHERE[family])
             return str(probe.getsockname()[0])
         except OSError:
             return host_name()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["address_of", "is_this_machine"]
+__all__ = ["address_of", "is_loopback", "is_this_machine"]
 
 _NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 _OLD_FORM = re.compile(r"[0-9a-fx.]+")
@@ -30,13 +30,20 @@ def is_this_machine(host: str) -> bool:
     Args:
         host: a name or an address as URLs hold it, in brackets or not, in any spelling that resolvers take (`127.1`).
     """
-    host = host.strip("[]").partition("%")[0].rstrip(".").lower()
-    if host in _NAMES or host.endswith(".localhost"):
+    host = _bare(host)
+    if is_loopback(host):
         return True
     address = address_of(host)
     if address is not None:
-        return address.is_loopback or address.is_unspecified or address in set(_own_addresses())
+        return address.is_unspecified or address in set(_own_addresses())
     return host in set(_own_names()) or _is_own_full_name(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host is loopback, in any spelling: only this machine reaches what listens there."""
+    host = _bare(host)
+    address = address_of(host)
+    return address.is_loopback if address is not None else host in _NAMES or host.endswith(".localhost")
 
 
 def address_of(text: str) -> _IP | None:
@@ -53,6 +60,10 @@ def address_of(text: str) -> _IP | None:
             return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+def _bare(host: str) -> str:
+    return host.strip("[]").partition("%")[0].rstrip(".").lower()
 
 
 def _own_addresses() -> Iterator[_IP]:

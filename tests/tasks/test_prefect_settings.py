@@ -108,11 +108,12 @@ def test_what_a_person_may_decide_reaches_what_we_start(tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "DEBUG")
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://me@db/prefect")
     monkeypatch.setenv("PREFECT_LOGGING_SERVER_LEVEL", "ERROR")
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "")
     home = Home(tmp_path)
     arguments = (home, home.prefect, "mark", "http://127.0.0.1:4200/api", {"PREFECT_API_KEY": "theirs"})
     server, workers = child_environment(*arguments, serves=True), child_environment(*arguments)
     assert server["PREFECT_LOGGING_LEVEL"] == workers["PREFECT_LOGGING_LEVEL"] == "DEBUG"
-    assert workers["PREFECT_API_KEY"] == "theirs"
+    assert workers["PREFECT_API_KEY"] == "theirs" and "PREFECT_SERVER_API_AUTH_STRING" not in server
     assert "PREFECT_API_DATABASE_CONNECTION_URL" in server and "PREFECT_API_DATABASE_CONNECTION_URL" not in workers
     assert server["PREFECT_LOGGING_SERVER_LEVEL"] == "ERROR" and "PREFECT_SERVER_LOGGING_LEVEL" not in server
 
