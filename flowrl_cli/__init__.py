@@ -7,6 +7,7 @@ if sys.argv[:1] == ["-m"]:  # while Python looks for the module that it was aske
 
     listen()
 
-from flowrl_core.installation import anchor
+from flowrl_core.installation import anchor, prefer_installed
 
 anchor()
+prefer_installed()

@@ -1,8 +1,9 @@
 """Where FlowRL is installed, and processes in which the names `flows` and `tasks` are its own.
 
 Many people have packages of these names. In a process of FlowRL's, a finder that is asked before all others says where
-they are, whatever lies in the working directory, on PYTHONPATH or among the installed packages. A process that only
-uses `flowrl_core` as a library keeps its own.
+they are, whatever lies in the working directory, on PYTHONPATH or among the installed packages. What is on PYTHONPATH
+comes last there: a person's own `random.py` or `prefect.py` takes the place of nobody's. A process that only uses
+`flowrl_core` as a library keeps its own.
 
     python -P .../flowrl_core/installation.py MODULE [ARGUMENT ...]
 
@@ -18,7 +19,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["ROOT", "anchor", "command", "data", "enter"]
+__all__ = ["ROOT", "anchor", "command", "data", "enter", "prefer_installed"]
 
 _HERE = Path(__file__).absolute()
 _PACKAGES = _HERE.parents[1]
@@ -64,6 +65,17 @@ def anchor() -> None:
                 del sys.modules[loaded]
 
 
+def prefer_installed() -> None:
+    """Let what is installed come before what is on PYTHONPATH, in this process from now on. Safe to repeat.
+
+    `export PYTHONPATH=$PYTHONPATH:/some/where` puts the working directory there, modules of a cluster other releases.
+    What was found there alone still is.
+    """
+    given = {_absolute(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    given -= {str(_PACKAGES), str(ROOT)}  # FlowRL itself may be there, with all that was installed beside it
+    sys.path.sort(key=lambda path: path in given)
+
+
 def command(module: str, *arguments: str) -> list[str]:
     """What starts a module, as `python -m` would, in a process of this very installation and interpreter."""
     # Without -P the directory of this file would come before the standard library.
@@ -84,6 +96,13 @@ def enter() -> dict[str, str]:
     return {"directory": str(ROOT)}
 
 
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:  # relative to a working directory that is gone
+        return path
+
+
 def _is_ours(name: str, module: ModuleType) -> bool:
     ours = ROOT / name
     places = [place for place in getattr(module, "__path__", ()) if os.path.isdir(place)]
@@ -92,6 +111,7 @@ def _is_ours(name: str, module: ModuleType) -> bool:
 
 def _run(module: str, *arguments: str) -> None:
     anchor()
+    prefer_installed()
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -98,7 +98,8 @@ def ask_jax() -> Devices:
 
 
 def _try(code: str) -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ)
+    # It finds packages where this process does: see `flowrl_core/installation.py`.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     drop_ignored(environment)
     command = [sys.executable, "-P", "-c", code]
     try:

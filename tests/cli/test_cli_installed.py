@@ -76,7 +76,7 @@ class Installed:
 
     Attributes:
         packages: where packages are installed.
-        directory: has packages named as FlowRL's, which are on PYTHONPATH as well.
+        directory: has packages named as FlowRL's, which are on PYTHONPATH as well, and files named as what it uses.
     """
 
     root: Path
@@ -112,6 +112,8 @@ def installed(built, tmp_path_factory) -> Installed:
             (place / name).mkdir(parents=True)
             (place / name / "__init__.py").write_text("")
     (own / "flowrl.py").write_text("raise RuntimeError('another flowrl')")
+    for name in ("random", "logging", "prefect", "jax", "httpx"):
+        (own / "own" / f"{name}.py").write_text(f"raise RuntimeError('another {name}')")
     (packages / "imported_at_startup.pth").write_text("import tasks, flows")
     return Installed(root, packages, own)
 

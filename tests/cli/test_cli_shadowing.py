@@ -107,13 +107,44 @@ def test_the_command_prefers_installed_packages_to_files_of_the_working_director
     assert said_by(sys.executable, "-m", "flowrl_cli", "--version") == said_by(FLOWRL, "--version")
 
 
-def test_a_file_that_is_taken_for_a_package_is_named(home, tmp_path, monkeypatch):
-    """One of FlowRL's dependencies: that is for the person to rename."""
+@pytest.mark.parametrize("start", [[FLOWRL, "devices"], command("look")], ids=["the command", "what it starts"])
+def test_what_is_installed_comes_before_what_is_on_pythonpath(home, tmp_path, monkeypatch, start):
+    """Files of any project, the standard library's names among them."""
+    for name in ("random", "logging", "queue", "secrets", "prefect", "jax", "numpy", "yaml", "anyio", "rich"):
+        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('another {name}')")
+    (tmp_path / "look.py").write_text(
+        "import logging, random, queue, secrets, prefect, jax, yaml, anyio; print('Lock files:')"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (tmp_path / "rich.py").write_text("")
+    assert "Lock files:" in said_by(*start)
+
+
+def test_what_is_on_pythonpath_alone_is_found(home, tmp_path, monkeypatch):
+    """As where a cluster's modules bring a package."""
+    (tmp_path / "look.py").write_text("import brought, json; print(json.dumps(brought.__file__))")
+    (tmp_path / "brought.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert json.loads(said_by(*command("look"))) == f"{tmp_path}/brought.py"
+
+
+@pytest.mark.parametrize("name", ["numpy", "random"])
+def test_jax_starts_whatever_is_on_pythonpath(home, tmp_path, monkeypatch, name):
+    """Asked in a process that is not of the usual kind."""
+    (tmp_path / f"{name}.py").write_text("raise RuntimeError('another one')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code = "import flowrl_cli; from tasks.orchestration.platforms import ask_jax; print(ask_jax().number)"
+    assert said_by(sys.executable, "-P", "-c", code) == "1\n"
+
+
+def test_a_file_that_is_taken_for_a_package_all_the_same_is_named(home, tmp_path, monkeypatch):
+    """As where a .pth file puts its directory before what is installed."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.path.insert(0, {str(tmp_path / 'first')!r})")
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "rich.py").write_text("")
     done = subprocess.run([FLOWRL, "devices"], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1 and f"(rich is {tmp_path}/rich.py). `flowrl doctor` says" in done.stderr
-    (tmp_path / "rich.py").rename(tmp_path / "prefect.py")
+    assert done.returncode == 1 and f"(rich is {tmp_path}/first/rich.py). `flowrl doctor` says" in done.stderr
+    (tmp_path / "prefect.py").write_text("")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     importlib.invalidate_caches()
     monkeypatch.delitem(sys.modules, "prefect", raising=False)
