@@ -15,7 +15,6 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from flowrl_cli.signals import Interrupted, end_at_once, heed
-from flowrl_cli.surroundings import settle
 from flowrl_core.errors import FlowRLError, InputError, StorageError
 
 __all__ = ["app", "main", "run"]
@@ -96,7 +95,10 @@ def run(arguments: Sequence[str]) -> int:
     An error is one line on stderr; `FLOWRL_DEBUG=1` shows the traceback instead.
     """
     try:
-        settle()
+        with contextlib.suppress(ImportError):  # what is missing is told by the command, by `doctor` as a finding
+            from flowrl_cli.surroundings import settle
+
+            settle()
         code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
         code = code if isinstance(code, int) else 0
         if not code:

@@ -18,6 +18,7 @@ Nothing is created by asking for a path.
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,14 +230,13 @@ def check_name(field: str, path: Path) -> None:
     Raises:
         InputError: libraries would look elsewhere, or cannot be told of it at all.
     """
-    remedy = f"Set {field} to a directory whose path has none of {' '.join(_MISREAD)} and is valid UTF-8"
     if misread := [character for character in _MISREAD if character in str(path)]:
         problem = f"databases and checkpoints cannot be kept below {path}, because of {' '.join(misread)}"
-        raise InputError(field, problem, remedy)
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as exc:
-        raise InputError(field, f"the path {str(path)!r} is not valid UTF-8", remedy) from exc
+        raise InputError(field, problem, f"Set {field} to a directory whose path has none of {' '.join(_MISREAD)}")
+    # What is written in C++ takes names for UTF-8, whatever the locale's encoding is.
+    if os.fsencode(path) != str(path).encode("utf-8", "replace"):
+        problem = f"the path {str(path)!r} is not valid UTF-8, or is read as {sys.getfilesystemencoding()} here"
+        raise InputError(field, problem, f"Set {field} to one that is, and LC_ALL=C.UTF-8")
 
 
 def folded(name: str) -> str:

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +86,15 @@ def test_a_home_that_libraries_would_look_for_elsewhere_is_refused(tmp_path, nam
     """`?` ends the name of a database in its URL, Orbax looks for patterns, TensorStore reads `\\` as `/`."""
     with pytest.raises(InputError, match="FLOWRL_HOME"):
         Home(tmp_path / name / "home")
+
+
+def test_a_home_that_the_locale_reads_as_another_encoding_is_refused(tmp_path):
+    code = "import sys; from flowrl_core.storage.layout import Home; Home(sys.argv[1])"
+    plain = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    for name, said in {"café": "LC_ALL=C.UTF-8", "cafe": ""}.items():
+        command = [sys.executable, "-c", code, tmp_path / name]
+        done = subprocess.run(command, env={**os.environ, **plain}, capture_output=True, text=True, check=False)
+        assert bool(done.returncode) == bool(said) and said in done.stderr, done.stderr
 
 
 def test_a_home_with_any_other_name_keeps_checkpoints_and_a_registry_inside(tmp_path):
