@@ -14,6 +14,7 @@ from typing import NoReturn
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
+from flowrl_cli.interpreter import make_usual
 from flowrl_cli.signals import Interrupted, end_at_once, heed
 from flowrl_core.errors import FlowRLError, InputError, StorageError
 
@@ -76,6 +77,7 @@ for _group, _command, _help, _what in (
 
 def main() -> NoReturn:
     """The command from here on: exits with `run`'s code."""
+    make_usual()
     try:
         heed()
         code = run(sys.argv[1:])

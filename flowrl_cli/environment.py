@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from flowrl_cli.interpreter import usual_environment
 from flowrl_cli.processes import MARK_VARIABLE
 from flowrl_core.learning.numerics import drop_ignored
 from flowrl_core.proxies import bypass_proxies
@@ -18,7 +19,8 @@ __all__ = ["child_environment"]
 _OURS = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 # With this set (as many containers have it), and packages installed without bytecode, every run of every skill would
 # compile all that it imports from source: half of its processor time to the first line.
-_SLOW = ("PYTHONDONTWRITEBYTECODE",)
+# (And what they print are logs: of UTF-8.)
+_OTHERS = ("PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING")
 
 
 def child_environment(
@@ -31,10 +33,10 @@ def child_environment(
         connection: how that is reached, secrets among it; they stand nowhere but here.
         serves: it is the server itself.
     """
-    others = {name: value for name, value in os.environ.items() if not is_prefects(name) and name not in _SLOW}
+    others = {name: value for name, value in os.environ.items() if not is_prefects(name) and name not in _OTHERS}
     if path := others.get("PYTHONPATH"):
-        # What is started has another working directory.
-        others["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
+        # What is started has another working directory. (An empty entry means that: nobody writes one on purpose.)
+        others["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, filter(None, path.split(os.pathsep))))
     own = {**decided(os.environ, "kept"), **(decided(os.environ, "server") if serves else {})}
     # An empty password, for one, is asked for by the server, and nobody can give it.
     own = {name: value for name, value in own.items() if value}
@@ -51,5 +53,6 @@ def child_environment(
         "PREFECT__SERVER_FINAL": "1",
     }
     drop_ignored(environment)
+    usual_environment(environment)
     bypass_proxies(environment, url)
     return environment

@@ -31,7 +31,7 @@ def machine_id() -> str:
             raise InputError(MACHINE_VARIABLE, f"{name!r} cannot be a name", "Use letters, digits, '.', - and _")
         return name
     try:
-        given = _MACHINE_ID.read_text().strip()
+        given = _MACHINE_ID.read_text(encoding="utf-8").strip()
     except OSError:
         given = ""
     # Not the number itself, which is nobody else's business.

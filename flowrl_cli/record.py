@@ -176,7 +176,7 @@ def may_execute(home: Home) -> bool:
 
 def _read(path: Path) -> Record | None:
     try:
-        data: Mapping[str, Any] = json.loads(path.read_text())
+        data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     lists = {name: tuple(Started(**one) for one in data[name]) for name in ("processes", "users")}

@@ -41,3 +41,7 @@ def _end(number: int, frame: object) -> None:
     except OSError:  # a terminal that has closed
         pass
     os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

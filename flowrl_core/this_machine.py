@@ -79,7 +79,7 @@ def _own_names() -> Iterator[str]:
     """The machine's name, and those that its own table of hosts gives to its addresses."""
     yield socket.gethostname().lower()
     try:
-        lines = _HOSTS.read_text(errors="replace").splitlines()
+        lines = _HOSTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     own = set(_own_addresses())

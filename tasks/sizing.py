@@ -53,7 +53,9 @@ def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
     environment = {**os.environ, **quiet}
     drop_ignored(environment)
     # Not in the terminal's group: a Ctrl-C is ours to hear, and ends it.
-    done = subprocess.run(measuring, env=environment, stdout=subprocess.PIPE, text=True, check=False, process_group=0)
+    done = subprocess.run(
+        measuring, env=environment, stdout=subprocess.PIPE, encoding="utf-8", check=False, process_group=0
+    )
     if done.returncode:
         raise ServiceError(
             f"the measuring process ended with code {done.returncode}: see above; smaller training.num_envs, "

@@ -1,5 +1,6 @@
-"""Settings of Prefect that a person may have, each of which would change what a campaign does."""
+"""Settings that a person may have, each of which would change what a campaign does."""
 
+# Of Prefect.
 HOSTILE = {
     "PREFECT_FLOW_DEFAULT_RETRIES": "2",
     "prefect_tasks_default_retries": "3",
@@ -37,6 +38,17 @@ HOSTILE = {
     "PREFECT_SERVER_EVENTS_MAXIMUM_LABELS_PER_RESOURCE": "1",
     "PREFECT_PROFILE": "mine",
     "PREFECT__FLOW_RUN_ID": "6a7b7c7d-0000-4000-8000-000000000000",
+}
+
+# What changes the interpreter of all that they start.
+PYTHON = {
+    "PYTHONWARNINGS": "error",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONDEVMODE": "1",
+    "PYTHONIOENCODING": "ascii",
+    "LC_ALL": "POSIX",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
 }
 
 # The file of their profiles, in their Prefect's home.

@@ -73,6 +73,19 @@ def test_modules_are_run_by_the_command_of_the_installation(module):
     assert "-m" not in [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_text_is_utf8_wherever_it_is_read_or_written(module):
+    """And not in what the environment says of it."""
+    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))
+    for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)]:
+        words = {word.arg for word in call.keywords}
+        name = ast.unparse(call.func)
+        is_text = name.endswith((".read_text", ".write_text")) or "text" in words
+        if name == "open" or name.endswith(".fdopen"):
+            is_text = not any(isinstance(one, ast.Constant) and "b" in str(one.value) for one in call.args[1:])
+        assert not is_text or "encoding" in words, f"{module}: {ast.unparse(call)}"
+
+
 def test_the_command_loads_nothing_heavy_for_its_help():
     assert not loaded_by("flowrl_cli.app") & {"jax", "prefect", "sqlalchemy"}
 

@@ -145,7 +145,7 @@ def _build(ready: Path, shapes: Shapes) -> None:
 def is_whole(ready: Path) -> bool:
     """Whether every file is there with the size it was written with: JAX never repairs a file that was cut short."""
     try:
-        sizes = json.loads((ready / _SIZES).read_text())
+        sizes = json.loads((ready / _SIZES).read_text(encoding="utf-8"))
         return all((ready / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError):
         return False

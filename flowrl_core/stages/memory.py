@@ -61,7 +61,7 @@ def measure(cache: Path, shapes: Shapes) -> Memory:
 def _peak_of_process() -> int:
     # Not getrusage where it can be helped: there a process inherits the peak of the one that started it.
     if _STATUS.exists():
-        for line in _STATUS.read_text().splitlines():
+        for line in _STATUS.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -52,7 +52,7 @@ def crash_point(name: str) -> None:
 
 def _crash_by_file(name: str, path: Path) -> None:
     try:
-        wanted = path.read_text().strip()
+        wanted = path.read_text(encoding="utf-8").strip()
         if not _is_passing(name, wanted):
             return
         path.rename(f"{path}.{os.getpid()}")

@@ -65,7 +65,7 @@ def flaw(directory: Path, *, by_size: bool = False) -> str | None:
 
 def _manifest(directory: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((directory / MANIFEST).read_text())
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         return {**manifest, "files": dict(manifest["files"]), "format": manifest["format"]}
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise CorruptError(f"checkpoint {directory} has no readable manifest: {exc}") from exc

@@ -133,7 +133,9 @@ def _nvidia_smi(*arguments: str) -> list[str] | None:
         return None
     command = ["nvidia-smi", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_PATIENCE_S, check=True
+        )
     except (OSError, subprocess.SubprocessError) as exc:
         logger.warning("nvidia-smi does not answer (%s)", exc)
         return []

@@ -45,7 +45,7 @@ def document() -> dict[str, Any]:
     """
     path = ROOT / "prefect.yaml"
     try:
-        found: dict[str, Any] = yaml.safe_load(path.read_text())
+        found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise StorageError(f"{path} is missing: install FlowRL again") from exc
     return found

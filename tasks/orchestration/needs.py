@@ -81,7 +81,7 @@ def propose(need: Need, machine: Machine) -> Proposal:
 def known_need(platform: str) -> Need | None:
     """What `flowrl devices probe` has measured last in this home on such devices; None if it has not."""
     try:
-        return Need(**json.loads(_record(Home.from_environment(), platform).read_text()))
+        return Need(**json.loads(_record(Home.from_environment(), platform).read_text(encoding="utf-8")))
     except (InputError, OSError, ValueError, TypeError):
         return None
 

@@ -104,7 +104,13 @@ def _try(code: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-c", code]
     try:
         return subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+            command,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=_PATIENCE_S,
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 124, "", f"no answer for {_PATIENCE_S:.0f} s")

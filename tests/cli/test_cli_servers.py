@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from others_settings import FILES, HOSTILE, PROFILES
+from others_settings import FILES, HOSTILE, PROFILES, PYTHON
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
 sys.path.append(str(Path(__file__).parents[1] / "flows"))
@@ -172,7 +172,7 @@ def test_up_with_a_configured_server_starts_workers_for_it_and_down_stops_them(s
 class Guarded:
     """A home whose server asks for a password and can be reached by other machines, started by the real command.
 
-    Who starts it has set what they can of Prefect, in variables and files.
+    Who starts it has set what they can of Prefect, in variables and files, and of Python.
     """
 
     def __init__(self, directory: Path, compiled: Path) -> None:
@@ -195,6 +195,7 @@ class Guarded:
             "PREFECT_HOME": str(self.directory / "nowhere"),
             "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
             **HOSTILE,
+            **PYTHON,
             "PREFECT_LOGGING_LEVEL": "ERROR",  # of what Prefect itself says
         }
         return subprocess.run(
