@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from flowrl_core.errors import InputError
 from flowrl_core.this_machine import address_of, is_this_machine
+from flowrl_core.web_addresses import web_address
 
 __all__ = ["Proxy", "bypass_proxies", "check_proxies", "is_direct", "named_proxies", "proxy_for"]
 
@@ -32,7 +33,8 @@ class Proxy:
     @property
     def url(self) -> str:
         """Its address with a scheme, password included."""
-        return self.written if "://" in self.written else f"http://{self.written}"
+        bare = self.written.strip()
+        return bare if "://" in bare else f"http://{bare}"
 
     def __str__(self) -> str:
         return f"{_shown(self.written)} of {self.variable}"
@@ -43,8 +45,12 @@ class Proxy:
         Raises:
             InputError: the variable holds no address of a proxy that HTTP clients know.
         """
-        parts = _split(self.url)
-        if parts is None or not parts.hostname or parts.scheme.lower() not in _SCHEMES:
+        try:
+            web_address(self.url, _SCHEMES)
+            is_one = self.written.isprintable()
+        except ValueError:
+            is_one = False
+        if not is_one:
             remedy = f"Write {self.variable}=http://HOST:PORT (or https, socks5, socks5h), or unset it"
             raise InputError(self.variable, f"{_shown(self.written)!r} is no proxy that can be asked", remedy)
 
@@ -108,8 +114,8 @@ def _proxies(environment: Mapping[str, str]) -> Iterator[Proxy]:
     for scheme in ("http", "https", "all"):
         for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
             if name in environment:
-                if value := environment[name].strip():
-                    yield Proxy(name, value)
+                if environment[name].strip():
+                    yield Proxy(name, environment[name])
                 break
 
 

@@ -6,7 +6,7 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -22,8 +22,8 @@ Trouble = Literal["passing", "name", "tls"]
 """Whether waiting may help. It may for an unknown name, too: some name servers say so while there is no network."""
 
 
-def web_address(url: str) -> SplitResult:
-    """The parts of the URL, if every HTTP client can ask it.
+def web_address(url: str, schemes: Collection[str] = ("http", "https")) -> SplitResult:
+    """The parts of the URL, if every HTTP client can ask it; of a proxy, which may have other schemes, ask by it.
 
     Raises:
         ValueError: in words what is wrong with it, which do not repeat it.
@@ -31,8 +31,8 @@ def web_address(url: str) -> SplitResult:
     if not url.isprintable() or " " in url:
         raise ValueError("it holds spaces or control characters")
     parts = urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise ValueError("it does not begin with http:// or https:// and a host")
+    if parts.scheme.lower() not in schemes or not parts.hostname:
+        raise ValueError(f"it does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)} and a host")
     parts.port  # noqa: B018 - reading it is what checks it
     _check_host(parts.hostname)
     return parts

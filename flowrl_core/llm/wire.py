@@ -176,9 +176,11 @@ class Wire(httpx2.AsyncBaseTransport):
         try:
             async for chunk in response.aiter_bytes():
                 content += chunk
-                if len(content) > self._line.longest_body:
+                if len(content) > self._line.longest_body and response.is_success:
                     problem = f"the answer is longer than {self._line.longest_body} bytes, and was read no further"
                     raise Fault("too_long", problem)
+                if len(content) > self._line.longest_body:
+                    break  # a page of an error: its status says what it is
         finally:
             await response.aclose()
         return response, bytes(content)

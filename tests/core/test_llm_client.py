@@ -97,6 +97,7 @@ FAULTS = {
     "500": (fault("status", 500), "server_error", True, 3, ("server_error", None, None)),
     "503": (fault("status", 503, body=b"<html>"), "server_error", True, 3, ("server_error", None, None)),
     "429": (fault("status", 429), "rate_limited", True, 3, ("rate_limited", 0, 0)),
+    "a long page": (fault("status", 503, body=b"<p>" * 200_000), "server_error", True, 3, ("server_error", None, None)),
     "400": (fault("status", 400), "bad_request", False, 1, ("bad_request", 0, 0)),
     "422": (fault("status", 422), "bad_request", False, 1, ("bad_request", 0, 0)),
     "a redirection": (

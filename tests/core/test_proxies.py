@@ -182,6 +182,11 @@ def test_a_star_stays_alone():
         ("http://", "no proxy that can be asked"),
         ("http://me:se-cret@there:port", "http://HOST:PORT"),
         ("http://[there", "http://HOST:PORT"),
+        ("http://999.1.1.1:1", "no proxy that can be asked"),
+        ("http://a..b:1", "no proxy that can be asked"),
+        ("http://１２７.0.0.1:1", "no proxy that can be asked"),
+        ("http://two words:1", "no proxy that can be asked"),
+        ("http://there:1\n", "no proxy that can be asked"),
     ],
 )
 @pytest.mark.parametrize("name", ["all_proxy", "HTTPS_PROXY"])
