@@ -86,7 +86,7 @@ def _places(home: Home) -> Iterator[Finding]:
     try:
         home.check_writable()
     except InputError as exc:
-        yield Finding("home", "wrong", f"{exc.problem}: it can be read, no more", _MEND_HOME)
+        yield Finding("home", "wrong", exc.problem, exc.remedy)
         return
     yield Finding("home", "ok", f"{root} ({'exists' if existing == root else 'will be made'})")
     if little := shortage(home):

@@ -17,7 +17,7 @@ from flowrl_cli.address import LOOPBACK, Address
 from flowrl_cli.machine import host_name, machine_id
 from flowrl_cli.processes import Started, find, marked
 from flowrl_cli.versions import is_cloud, ui_of_cloud
-from flowrl_core.errors import InputError
+from flowrl_core.errors import CorruptError, InputError
 from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 
@@ -168,17 +168,34 @@ def may_execute(home: Home) -> bool:
     with contextlib.suppress(InputError):  # settings of Prefect that cannot be read name nobody
         if configured() is not None:
             return True
-    record = Record.load(home)
+    try:
+        record = Record.load(home)
+    except CorruptError:
+        return True
     if record is None:
         return False
     return not record.is_here or record.alive("server") is not None or bool(marked(record.mark))
 
 
 def _read(path: Path) -> Record | None:
+    """The record that a file holds; None if there is none.
+
+    Raises:
+        CorruptError: there is one that cannot be read.
+    """
+    if not os.path.lexists(path):
+        return None
     try:
-        data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
+        data: Mapping[str, Any] = json.loads(path.read_bytes())
+        lists = {name: tuple(Started(**one) for one in data[name]) for name in ("processes", "users")}
+        plain = {name: value for name, value in data.items() if name not in ("url", *lists)}
+        return Record(**{**plain, **lists, "pools": tuple(plain.get("pools", ()))})
     except FileNotFoundError:
         return None
-    lists = {name: tuple(Started(**one) for one in data[name]) for name in ("processes", "users")}
-    plain = {name: value for name, value in data.items() if name not in ("url", *lists)}
-    return Record(**{**plain, **lists, "pools": tuple(plain.get("pools", ()))})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise CorruptError(
+            f"{path}, which tells what was started for this home, cannot be read ({exc}): end what runs of it "
+            "(`ps -ef | grep flowrl`), then remove it"
+        ) from exc

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowrl_cli.finding import Finding
-from flowrl_core.errors import FlowRLError, InputError
+from flowrl_core.errors import CorruptError, FlowRLError, InputError
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 
 if TYPE_CHECKING:
@@ -42,6 +42,13 @@ def examine_registry(home: Home) -> Iterator[Finding]:
         return
     finally:
         engine.dispose()
+    try:
+        _read_rows(home)
+    except CorruptError as exc:
+        yield Finding("registry", "wrong", str(exc), _RESTORE)
+        return
+    except FlowRLError:
+        pass  # a schema that cannot be read is told below
     yield _of_schema(engine.url.render_as_string(hide_password=True), found, is_file=is_file)
 
 
@@ -66,6 +73,24 @@ def examine_library(home: Home) -> Iterator[Finding]:
         yield Finding("library", "ok", f"{count} versions of experts, all there")
 
 
+def _read_rows(home: Home) -> None:
+    """Nothing, if what campaigns and runs are made of can be read.
+
+    Raises:
+        FlowRLError: it cannot.
+    """
+    from flowrl_core.storage.registry import Registry
+
+    registry = Registry.read(home, url=_impatient(home.registry_url))
+    if registry is None:
+        return
+    with registry:
+        for campaign in registry.campaigns():
+            registry.figures(campaign.name)
+            for record in registry.skills(campaign.name).values():
+                registry.runs(record.identity)
+
+
 def _schema(engine: sa.Engine) -> str | None:
     """The schema of a database that is whole; None of an empty one.
 
@@ -73,22 +98,12 @@ def _schema(engine: sa.Engine) -> str | None:
         CorruptError: it is not whole.
         StorageError: it does not answer.
     """
-    from flowrl_core.errors import CorruptError
-    from flowrl_core.storage import schema
-    from flowrl_core.storage.database import reading, revision
+    from flowrl_core.storage.database import revision
+    from flowrl_core.storage.reader import check_whole
 
     found = revision(engine)
-    if found is None:
-        return None
-    with reading(engine) as connection:
-        if engine.dialect.name == "sqlite":
-            told = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-            if told != "ok":
-                raise CorruptError(f"registry {engine.url.render_as_string(hide_password=True)}: {told}")
-        missing = set(schema.metadata.tables) - set(engine.dialect.get_table_names(connection))
-    if found == schema.HEAD and missing:
-        name = engine.url.render_as_string(hide_password=True)
-        raise CorruptError(f"registry {name} has lost its tables {', '.join(sorted(missing))}")
+    if found is not None:
+        check_whole(engine)
     return found
 
 

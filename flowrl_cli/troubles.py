@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowrl_cli.output import story
 from flowrl_cli.record import Record
+from flowrl_core.errors import CorruptError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.room import want_to_go_on
 
@@ -13,13 +14,20 @@ __all__ = ["deaths", "troubles"]
 def troubles(home: Home) -> list[str]:
     """A sentence for each thing that has died, and for a disk without room."""
     mend = "`flowrl up`, or the campaign's own command, starts it again"
-    died = [f"the {name} died: {words}. {mend}" for name, words in deaths(home).items()]
+    try:
+        died = [f"the {name} died: {words}. {mend}" for name, words in deaths(home).items()]
+    except CorruptError as exc:
+        died = [str(exc)]
     full = want_to_go_on(home)
     return [full, *died] if full else died
 
 
 def deaths(home: Home) -> dict[str, str]:
-    """What was started here, was not stopped and does not live any more: its name -> its last words."""
+    """What was started here, was not stopped and does not live any more: its name -> its last words.
+
+    Raises:
+        CorruptError: what tells of it cannot be read.
+    """
     records = [record for record in (Record.load(home), Record.load_workers(home)) if record and record.is_here]
     return {
         started.name: story(home, record, started.name)

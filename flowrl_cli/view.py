@@ -138,6 +138,8 @@ def latest_directory(home: Home, campaign: str, skill: str, ordinal: int) -> Run
 def read_progress(metrics: Path) -> Progress | None:
     """The progress that a metrics file tells; None before its first whole line."""
     try:
+        if not metrics.is_file():  # a pipe would be waited for
+            return None
         with metrics.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _TAIL_BYTES))

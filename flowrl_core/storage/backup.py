@@ -23,13 +23,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from flowrl_core.errors import CorruptError, InputError
+from flowrl_core.errors import CorruptError, InputError, StorageError
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import is_temporary, publish_directory, temporary_beside
 from flowrl_core.storage.damage import damaged_versions, in_words
 from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
 from flowrl_core.storage.layout import Home, check_name
-from flowrl_core.storage.reader import open_to_read
+from flowrl_core.storage.reader import check_whole, open_to_read
 from flowrl_core.storage.registry import Registry
 
 __all__ = ["Copied", "backup", "restore"]
@@ -58,7 +58,8 @@ def backup(home: Home, target: Path) -> Copied:
 
     Raises:
         InputError: `target` exists or cannot be used, or there is nothing to copy.
-        CorruptError: a version that a head or a bundle needs is not whole.
+        CorruptError: the registry, or a version that a head or a bundle needs, is not whole.
+        StorageError: a file cannot be read.
     """
     target = Path(target).absolute()
     check_name("target", target)
@@ -71,6 +72,7 @@ def backup(home: Home, target: Path) -> Copied:
         source = open_to_read(home, closing)
         if source is None:
             raise InputError("FLOWRL_HOME", f"{home.root} has no registry", "Set it to the home that is to be saved")
+        check_whole(source)
         closing.callback(shutil.rmtree, fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         rows = _save_rows(source, fresh)
@@ -117,7 +119,7 @@ def _save_rows(source: sa.Engine, target: Path) -> int:
     engine = make_engine(f"sqlite:///{copy.registry}")
     try:
         bring_up_to_date(copy, engine)
-        with reading(source) as rows, writing(engine) as into:
+        with writing(engine) as into, reading(source) as rows:
             return _copy_rows(rows, into)
     finally:
         engine.dispose()
@@ -188,10 +190,12 @@ def _copy_tree(source: Path, target: Path) -> None:
         try:
             if path.is_dir():
                 _copy_tree(path, target / path.name)
-            else:
+            elif path.is_file():  # pipes and sockets hold nothing
                 shutil.copy2(path, target / path.name)
         except FileNotFoundError:
             logger.info("%s went while it was copied", path)
+        except PermissionError as exc:
+            raise StorageError(f"{exc.filename}: {exc.strerror}; give yourself access, nothing was copied") from exc
 
 
 def _check_versions(copy: Home, *, of: Home) -> None:

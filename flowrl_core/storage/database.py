@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoResultFound, NoSuchModuleError
 
 from flowrl_core.errors import ConflictError, CorruptError, InputError, StorageError
 from flowrl_core.installation import data
@@ -37,6 +37,9 @@ _PATIENCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+_RESTORE = "make a new home of a backup (`flowrl restore`)"
+_LACKING = ("no such table", "no such column")
+_MOST_WORDS = 200
 _WRITE_LOCK = int.from_bytes(b"flowrl-w")
 
 
@@ -146,15 +149,27 @@ def _migrating(engine: sa.Engine) -> Iterator[sa.Connection]:
 def _named_errors(engine: sa.Engine) -> Iterator[None]:
     try:
         yield
+    except IntegrityError as exc:
+        raise ConflictError(f"{_called(engine)} refused what does not fit its other rows: {exc.orig}") from exc
     except DBAPIError as exc:
-        name = engine.url.render_as_string(hide_password=True)
-        if isinstance(exc, IntegrityError):
-            raise ConflictError(f"registry {name} refused what does not fit its other rows: {exc.orig}") from exc
-        if isinstance(exc.orig, sqlite3.DatabaseError) and not isinstance(exc.orig, sqlite3.OperationalError):
-            raise CorruptError(f"registry {name}: {exc.orig}; make a new home of a backup (`flowrl restore`)") from exc
+        is_whole = not isinstance(exc.orig, sqlite3.DatabaseError) or isinstance(exc.orig, sqlite3.OperationalError)
+        if not is_whole or str(exc.orig).startswith(_LACKING):
+            raise CorruptError(f"{_called(engine)}: {exc.orig}; {_RESTORE}") from exc
+        if "locked" in str(exc.orig):
+            raise StorageError(
+                f"{_called(engine)}: another process has held it for {_BUSY_SECONDS} s; nothing was changed, try again "
+                f"once it has ended (`fuser {engine.url.database}` names it)"
+            ) from exc
         raise StorageError(
-            f"registry {name}: {exc.orig}; nothing was changed, try again once this is repaired"
+            f"{_called(engine)}: {exc.orig}; nothing was changed, try again once this is repaired"
         ) from exc
+    except (NoResultFound, ValueError, TypeError, KeyError) as exc:
+        words = " ".join(str(exc).split())[:_MOST_WORDS]
+        raise CorruptError(f"{_called(engine)} has a row that cannot be read ({words}); {_RESTORE}") from exc
+
+
+def _called(engine: sa.Engine) -> str:
+    return f"registry {engine.url.render_as_string(hide_password=True)}"
 
 
 def bring_up_to_date(home: Home, engine: sa.Engine, *, head: str = HEAD, migrations: Path = MIGRATIONS) -> None:
@@ -192,10 +207,19 @@ def bring_up_to_date(home: Home, engine: sa.Engine, *, head: str = HEAD, migrati
 
 
 def revision(engine: sa.Engine) -> str | None:
-    """The migration the database is at; None for an empty one."""
+    """The migration the database is at; None for an empty one.
+
+    Raises:
+        CorruptError: something else lies where its files belong, or it is not whole.
+        StorageError: it does not answer.
+    """
     path = engine.url.database
-    if engine.dialect.name == "sqlite" and path and not Path(path).exists():
-        return None
+    if engine.dialect.name == "sqlite" and path:
+        for part in (path, f"{path}-wal", f"{path}-shm"):
+            if Path(part).exists() and not Path(part).is_file():
+                raise CorruptError(f"{part} is no file: move it away, and put the registry's own there from a backup")
+        if not Path(path).exists():
+            return None
     with reading(engine) as connection:
         if not sa.inspect(connection).has_table("alembic_version"):
             return None

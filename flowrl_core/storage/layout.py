@@ -116,11 +116,15 @@ class Home:
         return cls(Path(os.environ.get(HOME_VARIABLE) or ".flowrl"))
 
     def check_writable(self) -> None:
-        """Nothing, if this user may write what is there of the home, or make it.
+        """Nothing, if this user may write what is there of the home, or make it, and directories are directories.
 
         Raises:
             InputError: the place that cannot be written is named.
         """
+        for path in (self.versions, self.runs, self.archive, self.knowledge, self.journal, self.cache, self.prefect):
+            if os.path.lexists(path) and not path.is_dir():
+                what = f"a link to {path.readlink()}, which is no directory" if path.is_symlink() else "no directory"
+                raise InputError(HOME_VARIABLE, f"{path} is {what}", "Move it away, or put the directory back there")
         nearest = _nearest(self.root)
         parts = (self.registry, self.versions, self.runs, self.archive, self.knowledge, self.journal, self.cache)
         for path in (nearest, *(part for part in parts if nearest == self.root and os.path.exists(part))):

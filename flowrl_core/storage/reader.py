@@ -18,11 +18,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from flowrl_core.errors import CorruptError, StorageError
-from flowrl_core.storage.database import bring_up_to_date, is_known, make_engine, revision
+from flowrl_core.storage.database import bring_up_to_date, is_known, make_engine, reading, revision
 from flowrl_core.storage.layout import URL_VARIABLE, Home
-from flowrl_core.storage.schema import HEAD
+from flowrl_core.storage.schema import HEAD, metadata
 
-__all__ = ["check_not_lost", "open_to_read", "read_engine"]
+__all__ = ["check_not_lost", "check_whole", "open_to_read", "read_engine"]
 
 _TRIES = 3
 """A writer may leave, and take its log with it, between a look at the files and their opening."""
@@ -84,6 +84,23 @@ def read_engine(url: str) -> sa.Engine:
         return engine
     path = Path(engine.url.database or "")
     return make_engine(url, connect=lambda: _connect(path))
+
+
+def check_whole(engine: sa.Engine) -> None:
+    """Refuse a registry of which SQLite finds a part damaged, or that has lost a table. It may take seconds.
+
+    Raises:
+        CorruptError: it is so.
+    """
+    name = engine.url.render_as_string(hide_password=True)
+    found = revision(engine)
+    with reading(engine) as connection:
+        is_file = engine.dialect.name == "sqlite"
+        told = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() if is_file else "ok"
+        missing = set(metadata.tables) - set(engine.dialect.get_table_names(connection)) if found == HEAD else ()
+    if told != "ok" or missing:
+        what = f"has lost its tables {', '.join(sorted(missing))}" if missing else f"is damaged ({told})"
+        raise CorruptError(f"registry {name} {what}; make a new home of a backup (`flowrl restore`)")
 
 
 def check_not_lost(home: Home, engine: sa.Engine) -> None:

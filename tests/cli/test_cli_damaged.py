@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from flowrl_cli.stored import examine_library, examine_registry
+from flowrl_cli.view import read_progress
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs import SkillConfig, parse_campaign
@@ -154,7 +155,10 @@ REGISTRY_DAMAGE = {
         ("is empty", "archive/ (records of runs)"),
     ),
     "no database": (lambda home: home.registry.write_bytes(b"what?" * 900), ("not a database", "flowrl restore")),
-    "a directory": (lambda home: (home.registry.unlink(), home.registry.mkdir()), ("unable to open",)),
+    "a directory": (
+        lambda home: (home.registry.unlink(), home.registry.mkdir()),
+        ("sqlite is no file", "a backup"),
+    ),
     "of a newer FlowRL": (
         lambda home: _sql(home, "UPDATE alembic_version SET version_num = '9999'"),
         ("9999", "newer"),
@@ -196,6 +200,78 @@ def test_a_registry_of_which_a_part_is_missing_is_found_by_doctor(damaged, damag
     damage(damaged.registry)
     (found,) = examine_registry(damaged)
     assert found.state == "wrong" and said in found.found and "flowrl restore" in found.mend
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE campaigns SET spec = '{'",
+        "UPDATE campaigns SET spec = '[]'",
+        "UPDATE runs SET plan = '[1]'",
+        "UPDATE runs SET config = '{}{'",
+    ],
+)
+def test_rows_that_cannot_be_read_are_told_with_the_remedy(damaged, flowrl_here, statement):
+    _sql(damaged, statement)
+    before = snapshot(damaged.root)
+    (found,) = examine_registry(damaged)
+    assert found.state == "wrong" and "has a row that cannot be read" in found.found and "restore" in found.mend
+    for arguments in (("status", "--json"), ("logs", "dig_a"), ("campaign", "--env", "corridor", "--target", "make_b")):
+        done = flowrl_here(*arguments)
+        assert done.returncode == 1 and done.stdout == "", arguments
+        assert "has a row that cannot be read" in done.stderr and "flowrl restore" in done.stderr
+    assert snapshot(damaged.root) == before
+
+
+def test_a_registry_that_is_damaged_anywhere_is_not_taken_for_a_backup(damaged, flowrl_here):
+    with contextlib.closing(sqlite3.connect(damaged.registry)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'requests'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with damaged.registry.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+    done = flowrl_here("backup", "../saved")
+    assert done.returncode == 1 and "is damaged" in done.stderr and not Path("../saved").exists()
+    (found,) = examine_registry(damaged)
+    assert found.state == "wrong"
+
+
+RECORD_DAMAGE = {
+    "cut short": lambda path: path.write_text("{"),
+    "of nothing": lambda path: path.write_text("null"),
+    "of something else": lambda path: path.write_text('{"processes": [1], "users": []}'),
+    "a directory": lambda path: path.mkdir(),
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a pipe, which would be waited for": lambda path: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize("damage", RECORD_DAMAGE.values(), ids=RECORD_DAMAGE)
+def test_a_record_of_processes_that_cannot_be_read_is_told_and_nothing_is_started(damaged, flowrl_here, damage):
+    damage(damaged.embedded)
+    status = flowrl_here("status")
+    assert status.returncode == 0 and "dig_a" in status.stdout
+    up = flowrl_here("up")
+    assert up.returncode == 1
+    for said in (status.stdout, up.stderr):
+        assert "embedded.json, which tells what was started" in said and "then remove it" in said
+    assert not damaged.prefect.exists()
+
+
+def test_metrics_that_are_a_pipe_are_not_waited_for(damaged):
+    os.mkfifo(damaged.root / "metrics.jsonl")
+    assert read_progress(damaged.root / "metrics.jsonl") is None
+
+
+@pytest.mark.parametrize("name", ["versions", "runs", "archive", "knowledge", "journal", "cache", "prefect"])
+def test_what_is_no_directory_where_one_belongs_is_refused_before_anything_begins(home, flowrl_here, refused, name):
+    home.mkdir()
+    for make in (lambda path: path.write_text("mine"), lambda path: path.symlink_to("nowhere")):
+        make(home / name)
+        before = snapshot(home)
+        refused(flowrl_here("up"), f"FLOWRL_HOME: {home / name} is ", "no directory", "Move it away")
+        assert snapshot(home) == before
+        (home / name).unlink()
 
 
 def test_a_log_that_is_gone_is_told(damaged, flowrl_here, refused):
