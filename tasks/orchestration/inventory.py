@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from tasks.orchestration.bootstrap import POOLS
 from tasks.orchestration.deployments import document, flow_of, form_of
@@ -100,8 +101,10 @@ def _is_of(worker: str, pid: int) -> bool:
 async def _workers(client: PrefectClient, pool: str) -> tuple[str, ...] | None:
     try:
         found = await client.read_workers_for_work_pool(pool)
-    except ObjectNotFound:
-        return None
+    except PrefectHTTPStatusError as exc:  # the client has no error of its own for this one
+        if exc.response.status_code == HTTPStatus.NOT_FOUND:
+            return None
+        raise
     return tuple(worker.name for worker in found if worker.status == WorkerStatus.ONLINE)
 
 

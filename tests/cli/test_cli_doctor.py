@@ -23,6 +23,7 @@ from flowrl_core.errors import ServiceError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.schema import HEAD
+from tasks.orchestration.inventory import missing_pools
 
 
 def registry_of(home: Home):
@@ -81,6 +82,18 @@ def test_certificates_that_no_client_can_read_are_told_before_there_is_a_server(
     monkeypatch.setenv(variable, "/nowhere.pem")
     found = next(examine_server(Home(home)))
     assert found.state == "wrong" and variable in found.found and variable in found.mend
+
+
+def test_pools_that_a_server_does_not_have_are_told(server, monkeypatch):
+    """As of a server of a person's own, before the first `flowrl up`."""
+    for name in ("PREFECT_API_URL", "PREFECT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(server.home.prefect))
+    monkeypatch.setattr("tasks.orchestration.inventory.POOLS", ("gpu", "nobody's"))
+    found = {one.what: one for one in examine_server(server.home)}["pool nobody's"]
+    assert (found.state, found.found, found.mend) == ("wrong", "is not on the server", "flowrl up")
+    with connected(Record.load(server.home).server):
+        assert missing_pools(["gpu", "nobody's"]) == ["nobody's"]
 
 
 def test_a_pool_without_a_worker_is_told(server, monkeypatch):
