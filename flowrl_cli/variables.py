@@ -58,6 +58,7 @@ _COMPILERS = {
     "CUDA_DEVICE_ORDER": "how CUDA_VISIBLE_DEVICES counts GPUs; runs get PCI_BUS_ID, the order of nvidia-smi",
     "NVIDIA_VISIBLE_DEVICES": "the GPUs that a container was given",
     "XLA_PYTHON_CLIENT_MEM_FRACTION": "the share of a GPU's memory that a run takes, in place of its slot's",
+    "XLA_CLIENT_MEM_FRACTION": "the share of a GPU's memory that a run takes, in place of its slot's",
     "XLA_PYTHON_CLIENT_*": "how XLA takes a GPU's memory; changes no number",
     "TF_CPP_*": "what XLA logs",
 }

@@ -51,6 +51,7 @@ def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
     }
     measuring = command("tasks.sizing", env, training.model_dump_json())
     environment = {**os.environ, **quiet}
+    environment.pop("XLA_CLIENT_MEM_FRACTION", None)  # the same by its newer name: XLA refuses both
     drop_ignored(environment)
     # Not in the terminal's group: a Ctrl-C is ours to hear, and ends it.
     done = subprocess.run(

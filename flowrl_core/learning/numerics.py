@@ -200,25 +200,28 @@ _THREADS = dict.fromkeys(
     ("NPROC", "PJRT_NPROC"),
     "how many threads compute: as many as the slot has cores. Sums of another number of parts are other numbers",
 )
+_OF_PROGRAMS = "how networks become programs: as flax does by default"
+_OF_LIBRARIES = "how XLA's libraries compute: as they do by default"
+_FAMILIES = {"FLAX_": _OF_PROGRAMS, "NNX_": _OF_PROGRAMS, "DNNL_": _OF_LIBRARIES, "ONEDNN_": _OF_LIBRARIES}
+"""What names of variables begin with that are no options of JAX."""
+_DEVICES = {"PJRT_NAMES_AND_LIBRARY_PATHS": "which devices there are: those of JAX itself, and of its packages"}
 _VALUES = {option: value for options in PINNED.values() for option, value in options.items()}
 _DECIDED = frozenset(_VALUES) | {option for options in LEFT.values() for option in options}
 # JAX reads this option from a name that lacks a letter.
 _MISSPELLED = {"jax_export_ignore_forward_compatibility": "JAX_EXPORT_IGNORE_FORWARD_COMPATIBILIY"}
-_VARIABLES = _THREADS | {
-    _MISSPELLED.get(option, option.upper()): why for why, options in PINNED.items() for option in options
-}
-_IGNORED = frozenset(_VARIABLES) | {option.upper() for option in LEFT[_CACHE]}
+_OPTIONS = {_MISSPELLED.get(option, option.upper()): why for why, options in PINNED.items() for option in options}
+_OF_CACHE = {option.upper() for option in LEFT[_CACHE]}
 
 
 def pinned_by(variable: str) -> str | None:
     """Why FlowRL ignores the variable; None if it does not."""
-    return _VARIABLES.get(variable)
+    return _OPTIONS.get(variable) or _unoptional(variable)
 
 
 def drop_ignored(environment: MutableMapping[str, str]) -> None:
-    """Remove the variables that FlowRL ignores: with a value that it cannot read, `import jax` alone would fail."""
-    for name in _IGNORED:
-        environment.pop(name, None)
+    """Remove the variables that FlowRL ignores: with a value that JAX or flax cannot read, its import would fail."""
+    for name in [name for name in environment if pinned_by(name) or name in _OF_CACHE]:
+        del environment[name]
 
 
 def left_variables(environment: Mapping[str, str]) -> list[str]:
@@ -237,8 +240,8 @@ def pin() -> None:
     """
     import jax
 
-    for name in _THREADS:
-        os.environ.pop(name, None)
+    for name in filter(_unoptional, list(os.environ)):
+        del os.environ[name]
     for option, value in _deviations().items():
         try:
             jax.config.update(option, value)
@@ -266,6 +269,12 @@ def compiler_settings(environment: Mapping[str, str] = os.environ) -> dict[str, 
             remedy = "Correct it, or unset it: flags begin with `--`, all else is the name of a file of flags"
             raise InputError("XLA_FLAGS", f"{flags[0]} cannot be read ({exc.strerror})", remedy) from exc
     return {name: " ".join(words) for name, words in found.items()}
+
+
+def _unoptional(variable: str) -> str | None:
+    """Why FlowRL ignores a variable that sets no option of JAX, and is read when it is needed; None if it does not."""
+    family = next((prefix for prefix in _FAMILIES if variable.startswith(prefix)), "")
+    return _THREADS.get(variable) or _DEVICES.get(variable) or _FAMILIES.get(family)
 
 
 def _deviations() -> dict[str, object]:

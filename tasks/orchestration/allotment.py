@@ -111,8 +111,9 @@ def _groups(root: Path) -> Iterator[Path]:
     """The directories of this process's groups and of all above them, in each hierarchy that is mounted."""
     own: dict[str, str] = {}
     for line in _lines(root / "proc/self/cgroup"):
-        number, names, group = line.split(":", 2)
-        own.update(dict.fromkeys(names.split(",") if number != "0" else [""], group))
+        match line.split(":", 2):
+            case [number, names, group]:
+                own.update(dict.fromkeys(names.split(",") if number != "0" else [""], group))
     for kinds, top, place in _mounts(root):
         path = next((own[kind] for kind in sorted(kinds) if kind in own), None)
         if path is None:
@@ -131,10 +132,9 @@ def _mounts(root: Path) -> Iterator[tuple[set[str], str, str]]:
     for line in _lines(root / "proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
         kind, _, options = after.partition(" ")
-        if kind not in ("cgroup", "cgroup2"):
-            continue
-        _, _, _, top, place, *_ = (_ESCAPED.sub(lambda found: chr(int(found[1], 8)), word) for word in before.split())
-        yield ({""} if kind == "cgroup2" else set(options.split()[-1].split(","))), top, place
+        words = [_ESCAPED.sub(lambda found: chr(int(found[1], 8)), word) for word in before.split()]
+        if kind in ("cgroup", "cgroup2") and len(words) > 4:
+            yield ({""} if kind == "cgroup2" else set(options.split(" ")[-1].split(","))), words[3], words[4]
 
 
 def _cores_of(directory: Path) -> Iterator[tuple[Path, float]]:
@@ -148,7 +148,8 @@ def _cores_of(directory: Path) -> Iterator[tuple[Path, float]]:
 def _memory_of(directory: Path) -> Iterator[tuple[Path, float]]:
     texts = [text for name in _MEMORY_FILES for text in _lines(directory / name)[:1]]
     # Of all groups above, seen or not.
-    texts += [line.split()[1] for line in _lines(directory / "memory.stat") if line.startswith("hierarchical_memory_l")]
+    stated = (line.split() for line in _lines(directory / "memory.stat"))
+    texts += [words[1] for words in stated if len(words) == 2 and words[0].startswith("hierarchical_memory_l")]
     for text in texts:
         if text.strip().isdecimal() and 0 < int(text) < _NONE:
             yield directory, int(text)

@@ -34,7 +34,7 @@ _ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
 _PATIENCE_S = 30
 _LISTED = re.compile(r"^GPU (?P<index>\d+): (?P<model>.*) \(UUID: (?P<uuid>[^)]+)\)$")
 _LISTED_PART = re.compile(r"^\s+MIG .*\(UUID: (?P<uuid>[^)]+)\)$")
-_NUMBER = re.compile(r"\s*([+-]?\d+)")
+_NUMBER = re.compile(r"\s*([+-]?\d{1,9})")
 _PREFIXES = ("GPU-", "MIG-")
 
 

@@ -13,19 +13,21 @@ import importlib.util
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Literal
 
 from flowrl_core.errors import InputError, ServiceError
 from tasks.orchestration.allotment import Allotment, allotment
 from tasks.orchestration.cuda import VISIBLE_VARIABLE, gpu_memory, visible_gpus
 from tasks.orchestration.needs import GPU_MEMORY, SHIPPED, Machine, Need, known_need, propose
-from tasks.orchestration.platforms import check_flags, platforms
+from tasks.orchestration.platforms import check_flags, check_memory, platforms
 
 __all__ = ["MOST_VARIABLE", "PER_GPU_VARIABLE", "Slot", "Survey", "slots", "survey"]
 
 MOST_VARIABLE = "FLOWRL_SLOTS"
 PER_GPU_VARIABLE = "FLOWRL_SLOTS_PER_GPU"
 
+_DIGITS = 4
 _CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 
 
@@ -105,12 +107,14 @@ def survey(*, known: Collection[str] = ()) -> Survey:
 
     Raises:
         InputError: FLOWRL_SLOTS or FLOWRL_SLOTS_PER_GPU is no positive number, JAX_PLATFORMS or CUDA_VISIBLE_DEVICES
-            asks for a device that is not there, or XLA cannot read XLA_FLAGS.
+            asks for a device that is not there, or XLA cannot read XLA_FLAGS or what it is told of a GPU's memory.
         ServiceError: there were GPUs, and there is none any more.
     """
     check_flags()
     parts, most = _number(PER_GPU_VARIABLE), _number(MOST_VARIABLE)
     gpus, said = _gpus(known)
+    if gpus:
+        check_memory()
     granted = allotment()
     measured = known_need("gpu" if gpus else "cpu")
     need = measured or SHIPPED
@@ -174,6 +178,7 @@ def _number(variable: str) -> int | None:
     text = os.environ.get(variable)
     if not text:
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(variable, f"{text!r} is no number of slots", "Give a number from 1 on, or unset it")
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
+        problem = f"{shorten(text, 40)!r} is no number of slots"
+        raise InputError(variable, problem, f"Give a number from 1 to {10**_DIGITS - 1}, or unset it")
     return int(text)

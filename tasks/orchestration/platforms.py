@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from flowrl_core.errors import InputError
 from flowrl_core.learning.numerics import drop_ignored, left_variables
 
-__all__ = ["Devices", "ask_jax", "check_flags", "platforms"]
+__all__ = ["Devices", "ask_jax", "check_flags", "check_memory", "platforms"]
 
 _LIST, _NAME, _FLAGS = "JAX_PLATFORMS", "JAX_PLATFORM_NAME", "XLA_FLAGS"
 _KNOWN = ("cpu", "cuda")
 _LOGGED = re.compile(r"[EF]\d{4} \S+ +\d+ [^]]*\] (?P<said>.*)")
 _PATIENCE_S = 120.0
 _PARSE = "from jaxlib import xla_client; xla_client.CompileOptions()"
+_MEMORY = ("XLA_PYTHON_CLIENT_", "XLA_CLIENT_")
+_OPTIONS = "from jaxlib import xla_client; xla_client.generate_pjrt_gpu_plugin_options()"
 _ASK = """
 import json, jax
 found = jax.devices()
@@ -72,6 +74,16 @@ def check_flags() -> None:
     drop_ignored(environment)
     if names := [name for name in left_variables(environment) if name not in (_LIST, _NAME)]:
         _check_readable(", ".join(names), " ".join(environment[name] for name in names), "import jax")
+
+
+def check_memory() -> None:
+    """Nothing, if XLA can read what variables tell of a GPU's memory.
+
+    Raises:
+        InputError: it cannot, in its own words.
+    """
+    if names := sorted(name for name in os.environ if name.startswith(_MEMORY) and os.environ[name]):
+        _check_readable(", ".join(names), " ".join(os.environ[name] for name in names), _OPTIONS)
 
 
 @functools.lru_cache(maxsize=8)

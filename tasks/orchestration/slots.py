@@ -182,7 +182,8 @@ def _confined(slot: Slot) -> Iterator[None]:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.device
         # Or the numbers are not those of nvidia-smi.
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(slot.memory_fraction))
+        if not os.environ.get("XLA_CLIENT_MEM_FRACTION"):  # the same by its newer name: XLA refuses both
+            os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(slot.memory_fraction))
         yield
         return
     if not hasattr(os, "sched_setaffinity"):

@@ -9,6 +9,7 @@ import os
 import pytest
 
 from flowrl_core.errors import InputError
+from tasks.orchestration.devices import survey
 from tasks.orchestration.needs import Machine, Need, propose
 from tasks.orchestration.platforms import check_flags
 from tasks.orchestration.slots import device_slot
@@ -61,6 +62,24 @@ def test_flags_of_blanks_are_refused_as_xla_would(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", " ")
     with pytest.raises(InputError, match="XLA_FLAGS"):
         check_flags()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"XLA_PYTHON_CLIENT_MEM_FRACTION": "half"},
+        {"XLA_PYTHON_CLIENT_ALLOCATOR": "mine"},
+        {"XLA_CLIENT_MEM_FRACTION": "0.5", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"},
+    ],
+)
+def test_what_xla_cannot_read_of_a_gpus_memory_is_refused_where_there_is_one(said, monkeypatch):
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert survey().slots[0].kind == "cpu"
+    monkeypatch.setattr("tasks.orchestration.devices._gpus", lambda known: ({"0": "GPU-0"}, ""))
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        survey()
+    assert caught.value.field == ", ".join(sorted(said))
 
 
 @pytest.mark.parametrize(

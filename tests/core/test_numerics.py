@@ -69,6 +69,13 @@ HOSTILE = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "1000000",
     "JAX_OPTIMIZATION_LEVEL": "O0",
     "JAX_NUM_CPU_DEVICES": "3",
+    # Other networks, or none, and other devices.
+    "FLAX_FIX_RNG_SEPARATOR": "1",
+    "FLAX_PROFILE": "maybe",
+    "NNX_GRAPH_MODE": "maybe",
+    "PJRT_NAMES_AND_LIBRARY_PATHS": "mine:/nowhere.so",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
+    "OMP_NUM_THREADS": "abc",
     # Only other words.
     "JAX_TRACEBACK_FILTERING": "off",
     "JAX_EXPLAIN_CACHE_MISSES": "1",
@@ -189,6 +196,7 @@ def test_flags_in_a_file_count_by_what_it_says(tmp_path):
 
 def test_what_jax_could_not_read_is_dropped_for_what_is_started():
     ignored = {"JAX_ENABLE_X64": "maybe", "PJRT_NPROC": "7", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "long"}
+    ignored |= {"FLAX_OF_TOMORROW": "maybe", "NNX_GRAPH_MODE": "maybe", "PJRT_NAMES_AND_LIBRARY_PATHS": "nonsense"}
     environment = {**ignored, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_a=1"}
     drop_ignored(environment)
     assert environment == {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_a=1"}

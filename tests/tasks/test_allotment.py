@@ -114,6 +114,11 @@ def test_a_mount_whose_name_has_a_space_is_read(system, tmp_path):
     assert least(root) == (None, 1000)
 
 
+def test_lines_of_another_form_limit_nothing(system):
+    files = {"cpu.max": "max\n", "memory.max": "", "memory.stat": "hierarchical_memory_limit\n"}
+    assert group_limits(system(f"\n31 23 cgroup2 - cgroup2\n{V2}", "nothing\n0::/\n", **files)) == ([], [])
+
+
 def test_a_system_without_control_groups_grants_the_machine(tmp_path):
     found = allotment(tmp_path)
     assert found.cores == tuple(sorted(os.sched_getaffinity(0))) and found.share == len(found.cores)

@@ -96,7 +96,7 @@ def test_there_is_a_slot_per_core_and_at_most_as_many_as_asked_for(monkeypatch):
 
 
 @pytest.mark.parametrize("variable", ["FLOWRL_SLOTS", "FLOWRL_SLOTS_PER_GPU"])
-@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5"])
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "100000"])
 def test_a_wrong_number_of_slots_is_refused(monkeypatch, variable, text):
     monkeypatch.setenv(variable, text)
     with pytest.raises(InputError, match=f"{variable}: '{text}'"):
