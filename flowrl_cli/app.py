@@ -130,8 +130,10 @@ def _explain(exc: Exception) -> tuple[str, int]:
         return lacking, 1
     if isinstance(exc, FlowRLError):
         return str(exc), 2 if isinstance(exc, InputError) else 1
+    if isinstance(exc, PermissionError) and exc.filename:
+        return f"{exc.filename}: {exc.strerror}. Give yourself access, or use another directory", 1
     if isinstance(exc, OSError):
-        return str(exc), 1
+        return f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc), 1
     if isinstance(exc, ImportError):
         return f"{exc}{_taken_from(exc)}. `flowrl doctor` says what is wrong with this installation", 1
     return f"unexpected {type(exc).__name__}: {exc}. {_DEBUG}=1 shows where; please report it", 1

@@ -14,7 +14,7 @@ from typing import Any
 from flowrl_cli.configured import ask, configured, credentials
 from flowrl_cli.fetching import Answer, NoAnswerError
 from flowrl_cli.record import Record, may_execute
-from flowrl_core.errors import InputError
+from flowrl_core.errors import InputError, StorageError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Attempt
 from tasks.orchestration.tags import campaign_tags
@@ -56,7 +56,7 @@ def executions(
     try:
         server = _server(home)
         return _asked(*server, registry, attempts) if server else dict.fromkeys(attempts, Execution(False, ""))
-    except (InputError, LookupError, NoAnswerError, ValueError) as exc:
+    except (InputError, StorageError, LookupError, NoAnswerError, ValueError) as exc:
         return dict.fromkeys(attempts, Execution(False, f"whether it goes on is not known: {exc}"))
 
 
@@ -65,6 +65,7 @@ def _server(home: Home) -> tuple[str, Mapping[str, str]] | None:
 
     Raises:
         InputError: a password is missing, or settings cannot be read.
+        StorageError: nor can the record of what was started here.
         LookupError: it cannot be reached from here.
     """
     from flowrl_cli.embedded import secrets_of

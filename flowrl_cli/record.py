@@ -17,7 +17,7 @@ from flowrl_cli.address import LOOPBACK, Address
 from flowrl_cli.machine import host_name, machine_id
 from flowrl_cli.processes import Started, find, marked
 from flowrl_cli.versions import is_cloud, ui_of_cloud
-from flowrl_core.errors import CorruptError, InputError
+from flowrl_core.errors import CorruptError, InputError, StorageError
 from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 
@@ -170,7 +170,7 @@ def may_execute(home: Home) -> bool:
             return True
     try:
         record = Record.load(home)
-    except CorruptError:
+    except StorageError:
         return True
     if record is None:
         return False
@@ -181,7 +181,8 @@ def _read(path: Path) -> Record | None:
     """The record that a file holds; None if there is none.
 
     Raises:
-        CorruptError: there is one that cannot be read.
+        CorruptError: there is one that is not whole.
+        StorageError: it is closed to this user.
     """
     if not os.path.lexists(path):
         return None
@@ -194,6 +195,8 @@ def _read(path: Path) -> Record | None:
         return Record(**{**plain, **lists, "pools": tuple(plain.get("pools", ()))})
     except FileNotFoundError:
         return None
+    except PermissionError as exc:
+        raise StorageError(f"{path} cannot be read by this user; give yourself access") from exc
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
         raise CorruptError(
             f"{path}, which tells what was started for this home, cannot be read ({exc}): end what runs of it "

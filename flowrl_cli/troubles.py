@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowrl_cli.output import story
 from flowrl_cli.record import Record
-from flowrl_core.errors import CorruptError
+from flowrl_core.errors import StorageError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.room import want_to_go_on
 
@@ -16,7 +16,7 @@ def troubles(home: Home) -> list[str]:
     mend = "`flowrl up`, or the campaign's own command, starts it again"
     try:
         died = [f"the {name} died: {words}. {mend}" for name, words in deaths(home).items()]
-    except CorruptError as exc:
+    except StorageError as exc:
         died = [str(exc)]
     full = want_to_go_on(home)
     return [full, *died] if full else died
@@ -26,7 +26,7 @@ def deaths(home: Home) -> dict[str, str]:
     """What was started here, was not stopped and does not live any more: its name -> its last words.
 
     Raises:
-        CorruptError: what tells of it cannot be read.
+        StorageError: what tells of it cannot be read.
     """
     records = [record for record in (Record.load(home), Record.load_workers(home)) if record and record.is_here]
     return {

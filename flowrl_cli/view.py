@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def _skill_json(view: SkillView) -> dict[str, Any]:
 def latest_directory(home: Home, campaign: str, skill: str, ordinal: int) -> RunDirectory:
     """The directory of a run: where it works, or what is kept of it once it has ended."""
     live = home.run_directory(campaign, skill, ordinal)
-    return live if live.path.is_dir() else home.archived_run(campaign, skill, ordinal)
+    return live if os.path.isdir(live.path) else home.archived_run(campaign, skill, ordinal)
 
 
 def read_progress(metrics: Path) -> Progress | None:

@@ -18,6 +18,7 @@ import shutil
 import sqlite3
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,18 +185,30 @@ def _copy_tree(source: Path, target: Path) -> None:
     if not source.is_dir():
         return
     target.mkdir(exist_ok=True)
-    for path in sorted(source.iterdir()):
+    for path in _entries(source):
         if is_temporary(path) or path.suffix == ".lock":
             continue
         try:
             if path.is_dir():
                 _copy_tree(path, target / path.name)
             elif path.is_file():  # pipes and sockets hold nothing
-                shutil.copy2(path, target / path.name)
+                with _readable():
+                    shutil.copy2(path, target / path.name)
         except FileNotFoundError:
             logger.info("%s went while it was copied", path)
-        except PermissionError as exc:
-            raise StorageError(f"{exc.filename}: {exc.strerror}; give yourself access, nothing was copied") from exc
+
+
+def _entries(directory: Path) -> list[Path]:
+    with _readable():
+        return sorted(directory.iterdir())
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as exc:
+        raise StorageError(f"{exc.filename}: {exc.strerror}; nothing was copied: give yourself access") from exc
 
 
 def _check_versions(copy: Home, *, of: Home) -> None:

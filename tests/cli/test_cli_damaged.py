@@ -412,6 +412,12 @@ def test_what_is_closed_to_this_user_is_told(learned, home, open_directory):
     closed.versions.chmod(0o700)
     out, _ = asked("status")
     assert "Damaged" in out and "expert 0 (dig_a)" in out and "cannot be read (Permission denied)" in out
+    closed.archive.chmod(0o700)
+    closed.embedded.write_text("{}")
+    closed.embedded.chmod(0o600)
+    out, said = asked("status", "logs dig_a", "backup saved")
+    assert out.count("exit 0") == 1 and f"Trouble: {closed.embedded} cannot be read by this user" in out
+    assert said.count("Permission denied") == 2 and said.lower().count("give yourself access") == 2, said
     closed.registry.chmod(0o600)
     out, said = asked("status", "experts")
     assert out.count("exit 1") == 2 and said.count(f"the registry {closed.registry} cannot be read by this user") == 2
