@@ -35,7 +35,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $(INSTALLED)
 
 demo: install
-	FLOWRL_HOME=$(CURDIR)/.flowrl $(BIN)/flowrl campaign $(addprefix --target ,$(TARGETS))
+	FLOWRL_HOME="$$PWD/.flowrl" $(BIN)/flowrl campaign $(addprefix --target ,$(TARGETS))
 
 test: lint types unit
 

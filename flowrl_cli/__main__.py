@@ -3,8 +3,13 @@
 import os
 import sys
 
-# As for `flowrl`, no file of the working directory comes before an installed package.
-if not sys.flags.safe_path and sys.path and sys.path[0] == os.getcwd():
+# As for `flowrl`, no file of the working directory comes before an installed package. (Python itself leaves out one
+# that is gone.)
+try:
+    is_first = not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]
+except OSError:
+    is_first = False
+if is_first:
     sys.path.append(sys.path.pop(0))
 
 from flowrl_cli.app import main

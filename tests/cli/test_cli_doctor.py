@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import threading
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -191,4 +193,6 @@ def test_a_working_directory_that_is_gone_is_told_before_anything_is_begun(
     refused(flowrl_here("up", "--worker-only", "--server", "http://127.0.0.1:9/api"), *said)
     assert "working directory: `cd` to one that is there" in flowrl_here("doctor").stdout
     assert flowrl_here("status").returncode == 0
+    module = [sys.executable, "-m", "flowrl_cli", "status"]
+    assert subprocess.run(module, capture_output=True, check=False, timeout=60).returncode == 0
     assert not home.exists()

@@ -180,3 +180,16 @@ def test_the_wheel_learns_a_skill_whatever_lies_around(installed, compiled):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "dig_a: learned" in done.stdout
     assert not (home / "embedded.json").exists()
+
+
+def test_the_demo_keeps_its_data_in_the_checkout_wherever_that_is(tmp_path):
+    checkout = tmp_path / 'a check out, "ours" & 50 % $HOME'
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (checkout / name).write_bytes((ROOT / name).read_bytes())
+    (checkout / ".venv" / ".installed").write_text("")  # newer than what it is made of
+    command = checkout / ".venv" / "bin" / "flowrl"
+    command.write_text('#!/bin/sh\necho "$FLOWRL_HOME"\n')
+    command.chmod(0o755)
+    done = called("make", "--silent", "demo", directory=checkout)
+    assert done.stdout == f"{checkout}/.flowrl\n", done.stderr
