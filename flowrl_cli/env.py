@@ -40,6 +40,7 @@ def fluents(
                 "env": vocab.env,
                 "capacity": vocab.capacity,
                 "fluents": [{"name": f.name, "kind": f.kind, "low": f.low, "high": f.high} for f in vocab.fluents],
+                "derived": dict(_DERIVED),
                 "actions": list(vocab.actions),
                 "targets": list(vocab.targets),
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -44,7 +45,8 @@ def plan(
             print_json({"target": target, "steps": [], "valid": False})
         raise
     if as_json:
-        print_json({**made.as_dict(), "valid": True})
+        steps = [{**asdict(step), "description": base.skills[step.skill].description} for step in made.steps]
+        print_json({**made.as_dict(), "steps": steps, "valid": True})
         return 0
     rows = [(i, step.skill, step.n, base.skills[step.skill].description) for i, step in enumerate(made.steps, start=1)]
     print_table(("step", "skill", "n", "what it is"), rows, title=f"Plan for {target}", prose=["what it is"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ _NO_LIMIT = 100_000
 _GAP = 2
 _NARROW = (10, 20)
 """Columns that a text keeps at least, if it is longer: on a narrow terminal, and on a wide one."""
+_OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters other than the end of a line, and those that turn the direction of what follows."""
 _PROSE = 24
 """And a text that is wrapped at its words."""
 
@@ -35,7 +38,7 @@ def say(*lines: str) -> None:
     """Print lines of text; on a terminal they are wrapped at words."""
     out = console()
     for line in lines:
-        out.print(Text(line, overflow="fold"))
+        out.print(Text(_visible(line), overflow="fold"))
 
 
 def print_table(
@@ -47,11 +50,17 @@ def print_table(
     prose: Sequence[str] = (),
     whole: Sequence[str] = (),
 ) -> None:
-    """Print a table; see `make_table`. Prose that finds no room in it stands below, after the first text of its row."""
+    """Print a table; see `make_table`. Prose that finds no room in it stands below, after the first text of its row.
+
+    Where there is room for one column only, each row is a line of text, wrapped at words.
+    """
     rows = [tuple(row) for row in rows]
     table = make_table(columns, rows, first=first, prose=prose, whole=whole)
     if title:
         say(title)
+    if len(table.columns) == 1 < len(columns):
+        say(*(_in_words(columns, row, [*first, *columns][0]) for row in rows))
+        return
     console().print(table)
     shown = {column.header for column in table.columns}
     for at, name in enumerate(columns):
@@ -115,7 +124,7 @@ def number(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.3f}" if math.isfinite(value) else MISSING
-    return str(value)
+    return _visible(str(value))
 
 
 def percent(value: float | None) -> str:
@@ -130,6 +139,18 @@ def seconds(value: float | None) -> str:
     if value < 100:
         return f"{value:.1f} s"
     return f"{int(value) // 60} min {int(value) % 60:02d} s"
+
+
+def _visible(text: str) -> str:
+    """The text without what a terminal obeys: it may come from a language model, or from somebody else's file."""
+    return _OBEYED.sub(lambda found: " " if found[0] == "\t" else repr(found[0])[1:-1], text)
+
+
+def _in_words(columns: Sequence[str], row: Sequence[Any], first: str) -> str:
+    """A row as a line: its first text, then each other with the name of its column."""
+    cells = {name: cell for name, cell in zip(columns, row, strict=True) if cell is not None and cell != ""}
+    name = number(cells.pop(first, MISSING))
+    return f"{name}: {', '.join(f'{column} {number(cell)}' for column, cell in cells.items()) or MISSING}"
 
 
 def _width() -> int:

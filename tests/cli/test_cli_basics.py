@@ -79,6 +79,13 @@ def test_env_fluents_json_lists_every_fluent(flowrl_here):
     assert found["env"] == "corridor"
     assert {"name": "inv.a", "kind": "count", "low": 0, "high": 9} in found["fluents"]
     assert "near.bench" in flowrl_here("env", "fluents", "--env", "corridor").stdout
+    assert {"gained.X", "n"} <= found["derived"].keys()
+
+
+def test_a_plan_as_json_says_what_each_step_is(flowrl_here):
+    steps = json.loads(flowrl_here("plan", "make_b", "--knowledge", "corridor", "--json").stdout)["steps"]
+    table = flowrl_here("plan", "make_b", "--knowledge", "corridor").stdout
+    assert len(steps) > 1 and all(f"{step['skill']} " in table and step["description"] in table for step in steps)
 
 
 def test_an_expression_that_begins_with_a_minus_is_read_as_one(flowrl):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from flowrl_cli.tables import number, percent, print_table
+from flowrl_cli.tables import number, percent, print_table, say
 
 FLOWRL = str(Path(sys.executable).with_name("flowrl"))
 COLUMNS = ("skill", "state", "expert", "frames", "success", "why")
@@ -35,7 +35,7 @@ def printed(capsys, width, monkeypatch, **options):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
 def test_a_table_fits_its_terminal_and_breaks_no_word(capsys, monkeypatch, width):
     wide = printed(capsys, None, monkeypatch).split()
     narrow = printed(capsys, width, monkeypatch)
@@ -50,6 +50,24 @@ def test_a_table_fits_its_terminal_and_breaks_no_word(capsys, monkeypatch, width
 def test_a_reason_that_finds_no_column_stands_below_with_the_whole_name(capsys, monkeypatch):
     out = " ".join(printed(capsys, 40, monkeypatch).split())
     assert "mine_鑽石_with_an_iron_pickaxe: " + REASON in out
+
+
+@pytest.mark.parametrize("width", [5, 20])
+def test_where_one_column_has_room_each_row_is_a_line_and_nothing_is_left_out(capsys, monkeypatch, width):
+    out = printed(capsys, width, monkeypatch)
+    assert max(cell_len(line.rstrip()) for line in out.splitlines()) <= width
+    said = "".join(out.split())
+    for name, state, *_, why in ROWS:
+        assert f"{name}:state{state}" in said and "".join((why or "").split()) in said
+
+
+def test_what_a_terminal_would_obey_is_shown_instead(capsys):
+    """It may come from a language model's proposal."""
+    print_table(("name", "why"), [("a\x1b[31mred\tb", "one\x07\u202etwo\x9b2J")])
+    say("\x1b]0;title\x07")
+    out = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(out)
+    assert r"a\x1b[31mred b" in out and r"one\x07\u202etwo\x9b2J" in out and r"\x1b]0;title\x07" in out
 
 
 def test_the_least_important_columns_are_left_out_first(capsys, monkeypatch):
