@@ -15,7 +15,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from flowrl_cli.interpreter import make_usual
-from flowrl_cli.signals import Interrupted, end_at_once, heed
+from flowrl_cli.signals import Interrupted, asked, end_at_once, heed
 from flowrl_core.errors import FlowRLError, InputError, StorageError
 
 __all__ = ["app", "main", "run"]
@@ -116,6 +116,8 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1
     except Exception as exc:
+        if request := asked():
+            return _fail(str(request), request.code)
         if os.environ.get(_DEBUG):
             raise
         return _fail(*_explain(exc))

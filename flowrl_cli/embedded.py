@@ -28,7 +28,7 @@ from flowrl_cli.output import story
 from flowrl_cli.prefect_sources import read_settings
 from flowrl_cli.processes import find, marked, stop, this_process
 from flowrl_cli.record import Record, Server
-from flowrl_cli.signals import is_asked
+from flowrl_cli.signals import check
 from flowrl_cli.temporary import with_temporary
 from flowrl_core.errors import ConflictError, InputError, ServiceError
 from flowrl_core.proxies import bypass_proxies, check_proxies
@@ -355,7 +355,8 @@ def _server_environment(home: Home, record: Record) -> dict[str, str]:
 
 def _await_start(home: Home, record: Record) -> None:
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and record.alive(SERVER) and not is_asked():
+    while time.monotonic() < deadline and record.alive(SERVER):
+        check()
         with contextlib.suppress(ServiceError):
             wait_healthy(record.server.url, seconds=2.0)
             return

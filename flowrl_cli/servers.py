@@ -101,7 +101,7 @@ def _nothing_half_done(home: Home) -> Iterator[None]:
     from flowrl_cli import embedded, workers
     from flowrl_cli.launch import WORKERS
     from flowrl_cli.record import Record
-    from flowrl_cli.signals import Interrupted, deferred
+    from flowrl_cli.signals import Interrupted, asked, deferred
 
     def is_joined() -> bool:
         record = Record.load_workers(home)
@@ -110,12 +110,16 @@ def _nothing_half_done(home: Home) -> Iterator[None]:
     was_up, was_joined = embedded.status(home) is not None, is_joined()
     try:
         yield
-    except Interrupted:
+    except (Interrupted, Exception) as exc:
+        # What a request has interrupted, or kept from beginning, may tell of another error.
+        request = asked()
+        if request is None:
+            raise
         with deferred() as again:
             if not was_joined:
                 workers.part(home, is_urgent=again)
             embedded.leave(home, even_if_kept=not was_up, is_urgent=again)
-        raise
+        raise request from exc
 
 
 def _up(home: Home, host: str | None, port: int | None) -> None:

@@ -17,11 +17,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from types import FrameType
 from typing import IO, Any, TypeVar
 
 from flowrl_core.signals import REQUESTS, outlives_terminal, restore
 
-__all__ = ["Interrupted", "audience", "check", "deferred", "end_at_once", "heed", "is_asked", "run"]
+__all__ = ["Interrupted", "asked", "audience", "check", "deferred", "end_at_once", "heed", "run"]
 
 T = TypeVar("T")
 
@@ -43,6 +44,11 @@ class Interrupted(KeyboardInterrupt):
 _BURST_S = 0.5
 """Requests that come so soon after one that interrupted are part of it: they do not interrupt what that has begun."""
 
+_IMPORT_S = 0.05
+_MOST_IN_IMPORT = 2
+"""More requests than so many interrupt an import, too: it may hang."""
+_IMPORT_MACHINERY = "<frozen importlib._bootstrap>"
+
 _asked: list[int] = []
 _heard_at = -math.inf
 _is_deferred = False
@@ -56,15 +62,16 @@ def heed() -> None:
     Only SIGHUP stays ignored where that was meant: see `outlives_terminal`.
     """
     _handle(_heard)
+    signal.signal(signal.SIGALRM, _remind)
     # In the last moments of a process Python forgets its handlers: a request would end it then, not its code. What is
     # registered first comes last.
     atexit.register(_handle, signal.SIG_IGN)
     restore()
 
 
-def is_asked() -> bool:
-    """Whether there was a request; for loops in other threads, which nothing interrupts."""
-    return bool(_asked)
+def asked() -> Interrupted | None:
+    """The first request, if there was one: what it interrupted may have made another error of it."""
+    return Interrupted(_asked[0]) if _asked else None
 
 
 def check() -> None:
@@ -75,6 +82,7 @@ def check() -> None:
             the next line would show, whenever that comes.
     """
     if _asked:
+        _postpone(0)
         raise Interrupted(_asked[0])
     if _is_unread(sys.stdout):
         _hang_up()
@@ -129,6 +137,7 @@ def deferred() -> Iterator[Callable[[], int]]:
 
 def end_at_once() -> None:
     """From now on a request ends the process at once: nothing is left to be done but what Python does at its end."""
+    _postpone(0)
     _handle(lambda number, frame: os._exit(128 + (_asked or [number])[0]))
 
 
@@ -158,14 +167,44 @@ def _handle(handler: Callable[[int, Any], object] | signal.Handlers) -> None:
             signal.signal(number, handler)
 
 
-def _heard(number: int, frame: object) -> None:
-    global _cancel, _heard_at
+def _heard(number: int, frame: FrameType | None) -> None:
+    global _heard_at
     _asked.append(number)
     if _is_deferred or time.monotonic() - _heard_at < _BURST_S:
         return
     _heard_at = time.monotonic()
+    _interrupt(frame)
+
+
+def _postpone(seconds: float = _IMPORT_S) -> None:
+    """Let `_remind` be called so much later; 0: no more, since the request is heeded."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _remind(number: int, frame: FrameType | None) -> None:
+    if _is_deferred:
+        _postpone()
+    else:
+        _interrupt(frame)
+
+
+def _interrupt(frame: FrameType | None) -> None:
+    global _cancel
     if _cancel is not None:
         cancel, _cancel = _cancel, None
         cancel()
         return
+    if len(_asked) <= _MOST_IN_IMPORT and _is_importing(frame):
+        _postpone()
+        return
+    _postpone(0)
     raise Interrupted(_asked[0])
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: many make an ImportError of what interrupts them, or swallow it."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT_MACHINERY:
+            return True
+        frame = frame.f_back
+    return False

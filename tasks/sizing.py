@@ -17,6 +17,7 @@ from flowrl_core.installation import command
 from flowrl_core.learning.numerics import drop_ignored
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
+from tasks.orchestration.children import run_child
 from tasks.orchestration.devices import PER_GPU_VARIABLE
 from tasks.orchestration.needs import GPU_MEMORY, Need
 
@@ -54,9 +55,7 @@ def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
     environment.pop("XLA_CLIENT_MEM_FRACTION", None)  # the same by its newer name: XLA refuses both
     drop_ignored(environment)
     # Not in the terminal's group: a Ctrl-C is ours to hear, and ends it.
-    done = subprocess.run(
-        measuring, env=environment, stdout=subprocess.PIPE, encoding="utf-8", check=False, process_group=0
-    )
+    done = run_child(measuring, env=environment, stdout=subprocess.PIPE, process_group=0)
     if done.returncode:
         raise ServiceError(
             f"the measuring process ended with code {done.returncode}: see above; smaller training.num_envs, "

@@ -24,6 +24,7 @@ import shutil
 import subprocess
 
 from flowrl_core.errors import InputError
+from tasks.orchestration.children import run_child
 
 __all__ = ["VISIBLE_VARIABLE", "gpu_memory", "visible_gpus"]
 
@@ -133,9 +134,8 @@ def _nvidia_smi(*arguments: str) -> list[str] | None:
         return None
     command = ["nvidia-smi", *arguments]
     try:
-        done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_PATIENCE_S, check=True
-        )
+        done = run_child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=_PATIENCE_S)
+        done.check_returncode()
     except (OSError, subprocess.SubprocessError) as exc:
         logger.warning("nvidia-smi does not answer (%s)", exc)
         return []

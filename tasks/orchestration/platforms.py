@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from flowrl_core.errors import InputError
 from flowrl_core.learning.numerics import drop_ignored, left_variables
+from tasks.orchestration.children import run_child
 
 __all__ = ["Devices", "ask_jax", "check_flags", "check_memory", "platforms"]
 
@@ -115,15 +116,8 @@ def _try(code: str) -> subprocess.CompletedProcess[str]:
     drop_ignored(environment)
     command = [sys.executable, "-P", "-c", code]
     try:
-        return subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=_PATIENCE_S,
-        )
+        pipe = subprocess.PIPE
+        return run_child(command, env=environment, stdout=pipe, stderr=pipe, timeout=_PATIENCE_S)
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 124, "", f"no answer for {_PATIENCE_S:.0f} s")
 
