@@ -49,6 +49,7 @@ def examine() -> Iterator[Finding]:
     from flowrl_cli.services import examine_proxies, examine_server
     from flowrl_cli.stored import examine_library, examine_registry
     from flowrl_cli.surroundings import as_set
+    from flowrl_cli.ulimits import examine_limits
     from flowrl_cli.variables import examine_variables
 
     home = _home()
@@ -56,6 +57,7 @@ def examine() -> Iterator[Finding]:
         yield home
     else:
         yield from bounded("home", lambda: _places(home), seconds=_QUICK_S, mend=_MEND_HOME)
+    yield from examine_limits()
     variables, mend = partial(examine_variables, as_set()), "env | grep -e FLOWRL -e PREFECT -e JAX"
     yield from bounded("variables", variables, seconds=_QUICK_S, mend=mend)
     yield from bounded("slots", _slots, seconds=_QUICK_S, mend="flowrl devices")

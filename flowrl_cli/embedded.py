@@ -30,6 +30,7 @@ from flowrl_cli.processes import find, marked, stop, this_process
 from flowrl_cli.record import Record, Server
 from flowrl_cli.signals import check
 from flowrl_cli.temporary import with_temporary
+from flowrl_cli.ulimits import check_limits
 from flowrl_core.errors import ConflictError, InputError, ServiceError
 from flowrl_core.proxies import bypass_proxies, check_proxies
 from flowrl_core.storage.layout import Home
@@ -101,9 +102,9 @@ def check_startable(home: Home, host: str | None = None, port: int | None = None
     """Nothing, if `up` can use the home's embedded server or start one. A configured server is not asked.
 
     Raises:
-        InputError: there is no room on the home's disk; the address cannot be used, is not that of the server that is
-            up, or is given though a server is configured; a password is missing; a proxy is named that cannot be asked;
-            Prefect's settings cannot be read; or a device is asked for that is not there.
+        InputError: as `check_room`; the address cannot be used, is not that of the server that is up, or is given
+            though a server is configured; a password is missing; a proxy is named that cannot be asked; Prefect's
+            settings cannot be read; or a device is asked for that is not there.
         ServiceError: the home's server runs on another machine, or a device is gone.
     """
     check_room(home)
@@ -123,8 +124,9 @@ def check_room(home: Home) -> None:
     """Nothing, if the home's server is up already, or there is room to start anything at all.
 
     Raises:
-        InputError: there is not.
+        InputError: there is not, or the shell allows less than is needed.
     """
+    check_limits()
     if status(home) is None:
         check_start(home)
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from flowrl_cli.account import furnish
+from flowrl_cli.ulimits import widen
 from flowrl_core.learning import numerics
 from tasks.orchestration import prefect_settings
 
@@ -15,7 +16,7 @@ _dropped: dict[str, str] = {}
 
 
 def settle() -> None:
-    """Give this process a usable account, and take what would change its libraries out of its environment.
+    """Give this process a usable account and limits, and take what would change its libraries out of its environment.
 
     JAX and Prefect read their variables when they are imported: JAX fails on a value that it does not understand, and
     Prefect may become another program.
@@ -24,6 +25,7 @@ def settle() -> None:
         InputError: see `furnish`.
     """
     global _dropped
+    widen()
     furnish(os.environ)
     prefect_settings.in_capitals(os.environ)
     before = dict(os.environ)

@@ -14,6 +14,7 @@ from flowrl_cli.machine import machine_id
 from flowrl_cli.output import story
 from flowrl_cli.record import Record, Server
 from flowrl_cli.temporary import with_temporary
+from flowrl_cli.ulimits import check_limits
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.proxies import check_proxies
 from flowrl_core.storage.layout import Home
@@ -38,8 +39,8 @@ def join(home: Home, server: Configured | str, pools: Sequence[str] = ()) -> tup
         The record of them, and whether they were up before.
 
     Raises:
-        InputError: there is no such pool, there is no room on the home's disk, these workers serve another server or
-            other pools already, or a device is asked for that is not there.
+        InputError: there is no such pool, there is no room on the home's disk, the shell allows too little, these
+            workers serve another server or other pools already, or a device is asked for that is not there.
         ServiceError: the server does not answer, is no Prefect server, does not let us in, or lacks the pools.
     """
     url = server.url if isinstance(server, Configured) else server.rstrip("/")
@@ -53,6 +54,7 @@ def _joined(home: Home, server: Configured | str, url: str, pools: Sequence[str]
     if record is not None and record.alive(WORKERS):
         _check_same(record, url, pools)
         return record, True
+    check_limits()
     check_settings()
     _check_pools(pools)
     check_start(home)
