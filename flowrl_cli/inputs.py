@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from flowrl_core.errors import InputError
+from flowrl_core.nearest import nearest
 
 if TYPE_CHECKING:
     from flowrl_core.skills.knowledge import Knowledge
     from flowrl_core.storage.layout import Home
     from flowrl_core.storage.registry import Registry
 
-__all__ = ["DEFAULT_ENV", "check_known", "existing_registry", "nearest", "open_knowledge", "registry_uuid"]
+__all__ = ["DEFAULT_ENV", "check_known", "existing_registry", "open_knowledge", "registry_uuid", "remedy_for"]
 
 DEFAULT_ENV = "craftax-classic"
 
 
-def nearest(name: str, known: Collection[str]) -> str:
+def remedy_for(name: str, known: Collection[str]) -> str:
     """The remedy for a name that is not known: the names most like it, else all of them."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = nearest(name, known)
     if close:
         return f"Did you mean {' or '.join(close)}?"
     return f"Known: {', '.join(sorted(known)) or 'none'}"
@@ -34,7 +34,7 @@ def check_known(field: str, kind: str, name: str, known: Collection[str]) -> Non
         InputError: it is not; the nearest names are given.
     """
     if name not in known:
-        raise InputError(field, f"there is no {kind} {name!r}", nearest(name, known))
+        raise InputError(field, f"there is no {kind} {name!r}", remedy_for(name, known))
 
 
 def open_knowledge(env: str | None, source: str) -> Knowledge:

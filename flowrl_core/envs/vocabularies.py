@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from flowrl_core.errors import InputError
 from flowrl_core.knowledge.game_rules import CORRIDOR_RULES, CRAFTAX_CLASSIC_RULES
+from flowrl_core.nearest import nearest
 from flowrl_core.skills.model import Fluent, Vocabulary
 
 __all__ = ["CORRIDOR", "CRAFTAX_CLASSIC", "ENVIRONMENTS", "vocabulary"]
@@ -92,6 +91,6 @@ def vocabulary(env: str) -> Vocabulary:
         InputError: no such environment; the nearest names are given.
     """
     if env not in _ALL:
-        near = difflib.get_close_matches(env, _ALL, n=2, cutoff=0.3) or sorted(_ALL)
+        near = nearest(env, _ALL, most=2, cutoff=0.3) or sorted(_ALL)
         raise InputError("env", f"there is no environment {env!r}", f"Did you mean {' or '.join(near)}?")
     return _ALL[env]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 
 from flowrl_core.errors import InputError, PlanError
+from flowrl_core.nearest import nearest, several
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Vocabulary
 from flowrl_core.skills.planner import plan_of
@@ -28,12 +28,14 @@ def check_target(target: str, skills: Collection[str], vocabulary: Vocabulary) -
     goals = [fluent.name for fluent in vocabulary.fluents if fluent.kind in KINDS["gain"]]
     if target in (goals if is_goal(target) else skills):
         return
+    if names := several(target, {*skills, *goals}):
+        raise InputError("targets", f"{target!r} is a list", f"Name each target by itself: {' and '.join(names)}")
     if is_goal(target):
-        near = difflib.get_close_matches(target, goals, n=3, cutoff=0.4) or goals[:5]
+        near = nearest(target, goals, cutoff=0.4) or goals[:5]
         raise InputError("targets", f"{target!r} is nothing that a skill can bring", f"Did you mean {_listed(near)}?")
-    near = difflib.get_close_matches(target, skills, n=3, cutoff=0.5)
+    near = nearest(target, skills)
     remedy = f"Did you mean {_listed(near)}?" if near else f"Skills: {', '.join(sorted(skills)[:8]) or 'none'}."
-    brought = difflib.get_close_matches(f"inv.{target.partition('_')[2] or target}", goals, n=2, cutoff=0.6)
+    brought = nearest(f"inv.{target.partition('_')[2] or target}", goals, most=2, cutoff=0.6)
     goal = f"Or name what it is to bring, such as {(brought or goals)[0]}"
     raise InputError("targets", f"there is no skill {target!r}", f"{remedy} {goal}")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming
+from flowrl_core.nearest import nearest
 from flowrl_core.refusals import shown
 from flowrl_core.setups import check_plan_fits, check_possible
 from flowrl_core.skills.frontier import prerequisites
@@ -70,7 +70,7 @@ def check_asked(scene: Scene, named: Naming = AS_PATHS) -> Asked:
 
 def _check_skill(field: str, name: str, known: Collection[str]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        near = nearest(name, known)
         remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(sorted(known)) or 'none'}"
         raise InputError(field, f"there is no skill {shown(name)}", remedy)
 

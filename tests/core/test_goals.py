@@ -34,6 +34,10 @@ LEARNED = {"dig_a": "learned", "goto_bench": "learned"}
         ("dist.mine", "nothing that a skill can bring"),
         ("make_bb", "make_b"),
         ("fly", "inv."),
+        ("MAKE_B", "Did you mean make_b?"),
+        ("make-b", "Did you mean make_b?"),
+        (" make_b\u200b ", "Did you mean make_b?"),
+        ("make_b, inv.c", "is a list. Name each target by itself: make_b and inv.c"),
     ],
 )
 def test_a_target_that_is_neither_a_skill_nor_can_be_brought_is_refused_with_the_nearest(target, said):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import sqlalchemy as sa
 
 from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import InputError, StorageError
+from flowrl_core.nearest import nearest
 from flowrl_core.skills.goals import check_target
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs import CampaignSpec, continued
@@ -152,7 +152,7 @@ def _skill(row: Mapping[Any, Any]) -> SkillRecord:
 
 def _check_known(field: str, name: str, known: Mapping[str, Any]) -> None:
     if name not in known:
-        near = ", ".join(difflib.get_close_matches(name, known, n=3)) or ", ".join(sorted(known)[:5])
+        near = ", ".join(nearest(name, known)) or ", ".join(sorted(known)[:5])
         raise InputError(field, f"there is no skill {name!r}", f"Did you mean: {near}")
 
 
