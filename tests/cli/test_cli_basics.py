@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import resource
 import subprocess
@@ -108,11 +109,11 @@ def test_a_refused_expression_names_code_and_remedy(flowrl_here, refused, kind, 
     refused(flowrl_here("programs", "check", "--kind", kind, text), code)
 
 
-def test_doctor_tells_an_unsupported_version_and_the_command_that_mends_it(home, flowrl, tmp_path):
-    fake = tmp_path / "old" / "prefect-2.0.0.dist-info"
-    fake.mkdir(parents=True)
-    (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: prefect\nVersion: 2.0.0\n")
-    done = flowrl("doctor", PYTHONPATH=str(fake.parent), JAX_PLATFORMS="nowhere")
+def test_doctor_tells_an_unsupported_version_and_the_command_that_mends_it(home, flowrl_here, monkeypatch):
+    installed = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.0.0" if name == "prefect" else installed(name))
+    monkeypatch.setenv("JAX_PLATFORMS", "nowhere")
+    done = flowrl_here("doctor")
     assert done.returncode == 1
     assert "2.0.0, supported" in done.stdout
     assert 'pip install "prefect' in done.stdout
