@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,7 +117,19 @@ def _remedy() -> str:
     """What brings missing files back."""
     if (ROOT / "Makefile").is_file():
         return f"`git status` in {ROOT} shows what was removed; restore it, then `make install`"
-    return f"install it again: {sys.executable} -m pip install --force-reinstall --no-deps flowrl"
+    return f"install it again: {sys.executable} -m pip install --force-reinstall --no-deps {_origin()}"
+
+
+def _origin() -> str:
+    """Where this was installed from. Not by its name: on PyPI that is another project's."""
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        recorded = json.loads(distribution("flowrl").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        recorded = {}
+    return shlex.quote(recorded.get("url") or "flowrl-VERSION-py3-none-any.whl")
 
 
 def _needed() -> Iterator[Path]:

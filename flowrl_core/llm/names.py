@@ -77,7 +77,7 @@ def check_installed(model: ModelName) -> None:
     package = _PACKAGES.get(model.provider)
     if package and not _is_installed(package):
         problem = f"{model} needs the package {package}, which is not installed"
-        raise InputError(_FIELD, problem, f"Install it: pip install 'flowrl[{model.provider}]'")
+        raise InputError(_FIELD, problem, f"Install it: pip install 'pydantic-ai-slim[{model.provider}]'")
 
 
 def check_takes(model: ModelName, extra: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("flowrl_core", "flowrl_cli", "flows", "tasks")
 UV = str(Path(sys.executable).with_name("uv"))
 
 
@@ -77,11 +79,13 @@ class Installed:
     Attributes:
         packages: where packages are installed.
         directory: has packages named as FlowRL's, which are on PYTHONPATH as well, and files named as what it uses.
+        wheel: that it was installed from.
     """
 
     root: Path
     packages: Path
     directory: Path
+    wheel: Path
 
     def python(self, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
         """What the environment's interpreter does."""
@@ -115,7 +119,7 @@ def installed(built, tmp_path_factory) -> Installed:
     for name in ("random", "logging", "prefect", "jax", "httpx"):
         (own / "own" / f"{name}.py").write_text(f"raise RuntimeError('another {name}')")
     (packages / "imported_at_startup.pth").write_text("import tasks, flows")
-    return Installed(root, packages, own)
+    return Installed(root, packages, own, built[0])
 
 
 def test_the_packages_of_the_wheel_are_used(installed):
@@ -163,6 +167,7 @@ def test_what_is_missing_is_what_any_error_comes_from(installed):
         done = installed.flowrl("plan", "make_wood_pickaxe")
     assert done.returncode == 1
     assert done.stderr.startswith(f"flowrl: this installation of FlowRL lacks {missing[0]}: install it again")
+    assert f"--no-deps {installed.wheel.as_uri()}" in done.stderr
 
 
 def test_the_doctor_says_what_is_missing(installed):
@@ -180,6 +185,17 @@ def test_the_wheel_learns_a_skill_whatever_lies_around(installed, compiled):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "dig_a: learned" in done.stdout
     assert not (home / "embedded.json").exists()
+
+
+def test_nobody_is_told_to_install_another_project_of_this_name():
+    """PyPI has one; only the warning names the command."""
+    texts = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *(path for name in PACKAGES for path in (ROOT / name).rglob("*.py")),
+    ]
+    by_name = re.compile(r"pip install[^\n`]*(?<![\w/.-])flowrl(?![\w-])")
+    assert [path.name for path in texts if by_name.search(path.read_text(encoding="utf-8"))] == ["operations.md"]
 
 
 def test_the_demo_keeps_its_data_in_the_checkout_wherever_that_is(tmp_path):

@@ -904,7 +904,7 @@ def test_a_name_with_a_secret_in_it_is_refused_and_not_repeated(where):
 def test_what_is_not_installed_is_said_with_the_extra_to_install(provider, monkeypatch):
     monkeypatch.setattr("flowrl_core.llm.names._PACKAGES", {provider: "no_such_package.within"})
     spec = FrontierSpec(model="openai:x", fallbacks=[f"{provider}:x"])
-    with pytest.raises(InputError, match=rf"flowrl\[{provider}\]"):
+    with pytest.raises(InputError, match=rf"pydantic-ai-slim\[{provider}\]"):
         connect(spec, book=ListBook(), journal=EphemeralJournal())
 
 
