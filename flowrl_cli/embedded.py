@@ -21,35 +21,33 @@ from flowrl_cli.configured import (
     credentials,
     wait_healthy,
 )
+from flowrl_cli.connection import asking, secrets_of
 from flowrl_cli.environment import child_environment
 from flowrl_cli.inputs import registry_uuid
 from flowrl_cli.launch import SERVER, WORKERS, launch, launch_workers, stop_recorded, though_full
 from flowrl_cli.output import story
-from flowrl_cli.prefect_sources import read_settings
 from flowrl_cli.processes import find, marked, stop, this_process
 from flowrl_cli.record import Record, Server
 from flowrl_cli.signals import check
 from flowrl_cli.temporary import with_temporary
 from flowrl_cli.ulimits import check_limits
 from flowrl_core.errors import ConflictError, InputError, ServiceError
-from flowrl_core.proxies import bypass_proxies, check_proxies
+from flowrl_core.proxies import check_proxies
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 from flowrl_core.storage.room import check_start, naming_no_room
-from tasks.orchestration.prefect_settings import CLIENT, NO_CONNECTION, variable_of
+from tasks.orchestration.prefect_settings import variable_of
 from tasks.orchestration.slots import count_slots
 
 __all__ = [
     "Server",
     "check_room",
     "check_startable",
-    "connected",
     "down",
     "heal",
     "is_being_changed",
     "is_used_by_others",
     "leave",
-    "secrets_of",
     "status",
     "up",
 ]
@@ -208,33 +206,6 @@ def status(home: Home) -> Server | None:
     return record.server if record and record.alive(SERVER) else None
 
 
-@contextlib.contextmanager
-def connected(server: Server) -> Iterator[None]:
-    """Within the block Prefect's clients of this process talk to the server.
-
-    Raises:
-        InputError: it asks for a password, and none is set; a proxy is named that cannot be asked; or the settings of
-            Prefect cannot be read.
-    """
-    read_settings()
-    from prefect.settings import temporary_settings
-
-    bypass_proxies(os.environ, server.url)
-    check_proxies()
-    others = NO_CONNECTION if server.is_embedded else {}
-    with temporary_settings({**CLIENT, **others, **secrets_of(server), variable_of("api.url"): server.url}):
-        yield
-
-
-def secrets_of(server: Server) -> dict[str, str]:
-    """How this process identifies itself to the server: variable -> secret.
-
-    Raises:
-        InputError: the server asks for a password, and none is set.
-    """
-    return _password(server.asks_for_password) if server.is_embedded else credentials()
-
-
 def _load_here(home: Home) -> Record | None:
     record = Record.load(home)
     return record if record is not None and record.is_here else None
@@ -265,23 +236,6 @@ def _recorded(home: Home, host: str | None, port: int | None) -> Record:
     if os.environ.get(SERVER_AUTH_VARIABLE) and not record.asks_for_password:
         raise InputError(SERVER_AUTH_VARIABLE, f"the server of {home.root} was started without a password", mend)
     return record
-
-
-def _password(is_asked: bool) -> dict[str, str]:
-    """What clients of an embedded server need. It is written nowhere, so it must be in this process's environment.
-
-    Raises:
-        InputError: it is not.
-    """
-    if not is_asked:
-        return {}
-    variable = SERVER_AUTH_VARIABLE if os.environ.get(SERVER_AUTH_VARIABLE) else AUTH_VARIABLE
-    found = os.environ.get(variable, "")
-    user, _, password = found.partition(":")
-    if not user or not password:
-        problem = "is not USER:PASSWORD" if found else "is not set, and the server of this home asks for a password"
-        raise InputError(variable, problem, f"export {variable}=USER:PASSWORD, that of the server")
-    return {AUTH_VARIABLE: found}
 
 
 def _locked(home: Home, *, wait: bool = True) -> contextlib.AbstractContextManager[None]:
@@ -374,16 +328,7 @@ def _deploy(home: Home, server: Server) -> None:
     Raises:
         ServiceError: it has gone meanwhile, or does not take them.
     """
-    from httpx import HTTPStatusError, TransportError
-
     from tasks.orchestration.bootstrap import bootstrap_server
 
-    try:
-        with connected(server):
-            bootstrap_server(own=server.is_embedded, registry=registry_uuid(home))
-    except TransportError as exc:
-        raise ServiceError(f"the Prefect server {server.url} went away while it was set up: {exc!r}") from exc
-    except HTTPStatusError as exc:
-        asked, said = exc.request.url.path, " ".join(exc.response.text.split())[:300]
-        problem = f"answers {exc.response.status_code} to {asked}: {said}"
-        raise ServiceError(f"the Prefect server {server.url} {problem}. `flowrl doctor` tells its version") from exc
+    with asking(server, "its deployments"):
+        bootstrap_server(own=server.is_embedded, registry=registry_uuid(home))

@@ -68,7 +68,7 @@ def _server(home: Home) -> tuple[str, Mapping[str, str]] | None:
         StorageError: nor can the record of what was started here.
         LookupError: it cannot be reached from here.
     """
-    from flowrl_cli.embedded import secrets_of
+    from flowrl_cli.connection import secrets_of
 
     if found := configured():
         return found.url, credentials()

@@ -170,10 +170,10 @@ def _say_state(what: str, name: str, record: Record, was_up: bool) -> None:
 
 
 def _say_inventory(record: Record) -> None:
-    from flowrl_cli.embedded import connected
+    from flowrl_cli.connection import asking
     from tasks.orchestration.inventory import take_inventory
 
-    with connected(record.server):
+    with asking(record.server, "what it has"):
         found = take_inventory()
     # On anybody else's server nothing that was there is changed.
     state = "there" if record.elsewhere else "up to date"

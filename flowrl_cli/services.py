@@ -46,7 +46,7 @@ def examine_server(home: Home) -> Iterator[Finding]:
     if server is None:
         yield Finding("server", "ok", "none is configured: `flowrl campaign` or `flowrl up` starts a local one")
         return
-    from flowrl_cli.embedded import secrets_of
+    from flowrl_cli.connection import secrets_of
     from flowrl_cli.troubles import deaths
 
     dead = deaths(home)
@@ -98,7 +98,7 @@ def examine_proxies() -> Iterator[Finding]:
 
 def _belongings(server: Server, died: str | None) -> Iterator[Finding]:
     """What a server has of FlowRL; `died`: the last words of this machine's workers, if they are dead."""
-    from flowrl_cli.embedded import connected
+    from flowrl_cli.connection import connected
     from tasks.orchestration.inventory import take_inventory
 
     with connected(server):

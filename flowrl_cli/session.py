@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flowrl_cli import embedded
 from flowrl_cli.care import Care
 from flowrl_cli.configured import check_server, configured, credentials, wait_healthy
+from flowrl_cli.connection import asking, connected
 from flowrl_cli.inputs import existing_registry
 from flowrl_cli.live import show
 from flowrl_cli.record import Server
@@ -137,7 +138,7 @@ def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, reques
             if server.is_embedded:
                 say(*(f"Note: {remark}" for remark in survey_here().remarks))
         is_submitted = True  # from here on it may be
-        with embedded.connected(server), naming_no_room(home):
+        with connected(server), naming_no_room(home):
             return _follow(home, registry, campaign, request, server)
     except Interrupted as asked:
         return stop_campaign(home, registry, campaign.name, server, asked, submitted=is_submitted)
@@ -151,7 +152,8 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
     from tasks.orchestration.campaign_runs import start_campaign_run
 
     for _ in range(_MOST_STARTS):
-        started = run(start_campaign_run(registry.uuid, request.spec))
+        with asking(server, "the campaign's run"):
+            started = run(start_campaign_run(registry.uuid, request.spec))
         with audience():
             print("attached to the run under way" if started.attached else "campaign submitted", flush=True)
         end = run(_show_until_end(home, registry, campaign, server, started))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from flowrl_cli import embedded
+from flowrl_cli.connection import connected
 from flowrl_cli.launch import SERVER
 from flowrl_cli.record import Record, Server
 from flowrl_cli.signals import Interrupted, deferred
@@ -47,7 +48,7 @@ def stop_campaign(
         if submitted and server is not None:
             _say(f"Stopping ({asked.name}): runs save a checkpoint (once more: at once) ...")
             # Whatever keeps Prefect from it: the processes are told to end next.
-            with contextlib.suppress(Exception), embedded.connected(server):
+            with contextlib.suppress(Exception), connected(server):
                 asyncio.run(_cancel(home, registry.uuid, campaign, lambda: again() > 0))
         if embedded.leave(home, is_urgent=lambda: again() > 1):
             _end_attempts(registry, campaign, asked)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from flowrl_cli.configured import Configured, check_server, check_settings, credentials, wait_healthy
-from flowrl_cli.embedded import connected
+from flowrl_cli.connection import asking, connected
 from flowrl_cli.environment import child_environment
 from flowrl_cli.inputs import registry_uuid
 from flowrl_cli.launch import WORKERS, launch_workers, stop_recorded, though_full
@@ -120,18 +120,13 @@ def await_ready(home: Home, record: Record) -> tuple[str, ...]:
 
 
 def _declare_lost(home: Home, server: Server) -> None:
-    from httpx import TransportError
-
     from tasks.orchestration.bootstrap import tell_lost
 
     registry = registry_uuid(home)
     if registry is None:  # no run is ours yet
         return
-    try:
-        with connected(server):
-            tell_lost(own=False, registry=registry)
-    except TransportError as exc:
-        raise ServiceError(f"the Prefect server {server.url} does not answer: {exc!r}") from exc
+    with asking(server, "its runs"):
+        tell_lost(own=False, registry=registry)
 
 
 def _check_pools(pools: Sequence[str]) -> None:
@@ -146,7 +141,7 @@ def _check_served(server: Server, pools: Sequence[str]) -> None:
     from tasks.orchestration.bootstrap import POOLS
     from tasks.orchestration.inventory import missing_pools
 
-    with connected(server):
+    with asking(server, "its pools"):
         missing = missing_pools(pools or POOLS)
     if missing:
         raise ServiceError(

@@ -18,6 +18,7 @@ sys.path.append(str(Path(__file__).parent))
 import postgres_server
 
 from flowrl_cli import embedded
+from flowrl_cli.connection import connected
 from flowrl_cli.processes import marked
 from flowrl_cli.record import Record
 from flowrl_core.storage.layout import Home
@@ -88,7 +89,7 @@ def server(tmp_path_factory, slots_directory, compiled) -> Iterator[Running]:
     record = Record.load(home)
     assert record is not None
     try:
-        with embedded.connected(started), pytest.MonkeyPatch.context() as patch:
+        with connected(started), pytest.MonkeyPatch.context() as patch:
             patch.setenv("FLOWRL_CRASH_FILE", str(crash_file))  # of workers that tests start again, too
             yield Running(home, started.url, crash_file)
     finally:

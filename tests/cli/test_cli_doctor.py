@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from flowrl_cli.care import Attendance
+from flowrl_cli.connection import connected
 from flowrl_cli.doctor import locks_of
-from flowrl_cli.embedded import connected
 from flowrl_cli.record import Record
 from flowrl_cli.services import clock_of, examine_server
 from flowrl_cli.stored import examine_registry

@@ -27,8 +27,8 @@ sys.path.append(str(Path(__file__).parents[1] / "flows"))
 import corridor_runs
 import flow_runs
 
-from flowrl_cli import embedded
 from flowrl_cli.configured import check_server, wait_healthy
+from flowrl_cli.connection import connected
 from flowrl_cli.processes import MARK_VARIABLE, marked
 from flowrl_cli.record import Record
 from flowrl_cli.services import examine_server
@@ -297,7 +297,7 @@ def test_a_campaign_that_is_refused_ends_once_and_pages_have_their_logs_whatever
             logs = await client.read_logs(LogFilter.model_validate({"flow_run_id": {"any_": [trained.id]}}))
             assert any("device slot" in one.message for one in logs)
 
-    with embedded.connected(guarded.record.server):
+    with connected(guarded.record.server):
         asyncio.run(run())
 
 
@@ -355,7 +355,7 @@ def test_runs_identify_themselves_to_the_server(guarded, monkeypatch):
             found = await arun_deployment("train-skill/gpu", client=client, parameters=nobodys, timeout=60)
             return found.state.name if found.state else ""
 
-    with embedded.connected(guarded.record.server):
+    with connected(guarded.record.server):
         assert asyncio.run(run()) == "Failed", "its own process says so: there is no such run"
 
 
@@ -394,7 +394,7 @@ def test_the_doctor_tells_what_the_server_lacks(guarded, monkeypatch):
     before = {finding.what: finding for finding in examine_server(guarded.home)}
     assert {finding.state for finding in before.values()} == {"ok"}, before
     assert set(before) >= {"server", "clock", "pool control", "pool gpu", "campaign/default", "train-skill/gpu"}
-    with embedded.connected(guarded.record.server):
+    with connected(guarded.record.server):
         asyncio.run(spoil())
     after = {finding.what: finding for finding in examine_server(guarded.home)}
     for what, found in (("campaign/default", "is not on the server"), ("train-skill/gpu", "another version")):

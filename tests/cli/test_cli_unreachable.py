@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from flowrl_cli.configured import Configured, check_server, configured, credentials, wait_healthy
+from flowrl_cli.connection import asking
 from flowrl_cli.fetching import NoAnswerError, fetch
 from flowrl_cli.finding import Finding, bounded
 from flowrl_cli.record import Server
@@ -259,6 +260,34 @@ def test_what_no_wait_cures_is_not_waited_for(monkeypatch):
     here = Configured("http://no-such-host.invalid/api", "prefect.toml", "remove it")
     with pytest.raises(ServiceError, match=r"of prefect\.toml.*remove it"):
         wait_healthy(here)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[str]:
+    """A port that takes connections, and no more."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        (silent(), "any more .its pools.: no answer in time"),
+        (speaking(b""), "disconnected"),
+        (speaking(http("500 Oh", body="no room")), "answers 500 to /api/.*no room"),
+    ],
+    ids=["silence", "ends", "errors"],
+)
+def test_a_server_that_falls_silent_while_it_is_asked_is_told_and_given_up(server, said, monkeypatch, capsys):
+    from tasks.orchestration.inventory import missing_pools
+
+    for name, value in {"_SILENT_S": 0.0, "_ANSWER_S": 0.5, "_MORE_TRIES": 0}.items():
+        monkeypatch.setattr(f"flowrl_cli.connection.{name}", value)
+    with server as url, pytest.raises(ServiceError, match=said), asking(Server(url, False), "its pools"):
+        while not (told := capsys.readouterr().err):
+            time.sleep(0.01)
+        assert f"waiting for the Prefect server {url}: its pools" in told
+        missing_pools(["gpu"])
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ sys.path.append(str(Path(__file__).parents[1] / "core"))
 
 from corridor_runs import learn
 
-from flowrl_cli import embedded
+from flowrl_cli.connection import connected
 from flowrl_cli.record import Record
 from flowrl_core.specs import LimitsSpec
 from flowrl_core.stages.assess import assess
@@ -108,7 +108,7 @@ def machines(server, postgres, tmp_path_factory):
             first.flowrl("up")
             up = Record.load(home)
             second.flowrl("up", "--worker-only", "--server", up.server.url, "--pool", "gpu")
-            with embedded.connected(up.server), Registry.open(home) as opened:
+            with connected(up.server), Registry.open(home) as opened:
                 yield first, second, home, opened
         finally:
             for machine in (second, first):
