@@ -99,6 +99,7 @@ FAULTS = {
     "429": (fault("status", 429), "rate_limited", True, 3, ("rate_limited", 0, 0)),
     "a long page": (fault("status", 503, body=b"<p>" * 200_000), "server_error", True, 3, ("server_error", None, None)),
     "400": (fault("status", 400), "bad_request", False, 1, ("bad_request", 0, 0)),
+    "407": (fault("status", 407, body=b"<html>"), "unreachable", False, 1, ("unreachable", 0, 0)),
     "422": (fault("status", 422), "bad_request", False, 1, ("bad_request", 0, 0)),
     "a redirection": (
         fault("status", 307, headers={"location": "http://127.0.0.1:1/"}),
