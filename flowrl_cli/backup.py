@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 __all__ = ["backup", "restore"]
@@ -31,10 +32,16 @@ def restore(source: Path, /) -> None:
     source
         A directory that `flowrl backup` has made.
     """
+    from flowrl_cli.signals import Interrupted
     from flowrl_core.storage.backup import restore as fill
     from flowrl_core.storage.layout import Home
 
     home = Home.from_environment()
-    copied = fill(source, home)
+    try:
+        copied = fill(source, home)
+    except Interrupted:
+        if not home.registry_url.startswith("sqlite") or not home.registry.exists():
+            print("Nothing was restored: run the same command again", file=sys.stderr)
+        raise
     print(f"restored {copied.rows} rows and {copied.versions} versions to {home.root}")
     print("Start the campaigns again to go on: `flowrl campaign`, or their deployments")

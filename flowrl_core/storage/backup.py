@@ -24,9 +24,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from flowrl_core.errors import CorruptError, InputError, StorageError
+from flowrl_core.errors import CorruptError, FlowRLError, InputError, StorageError
 from flowrl_core.storage import schema
-from flowrl_core.storage.atomic import is_temporary, publish_directory, temporary_beside
+from flowrl_core.storage.atomic import crash_point, is_temporary, publish_directory, sync_directory, temporary_beside
 from flowrl_core.storage.damage import damaged_versions, in_words
 from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
 from flowrl_core.storage.layout import Home, check_name
@@ -38,6 +38,8 @@ __all__ = ["Copied", "backup", "restore"]
 logger = logging.getLogger(__name__)
 
 _FILES = ("versions", "runs", "archive", "knowledge", "journal")
+_RESTORING = "restoring"
+"""In a home: what is restored, until all of it has its place. As long as it is there, nothing of it is."""
 _RESTORED = "the registry was restored from a backup"
 
 
@@ -103,16 +105,68 @@ def restore(source: Path, home: Home) -> Copied:
     home.check_writable()
     _check_empty(home)
     _check_versions(Home(source), of=Home(source))
-    home.root.mkdir(parents=True, exist_ok=True)
-    for name in _FILES:
-        _copy_tree(source / name, home.root / name)
-    engine = make_engine(home.registry_url)
+    is_new = not home.root.exists()
+    stage = Home(home.root / _RESTORING)
+    _remove_unfinished(home)
     try:
-        bring_up_to_date(home, engine)
-        rows = _load_rows(source, home, engine)
+        stage.root.mkdir(parents=True)
+        for name in _FILES:
+            _copy_tree(source / name, stage.root / name)
+        crash_point("restored_files")
+        rows = _fill_registry(source, home, stage)
+    except BaseException:
+        with contextlib.suppress(FlowRLError):  # it is restored already, or that is not known
+            _check_empty(home)
+            _remove_unfinished(home)
+            if is_new:
+                shutil.rmtree(home.root, ignore_errors=True)
+        raise
+    shutil.rmtree(stage.root, ignore_errors=True)
+    return _count(home.root, rows)
+
+
+def _fill_registry(source: Path, home: Home, stage: Home) -> int:
+    """Load the rows, and give the files that were staged their names; how many rows.
+
+    The registry comes last: what is there without it is the unfinished work of a restoration. An SQLite file of the
+    home's own gets its name when it is whole; in any other database the rows are one transaction.
+    """
+    own = f"sqlite:///{home.registry}"
+    is_own = home.registry_url == own
+    engine = make_engine(f"sqlite:///{stage.registry}" if is_own else home.registry_url)
+    try:
+        bring_up_to_date(stage, engine)
+        with writing(engine) as into:
+            rows = _load_rows(source, stage, into)
+            if not is_own:
+                _publish(stage, home)
     finally:
         engine.dispose()
-    return _count(home.root, rows)
+    if is_own:
+        with contextlib.closing(sqlite3.connect(stage.registry)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _publish(stage, home)
+        os.rename(stage.registry, home.registry)
+        sync_directory(home.root)
+    crash_point("restored_registry")
+    return rows
+
+
+def _publish(stage: Home, home: Home) -> None:
+    for name in _FILES:
+        if (stage.root / name).is_dir():
+            os.rename(stage.root / name, home.root / name)
+            crash_point("restored_directory")
+    sync_directory(home.root)
+
+
+def _remove_unfinished(home: Home) -> None:
+    """Remove what a restoration that did not come to its end has left; nothing, if there was none."""
+    stage = home.root / _RESTORING
+    if stage.is_dir() and not home.registry.exists():
+        for name in _FILES:
+            shutil.rmtree(home.root / name, ignore_errors=True)
+    shutil.rmtree(stage, ignore_errors=True)
 
 
 def _save_rows(source: sa.Engine, target: Path) -> int:
@@ -127,20 +181,20 @@ def _save_rows(source: sa.Engine, target: Path) -> int:
         _as_one_file(copy.registry)
 
 
-def _load_rows(source: Path, home: Home, engine: sa.Engine) -> int:
+def _load_rows(source: Path, stage: Home, into: sa.Connection) -> int:
     # A copy: it may have to be migrated first, and a backup is not changed.
-    scratch = temporary_beside(home.root / "restoring")
+    scratch = stage.root / "scratch"
     scratch.mkdir()
     try:
         shutil.copy2(source / "registry.sqlite", scratch / "registry.sqlite")
         saved = make_engine(f"sqlite:///{scratch / 'registry.sqlite'}")
         bring_up_to_date(Home(scratch), saved)
-        with reading(saved) as rows, writing(engine) as into:
+        with reading(saved) as rows:
             count = _copy_rows(rows, into)
-            into.execute(sa.update(schema.meta).values(uuid=str(uuid.uuid4())))
-            ended = {"ended": "infrastructure", "reason": _RESTORED, "ended_at": time.time()}
-            into.execute(sa.update(schema.attempts).where(schema.attempts.c.ended.is_(None)).values(**ended))
-            _advance_sequences(into)
+        into.execute(sa.update(schema.meta).values(uuid=str(uuid.uuid4())))
+        ended = {"ended": "infrastructure", "reason": _RESTORED, "ended_at": time.time()}
+        into.execute(sa.update(schema.attempts).where(schema.attempts.c.ended.is_(None)).values(**ended))
+        _advance_sequences(into)
         saved.dispose()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -224,17 +278,24 @@ def _check_versions(copy: Home, *, of: Home) -> None:
 
 def _check_empty(home: Home) -> None:
     remedy = "Set FLOWRL_HOME to a new directory (and FLOWRL_REGISTRY_URL, if set, to an empty database)"
+    unfinished = _FILES if (home.root / _RESTORING).is_dir() else ()
     for name in (*_FILES, "registry.sqlite"):
-        if (home.root / name).exists():
+        if (home.root / name).exists() and name not in unfinished:
             raise InputError("FLOWRL_HOME", f"{home.root} holds {name} already", remedy)
     engine = make_engine(home.registry_url)
     try:
         if engine.dialect.name != "sqlite":
             with reading(engine) as tx:
-                if sa.inspect(tx).has_table("meta"):
+                if sa.inspect(tx).has_table("meta") and _has_rows(tx):
                     raise InputError("FLOWRL_REGISTRY_URL", "the database holds a registry already", remedy)
     finally:
         engine.dispose()
+
+
+def _has_rows(connection: sa.Connection) -> bool:
+    """Whether anything was ever recorded in a registry, other than its name."""
+    tables = [table for table in schema.metadata.sorted_tables if table is not schema.meta]
+    return any(connection.execute(sa.select(sa.literal(1)).select_from(one).limit(1)).first() for one in tables)
 
 
 def _count(root: Path, rows: int) -> Copied:

@@ -1,5 +1,10 @@
 """A home made of a backup goes on where the other was when it was saved."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 from corridor_runs import begin, copy_home, drive, learn, make_spec
 
@@ -91,3 +96,55 @@ def test_a_restoration_is_refused_into_a_home_that_holds_something(amid_training
     with pytest.raises(InputError, match="is no backup"):
         restore(tmp_path, Home(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+RESTORE = (
+    "import sys; from pathlib import Path; from flowrl_core.storage.backup import restore; "
+    "from flowrl_core.storage.layout import Home; restore(Path(sys.argv[1]), Home(Path(sys.argv[2])))"
+)
+
+
+@pytest.mark.parametrize(
+    ("point", "is_whole"),
+    [
+        ("restored_files", False),
+        ("restored_directory", False),
+        ("restored_directory:2", False),
+        ("restored_registry", True),
+    ],
+)
+def test_a_restoration_that_was_killed_is_whole_or_can_be_repeated(basics, tmp_path, point, is_whole):
+    home = basics
+    backup(home, tmp_path / "backup")
+    target = Home(tmp_path / "restored")
+    command = [sys.executable, "-c", RESTORE, str(tmp_path / "backup"), str(target.root)]
+    killed = subprocess.run(command, env={**os.environ, "FLOWRL_CRASH_AT": point}, timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    if is_whole:
+        with pytest.raises(InputError, match="holds versions already|holds registry"):
+            restore(tmp_path / "backup", target)
+    else:
+        assert not target.registry.exists(), "it is no home"
+        restore(tmp_path / "backup", target)
+        assert not (target.root / "restoring").exists()
+    assert parameters(target) == parameters(home) != {}
+
+
+def test_a_restoration_that_is_interrupted_leaves_nothing(basics, tmp_path, monkeypatch):
+    home = basics
+    backup(home, tmp_path / "backup")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    for there in (False, True):
+        target = Home(tmp_path / "restored")
+        if there:
+            target.cache.mkdir(parents=True)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("flowrl_core.storage.backup._load_rows", interrupted)
+            restore(tmp_path / "backup", target)
+        assert [path.name for path in target.root.glob("*")] == (["cache"] if there else [])
+        assert target.root.exists() is there
+    restore(tmp_path / "backup", target)
+    assert parameters(target) == parameters(home) != {}
