@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flowrl_core.errors import InputError
 from flowrl_core.nearest import nearest
+from flowrl_core.refusals import shown
 
 if TYPE_CHECKING:
     from flowrl_core.skills.knowledge import Knowledge
@@ -34,7 +35,7 @@ def check_known(field: str, kind: str, name: str, known: Collection[str]) -> Non
         InputError: it is not; the nearest names are given.
     """
     if name not in known:
-        raise InputError(field, f"there is no {kind} {name!r}", remedy_for(name, known))
+        raise InputError(field, f"there is no {kind} {shown(name)}", remedy_for(name, known))
 
 
 def open_knowledge(env: str | None, source: str) -> Knowledge:

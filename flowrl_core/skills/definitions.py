@@ -67,7 +67,7 @@ class _Table:
             with contextlib.suppress(ValidationError):
                 value = _WHOLE.validate_python(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self.refuse(key, f"must be {_TYPE_NAMES[kind]}, not {shown(value)}", f"Write {key} = {_WRITTEN[kind]}")
+            self.refuse(key, f"must be {_TYPE_NAMES[kind]}, not {shown(value)}", _written(key, kind))
         return value
 
     def keep(self, broken: Broken | None) -> None:
@@ -82,6 +82,7 @@ class _Table:
 
 _WHOLE = TypeAdapter(Whole)
 _WRITTEN = {str: '"..."', int: "1", bool: "true", list: '["...", "..."]', dict: '{ "inv.wood" = 1 }'}
+_GROUPS = {"training": "frames = 600000", "evaluation": "threshold = 0.75"}
 _TYPE_NAMES = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
 
 
@@ -119,6 +120,10 @@ def parse_skill(file: str, name: str, values: Any, vocab: Vocabulary) -> ParsedS
     table.keep(gain_rule(skill.gain))
     table.keep(ephemeral_rule(skill.gain, skill.ephemeral, vocab))
     return ParsedSkill(skill, _group(table, "training", TrainingSpec), _group(table, "evaluation", EvaluationSpec))
+
+
+def _written(key: str, kind: type) -> str:
+    return f"Write {_GROUPS[key]} under its [{key}]" if key in _GROUPS else f"Write {key} = {_WRITTEN[kind]}"
 
 
 def _is_table(values: Any) -> TypeGuard[dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from flowrl_core.errors import InputError, PlanError
 from flowrl_core.nearest import nearest, several
+from flowrl_core.refusals import shown
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Vocabulary
 from flowrl_core.skills.planner import plan_of
@@ -29,15 +30,17 @@ def check_target(target: str, skills: Collection[str], vocabulary: Vocabulary) -
     if target in (goals if is_goal(target) else skills):
         return
     if names := several(target, {*skills, *goals}):
-        raise InputError("targets", f"{target!r} is a list", f"Name each target by itself: {' and '.join(names)}")
+        raise InputError("targets", f"{shown(target)} is a list", f"Name each target by itself: {' and '.join(names)}")
     if is_goal(target):
         near = nearest(target, goals, cutoff=0.4) or goals[:5]
-        raise InputError("targets", f"{target!r} is nothing that a skill can bring", f"Did you mean {_listed(near)}?")
+        raise InputError(
+            "targets", f"{shown(target)} is nothing that a skill can bring", f"Did you mean {_listed(near)}?"
+        )
     near = nearest(target, skills)
     remedy = f"Did you mean {_listed(near)}?" if near else f"Skills: {', '.join(sorted(skills)[:8]) or 'none'}."
     brought = nearest(f"inv.{target.partition('_')[2] or target}", goals, most=2, cutoff=0.6)
     goal = f"Or name what it is to bring, such as {(brought or goals)[0]}"
-    raise InputError("targets", f"there is no skill {target!r}", f"{remedy} {goal}")
+    raise InputError("targets", f"there is no skill {shown(target)}", f"{remedy} {goal}")
 
 
 def check_provided(knowledge: Knowledge, targets: Iterable[str]) -> None:

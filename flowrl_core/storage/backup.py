@@ -28,9 +28,9 @@ from flowrl_core.errors import CorruptError, FlowRLError, InputError, StorageErr
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import crash_point, is_temporary, publish_directory, sync_directory, temporary_beside
 from flowrl_core.storage.damage import damaged_versions, in_words
-from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
+from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, revision, writing
 from flowrl_core.storage.layout import Home, check_name
-from flowrl_core.storage.reader import check_whole, open_to_read
+from flowrl_core.storage.reader import check_whole, open_to_read, read_engine
 from flowrl_core.storage.registry import Registry
 
 __all__ = ["Copied", "backup", "restore"]
@@ -95,7 +95,7 @@ def restore(source: Path, home: Home) -> Copied:
 
     Raises:
         InputError: `source` is no backup, or the home holds something already, or cannot be written.
-        CorruptError: a version that a head or a bundle needs is not whole.
+        CorruptError: the backup's registry, or a version that a head or a bundle needs, is not whole.
         StorageError: the backup has a newer schema than this code.
     """
     source = Path(source).absolute()
@@ -104,6 +104,7 @@ def restore(source: Path, home: Home) -> Copied:
         raise InputError("source", f"{source} is no backup", "Name a directory that `flowrl backup` has made")
     home.check_writable()
     _check_empty(home)
+    _check_rows(source)
     _check_versions(Home(source), of=Home(source))
     is_new = not home.root.exists()
     stage = Home(home.root / _RESTORING)
@@ -263,6 +264,22 @@ def _readable() -> Iterator[None]:
         yield
     except PermissionError as exc:
         raise StorageError(f"{exc.filename}: {exc.strerror}; nothing was copied: give yourself access") from exc
+
+
+def _check_rows(source: Path) -> None:
+    """All rows of the backup can be read; nothing of them is written before that is sure."""
+    engine = read_engine(f"sqlite:///{source / 'registry.sqlite'}")
+    try:
+        check_whole(engine)
+        if revision(engine) == schema.HEAD:
+            with reading(engine) as rows:
+                for table in schema.metadata.sorted_tables:
+                    rows.execute(sa.select(table)).all()
+    except CorruptError as exc:
+        problem = str(exc).partition("; make a new home")[0]
+        raise CorruptError(f"{problem}: nothing was restored, name another backup") from exc
+    finally:
+        engine.dispose()
 
 
 def _check_versions(copy: Home, *, of: Home) -> None:

@@ -236,6 +236,20 @@ def test_a_registry_that_is_damaged_anywhere_is_not_taken_for_a_backup(damaged, 
     assert found.state == "wrong"
 
 
+@pytest.mark.parametrize("statement", ["DROP TABLE looks", "UPDATE runs SET plan = '{'"])
+def test_a_backup_whose_rows_cannot_be_read_is_refused_before_a_home_is_begun(
+    damaged, flowrl_here, tmp_path, statement
+):
+    assert flowrl_here("backup", str(tmp_path / "saved")).returncode == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "saved" / "registry.sqlite")) as connection:
+        connection.execute(statement)
+        connection.commit()
+    shutil.rmtree(damaged.root)
+    done = flowrl_here("restore", str(tmp_path / "saved"))
+    assert done.returncode == 1 and "nothing was restored, name another backup" in done.stderr
+    assert not damaged.root.exists()
+
+
 RECORD_DAMAGE = {
     "cut short": lambda path: path.write_text("{"),
     "of nothing": lambda path: path.write_text("null"),

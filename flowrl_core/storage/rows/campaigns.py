@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import InputError, StorageError
 from flowrl_core.nearest import nearest
+from flowrl_core.refusals import shown
 from flowrl_core.skills.goals import check_target
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs import CampaignSpec, continued
@@ -70,7 +71,7 @@ def get(tx: sa.Connection, name: str) -> Campaign:
     row = tx.execute(sa.select(schema.campaigns).where(schema.campaigns.c.name == name)).mappings().first()
     if row is None:
         known = ", ".join(tx.execute(sa.select(schema.campaigns.c.name)).scalars()) or "none"
-        raise InputError("campaign", f"there is no campaign {name!r}", f"Campaigns of this registry: {known}")
+        raise InputError("campaign", f"there is no campaign {shown(name)}", f"Campaigns of this registry: {known}")
     return _campaign(row)
 
 
