@@ -16,14 +16,14 @@ def furnish(environment: MutableMapping[str, str]) -> None:
     """Give an account whose home directory is of no use another one: FLOWRL_HOME/prefect. Nothing is made.
 
     So it is for a number without a name (`docker run --user`, `setpriv`), for an account of a service whose home
-    directory does not exist, and for who took over another user's HOME. In one that can be entered but not written,
-    only what is not there yet lies elsewhere.
+    directory does not exist or depends on the working directory, and for who took over another user's HOME. In one that
+    can be entered but not written, only what is not there yet lies elsewhere.
 
     Raises:
         InputError: FLOWRL_HOME begins with the home directory that is of no use.
     """
     home = Path(os.path.expanduser("~"))
-    if not (os.path.isdir(home) and os.access(home, os.R_OK | os.X_OK)):
+    if not (home.is_absolute() and os.path.isdir(home) and os.access(home, os.R_OK | os.X_OK)):
         if environment.get(HOME_VARIABLE, "").startswith("~"):
             remedy = f"Set {HOME_VARIABLE} to an absolute path"
             raise InputError(HOME_VARIABLE, "`~` is no directory that this account can use", remedy)

@@ -21,6 +21,7 @@ from flowrl_core.errors import FlowRLError, InputError, StorageError
 __all__ = ["app", "main", "run"]
 
 _DEBUG = "FLOWRL_DEBUG"
+_NO = ("", "0", "false", "no", "off")
 _INTERRUPTED = 130
 
 
@@ -118,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as exc:
         if request := asked():
             return _fail(str(request), request.code)
-        if os.environ.get(_DEBUG):
+        if os.environ.get(_DEBUG, "").lower() not in _NO:
             raise
         return _fail(*_explain(exc))
 

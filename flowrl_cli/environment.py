@@ -19,8 +19,14 @@ __all__ = ["child_environment"]
 _OURS = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 # With this set (as many containers have it), and packages installed without bytecode, every run of every skill would
 # compile all that it imports from source: half of its processor time to the first line.
-# (And what they print are logs: of UTF-8.)
-_OTHERS = ("PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING")
+# (And what they print are logs: of UTF-8, and without what Python says of itself.)
+_OTHERS = (
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONIOENCODING",
+    "PYTHONMALLOCSTATS",
+    "PYTHONPROFILEIMPORTTIME",
+    "PYTHONVERBOSE",
+)
 
 
 def child_environment(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from flowrl_cli.account import furnish
+from flowrl_cli.sizes import correct_size
 from flowrl_cli.ulimits import widen
 from flowrl_core.learning import numerics
 from tasks.orchestration import prefect_settings
@@ -16,7 +17,7 @@ _dropped: dict[str, str] = {}
 
 
 def settle() -> None:
-    """Give this process a usable account and limits, and take what would change its libraries out of its environment.
+    """Give this process a usable account, limits and size, and take out of its environment what changes its libraries.
 
     JAX and Prefect read their variables when they are imported: JAX fails on a value that it does not understand, and
     Prefect may become another program.
@@ -27,6 +28,7 @@ def settle() -> None:
     global _dropped
     widen()
     furnish(os.environ)
+    correct_size(os.environ)
     prefect_settings.in_capitals(os.environ)
     before = dict(os.environ)
     prefect_settings.drop_modes(os.environ)

@@ -187,8 +187,9 @@ def test_an_account_without_a_home_directory_can_use_it(home, tmp_path, variable
     assert done.stdout.splitlines()[1:] == [f"{name}={value.format(**names)}" for name, value in expected.items()]
 
 
-def test_a_home_below_one_that_cannot_be_used_is_refused(home, flowrl_here, refused, monkeypatch):
-    monkeypatch.setenv("HOME", "/nonexistent")
+@pytest.mark.parametrize("account", ["/nonexistent", "."])
+def test_a_home_below_one_that_cannot_be_used_is_refused(home, flowrl_here, refused, monkeypatch, account):
+    monkeypatch.setenv("HOME", account)
     monkeypatch.setenv("FLOWRL_HOME", "~/flowrl")
     refused(flowrl_here("status"), "FLOWRL_HOME", "absolute path")
 

@@ -69,6 +69,8 @@ def test_what_is_started_has_a_usual_interpreter_and_no_working_directory_of_oth
     for variables, _ in UNUSUAL.values():
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
+    for name in ("PYTHONVERBOSE", "PYTHONPROFILEIMPORTTIME", "PYTHONMALLOCSTATS"):
+        monkeypatch.setenv(name, "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", "/theirs", ""]))
     home = Home(tmp_path)
     found = child_environment(home, home.prefect, "mark", "http://127.0.0.1:4200/api", {})

@@ -1,4 +1,4 @@
-"""Settings of Prefect that it cannot read are refused before anything is done, by the name of variable or file."""
+"""What a person has set, of Prefect and of the terminal: refused by its name where it cannot be read, or ignored."""
 
 from __future__ import annotations
 
@@ -121,3 +121,20 @@ def test_no_variable_makes_another_program_of_prefect(home, monkeypatch):
     )
     found = {one.what: one.found for one in examine_variables(as_set())}
     assert "ignored" in found["PREFECT_TEST_MODE"] and "ignored" in found["JAX_ENABLE_X64"]
+
+
+@pytest.mark.parametrize("size", ["1", "3", "0", "-1", "abc", "²", "9" * 5000])
+def test_no_size_of_a_terminal_is_an_error(size, flowrl_here, monkeypatch):
+    monkeypatch.setenv("LINES", size)
+    monkeypatch.setenv("COLUMNS", size)
+    for command in (("plan", "collect_wood"), ("campaign", "--help")):
+        assert flowrl_here(*command).returncode == 0
+
+
+def test_tracebacks_are_shown_to_who_asks_for_them(flowrl_here, refused, monkeypatch):
+    for value in ("", "0", "false"):
+        monkeypatch.setenv("FLOWRL_DEBUG", value)
+        refused(flowrl_here("plan", "nosuch"), "nosuch")
+    monkeypatch.setenv("FLOWRL_DEBUG", "1")
+    with pytest.raises(InputError, match="nosuch"):
+        flowrl_here("plan", "nosuch")
