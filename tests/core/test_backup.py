@@ -148,3 +148,24 @@ def test_a_restoration_that_is_interrupted_leaves_nothing(basics, tmp_path, monk
         assert target.root.exists() is there
     restore(tmp_path / "backup", target)
     assert parameters(target) == parameters(home) != {}
+
+
+def test_a_restoration_into_a_database_that_was_killed_can_be_repeated(
+    basics, tmp_path, postgres_database, monkeypatch
+):
+    backup(basics, tmp_path / "backup")
+    expected = parameters(basics)
+    monkeypatch.setenv("FLOWRL_REGISTRY_URL", postgres_database)
+    target = Home(tmp_path / "restored")
+    command = [sys.executable, "-c", RESTORE, str(tmp_path / "backup"), str(target.root)]
+    killed = subprocess.run(
+        command, env={**os.environ, "FLOWRL_CRASH_AT": "restored_directory"}, timeout=60, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    restore(tmp_path / "backup", target)
+    assert parameters(target) == expected != {}
+    with pytest.raises(InputError, match="holds versions already"):
+        restore(tmp_path / "backup", target)
+    with pytest.raises(InputError, match="the database holds a registry already"):
+        restore(tmp_path / "backup", Home(tmp_path / "other"))
+    assert parameters(target) == expected
