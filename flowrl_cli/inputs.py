@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from flowrl_core.errors import InputError
+from flowrl_core.errors import CorruptError, InputError, StorageError
 from flowrl_core.nearest import nearest
 from flowrl_core.refusals import shown
+from flowrl_core.storage.layout import URL_VARIABLE
 
 if TYPE_CHECKING:
     from flowrl_core.skills.knowledge import Knowledge
     from flowrl_core.storage.layout import Home
     from flowrl_core.storage.registry import Registry
 
-__all__ = ["DEFAULT_ENV", "check_known", "existing_registry", "open_knowledge", "registry_uuid", "remedy_for"]
+__all__ = [
+    "DEFAULT_ENV",
+    "check_known",
+    "check_registry",
+    "existing_registry",
+    "open_knowledge",
+    "registry_uuid",
+    "remedy_for",
+]
 
 DEFAULT_ENV = "craftax-classic"
 
@@ -59,14 +69,23 @@ def existing_registry() -> tuple[Home, Registry | None]:
     """The home and its registry, to read; None where no campaign was ever started. Nothing is made or changed.
 
     Raises:
-        InputError: the home cannot be used.
+        InputError: the home cannot be used, or the database that FLOWRL_REGISTRY_URL names.
         StorageError: nor can its registry.
     """
     from flowrl_core.storage.layout import Home
-    from flowrl_core.storage.registry import Registry
 
     home = Home.from_environment()
-    return home, Registry.read(home)
+    return home, _read(home)
+
+
+def check_registry(home: Home) -> None:
+    """Nothing, if the database that FLOWRL_REGISTRY_URL names, if any, can be asked.
+
+    Raises:
+        InputError: it cannot; nothing was started.
+    """
+    if os.environ.get(URL_VARIABLE) and (registry := _read(home)) is not None:
+        registry.close()
 
 
 def registry_uuid(home: Home) -> str | None:
@@ -80,3 +99,14 @@ def registry_uuid(home: Home) -> str | None:
             with registry:
                 return registry.uuid
     return None
+
+
+def _read(home: Home) -> Registry | None:
+    from flowrl_core.storage.registry import Registry
+
+    try:
+        return Registry.read(home)
+    except StorageError as exc:
+        if isinstance(exc, CorruptError) or not os.environ.get(URL_VARIABLE):
+            raise
+        raise InputError(URL_VARIABLE, str(exc), f"Correct or unset {URL_VARIABLE}") from exc

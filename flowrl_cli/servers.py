@@ -44,6 +44,7 @@ def up(
     """
     from flowrl_cli.account import check_directory
     from flowrl_cli.configured import Configured, configured
+    from flowrl_cli.inputs import check_registry
     from flowrl_cli.installed import check_installation
     from flowrl_core.errors import InputError
     from flowrl_core.storage.layout import Home
@@ -52,6 +53,7 @@ def up(
     check_directory()
     home = Home.from_environment()
     home.check_writable()
+    check_registry(home)
     if not worker_only:
         for name, value in (("server", server), ("pool", pool)):
             if value is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 import uuid
@@ -66,6 +67,7 @@ def make_engine(url: str, *, connect: Callable[[], sqlite3.Connection] | None = 
         raise InputError(URL_VARIABLE, f"there is no database driver {name!r} here ({exc})", remedy) from exc
     if parsed.get_backend_name() not in _DATABASES or dialect.is_async:
         raise InputError(URL_VARIABLE, f"{parsed.drivername!r} is no driver for the registry", remedy)
+    _check_place(url, parsed, remedy)
     if not is_postgres:
         sa.event.listen(engine, "connect", _on_connect)
     sa.event.listen(engine, "begin", _on_begin_postgres if is_postgres else _on_begin)
@@ -76,6 +78,17 @@ def _postgres_options(url: sa.URL) -> dict[str, Any]:
     # A pooled connection may have been cut off since its last use: by a restart of the server, for example.
     patience = {name: value for name, value in _PATIENCE.items() if name not in url.query}
     return {"pool_pre_ping": True, "connect_args": patience}
+
+
+def _check_place(url: str, parsed: sa.URL, remedy: str) -> None:
+    if "@" in (parsed.host or ""):
+        raise InputError(URL_VARIABLE, f"{_without_password(url)!r} has an @ in its password", "Write it as %40")
+    if parsed.get_backend_name() == "sqlite" and not parsed.database:
+        raise InputError(URL_VARIABLE, f"{url!r} names no file", remedy)
+    if url == os.environ.get(URL_VARIABLE) and parsed.get_backend_name() == "sqlite":
+        directory = Path(str(parsed.database)).absolute().parent
+        if not directory.is_dir():
+            raise InputError(URL_VARIABLE, f"{url!r} is in {directory}, which is no directory", "Make or correct it")
 
 
 def _without_password(url: str) -> str:

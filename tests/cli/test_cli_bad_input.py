@@ -244,3 +244,21 @@ def test_what_disagrees_with_the_registry_changes_nothing(started, flowrl_here, 
 def test_bad_input_is_refused_by_the_real_command(home, flowrl, refused):
     refused(flowrl("campaign", "--target", "collect_wod"), "collect_wood")
     assert not list(home.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://ann:geheim@there/x", "no database driver 'mysql'"),
+        ("postgresql+psycopg://ann:geheim@127.0.0.1:1/x", "connection"),
+        ("postgresql+psycopg://ann:gehe@geheim@127.0.0.1:1/x", "has an @ in its password. Write it as %40"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:////none/such/x.db", "is in /none/such, which is no directory"),
+    ],
+)
+def test_nothing_is_started_for_a_registry_that_cannot_be_asked(home, flowrl_here, refused, monkeypatch, url, said):
+    monkeypatch.setenv("FLOWRL_REGISTRY_URL", url)
+    for command in (("up",), ("campaign", *CORRIDOR)):
+        done = flowrl_here(*command)
+        refused(done, "FLOWRL_REGISTRY_URL", said)
+        assert "geheim" not in done.stderr and not (home / "prefect").exists()
