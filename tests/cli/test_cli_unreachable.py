@@ -236,15 +236,10 @@ def test_an_examination_that_fails_or_hangs_is_a_finding():
     assert list(bounded("b", refusing, seconds=5, mend="m")) == [Finding("b", "wrong", "X_Y: is not Z", "export X_Y=Z")]
 
 
-def heed():
-    """Let a process heed Ctrl-C, wherever these tests were started."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_a_server_is_waited_for_in_words_and_ctrl_c_ends_it(home):
     with speaking(DRIP) as url:
         environment = {**os.environ, "PREFECT_API_URL": url}
-        waiting = subprocess.Popen([FLOWRL, "up"], env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+        waiting = subprocess.Popen([FLOWRL, "up"], env=environment, stderr=subprocess.PIPE, text=True)
         line = waiting.stderr.readline()
         assert re.fullmatch(
             rf"waiting for the Prefect server {url} \(of PREFECT_API_URL\) until \d\d:\d\d:\d\d: no whole answer.*\n",

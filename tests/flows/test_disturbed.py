@@ -10,9 +10,10 @@ def disturbed(server, registry):
 
 
 def test_every_crash_point_is_among_those_that_are_tried():
-    # Housekeeping is no part of a campaign, and no model is asked here: those points are passed in tests/core.
+    # Housekeeping and restoring are no part of a campaign, and no model is asked here: tests/core passes those points.
     rounds = {"after_model_answer", "after_model_record", "before_round_record", "after_round_record"}
-    elsewhere = {"before_removal", "before_reflection_record", *rounds}
+    restorations = {"restored_files", "restored_directory", "restored_registry"}
+    elsewhere = {"before_removal", "before_reflection_record", *rounds, *restorations}
     assert named_points() - elsewhere == {point.partition(":")[0] for point, _ in CASES}
 
 
