@@ -12,6 +12,7 @@ from flowrl_core.specs import CampaignName, EvaluationSpec, FrontierSpec, Limits
 from tasks.cancellation import RunCancelled, cancel_skills
 from tasks.frontier import conclude, opened
 from tasks.options import FLOW
+from tasks.orchestration.termination import told_anywhere
 from tasks.settlement import NO_ROOM
 
 __all__ = ["campaign"]
@@ -62,7 +63,7 @@ async def campaign(
             overrides=overrides,
             retry=retry,
         )
-        async with opened(spec) as board:
+        async with told_anywhere(), opened(spec) as board:
             while not (stand := await board.turn()).is_over:
                 await board.changed()
             return await conclude(board, stand)

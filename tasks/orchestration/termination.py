@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
 import contextvars
 import logging
 import os
+import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-__all__ = ["until_told"]
+from prefect.exceptions import TerminationSignal
+
+__all__ = ["told_anywhere", "until_told"]
 
 T = TypeVar("T")
 
 _PATIENCE_S = 3.0
 _LOOK_S = 0.2
+_HEARD_S = 1.0
 
 
 def until_told(work: Callable[[Callable[[], bool]], T], *, has_unsaved: Callable[[], bool] = lambda: False) -> T:
@@ -46,13 +53,62 @@ def until_told(work: Callable[[Callable[[], bool]], T], *, has_unsaved: Callable
             future.set_exception(exc)
 
     # Not of a pool: Python waits for the threads of pools at its end.
-    threading.Thread(target=do, name="work", daemon=True).start()
+    thread = threading.Thread(target=do, name="work", daemon=True)
     try:
+        thread.start()
         return future.result()
     except BaseException:
         told.set()
-        _wait(future, has_unsaved)
+        if thread.ident is not None:
+            _wait(future, has_unsaved)
         raise
+
+
+@contextlib.asynccontextmanager
+async def told_anywhere() -> AsyncIterator[None]:
+    """Let a SIGTERM end the block, whatever the event loop of the main thread does when it arrives.
+
+    The exception that Prefect makes of it is raised wherever that thread is just then. In another task of the loop it
+    ended that task alone, and in a callback nothing: a campaign that had lost what wakes it was killed half a minute
+    later. Python tells of each signal by a socket as well: if the block is still there a moment after that, it has not
+    had the exception.
+
+    Raises:
+        TerminationSignal: it was told to end.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no signal is heard there
+        yield
+        return
+    loop, block = asyncio.get_running_loop(), asyncio.current_task()
+    is_told, timers = False, list[asyncio.TimerHandle]()
+
+    def end() -> None:
+        nonlocal is_told
+        if block is not None:
+            is_told = block.cancel()
+
+    def listen() -> None:
+        if signal.SIGTERM in heard.recv(4_096):
+            timers.append(loop.call_later(_HEARD_S, end))
+
+    heard, told = socket.socketpair()
+    with heard, told:
+        heard.setblocking(False)
+        told.setblocking(False)
+        before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        loop.add_reader(heard, listen)
+        try:
+            yield
+        except asyncio.CancelledError as exc:
+            if not is_told or block is None:
+                raise
+            block.uncancel()
+            raise TerminationSignal(signal.SIGTERM) from exc
+        finally:
+            loop.remove_reader(heard)
+            signal.set_wakeup_fd(before)
+            for timer in timers:
+                timer.cancel()
 
 
 def _wait(future: Future[T], has_unsaved: Callable[[], bool]) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 from prefect.exceptions import TerminationSignal
 from prefect.utilities.engine import capture_sigterm
 
-from tasks.orchestration.termination import until_told
+from tasks.orchestration.termination import told_anywhere, until_told
 
 
 def test_undisturbed_work_returns_its_result_and_its_error():
@@ -87,3 +88,34 @@ def test_work_that_does_not_listen_is_left_behind_unless_it_has_something_to_sav
             process.kill()
     assert process.returncode == code
     assert said.split() == (["saved", "stopped"] if kind == "unsaved" else ["stopped"])
+
+
+@pytest.mark.parametrize("place", ["another task", "a callback", "the block", "none of them"])
+def test_a_sigterm_ends_a_block_of_an_event_loop_wherever_it_is_raised(place):
+    def tell():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def tell_here():
+        tell()
+
+    async def work():
+        async with told_anywhere():
+            if place == "another task":
+                lost.append(asyncio.create_task(tell_here()))
+            elif place == "a callback":
+                asyncio.get_running_loop().call_soon(tell)
+            elif place == "the block":
+                tell()
+            else:
+                threading.Timer(0.2, tell).start()
+            await asyncio.sleep(60)
+
+    lost = []
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(TerminationSignal), capture_sigterm():
+            asyncio.run(work())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [type(task.exception()) for task in lost] == [TerminationSignal] * len(lost)
+    assert signal.set_wakeup_fd(-1) == -1
