@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from flowrl_cli.finding import Finding
 from flowrl_cli.processes import MARK_VARIABLE
 from flowrl_core.learning.numerics import COMPILER_VARIABLES, LEFT, pinned_by
+from flowrl_core.nearest import nearest
 from tasks.orchestration.prefect_settings import decision, is_prefects
 
 __all__ = ["FAMILIES", "Family", "examine_variables", "shown"]
@@ -89,8 +89,8 @@ def examine_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
         if what := _meaning(family, name):
             yield Finding(name, "ok", f"{value}: {what}")
             continue
-        nearest = next(iter(get_close_matches(name, family.meanings, 1, 0.8)), None)
-        hint = f"; did you mean {nearest}?" if nearest else ""
+        near = nearest(name, family.meanings, most=1, cutoff=0.8)
+        hint = f"; did you mean {near[0]}?" if near else ""
         if family.otherwise:
             yield Finding(name, "ok", f"{value}: {family.otherwise}{hint}")
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 from datetime import date, time
@@ -14,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming
+from flowrl_core.nearest import nearest
 
 __all__ = ["refusal", "shown", "sentence"]
 
@@ -129,7 +129,7 @@ def _nearest(keys: Sequence[str], model: type[BaseModel] | None) -> str:
     """Which field may be meant: one of the same table, else one of that name in another."""
     table, wanted = _below(model, keys[:-1]), keys[-1].lower().replace("-", "_") if keys else ""
     fields = table.model_fields if isinstance(table, type) else {}
-    near = difflib.get_close_matches(wanted, fields, n=3, cutoff=0.6)
+    near = nearest(wanted, fields, cutoff=0.6)
     if wanted not in near:
         near += [path for path in _paths(model) if "." in path and path.split(".")[-1] == wanted]
     return f"Did you mean {' or '.join(near)}?" if near else "Remove it or correct its name"

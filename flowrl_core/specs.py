@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from flowrl_core.errors import InputError
 from flowrl_core.model_requests import ExtraField, Temperature, extra_field
 from flowrl_core.naming import AS_PATHS, Naming
+from flowrl_core.nearest import nearest
 from flowrl_core.quantities import Number, Whole
 from flowrl_core.refusals import refusal, shown
 from flowrl_core.skills.merging import MergePolicy
@@ -360,7 +360,7 @@ def _parse_override(text: str, named: Naming) -> Override:
     group = next((name for name, model in _GROUPS.items() if field in model.model_fields), None)
     if group is None:
         known = [name for model in _GROUPS.values() for name in model.model_fields]
-        near = difflib.get_close_matches(field.rpartition(".")[2].lower(), known, n=3, cutoff=0.6)
+        near = nearest(field.rpartition(".")[2], known, cutoff=0.6)
         remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known fields: {', '.join(known)}"
         raise InputError(named(written), f"{found['field']!r} is no training or evaluation field", remedy)
     return Override(written, found["skill"], group, field, found["value"].strip())

@@ -65,6 +65,12 @@ def test_flows_load_no_jax_since_a_run_takes_its_device_before():
     assert not loaded_by("flows.skill", "flows.campaign", "tasks.orchestration.workers") & {"jax", "flax", "craftax"}
 
 
+def test_one_place_says_which_name_a_person_may_have_meant():
+    """Elsewhere `MAKE_B` or `make-b` would be suggested nothing, or something else."""
+    sources = {module: Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8") for module in MODULES}
+    assert [module for module, source in sources.items() if "difflib" in source] == ["flowrl_core.nearest"]
+
+
 # The one says what it replaces, the other recognises that Python runs it so.
 @pytest.mark.parametrize("module", [one for one in MODULES if one not in ("flowrl_core.installation", "flowrl_cli")])
 def test_modules_are_run_by_the_command_of_the_installation(module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from flowrl_core.errors import InputError
+from flowrl_core.nearest import nearest
 from flowrl_core.web_addresses import web_address
 
 __all__ = ["ModelName", "Provider", "check_installed", "check_takes", "parse_model"]
@@ -63,7 +63,7 @@ def parse_model(text: str) -> ModelName:
     for known in _HOSTED:
         if provider == known:
             return ModelName(known, _checked_name(name, text))
-    near = difflib.get_close_matches(provider.lower(), _HOSTED, n=2, cutoff=0.5) or _HOSTED
+    near = nearest(provider, _HOSTED, most=2) or _HOSTED
     remedy = f"Known are {', '.join(near)}; any other server is named as NAME@URL"
     raise InputError(_FIELD, f"{provider!r} is no known provider", remedy)
 

@@ -6,12 +6,12 @@ Nothing is executed. Length, characters and nesting are limited before the text 
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from flowrl_core.errors import ProgramError
+from flowrl_core.nearest import nearest
 from flowrl_core.programs import reference
 from flowrl_core.programs.expressions import Expression, Kind, Op, interval_of
 from flowrl_core.programs.registers import Interval, Slot
@@ -191,7 +191,7 @@ class _Reader:
         ):
             self._refuse("not_allowed", f"`{_show(node)}` is not part of the language", f"{GRAMMAR}.")
         if name not in self._slots:
-            near = difflib.get_close_matches(name[:64], self._slots, n=3, cutoff=0.5)
+            near = nearest(name, self._slots)
             remedy = f"Did you mean {' or '.join(near)}?" if near else "`flowrl env fluents` lists all names."
             self._refuse("unknown_name", f"there is no fluent `{_show(node)}`", remedy)
         slot = self._slots[name]

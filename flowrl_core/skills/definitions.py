@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeGuard
@@ -12,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flowrl_core.errors import KnowledgeError, ProgramError
 from flowrl_core.naming import TomlNaming
+from flowrl_core.nearest import nearest
 from flowrl_core.programs.language import check_done, check_reward
 from flowrl_core.quantities import Whole
 from flowrl_core.refusals import refusal, shown
@@ -100,7 +100,7 @@ def parse_skill(file: str, name: str, values: Any, vocab: Vocabulary) -> ParsedS
         table.refuse("skill", "has a key twice, with - and with _", "Leave one of them out")
     for key in table.values:
         if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.5)
+            near = nearest(key, _KEYS, most=1)
             table.refuse(key, "unknown key", f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(_KEYS)}")
     learn_count = table.get("learn_count", int, 1)
     table.keep(learn_count_rule(learn_count))

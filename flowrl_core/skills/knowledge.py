@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import graphlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import InputError, KnowledgeError
 from flowrl_core.installation import data
+from flowrl_core.nearest import nearest
 from flowrl_core.skills.definitions import parse_skill
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Fluent, Plan, Skill, Vocabulary
@@ -58,7 +58,7 @@ class Knowledge:
             InputError: there is none; the nearest names are given.
         """
         if name not in self.skills:
-            near = difflib.get_close_matches(name, self.skills, n=3, cutoff=0.5) or list(self.skills)[:8]
+            near = nearest(name, self.skills) or list(self.skills)[:8]
             raise InputError("skill", f"{self.source} has no skill {name!r}", f"Did you mean {', '.join(near)}?")
         return self.skills[name]
 
@@ -127,7 +127,7 @@ def shipped(env: str) -> Path:
     known = {path.stem.replace("_", "-"): path for path in sorted(data("knowledge").glob("*.toml"))}
     name = env.replace("_", "-")
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=2, cutoff=0.4) or list(known)
+        near = nearest(name, known, most=2, cutoff=0.4) or list(known)
         problem = f"no knowledge base is shipped for {env!r}"
         raise InputError("knowledge", problem, f"Name a TOML file, or {' or '.join(near)}")
     return known[name]

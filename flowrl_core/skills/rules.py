@@ -5,13 +5,13 @@ Each function gives the first rule that is broken, or None.
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from flowrl_core.nearest import nearest
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Fluent, Linear, Vocabulary
 
@@ -82,7 +82,7 @@ def known_rule(field: str, value: object, known: Collection[str], code: str = "u
     """A name out of a closed set; the nearest of them are given."""
     if isinstance(value, str) and value in known:
         return None
-    near = difflib.get_close_matches(str(value)[:64], known, n=3, cutoff=0.5)
+    near = nearest(str(value), known)
     remedy = f"Did you mean {', '.join(near)}?" if near else f"Known: {_few(known)}"
     return Broken(code, field, f"{quoted(value)} is not known", remedy)
 

@@ -37,7 +37,7 @@ from tasks.orchestration.campaign_runs import start_campaign_run, watch_campaign
 SECONDS = float(os.environ.get("SECONDS", 600))
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))
 ROUND_S = 600.0
-HEAL_S = 10.0  # as often as `flowrl campaign` does
+HEAL_S = 5.0  # as often as `flowrl campaign` does
 MOST = 5  # disturbances of a campaign; then it is left in peace, so that it can end
 SILENT = (httpx.TransportError, PrefectHTTPStatusError, ServiceError, TimeoutError)
 
