@@ -29,10 +29,11 @@ from flowrl_core.learning.rollout import RolloutStats
 from flowrl_core.learning.schedule import look_level
 from flowrl_core.learning.success import empty_window
 from flowrl_core.networks.initialisation import initial_params
+from flowrl_core.programs.model import Program
 from flowrl_core.randomness import jax_stream, numpy_stream
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge, shipped
-from flowrl_core.skills.model import Linear, Plan, Program, Skill, Step
+from flowrl_core.skills.model import Linear, Plan, Skill, Step
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec, resolve
 from flowrl_core.stages.compilation import compiled_learner

@@ -19,10 +19,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from flowrl_core.programs.model import Program
 from flowrl_core.skills.experience import load_experience
 from flowrl_core.skills.gates import World, examine
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
-from flowrl_core.skills.model import Linear, Program, Skill
+from flowrl_core.skills.model import Linear, Skill
 from flowrl_core.skills.proposals import Examination, Proposal
 
 __all__ = ["batch", "measure"]

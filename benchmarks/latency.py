@@ -43,12 +43,12 @@ from pathlib import Path
 from typing import Any
 
 from flowrl_cli import embedded
-from flowrl_core.envs.vocabularies import CRAFTAX_CLASSIC
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
+from flowrl_core.vocabulary.environments import CRAFTAX_CLASSIC
 
 PARTS = (
     "settling",

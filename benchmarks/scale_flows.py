@@ -16,7 +16,6 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.skills.experts import build_remap
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.merging import MergePolicy
@@ -26,6 +25,7 @@ from flowrl_core.stages.train import UpdateReport
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
+from flowrl_core.vocabulary.environments import vocabulary
 from flows.campaign import campaign
 from tasks.cancellation import note_cancellation
 from tasks.preparation import workplace

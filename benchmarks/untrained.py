@@ -15,7 +15,6 @@ import jax
 import numpy as np
 
 from flowrl_core.envs.automaton import lower_plan
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.learning.evaluation import evaluate
 from flowrl_core.learning.learner import shapes_of
 from flowrl_core.networks.initialisation import initial_params
@@ -25,6 +24,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get
+from flowrl_core.vocabulary.environments import vocabulary
 
 
 def compare(home: Home, registry: Registry, bundle: Bundle, episodes: int, seed: int) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import optax
 
 from flowrl_core.envs.adapter import Adapter
 from flowrl_core.envs.automaton import Judgement, PlanArrays, blank_plan, judge
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.envs.worlds import WorldPool
 from flowrl_core.learning.functions import read_functions, trace_functions, write_functions
 from flowrl_core.learning.learner import Learner, Shapes, hyperparameters
@@ -27,6 +26,7 @@ from flowrl_core.learning.rollout import Trajectory
 from flowrl_core.networks.moe import dense_apply
 from flowrl_core.randomness import jax_stream
 from flowrl_core.specs import TrainingSpec
+from flowrl_core.vocabulary.environments import vocabulary
 
 
 def dense_learner(shapes: Shapes) -> Learner:

@@ -87,8 +87,8 @@ def probe(
     """
     from flowrl_cli.inputs import DEFAULT_ENV
     from flowrl_cli.tables import print_json, say
-    from flowrl_core.envs.vocabularies import vocabulary
     from flowrl_core.storage.layout import Home
+    from flowrl_core.vocabulary.environments import vocabulary
     from tasks.orchestration.needs import record_need
     from tasks.orchestration.slots import survey_here
     from tasks.sizing import probe as probe_run

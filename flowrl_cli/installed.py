@@ -151,10 +151,10 @@ def _entrypoints() -> Iterator[Path]:
 
 
 def _learning() -> Iterator[Path]:
-    from flowrl_core.envs.vocabularies import ENVIRONMENTS
     from flowrl_core.llm.prompting import PROMPTS
     from flowrl_core.skills.experience import experience_file
     from flowrl_core.skills.knowledge import shipped
+    from flowrl_core.vocabulary.environments import ENVIRONMENTS
 
     for env in ENVIRONMENTS:
         try:

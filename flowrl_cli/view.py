@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from flowrl_cli.execution import executions
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.skills.growth import grown
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.ledger import Standing, derive
@@ -18,6 +17,7 @@ from flowrl_core.stages.remarks import broken_off, remarks
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import Campaign, Look, SkillFigures
 from flowrl_core.storage.registry import Registry
+from flowrl_core.vocabulary.environments import vocabulary
 
 __all__ = [
     "Progress",

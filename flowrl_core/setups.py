@@ -9,9 +9,10 @@ from statistics import NormalDist
 
 from flowrl_core.errors import InputError
 from flowrl_core.learning.schedule import look_level
-from flowrl_core.skills.model import Plan, Skill, Vocabulary
+from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs import EvaluationSpec, SkillConfig, check_episodes
 from flowrl_core.statistics import wilson_lower
+from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["check_plan_fits", "check_possible", "fewest_episodes"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flowrl_core.skills.model import Vocabulary
+from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["NUM_TARGET_FEATURES", "Adapter", "make_adapter", "plain_states"]
 
@@ -55,7 +55,7 @@ def make_adapter(env: str) -> Adapter:
     Raises:
         InputError: no such environment.
     """
-    from flowrl_core.envs.vocabularies import vocabulary
+    from flowrl_core.vocabulary.environments import vocabulary
 
     name = vocabulary(env).env
     if name == "corridor":

@@ -16,12 +16,13 @@ import numpy as np
 from flowrl_core.envs.adapter import NUM_TARGET_FEATURES, Adapter
 from flowrl_core.envs.evaluator import evaluate
 from flowrl_core.errors import PlanError
-from flowrl_core.programs.language import check_done, check_reward
+from flowrl_core.programs.language import check_done, check_reward, lower
 from flowrl_core.programs.registers import fill, registers_of
-from flowrl_core.programs.tables import NUM_INSTRUCTIONS, Table, lower, stack
-from flowrl_core.skills.model import Plan, Skill, Vocabulary
+from flowrl_core.programs.tables import NUM_INSTRUCTIONS, Table, stack
+from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf
+from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = [
     "MAX_STEPS",

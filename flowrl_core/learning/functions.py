@@ -19,13 +19,13 @@ from jax import export
 
 from flowrl_core.envs.automaton import blank_plan
 from flowrl_core.envs.snapshots import no_snapshots
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.envs.worlds import empty_pool, replace_used, staggered
 from flowrl_core.learning.losses import LossParts
 from flowrl_core.learning.ppo import Hyperparameters, initial_optimizer_state, update
 from flowrl_core.learning.rollout import RolloutMode, begin, rollout
 from flowrl_core.programs.tables import Table
 from flowrl_core.trees import exportable
+from flowrl_core.vocabulary.environments import vocabulary
 
 if TYPE_CHECKING:
     from flowrl_core.learning.learner import Shapes

@@ -11,7 +11,6 @@ import numpy as np
 
 from flowrl_core.envs.automaton import NUM_STEP_FEATURES, PlanArrays
 from flowrl_core.envs.snapshots import Snapshots
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.envs.worlds import PoolUse, WorldPool, staggered, used_up
 from flowrl_core.learning.functions import Functions
 from flowrl_core.learning.losses import LossParts
@@ -21,6 +20,7 @@ from flowrl_core.randomness import jax_substream
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf
+from flowrl_core.vocabulary.environments import vocabulary
 
 __all__ = ["Learner", "LearnerState", "Shapes", "hyperparameters", "shapes_of"]
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+from flowrl_core.digest import digest
 from flowrl_core.installation import data
-from flowrl_core.skills.model import digest
 
 __all__ = ["PROMPTS", "as_data", "clean", "number", "quoted", "render", "versions"]
 

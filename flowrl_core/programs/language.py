@@ -30,10 +30,10 @@ from flowrl_core.programs.expressions import Expression, bounds, fluents
 from flowrl_core.programs.parsing import parse
 from flowrl_core.programs.reference import every_value
 from flowrl_core.programs.registers import MAX_COUNT, Interval, Registers, registers_of
-from flowrl_core.programs.tables import lower_expression
-from flowrl_core.skills.model import Vocabulary
+from flowrl_core.programs.tables import NUM_INSTRUCTIONS, Table, lower_expression
+from flowrl_core.vocabulary.model import Vocabulary
 
-__all__ = ["MAX_REWARD", "Checked", "ProgramKind", "check_done", "check_reward"]
+__all__ = ["MAX_REWARD", "Checked", "ProgramKind", "check_done", "check_reward", "lower"]
 
 ProgramKind = Literal["done", "reward"]
 
@@ -51,7 +51,7 @@ class Checked:
     Attributes:
         text: the program in its one spelling.
         kind: `done` (a truth value, 0 or 1) or `reward` (a number).
-        expression: the tree that `tables.lower` and `reference.evaluate` read.
+        expression: the tree that `lower` and `reference.evaluate` read.
         interval: closed range that holds every value it can take.
         fluents: the names it reads, sorted.
     """
@@ -116,6 +116,15 @@ def check_reward(text: str, vocab: Vocabulary) -> Checked:
     if high <= 0:
         raise ProgramError("never_positive", "reward", f"it is at most {high:g}", "Reward what the skill must bring.")
     return checked
+
+
+def lower(checked: Checked, vocab: Vocabulary, instructions: int = NUM_INSTRUCTIONS) -> Table:
+    """The table of a proven program, padded to `instructions`; the last instruction gives the result.
+
+    Raises:
+        ProgramError: the program needs more instructions.
+    """
+    return lower_expression(checked.expression, registers_of(vocab), checked.kind, instructions)
 
 
 def _check(text: str, vocab: Vocabulary, kind: ProgramKind) -> tuple[Checked, dict[str, Interval]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flowrl_core.skills.model import Vocabulary
+from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["MAX_COUNT", "Interval", "Registers", "Slot", "fill", "registers_of"]
 

@@ -8,19 +8,15 @@ result is the program's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowrl_core.errors import InputError, ProgramError
 from flowrl_core.programs.expressions import Expression
-from flowrl_core.programs.registers import Registers, registers_of
-from flowrl_core.skills.model import Vocabulary
+from flowrl_core.programs.registers import Registers
 
-if TYPE_CHECKING:
-    from flowrl_core.programs.language import Checked
-
-__all__ = ["CODES", "CONSTANT", "NUM_INSTRUCTIONS", "Table", "lower", "lower_expression", "stack"]
+__all__ = ["CODES", "CONSTANT", "NUM_INSTRUCTIONS", "Table", "lower_expression", "stack"]
 
 NUM_INSTRUCTIONS = 32
 CONSTANT = -1
@@ -47,15 +43,6 @@ class Table(NamedTuple):
     b: Any
     c: Any
     k: Any
-
-
-def lower(checked: Checked, vocab: Vocabulary, instructions: int = NUM_INSTRUCTIONS) -> Table:
-    """The table of a proven program, padded to `instructions`; the last instruction gives the result.
-
-    Raises:
-        ProgramError: the program needs more instructions.
-    """
-    return lower_expression(checked.expression, registers_of(vocab), checked.kind, instructions)
 
 
 def lower_expression(

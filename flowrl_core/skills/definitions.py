@@ -13,10 +13,11 @@ from flowrl_core.errors import KnowledgeError, ProgramError
 from flowrl_core.naming import TomlNaming
 from flowrl_core.nearest import nearest
 from flowrl_core.programs.language import check_done, check_reward
+from flowrl_core.programs.model import Program
 from flowrl_core.quantities import Whole
 from flowrl_core.refusals import refusal, shown
 from flowrl_core.skills.effects import parse_amount
-from flowrl_core.skills.model import Linear, Program, Skill, Vocabulary
+from flowrl_core.skills.model import Linear, Skill
 from flowrl_core.skills.rules import (
     Broken,
     Part,
@@ -29,6 +30,7 @@ from flowrl_core.skills.rules import (
     name_rule,
 )
 from flowrl_core.specs import EvaluationSpec, TrainingSpec
+from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["ParsedSkill", "parse_skill"]
 

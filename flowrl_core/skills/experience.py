@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.digest import digest
 from flowrl_core.errors import StorageError
 from flowrl_core.installation import data
 from flowrl_core.programs.registers import Registers, fill, registers_of
-from flowrl_core.skills.model import Vocabulary, digest
+from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["SEGMENT", "Experience", "experience_file", "load_experience", "save_experience", "vocabulary_digest"]
 

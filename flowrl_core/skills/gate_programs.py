@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from flowrl_core.errors import ProgramError
 from flowrl_core.programs.language import Checked, check_done, check_reward
+from flowrl_core.programs.model import Program
 from flowrl_core.programs.parsing import MAX_LENGTH
 from flowrl_core.skills.gate_world import World, mended, refused
 from flowrl_core.skills.lint import FARMED, MISDIRECTED, lint
-from flowrl_core.skills.model import Program
 from flowrl_core.skills.potential import potential_form
 from flowrl_core.skills.proposals import Examination, Finding
 from flowrl_core.skills.trials import base_of

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from flowrl_core.digest import digest
 from flowrl_core.skills.experience import Experience
 from flowrl_core.skills.frontier import SkillState
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.skills.model import Skill, digest
+from flowrl_core.skills.model import Skill
 from flowrl_core.skills.proposals import Examination, Finding, Proposal
 from flowrl_core.skills.rules import PARTS, spelled_alike
 

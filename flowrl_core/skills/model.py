@@ -1,57 +1,16 @@
-"""The nouns of FlowRL: fluents, vocabularies, skills and plans."""
+"""Skills and plans."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-__all__ = ["Fluent", "FluentKind", "Linear", "Plan", "Program", "Skill", "Step", "Vocabulary", "digest"]
+from flowrl_core.digest import digest
+from flowrl_core.programs.model import Program
 
-FluentKind = Literal["count", "tier", "flag", "place", "level", "vital", "distance"]
-
-
-def digest(value: Any) -> str:
-    """Sixteen hex digits of the SHA-256 of the value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Fluent:
-    """A named quantity of the world's state with a kind and a closed range (both ends possible)."""
-
-    name: str
-    kind: FluentKind
-    low: int
-    high: int
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What an environment lets skills speak of.
-
-    `fluents` are the base fluents in the order in which the adapter reads them. A program may also name what is
-    derived from
-    them: `gained.*` and `since.*` (of `inv.*`), `new_ach.*`, `d.*` (of vitals), `closer.*` (of `dist.*`) and `n`.
-    """
-
-    env: str
-    fluents: tuple[Fluent, ...]
-    actions: tuple[str, ...]
-    targets: tuple[str, ...]
-    """Kinds of block (or creature) that a skill may name as its target."""
-    observation_size: int
-    """Length of the environment's own observation."""
-    capacity: int = 9
-    """The most of one item that the inventory holds."""
-    most_gained: int = field(default=1, compare=False)
-    """The most of one item that one step of the environment brings."""
-    rules: tuple[str, ...] = field(default=(), compare=False)
-    """The game's rules in words, for who proposes skills. Nothing that is learned depends on them."""
+__all__ = ["Linear", "Plan", "Skill", "Step"]
 
 
 @dataclass(frozen=True)
@@ -64,14 +23,6 @@ class Linear:
     def at(self, n: int) -> int:
         """The amount for the target count `n`."""
         return self.per_n * n + self.fixed
-
-
-@dataclass(frozen=True)
-class Program:
-    """When a skill is done and what it rewards: two expressions of the program language."""
-
-    done: str
-    reward: str
 
 
 def _frozen(effects: Mapping[str, Linear]) -> Mapping[str, Linear]:

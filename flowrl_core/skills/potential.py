@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flowrl_core.skills.model import Skill, Vocabulary
+from flowrl_core.skills.model import Skill
+from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["potential_form"]
 

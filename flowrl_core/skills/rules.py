@@ -13,7 +13,8 @@ from typing import Literal
 
 from flowrl_core.nearest import nearest
 from flowrl_core.skills.effects import COUNTS
-from flowrl_core.skills.model import Fluent, Linear, Vocabulary
+from flowrl_core.skills.model import Linear
+from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
 __all__ = [
     "KINDS", "PARTS", "Broken", "Part", "amount_rule", "ephemeral_rule", "gain_rule", "kind_rule", "known_rule",

@@ -10,7 +10,8 @@ from __future__ import annotations
 from flowrl_core.errors import PlanError
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.skills.model import Fluent, Plan, Skill
+from flowrl_core.skills.model import Plan, Skill
+from flowrl_core.vocabulary.model import Fluent
 
 __all__ = ["execute"]
 

@@ -14,7 +14,8 @@ from flowrl_core.programs.registers import MAX_COUNT, Registers
 from flowrl_core.skills import symbolic
 from flowrl_core.skills.experience import Experience
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.skills.model import Fluent, Plan, Skill
+from flowrl_core.skills.model import Plan, Skill
+from flowrl_core.vocabulary.model import Fluent
 
 __all__ = ["Judged", "Trials", "base_of", "trials_of"]
 

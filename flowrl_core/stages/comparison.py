@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import CorruptError, StorageError
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import build_remap, stack_experts
@@ -19,6 +18,7 @@ from flowrl_core.stages.context import RunContext
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle, Compared, ExpertResult, Measured, VersionRecord
 from flowrl_core.storage.registry import Registry
+from flowrl_core.vocabulary.environments import vocabulary
 
 if TYPE_CHECKING:
     from flowrl_core.learning.evaluation import Evaluation

@@ -25,13 +25,12 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from flowrl_core.envs.vocabularies import vocabulary
+from flowrl_core.digest import digest
 from flowrl_core.envs.worlds import WorldPool
 from flowrl_core.learning.functions import Functions, read_functions, trace_functions, write_functions
 from flowrl_core.learning.learner import Learner, Shapes, hyperparameters
 from flowrl_core.learning.numerics import compiler_settings, pin, undecided
 from flowrl_core.randomness import jax_stream
-from flowrl_core.skills.model import digest
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.storage.atomic import (
     publish_directory,
@@ -41,6 +40,7 @@ from flowrl_core.storage.atomic import (
     write_json,
 )
 from flowrl_core.storage.ownership import exclusive
+from flowrl_core.vocabulary.environments import vocabulary
 
 __all__ = ["compilations", "compiled_learner", "exercise", "fingerprint", "is_whole", "loading_seconds"]
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import StorageError
 from flowrl_core.skills.experts import Remap
 from flowrl_core.skills.model import Plan, Skill
@@ -15,6 +14,7 @@ from flowrl_core.specs import SkillConfig
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import RunRecord
 from flowrl_core.storage.registry import Registry
+from flowrl_core.vocabulary.environments import vocabulary
 
 if TYPE_CHECKING:
     from flowrl_core.envs.automaton import PlanArrays

@@ -14,7 +14,6 @@ from zlib import crc32
 
 import numpy as np
 
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import CorruptError
 from flowrl_core.randomness import numpy_stream
 from flowrl_core.setups import check_plan_fits
@@ -38,6 +37,7 @@ from flowrl_core.storage.atomic import (
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import RunRecord, VersionRecord
 from flowrl_core.storage.registry import Registry
+from flowrl_core.vocabulary.environments import vocabulary
 
 __all__ = ["prepare", "run_seed"]
 

@@ -10,10 +10,9 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import StorageError
+from flowrl_core.programs.addends import addends, lower_term
 from flowrl_core.programs.language import check_reward
-from flowrl_core.programs.terms import addends, lower_term
 from flowrl_core.randomness import jax_stream, jax_substream
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.reflection import Reflection, Term
@@ -22,6 +21,7 @@ from flowrl_core.stages.evaluate import verdict
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
+from flowrl_core.vocabulary.environments import vocabulary
 
 if TYPE_CHECKING:
     from flowrl_core.learning.evaluation import Evaluation

@@ -9,9 +9,10 @@ import pytest
 
 from flowrl_core.envs import corridor
 from flowrl_core.envs.automaton import MAX_STEPS, judge, lower_plan, step_features
-from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.errors import PlanError
-from flowrl_core.skills.model import Linear, Plan, Program, Skill, Step
+from flowrl_core.programs.model import Program
+from flowrl_core.skills.model import Linear, Plan, Skill, Step
+from flowrl_core.vocabulary.environments import CORRIDOR
 
 ADAPTER = corridor.make()
 SKILLS = {

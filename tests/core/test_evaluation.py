@@ -9,7 +9,6 @@ from corridor_runs import KNOWLEDGE, begin, drive, learn, make_spec
 from scipy.stats import binomtest
 
 from flowrl_core.envs.automaton import lower_plan
-from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.errors import InputError
 from flowrl_core.learning.evaluation import Counts, evaluate
 from flowrl_core.learning.learner import Learner
@@ -19,6 +18,7 @@ from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs import resolve
 from flowrl_core.statistics import wilson_lower, wilson_upper
 from flowrl_core.storage.registry import Registry
+from flowrl_core.vocabulary.environments import CORRIDOR
 
 GOTO_BENCH = Plan("goto_bench", (Step("goto_bench", 1),))
 MAKE_B = Plan("make_b", (Step("dig_a", 1), Step("goto_bench", 1), Step("make_b", 1)))

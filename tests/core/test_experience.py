@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowrl_core.envs.vocabularies import CORRIDOR, CRAFTAX_CLASSIC, vocabulary
 from flowrl_core.errors import InputError, StorageError
 from flowrl_core.skills.experience import (
     SEGMENT,
@@ -19,6 +18,7 @@ from flowrl_core.skills.experience import (
     save_experience,
     vocabulary_digest,
 )
+from flowrl_core.vocabulary.environments import CORRIDOR, CRAFTAX_CLASSIC, vocabulary
 
 ENVS = ("corridor", "craftax-classic")
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from corridor_runs import KNOWLEDGE, begin, copy_home, drive, learn, make_spec
 
-from flowrl_core.skills.model import Linear, Program
+from flowrl_core.programs.model import Program
+from flowrl_core.skills.model import Linear
 from flowrl_core.specs import resolve
 from flowrl_core.stages.compilation import compilations
 from flowrl_core.stages.prepare import prepare

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from flowrl_core.skills.model import Linear, Plan, Program, Skill, Step
+from flowrl_core.programs.model import Program
+from flowrl_core.skills.model import Linear, Plan, Skill, Step
 from flowrl_core.specs import CampaignSpec, SkillConfig
 from flowrl_core.stages.housekeeping import KINDS, find_garbage, remove_garbage
 from flowrl_core.storage import schema

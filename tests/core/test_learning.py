@@ -18,8 +18,8 @@ def stacked(home, plan, *, is_trained):
     from corridor_runs import KNOWLEDGE, TRAINING
 
     from flowrl_core.envs.automaton import lower_plan
-    from flowrl_core.envs.vocabularies import CORRIDOR
     from flowrl_core.specs import SkillConfig
+    from flowrl_core.vocabulary.environments import CORRIDOR
 
     with Registry.open(home) as registry:
         experts = {e.name: e.global_index for e in registry.experts() if e.name in plan.skills}

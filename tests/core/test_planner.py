@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowrl_core.errors import InputError, PlanError
+from flowrl_core.programs.model import Program
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.skills.model import Fluent, Linear, Plan, Program, Skill, Step, Vocabulary
+from flowrl_core.skills.model import Linear, Plan, Skill, Step
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.skills.symbolic import execute
+from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
 ITEMS = ("a", "b", "c", "d", "e")
 VOCABULARY = Vocabulary(

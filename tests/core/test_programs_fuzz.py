@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from flowrl_core.envs.evaluator import evaluate
-from flowrl_core.envs.vocabularies import CRAFTAX_CLASSIC
 from flowrl_core.errors import ProgramError
 from flowrl_core.programs import reference
 from flowrl_core.programs.expressions import Expression
-from flowrl_core.programs.language import Checked, check_done, check_reward
+from flowrl_core.programs.language import Checked, check_done, check_reward, lower
 from flowrl_core.programs.registers import registers_of
-from flowrl_core.programs.tables import lower, stack
+from flowrl_core.programs.tables import stack
+from flowrl_core.vocabulary.environments import CRAFTAX_CLASSIC
 
 NUM_PROGRAMS = 6000
 ROWS_EACH = 16

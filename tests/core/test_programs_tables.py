@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from flowrl_core.envs.evaluator import evaluate
-from flowrl_core.envs.vocabularies import CORRIDOR, CRAFTAX_CLASSIC
 from flowrl_core.errors import InputError, ProgramError
 from flowrl_core.programs import reference
-from flowrl_core.programs.language import check_done, check_reward
+from flowrl_core.programs.language import check_done, check_reward, lower
 from flowrl_core.programs.registers import Registers, fill, registers_of
-from flowrl_core.programs.tables import CODES, NUM_INSTRUCTIONS, lower, stack
-from flowrl_core.skills.model import Fluent, Vocabulary
+from flowrl_core.programs.tables import CODES, NUM_INSTRUCTIONS, stack
+from flowrl_core.vocabulary.environments import CORRIDOR, CRAFTAX_CLASSIC
+from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
 TINY = Vocabulary(
     observation_size=1,

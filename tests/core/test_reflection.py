@@ -7,13 +7,13 @@ import pytest
 from corridor_runs import KNOWLEDGE, begin, make_spec
 
 from flowrl_core.envs.automaton import lower_plan
-from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.learning.terms import play_term
+from flowrl_core.programs.addends import addends, lower_term
 from flowrl_core.programs.language import check_reward
-from flowrl_core.programs.terms import addends, lower_term
+from flowrl_core.programs.model import Program
 from flowrl_core.randomness import jax_stream
-from flowrl_core.skills.model import Plan, Program, Step
+from flowrl_core.skills.model import Plan, Step
 from flowrl_core.skills.reflection import Reflection, Term
 from flowrl_core.specs import CampaignSpec, resolve
 from flowrl_core.stages.compilation import compilations
@@ -23,6 +23,7 @@ from flowrl_core.stages.process import process
 from flowrl_core.stages.reflect import reflect
 from flowrl_core.stages.train import train
 from flowrl_core.storage.registry import Registry
+from flowrl_core.vocabulary.environments import CORRIDOR
 
 # Gains, a cost of time, and a term that nothing in these episodes moves.
 REWARD = "gained.b - 0.25 * gained.p - (0.01 + 0.01)"

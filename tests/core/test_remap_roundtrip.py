@@ -11,7 +11,6 @@ import pytest
 from corridor_runs import KNOWLEDGE, TRAINING, begin, copy_home, drive, make_spec
 
 from flowrl_core.envs.automaton import lower_plan
-from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.networks.moe import routed_apply
 from flowrl_core.randomness import jax_stream
@@ -24,6 +23,7 @@ from flowrl_core.storage.layout import RunDirectory
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
+from flowrl_core.vocabulary.environments import CORRIDOR
 
 NEEDED = [f"make_{item}" for item in "bcdefghijklm"]
 EXPERTS = {"dig_a", "goto_bench", *NEEDED, "make_p"}

@@ -8,11 +8,11 @@ from corridor_runs import KNOWLEDGE
 from flowrl_core.envs import corridor
 from flowrl_core.envs.adapter import plain_states
 from flowrl_core.envs.automaton import lower_plan
-from flowrl_core.envs.vocabularies import CORRIDOR
 from flowrl_core.envs.worlds import PoolUse
 from flowrl_core.learning.rollout import RolloutMode, expert_inputs, narrow, widen
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
+from flowrl_core.vocabulary.environments import CORRIDOR
 
 ADAPTER = plain_states(corridor.make())
 BENCH_THEN_DIG = Plan("dig_a", (Step("goto_bench", 1), Step("dig_a", 1)))

@@ -8,7 +8,7 @@ import pytest
 from corridor_runs import KNOWLEDGE, begin, copy_home, drive, facts, learn, make_spec
 
 from flowrl_core.errors import ConflictError, InputError, StorageError
-from flowrl_core.skills.model import Program
+from flowrl_core.programs.model import Program
 from flowrl_core.specs import resolve
 from flowrl_core.stages.evaluate import evaluate, verdict
 from flowrl_core.stages.prepare import prepare

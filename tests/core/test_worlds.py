@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from flowrl_core.envs import corridor
 from flowrl_core.envs.automaton import NUM_STEP_FEATURES, lower_plan
 from flowrl_core.envs.snapshots import no_snapshots
-from flowrl_core.envs.vocabularies import CORRIDOR, CORRIDOR_LENGTH
 from flowrl_core.envs.worlds import draw, empty_pool, replace_used, staggered, used_up
 from flowrl_core.learning.rollout import RolloutMode, begin, rollout
 from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.networks.policy_value import ActorCritic
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.skills.model import Plan, Step
+from flowrl_core.vocabulary.environments import CORRIDOR, CORRIDOR_LENGTH
 
 ADAPTER = corridor.make()
 POOL, BATCH, MAX_USES = 12, 5, 3

@@ -8,7 +8,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from flowrl_core.envs.vocabularies import vocabulary
 from flowrl_core.errors import InputError, StorageError
 from flowrl_core.nearest import nearest
 from flowrl_core.refusals import shown
@@ -17,6 +16,7 @@ from flowrl_core.skills.model import Skill
 from flowrl_core.specs import CampaignSpec, continued
 from flowrl_core.storage import schema
 from flowrl_core.storage.records import Campaign, SkillRecord
+from flowrl_core.vocabulary.environments import vocabulary
 
 __all__ = ["all_of", "assign", "define", "definition", "forgive", "get", "settled", "skill", "skills_of", "start"]
 

@@ -9,7 +9,7 @@ from flowrl_core.errors import ProgramError
 from flowrl_core.programs.parsing import parse
 from flowrl_core.programs.registers import registers_of
 from flowrl_core.programs.tables import Table, lower_expression
-from flowrl_core.skills.model import Vocabulary
+from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["addends", "lower_term"]
 

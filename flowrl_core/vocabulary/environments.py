@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from flowrl_core.errors import InputError
-from flowrl_core.knowledge.game_rules import CORRIDOR_RULES, CRAFTAX_CLASSIC_RULES
 from flowrl_core.nearest import nearest
-from flowrl_core.skills.model import Fluent, Vocabulary
+from flowrl_core.vocabulary.game_rules import CORRIDOR_RULES, CRAFTAX_CLASSIC_RULES
+from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
 __all__ = ["CORRIDOR", "CRAFTAX_CLASSIC", "ENVIRONMENTS", "vocabulary"]
 

@@ -1,0 +1,15 @@
+"""A short name for a value, made of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+__all__ = ["digest"]
+
+
+def digest(value: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of the value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
