@@ -20,11 +20,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from flowrl_core.programs.model import Program
-from flowrl_core.skills.experience import load_experience
-from flowrl_core.skills.gates import World, examine
+from flowrl_core.proposals.gates import World, examine
+from flowrl_core.proposals.model import Examination, Proposal
+from flowrl_core.proposals.recorded_transitions import load_experience
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
 from flowrl_core.skills.model import Linear, Skill
-from flowrl_core.skills.proposals import Examination, Proposal
 
 __all__ = ["batch", "measure"]
 

@@ -47,7 +47,7 @@ from prefect.client.schemas.actions import DeploymentUpdate
 from flowrl_cli import embedded
 from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.skills.ledger import derive
+from flowrl_core.skills.skill_states import derive
 from flowrl_core.specs import CampaignSpec, LimitsSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import URL_VARIABLE, Home

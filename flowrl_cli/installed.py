@@ -152,7 +152,7 @@ def _entrypoints() -> Iterator[Path]:
 
 def _learning() -> Iterator[Path]:
     from flowrl_core.llm.prompting import PROMPTS
-    from flowrl_core.skills.experience import experience_file
+    from flowrl_core.proposals.recorded_transitions import experience_file
     from flowrl_core.skills.knowledge import shipped
     from flowrl_core.vocabulary.environments import ENVIRONMENTS
 

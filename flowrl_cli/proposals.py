@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flowrl_core.skills.proposals import Finding
+from flowrl_core.proposals.model import Finding
 from flowrl_core.specs import FrontierSpec
 from flowrl_core.storage.limits import Spending
 from flowrl_core.storage.records import ProposalRecord

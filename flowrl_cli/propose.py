@@ -11,7 +11,7 @@ from flowrl_core.specs import FrontierSpec
 
 if TYPE_CHECKING:
     from flowrl_core.llm.drafts import Draft
-    from flowrl_core.skills.proposals import Examination
+    from flowrl_core.proposals.model import Examination
     from flowrl_core.specs import CampaignSpec
     from flowrl_core.stages.proposing import Outcome
     from flowrl_core.stages.scene import Scene

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from flowrl_cli.execution import executions
-from flowrl_core.skills.growth import grown
+from flowrl_core.proposals.accepted import grown
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.skills.ledger import Standing, derive
+from flowrl_core.skills.skill_states import Standing, derive
 from flowrl_core.specs import resolve
 from flowrl_core.stages.remarks import broken_off, remarks
 from flowrl_core.storage.layout import Home, RunDirectory

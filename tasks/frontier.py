@@ -25,8 +25,8 @@ from prefect.states import Cancelled, Completed, Failed
 from flowrl_core.errors import ConflictError, InputError, NoRoomError, ServiceError
 from flowrl_core.skills.frontier import Frontier, SkillState, frontier
 from flowrl_core.skills.knowledge import Knowledge, is_file_name, load_knowledge, shipped
-from flowrl_core.skills.ledger import known_states
 from flowrl_core.skills.model import Skill
+from flowrl_core.skills.skill_states import known_states
 from flowrl_core.specs import CampaignSpec, resolve
 from flowrl_core.stages.asked import check_asked
 from flowrl_core.stages.proposing import check_frontier

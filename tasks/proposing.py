@@ -21,8 +21,8 @@ from flowrl_core.llm.client import connect
 from flowrl_core.llm.drafts import draft
 from flowrl_core.llm.keys import KEY_VARIABLES
 from flowrl_core.llm.seam import LanguageModel, Question, Reply
+from flowrl_core.proposals.accepted import is_wanting
 from flowrl_core.skills.frontier import Frontier
-from flowrl_core.skills.growth import is_wanting
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.stages.proposing import propose, question_of, record
 from flowrl_core.stages.scene import Scene, base_of, read_scene

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from flowrl_core.llm.answers import as_answered
+from flowrl_core.proposals.model import Proposal
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.skills.proposals import Proposal
 
 KNOWLEDGE = load_knowledge("corridor")
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from flowrl_core.programs.model import Program
+from flowrl_core.proposals.model import Difficulty, Proposal
+from flowrl_core.skills.constraints import KINDS
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Linear, Skill
-from flowrl_core.skills.proposals import Difficulty, Proposal
-from flowrl_core.skills.rules import KINDS
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = [

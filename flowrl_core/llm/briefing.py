@@ -21,10 +21,10 @@ from flowrl_core.programs.language import MAX_REWARD
 from flowrl_core.programs.model import Program
 from flowrl_core.programs.parsing import GRAMMAR, MAX_LENGTH, MAX_TERMS
 from flowrl_core.programs.registers import registers_of
+from flowrl_core.proposals.model import Finding, Proposal
 from flowrl_core.skills.effects import as_text
 from flowrl_core.skills.frontier import SkillState
 from flowrl_core.skills.model import Linear, Skill
-from flowrl_core.skills.proposals import Finding, Proposal
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["DERIVED", "Briefing", "Failure", "Known", "Refused", "judge_question", "propose_question"]

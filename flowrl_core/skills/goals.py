@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from flowrl_core.errors import InputError, PlanError
 from flowrl_core.nearest import nearest, several
 from flowrl_core.refusals import shown
+from flowrl_core.skills.constraints import KINDS
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.planner import plan_of
-from flowrl_core.skills.rules import KINDS
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["check_provided", "check_target", "is_goal", "is_reached", "provider_of", "reached_by"]

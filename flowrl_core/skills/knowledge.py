@@ -13,10 +13,10 @@ from typing import Any
 from flowrl_core.errors import InputError, KnowledgeError
 from flowrl_core.installation import data
 from flowrl_core.nearest import nearest
-from flowrl_core.skills.definitions import parse_skill
+from flowrl_core.skills.constraints import spelled_alike
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Plan, Skill
-from flowrl_core.skills.rules import spelled_alike
+from flowrl_core.skills.skill_table import parse_skill
 from flowrl_core.toml_files import read_toml
 from flowrl_core.vocabulary.environments import vocabulary
 from flowrl_core.vocabulary.model import Fluent, Vocabulary

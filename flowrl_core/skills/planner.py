@@ -18,10 +18,10 @@ from functools import cached_property
 
 from flowrl_core.errors import PlanError
 from flowrl_core.skills import symbolic
-from flowrl_core.skills.choices import choices
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Step
+from flowrl_core.skills.providers import choices
 from flowrl_core.vocabulary.model import FluentKind
 
 __all__ = ["make_plan", "plan_of"]

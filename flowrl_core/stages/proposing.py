@@ -12,9 +12,9 @@ from flowrl_core.errors import InputError, ModelError
 from flowrl_core.llm.answers import to_proposals
 from flowrl_core.llm.briefing import judge_question, propose_question
 from flowrl_core.llm.seam import Question, Reply
-from flowrl_core.skills.gates import examine
-from flowrl_core.skills.growth import budget
-from flowrl_core.skills.proposals import Examination, Finding
+from flowrl_core.proposals.accepted import budget
+from flowrl_core.proposals.gates import examine
+from flowrl_core.proposals.model import Examination, Finding
 from flowrl_core.specs import CampaignSpec
 from flowrl_core.stages.scene import Scene
 from flowrl_core.storage.records import Examined, ProposalRecord

@@ -9,15 +9,15 @@ from functools import cached_property
 from typing import Any
 
 from flowrl_core.llm.briefing import Briefing, Failure, Known, Refused
-from flowrl_core.skills.experience import load_experience
+from flowrl_core.proposals.accepted import grown
+from flowrl_core.proposals.gates import World
+from flowrl_core.proposals.model import Proposal
+from flowrl_core.proposals.recorded_transitions import load_experience
+from flowrl_core.skills.constraints import spelled_alike
 from flowrl_core.skills.frontier import Frontier, frontier
-from flowrl_core.skills.gates import World
-from flowrl_core.skills.growth import grown
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.skills.ledger import known_states
 from flowrl_core.skills.model import Skill
-from flowrl_core.skills.proposals import Proposal
-from flowrl_core.skills.rules import spelled_alike
+from flowrl_core.skills.skill_states import known_states
 from flowrl_core.specs import CampaignSpec
 from flowrl_core.storage.records import ProposalRecord, RunRecord, SkillFact, SkillFigures
 from flowrl_core.storage.registry import Registry

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from flowrl_core.skills.ledger import Fact
+from flowrl_core.proposals.model import Examination, Finding, Proposal
 from flowrl_core.skills.merging import MergeAction
 from flowrl_core.skills.model import Plan, Skill
-from flowrl_core.skills.proposals import Examination, Finding, Proposal
 from flowrl_core.skills.reflection import Reflection
+from flowrl_core.skills.skill_states import Fact
 from flowrl_core.specs import CampaignSpec, SkillConfig
 
 __all__ = [
@@ -106,7 +106,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class SkillFact(Fact):
-    """What is known of one skill of a campaign; `skills.ledger.derive` makes its state of this.
+    """What is known of one skill of a campaign; `skills.skill_states.derive` makes its state of this.
 
     Attributes:
         learned: a bundle exists for its identity, made by any campaign.

@@ -9,7 +9,7 @@ from typing import Any
 from corridor_runs import EVALUATION, KNOWLEDGE, TRAINING, drive
 
 from flowrl_core.llm.client import connect
-from flowrl_core.skills.growth import is_wanting
+from flowrl_core.proposals.accepted import is_wanting
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.specs import CampaignSpec, FrontierSpec, resolve
 from flowrl_core.stages.proposing import propose, record

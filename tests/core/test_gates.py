@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowrl_core.programs.model import Program
-from flowrl_core.skills.experience import load_experience
+from flowrl_core.proposals.gates import World, examine
+from flowrl_core.proposals.model import Examination, Proposal
+from flowrl_core.proposals.recorded_transitions import load_experience
+from flowrl_core.skills.constraints import spelled_alike
 from flowrl_core.skills.frontier import SkillState
-from flowrl_core.skills.gates import World, examine
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
 from flowrl_core.skills.model import Linear, Skill
-from flowrl_core.skills.proposals import Examination, Proposal
-from flowrl_core.skills.rules import spelled_alike
 from flowrl_core.skills.symbolic import execute
 
 ENVS = ("corridor", "craftax-classic")

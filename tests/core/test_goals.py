@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 
 from flowrl_core.errors import InputError
+from flowrl_core.proposals.accepted import budget, grown, is_wanting
 from flowrl_core.skills.frontier import frontier
 from flowrl_core.skills.goals import check_provided, check_target, is_reached
-from flowrl_core.skills.growth import budget, grown, is_wanting
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.skills.ledger import Fact
 from flowrl_core.skills.model import Linear
+from flowrl_core.skills.skill_states import Fact
 from flowrl_core.specs import TrainingSpec
 
 CORRIDOR = load_knowledge("corridor")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.skills.ledger import Fact, derive
+from flowrl_core.skills.skill_states import Fact, derive
 
 CORRIDOR = load_knowledge("corridor")
 

@@ -10,13 +10,13 @@ import pytest
 
 from flowrl_core.programs.language import check_reward
 from flowrl_core.programs.model import Program
-from flowrl_core.skills.experience import load_experience
+from flowrl_core.proposals.lint import lint
+from flowrl_core.proposals.model import Finding
+from flowrl_core.proposals.potential import potential_form
+from flowrl_core.proposals.recorded_transitions import load_experience
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
-from flowrl_core.skills.lint import lint
 from flowrl_core.skills.model import Linear, Skill
 from flowrl_core.skills.planner import make_plan
-from flowrl_core.skills.potential import potential_form
-from flowrl_core.skills.proposals import Finding
 from flowrl_core.vocabulary.environments import CORRIDOR, CRAFTAX_CLASSIC
 
 N, ONE = Linear(1, 0), Linear(0, 1)

@@ -32,9 +32,9 @@ from flowrl_core.llm.briefing import (
 )
 from flowrl_core.llm.prompting import PROMPTS, as_data, quoted, render, versions
 from flowrl_core.programs.registers import registers_of
+from flowrl_core.proposals.model import Finding, Proposal
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Linear
-from flowrl_core.skills.proposals import Finding, Proposal
 from flowrl_core.vocabulary.environments import CORRIDOR, CRAFTAX_CLASSIC
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"

@@ -9,8 +9,8 @@ from registry_steps import SKILLS, begin, learn, make_skill, make_spec
 
 from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.programs.model import Program
+from flowrl_core.proposals.model import Examination, Finding, Proposal
 from flowrl_core.skills.model import Skill
-from flowrl_core.skills.proposals import Examination, Finding, Proposal
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Examined
 from flowrl_core.storage.registry import Registry

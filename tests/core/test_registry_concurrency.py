@@ -307,7 +307,7 @@ def test_of_requests_reserved_by_many_at_once_none_exceeds_the_limit(tmp_path: P
 
 ROUND = """
 from flowrl_core.skills.model import Skill
-from flowrl_core.skills.proposals import Examination, Finding, Proposal
+from flowrl_core.proposals.model import Examination, Finding, Proposal
 from flowrl_core.storage.records import Examined
 known = [Proposal(Skill.from_dict(data)) for data in mine]
 sound = [Examined(Examination(proposal, proposal), 5_000) for proposal in known]

@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from flowrl_cli.processes import marked
 from flowrl_cli.record import Record
 from flowrl_core.skills.knowledge import load_knowledge, shipped
-from flowrl_core.skills.ledger import derive
+from flowrl_core.skills.skill_states import derive
 from flowrl_core.storage.atomic import is_temporary
 from flowrl_core.storage.database import make_engine, reading
 from flowrl_core.storage.layout import Home

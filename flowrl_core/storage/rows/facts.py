@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from flowrl_core.skills.ledger import Cause
+from flowrl_core.skills.skill_states import Cause
 from flowrl_core.storage import schema
 from flowrl_core.storage.records import Attempt, Campaign, SkillFact
 from flowrl_core.storage.rows import attempts

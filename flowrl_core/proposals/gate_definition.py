@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-from flowrl_core.skills.gate_world import World, mended, refused
-from flowrl_core.skills.model import Skill
-from flowrl_core.skills.proposals import Examination, Finding, Gate
-from flowrl_core.skills.rules import (
+from flowrl_core.proposals.gate_context import World, mended, refused
+from flowrl_core.proposals.model import Examination, Finding, Gate
+from flowrl_core.skills.constraints import (
     PARTS,
     Broken,
     amount_rule,
@@ -20,6 +19,7 @@ from flowrl_core.skills.rules import (
     quoted,
     spelled_alike,
 )
+from flowrl_core.skills.model import Skill
 
 __all__ = ["cooled", "look_at_effects", "look_at_name"]
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from flowrl_core.errors import PlanError
-from flowrl_core.skills.gate_definition import cooled
-from flowrl_core.skills.gate_world import World, effects_key, mended, refused
+from flowrl_core.proposals.gate_context import World, effects_key, mended, refused
+from flowrl_core.proposals.gate_definition import cooled
+from flowrl_core.proposals.model import DIFFICULTIES, Examination, Finding
 from flowrl_core.skills.knowledge import needs_of
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.planner import make_plan
-from flowrl_core.skills.proposals import DIFFICULTIES, Examination, Finding
 
 __all__ = ["look_at_needs", "look_at_novelty", "look_at_plan", "name_circles"]
 

@@ -26,12 +26,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from flowrl_core.skills.experience import Experience
+from flowrl_core.proposals.model import Finding
+from flowrl_core.proposals.program_checks import Trials, base_of, trials_of
+from flowrl_core.proposals.recorded_transitions import Experience
+from flowrl_core.proposals.synthetic_transitions import cycles, idle_moments, other_gains
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
-from flowrl_core.skills.moments import cycles, idle_moments, other_gains
-from flowrl_core.skills.proposals import Finding
-from flowrl_core.skills.trials import Trials, base_of, trials_of
 
 __all__ = ["FARMED", "MISDIRECTED", "lint"]
 

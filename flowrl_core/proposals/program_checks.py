@@ -11,8 +11,8 @@ import numpy as np
 from flowrl_core.programs.language import Checked, check_done, check_reward
 from flowrl_core.programs.reference import evaluate_named
 from flowrl_core.programs.registers import MAX_COUNT, Registers
+from flowrl_core.proposals.recorded_transitions import Experience
 from flowrl_core.skills import symbolic
-from flowrl_core.skills.experience import Experience
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.vocabulary.model import Fluent

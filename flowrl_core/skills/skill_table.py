@@ -16,9 +16,7 @@ from flowrl_core.programs.language import check_done, check_reward
 from flowrl_core.programs.model import Program
 from flowrl_core.quantities import Whole
 from flowrl_core.refusals import refusal, shown
-from flowrl_core.skills.effects import parse_amount
-from flowrl_core.skills.model import Linear, Skill
-from flowrl_core.skills.rules import (
+from flowrl_core.skills.constraints import (
     Broken,
     Part,
     amount_rule,
@@ -29,6 +27,8 @@ from flowrl_core.skills.rules import (
     learn_count_rule,
     name_rule,
 )
+from flowrl_core.skills.effects import parse_amount
+from flowrl_core.skills.model import Linear, Skill
 from flowrl_core.specs import EvaluationSpec, TrainingSpec
 from flowrl_core.vocabulary.model import Vocabulary
 

@@ -1,6 +1,6 @@
 """Records the experience that is shipped of an environment: what a few thousand steps look like there.
 
-    python -m flowrl_core.envs.recording craftax-classic
+    python -m flowrl_core.stages.recording craftax-classic
 
 Four scripts play in new worlds: by chance, standing still, to and fro, and an errand that collects. A fifth plays by
 chance in worlds that were changed by hand: full pockets, and the things that are found late all around the player.
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl_core.envs.adapter import Adapter, make_adapter
-from flowrl_core.skills.experience import Experience, experience_file, save_experience
+from flowrl_core.proposals.recorded_transitions import Experience, experience_file, save_experience
 
 __all__ = ["main", "record"]
 

@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any
 
 from flowrl_core.digest import digest
-from flowrl_core.skills.experience import Experience
+from flowrl_core.proposals.model import Examination, Finding, Proposal
+from flowrl_core.proposals.recorded_transitions import Experience
+from flowrl_core.skills.constraints import PARTS, spelled_alike
 from flowrl_core.skills.frontier import SkillState
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Skill
-from flowrl_core.skills.proposals import Examination, Finding, Proposal
-from flowrl_core.skills.rules import PARTS, spelled_alike
 
 __all__ = ["World", "effects_key", "mended", "refused"]
 

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from flowrl_core.skills.experience import Experience
-from flowrl_core.skills.trials import Trials
+from flowrl_core.proposals.program_checks import Trials
+from flowrl_core.proposals.recorded_transitions import Experience
 from flowrl_core.vocabulary.model import Fluent
 
 __all__ = ["cycles", "idle_moments", "other_gains"]

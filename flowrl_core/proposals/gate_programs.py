@@ -9,11 +9,11 @@ from flowrl_core.errors import ProgramError
 from flowrl_core.programs.language import Checked, check_done, check_reward
 from flowrl_core.programs.model import Program
 from flowrl_core.programs.parsing import MAX_LENGTH
-from flowrl_core.skills.gate_world import World, mended, refused
-from flowrl_core.skills.lint import FARMED, MISDIRECTED, lint
-from flowrl_core.skills.potential import potential_form
-from flowrl_core.skills.proposals import Examination, Finding
-from flowrl_core.skills.trials import base_of
+from flowrl_core.proposals.gate_context import World, mended, refused
+from flowrl_core.proposals.lint import FARMED, MISDIRECTED, lint
+from flowrl_core.proposals.model import Examination, Finding
+from flowrl_core.proposals.potential import potential_form
+from flowrl_core.proposals.program_checks import base_of
 
 __all__ = ["look_at_experience", "look_at_programs"]
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from flowrl_core.skills.gate_definition import look_at_effects, look_at_name
-from flowrl_core.skills.gate_graph import look_at_needs, look_at_novelty, look_at_plan, name_circles
-from flowrl_core.skills.gate_programs import look_at_experience, look_at_programs
-from flowrl_core.skills.gate_world import World
+from flowrl_core.proposals.gate_context import World
+from flowrl_core.proposals.gate_definition import look_at_effects, look_at_name
+from flowrl_core.proposals.gate_programs import look_at_experience, look_at_programs
+from flowrl_core.proposals.model import Examination, Proposal
+from flowrl_core.proposals.reachability import look_at_needs, look_at_novelty, look_at_plan, name_circles
 from flowrl_core.skills.knowledge import Knowledge, needs_of
 from flowrl_core.skills.model import Skill
-from flowrl_core.skills.proposals import Examination, Proposal
 
 __all__ = ["World", "examine"]
 

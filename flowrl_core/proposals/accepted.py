@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from flowrl_core.errors import InputError
 from flowrl_core.skills.frontier import Frontier, prerequisites
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.skills.ledger import Fact
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.planner import plan_of
+from flowrl_core.skills.skill_states import Fact
 from flowrl_core.specs import TrainingSpec
 
 __all__ = ["budget", "grown", "is_wanting"]

@@ -1,0 +1,1 @@
+"""What a language model proposes, and the gates that examine it. No JAX."""
