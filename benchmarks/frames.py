@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 from variants import game_learner, warm_up
 
+from flowrl_core.compiled.cache import compiled_learner
 from flowrl_core.envs.automaton import MAX_STEPS, PlanArrays, lower_plan
 from flowrl_core.learning.evaluation import evaluate as play
-from flowrl_core.learning.learner import Learner, hyperparameters, shapes_of
+from flowrl_core.learning.learner import Learner, hyperparameters
 from flowrl_core.learning.rollout import RolloutStats
 from flowrl_core.learning.schedule import look_level
+from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.learning.success import empty_window
 from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.programs.model import Program
@@ -36,11 +38,10 @@ from flowrl_core.skills.knowledge import Knowledge, load_knowledge, shipped
 from flowrl_core.skills.model import Linear, Plan, Skill, Step
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec, resolve
-from flowrl_core.stages.compilation import compiled_learner
-from flowrl_core.stages.evaluate import evaluate, verdict
-from flowrl_core.stages.prepare import prepare
-from flowrl_core.stages.process import process
-from flowrl_core.stages.train import train
+from flowrl_core.stages.skill.evaluate import evaluate, verdict
+from flowrl_core.stages.skill.prepare import prepare
+from flowrl_core.stages.skill.process import process
+from flowrl_core.stages.skill.train import train
 from flowrl_core.statistics import wilson_lower
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry

@@ -23,15 +23,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from flowrl_core.compiled.cache import compiled_learner
 from flowrl_core.envs.automaton import PlanArrays, blank_plan
-from flowrl_core.learning.learner import Learner, LearnerState, hyperparameters, shapes_of
+from flowrl_core.learning.learner import Learner, LearnerState, hyperparameters
+from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.programs.language import check_done, lower
 from flowrl_core.programs.tables import stack
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.specs import TrainingSpec
-from flowrl_core.stages.compilation import compiled_learner
 from flowrl_core.stages.timing import mark, marks
 from flowrl_core.vocabulary.environments import CRAFTAX_CLASSIC
 

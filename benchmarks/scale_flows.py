@@ -21,7 +21,7 @@ from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec
-from flowrl_core.stages.train import UpdateReport
+from flowrl_core.stages.skill.train import UpdateReport
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry

@@ -116,12 +116,13 @@ def make(variant: str, size: Size, updates: int, cache: Path) -> Callable[[], di
     import numpy as np
     from variants import dense_learner
 
-    from flowrl_core.learning.learner import hyperparameters, shapes_of
+    from flowrl_core.compiled.cache import compiled_learner
+    from flowrl_core.learning.learner import hyperparameters
+    from flowrl_core.learning.shapes import shapes_of
     from flowrl_core.networks.initialisation import initial_params
     from flowrl_core.randomness import jax_stream
     from flowrl_core.skills.experts import stack_experts
     from flowrl_core.specs import TrainingSpec
-    from flowrl_core.stages.compilation import compiled_learner
 
     form, num_experts = variant.split(":")[0], int(variant.split(":")[1])
     sizes = {"num_envs": size.num_envs, "rollout_length": NUM_STEPS, "width": size.width}

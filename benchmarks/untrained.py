@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from flowrl_core.compiled.cache import compiled_learner
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.learning.evaluation import evaluate
-from flowrl_core.learning.learner import shapes_of
+from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.skills.experts import build_remap, stack_experts
-from flowrl_core.stages.compilation import compiled_learner
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle
 from flowrl_core.storage.registry import Registry

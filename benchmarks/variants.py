@@ -15,14 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from flowrl_core.compiled.functions import read_functions, trace_functions, write_functions
 from flowrl_core.envs.adapter import Adapter
 from flowrl_core.envs.automaton import Judgement, PlanArrays, blank_plan, judge
 from flowrl_core.envs.worlds import WorldPool
-from flowrl_core.learning.functions import read_functions, trace_functions, write_functions
-from flowrl_core.learning.learner import Learner, Shapes, hyperparameters
+from flowrl_core.learning.learner import Learner, hyperparameters
 from flowrl_core.learning.losses import LossParts
 from flowrl_core.learning.ppo import Hyperparameters, _loss, _optimizer, _samples
 from flowrl_core.learning.rollout import Trajectory
+from flowrl_core.learning.shapes import Shapes
 from flowrl_core.networks.moe import dense_apply
 from flowrl_core.randomness import jax_stream
 from flowrl_core.specs import TrainingSpec
@@ -64,7 +65,7 @@ def _learner(shapes: Shapes, replaced: dict[str, Any]) -> Learner:
 def warm_up(learner: Learner) -> None:
     """Run every program once, so that nothing is compiled or loaded while something is measured."""
     key, plan = jax_stream(0, "warm up"), blank_plan(vocabulary(learner.shapes.env))
-    state = learner.init(learner.functions.play.zeros(0), key, key, 1)
+    state = learner.init(learner.functions.play.zeros("params"), key, key, 1)
     state, _, _ = learner.step(state, plan, hyperparameters(TrainingSpec()), 0.5, 1)
     jax.block_until_ready(state)
 

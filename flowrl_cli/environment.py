@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flowrl_cli.interpreter import usual_environment
 from flowrl_cli.processes import MARK_VARIABLE
-from flowrl_core.learning.numerics import drop_ignored
+from flowrl_core.compiled.numerics import drop_ignored
 from flowrl_core.proxies import bypass_proxies
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
 from tasks.orchestration.prefect_settings import decided, given_beside, is_prefects

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from flowrl_core.llm.drafts import Draft
     from flowrl_core.proposals.model import Examination
     from flowrl_core.specs import CampaignSpec
-    from flowrl_core.stages.proposing import Outcome
-    from flowrl_core.stages.scene import Scene
+    from flowrl_core.stages.proposals.context import Scene
+    from flowrl_core.stages.proposals.propose import Outcome
     from flowrl_core.storage.layout import Home
     from flowrl_core.storage.registry import Registry
 
@@ -84,11 +84,11 @@ def propose(
 async def _round(home: Home, registry: Registry | None, spec: CampaignSpec, scene: Scene, *, dry_run: bool) -> int:
     from flowrl_core.llm.client import connect
     from flowrl_core.llm.drafts import draft
-    from flowrl_core.stages import proposing
-    from flowrl_core.stages.spending import CampaignBook, UnboundBook, estimate
+    from flowrl_core.stages.proposals import propose
+    from flowrl_core.stages.proposals.spending import CampaignBook, UnboundBook, estimate
     from flowrl_core.storage.journal import FileJournal
 
-    sent = draft(proposing.question_of(scene), spec.frontier)
+    sent = draft(propose.question_of(scene), spec.frontier)
     _print_question(sent)
     print(estimate(spec.frontier, sent.input_tokens), flush=True)
     is_known = registry is not None and spec.campaign in {one.name for one in registry.campaigns()}
@@ -98,10 +98,10 @@ async def _round(home: Home, registry: Registry | None, spec: CampaignSpec, scen
     # What a dry run spends for a campaign that is there is booked to it: it is spent.
     book = CampaignBook(registry, spec) if registry is not None and is_known else UnboundBook(spec.frontier)
     model = connect(spec.frontier, book=book, journal=FileJournal(home.journal))
-    outcome = await proposing.propose(scene, model.ask)
+    outcome = await propose.propose(scene, model.ask)
     _print_outcome(outcome)
     if not dry_run and registry is not None:
-        for row in proposing.record(registry, scene, outcome):
+        for row in propose.record(registry, scene, outcome):
             print(f"{row.state}: {row.name or 'no proposal'}")
     return 0 if outcome.sound else 1
 

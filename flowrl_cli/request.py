@@ -13,9 +13,9 @@ from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.skills.knowledge import Knowledge, is_file_name
 from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign
-from flowrl_core.stages.asked import check_asked
-from flowrl_core.stages.proposing import check_frontier
-from flowrl_core.stages.scene import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.context import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.propose import check_frontier
+from flowrl_core.stages.skill.campaign_check import check_asked
 from flowrl_core.storage.layout import Home
 from flowrl_core.toml_files import read_toml
 

@@ -22,7 +22,7 @@ from flowrl_cli.tables import say
 from flowrl_cli.view import campaign_knowledge, view_campaign
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.skills.goals import is_reached
-from flowrl_core.stages.remarks import learned_before
+from flowrl_core.stages.skill.remarks import learned_before
 from flowrl_core.storage.atomic import write_bytes
 from flowrl_core.storage.damage import damaged_versions, in_words
 from flowrl_core.storage.layout import Home
@@ -87,8 +87,8 @@ def run_campaign(request: Request, *, keep: bool) -> int:
 def _estimate(request: Request) -> str:
     """What the first question may cost, as things stand, and what the campaign may spend."""
     from flowrl_core.llm.drafts import draft
-    from flowrl_core.stages.proposing import question_of
-    from flowrl_core.stages.spending import estimate
+    from flowrl_core.stages.proposals.propose import question_of
+    from flowrl_core.stages.proposals.spending import estimate
 
     frontier = request.spec.frontier
     return estimate(frontier, draft(question_of(request.scene), frontier).input_tokens)

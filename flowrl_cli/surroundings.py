@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from flowrl_cli.account import furnish
 from flowrl_cli.sizes import correct_size
 from flowrl_cli.ulimits import widen
-from flowrl_core.learning import numerics
+from flowrl_core.compiled import numerics
 from tasks.orchestration import prefect_settings
 
 __all__ = ["as_set", "settle"]

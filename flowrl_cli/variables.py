@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from flowrl_cli.finding import Finding
 from flowrl_cli.processes import MARK_VARIABLE
-from flowrl_core.learning.numerics import COMPILER_VARIABLES, LEFT, pinned_by
+from flowrl_core.compiled.numerics import COMPILER_VARIABLES, LEFT, pinned_by
 from flowrl_core.nearest import nearest
 from tasks.orchestration.prefect_settings import decision, is_prefects
 

@@ -13,7 +13,7 @@ from flowrl_core.proposals.accepted import grown
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.skill_states import Standing, derive
 from flowrl_core.specs import resolve
-from flowrl_core.stages.remarks import broken_off, remarks
+from flowrl_core.stages.skill.remarks import broken_off, remarks
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import Campaign, Look, SkillFigures
 from flowrl_core.storage.registry import Registry
@@ -47,7 +47,7 @@ class SkillView:
     """One skill that the campaign's targets need: its state, its figures, its run's looks and progress.
 
     Attributes:
-        remark: what else is to be told of it; see `stages.remarks`.
+        remark: what else is to be told of it; see `stages.skill.remarks`.
         broken_off: what broke its run off, if it goes on or has gone on since.
     """
 

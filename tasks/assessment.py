@@ -11,7 +11,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flowrl_core.stages.assess import Assessment, assess
+from flowrl_core.stages.skill.assessment import Assessment, assess
 from flowrl_core.storage.layout import Home
 from tasks.options import IDEMPOTENT
 from tasks.orchestration.slots import device_slot

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import task
 
-from flowrl_core.stages.evaluate import evaluate, verdict
-from flowrl_core.stages.reflect import reflect
+from flowrl_core.stages.skill.evaluate import evaluate, verdict
+from flowrl_core.stages.skill.reflect import reflect
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Verdict
 from tasks.options import RESUMABLE

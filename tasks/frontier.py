@@ -28,10 +28,10 @@ from flowrl_core.skills.knowledge import Knowledge, is_file_name, load_knowledge
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.skill_states import known_states
 from flowrl_core.specs import CampaignSpec, resolve
-from flowrl_core.stages.asked import check_asked
-from flowrl_core.stages.proposing import check_frontier
-from flowrl_core.stages.remarks import remarks
-from flowrl_core.stages.scene import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.context import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.propose import check_frontier
+from flowrl_core.stages.skill.campaign_check import check_asked
+from flowrl_core.stages.skill.remarks import remarks
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive

@@ -10,7 +10,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flowrl_core.stages.housekeeping import Garbage, Kind, find_garbage, remove_garbage
+from flowrl_core.stages.upkeep.housekeeping import Garbage, Kind, find_garbage, remove_garbage
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.options import IDEMPOTENT

@@ -11,8 +11,8 @@ from prefect import task
 
 from flowrl_core.errors import ConflictError
 from flowrl_core.specs import SkillConfig
-from flowrl_core.stages.context import run_directory
-from flowrl_core.stages.prepare import prepare
+from flowrl_core.stages.skill.context import run_directory
+from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.timing import mark
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.ownership import own_run

@@ -9,8 +9,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flowrl_core.errors import FlowRLError
-from flowrl_core.stages.context import run_directory
-from flowrl_core.stages.process import Outcome, process
+from flowrl_core.stages.skill.context import run_directory
+from flowrl_core.stages.skill.process import Outcome, process
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.options import IDEMPOTENT

@@ -24,9 +24,9 @@ from flowrl_core.llm.seam import LanguageModel, Question, Reply
 from flowrl_core.proposals.accepted import is_wanting
 from flowrl_core.skills.frontier import Frontier
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.stages.proposing import propose, question_of, record
-from flowrl_core.stages.scene import Scene, base_of, read_scene
-from flowrl_core.stages.spending import CampaignBook, estimate
+from flowrl_core.stages.proposals.context import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.propose import propose, question_of, record
+from flowrl_core.stages.proposals.spending import CampaignBook, estimate
 from flowrl_core.storage.journal import FileJournal
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Campaign

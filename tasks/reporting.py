@@ -17,7 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.runtime import flow_run
 
-from flowrl_core.stages.train import UpdateReport
+from flowrl_core.stages.skill.train import UpdateReport
 from flowrl_core.storage.records import ProposalRecord, SkillFigures
 
 __all__ = ["LOGGERS", "Progress", "end_progress", "report_campaign", "report_proposals", "show_logs", "slug"]

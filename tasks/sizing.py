@@ -12,9 +12,9 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from flowrl_core.compiled.numerics import drop_ignored
 from flowrl_core.errors import ServiceError
 from flowrl_core.installation import command
-from flowrl_core.learning.numerics import drop_ignored
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
 from tasks.orchestration.children import run_child
@@ -22,7 +22,7 @@ from tasks.orchestration.devices import PER_GPU_VARIABLE
 from tasks.orchestration.needs import GPU_MEMORY, Need
 
 if TYPE_CHECKING:
-    from flowrl_core.stages.memory import Memory
+    from flowrl_core.stages.skill.memory import Memory
 
 __all__ = ["probe"]
 
@@ -41,7 +41,7 @@ def probe(home: Home, env: str, training: TrainingSpec) -> Need:
 
 
 def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
-    from flowrl_core.stages.memory import Memory
+    from flowrl_core.stages.skill.memory import Memory
 
     # A whole GPU, of which nothing is taken before it is needed.
     quiet = {
@@ -70,8 +70,8 @@ def _main(env: str, training: str) -> None:
     import tasks.preparation
     import tasks.processing
     import tasks.training  # noqa: F401
-    from flowrl_core.learning.learner import shapes_of
-    from flowrl_core.stages.memory import measure
+    from flowrl_core.learning.shapes import shapes_of
+    from flowrl_core.stages.skill.memory import measure
     from tasks.orchestration.slots import device_slot
 
     spec = TrainingSpec.model_validate_json(training)

@@ -6,7 +6,7 @@ import threading
 
 from prefect import task
 
-from flowrl_core.stages.train import UpdateReport, train
+from flowrl_core.stages.skill.train import UpdateReport, train
 from flowrl_core.storage.layout import Home
 from tasks.options import RESUMABLE
 from tasks.orchestration.termination import until_told

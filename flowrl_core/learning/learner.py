@@ -16,48 +16,14 @@ from flowrl_core.learning.functions import Functions
 from flowrl_core.learning.losses import LossParts
 from flowrl_core.learning.ppo import Hyperparameters
 from flowrl_core.learning.rollout import Playing, RolloutMode, RolloutStats, Trajectory
+from flowrl_core.learning.shapes import Shapes
 from flowrl_core.randomness import jax_substream
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf
 from flowrl_core.vocabulary.environments import vocabulary
 
-__all__ = ["Learner", "LearnerState", "Shapes", "hyperparameters", "shapes_of"]
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """All that decides what is compiled. Everything else is data."""
-
-    env: str
-    num_envs: int
-    rollout_length: int
-    num_experts: int
-    width: int
-    epochs: int
-    minibatch_size: int
-    world_pool: int
-    snapshot_capacity: int
-
-
-def shapes_of(env: str, training: TrainingSpec, num_local_experts: int) -> Shapes:
-    """The shapes of a run; room for experts grows by powers of two, so that runs of different plans share what is
-    compiled.
-    """
-    room = training.max_experts
-    while room < num_local_experts:
-        room *= 2
-    return Shapes(
-        env=env,
-        num_envs=training.num_envs,
-        rollout_length=training.rollout_length,
-        num_experts=room,
-        width=training.width,
-        epochs=training.epochs,
-        minibatch_size=min(training.minibatch_size, training.num_envs * training.rollout_length),
-        world_pool=max(training.world_pool, training.num_envs),
-        snapshot_capacity=training.snapshot_capacity,
-    )
+__all__ = ["Learner", "LearnerState", "hyperparameters"]
 
 
 def hyperparameters(training: TrainingSpec) -> Hyperparameters:
@@ -137,11 +103,11 @@ class Learner:
         playing, use = self.functions.start(pool, _device(use), _mode(False, 0.0))
         return LearnerState(
             params=_device(params),
-            optimizer_state=self.functions.improve.zeros(1),
+            optimizer_state=self.functions.improve.zeros("optimizer_state"),
             playing=playing,
             pool=pool,
             use=use,
-            snapshots=self.functions.play.zeros(4),
+            snapshots=self.functions.play.zeros("snapshots"),
             key=key,
             world_key=world_key,
             num_updates=np.int32(0),
@@ -155,16 +121,16 @@ class Learner:
 
     def shape(self) -> LearnerState:
         """The structure of a state, with leaves that tell shape and dtype."""
-        params, playing, pool, use, snapshots, _, _, key = self.functions.play.arguments
+        of_play = self.functions.play.arguments
         return LearnerState(
-            params=params,
-            optimizer_state=self.functions.improve.arguments[1],
-            playing=playing,
-            pool=pool,
-            use=use,
-            snapshots=snapshots,
-            key=key,
-            world_key=key,
+            params=of_play["params"],
+            optimizer_state=self.functions.improve.arguments["optimizer_state"],
+            playing=of_play["playing"],
+            pool=of_play["pool"],
+            use=of_play["use"],
+            snapshots=of_play["snapshots"],
+            key=of_play["key"],
+            world_key=of_play["key"],
             num_updates=np.int32(0),
             routed_frames=np.zeros(self.shapes.num_experts, np.int32),
         )
@@ -198,17 +164,17 @@ class Learner:
     def fill(self, key: np.ndarray) -> WorldPool:
         """P fresh worlds, which no other key makes."""
         size = self.shapes.world_pool
-        return self.functions.renew(self.functions.renew.zeros(0), _device(used_up(size)), key, np.int32(1))[0]
+        return self.functions.renew(self.functions.renew.zeros("pool"), _device(used_up(size)), key, np.int32(1))[0]
 
     def begin(self, pool: WorldPool) -> Playing:
         """The environments at the start of evaluation."""
-        return self.functions.start(pool, self.functions.start.zeros(1), _mode(True, 0.0))[0]
+        return self.functions.start(pool, self.functions.start.zeros("use"), _mode(True, 0.0))[0]
 
     def play(
         self, params: Any, playing: Playing, pool: WorldPool, plan: PlanArrays, key: np.ndarray
     ) -> tuple[Playing, Trajectory]:
         """T steps of evaluation; `playing` is consumed."""
-        use, snapshots = (self.functions.play.zeros(number) for number in (3, 4))
+        use, snapshots = (self.functions.play.zeros(argument) for argument in ("use", "snapshots"))
         playing, _, _, trajectory, _, _ = self.functions.play(
             params, playing, pool, use, snapshots, plan, _mode(True, 0.0), key
         )

@@ -1,6 +1,6 @@
 """Experience: transitions that were recorded in an environment, against which the programs of a proposal are tried.
 
-The files are shipped (`knowledge/experience`) and recorded by `stages.recording`. No JAX here.
+The files are shipped (`knowledge/experience`) and recorded by `stages.proposals.recording`. No JAX here.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def read_experience(path: Path, vocab: Vocabulary) -> Experience:
     Raises:
         StorageError: there is no such file, it cannot be read, or it was recorded with other fluents.
     """
-    remedy = f"Record it anew: python -m flowrl_core.stages.recording {vocab.env}"
+    remedy = f"Record it anew: python -m flowrl_core.stages.proposals.recording {vocab.env}"
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}

@@ -34,7 +34,7 @@ def marks() -> dict[str, Any]:
 
 def write_timing(directory: RunDirectory) -> None:
     """Write the marks of this process and its compilations to the run's `timing.json`."""
-    from flowrl_core.stages.compilation import compilations, loading_seconds
+    from flowrl_core.compiled.cache import compilations, loading_seconds
 
     facts = {"compilations": compilations(), "loading_seconds": round(loading_seconds(), 3)}
     write_json(directory.path / "timing.json", {**marks(), "written": time.time(), **facts})

@@ -21,9 +21,9 @@ from pydantic import Field, ValidationError, create_model
 from flowrl_core.errors import InputError
 from flowrl_core.quantities import Number, Whole
 from flowrl_core.refusals import refusal
-from flowrl_core.setups import check_possible
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs import SkillConfig
+from flowrl_core.stages.skill.setups import check_possible
 from tasks.orchestration.tags import APPROVAL
 
 __all__ = ["CAMPAIGN_CANCELLED", "Changes", "approved", "held_state", "is_rejected", "offer_changes"]

@@ -14,8 +14,8 @@ import runpy
 import warnings
 from typing import Any
 
+from flowrl_core.compiled.numerics import drop_ignored
 from flowrl_core.errors import InputError
-from flowrl_core.learning.numerics import drop_ignored
 from flowrl_core.signals import restore
 from tasks.orchestration.prefect_settings import drop_modes
 

@@ -14,8 +14,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from flowrl_core.compiled.numerics import drop_ignored, left_variables
 from flowrl_core.errors import InputError
-from flowrl_core.learning.numerics import drop_ignored, left_variables
 from tasks.orchestration.children import run_child
 
 __all__ = ["Devices", "ask_jax", "check_flags", "check_memory", "platforms"]

@@ -109,8 +109,8 @@ def home(basics: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 @pytest.fixture(scope="session")
 def learner(basics: Home) -> Any:
     """The compiled learner of the tests' shapes."""
-    from flowrl_core.learning.learner import shapes_of
-    from flowrl_core.stages.compilation import compiled_learner
+    from flowrl_core.compiled.cache import compiled_learner
+    from flowrl_core.learning.shapes import shapes_of
 
     return compiled_learner(basics.cache, shapes_of("corridor", corridor_runs.TRAINING, 3))
 

@@ -23,11 +23,11 @@ import psutil
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs import CampaignSpec, EvaluationSpec, SkillConfig, TrainingSpec, resolve
-from flowrl_core.stages.evaluate import evaluate, verdict
-from flowrl_core.stages.prepare import prepare
-from flowrl_core.stages.process import Outcome, process
-from flowrl_core.stages.reflect import reflect
-from flowrl_core.stages.train import UpdateReport, train
+from flowrl_core.stages.skill.evaluate import evaluate, verdict
+from flowrl_core.stages.skill.prepare import prepare
+from flowrl_core.stages.skill.process import Outcome, process
+from flowrl_core.stages.skill.reflect import reflect
+from flowrl_core.stages.skill.train import UpdateReport, train
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import own_run
 from flowrl_core.storage.records import Attempt
@@ -155,7 +155,7 @@ def metrics(path: Path) -> list[dict[str, Any]]:
 
 # Other processes
 
-_PRELOADED = ("orbax.checkpoint", "pytest", "flowrl_core.stages.compilation", "flowrl_core.storage.versions")
+_PRELOADED = ("orbax.checkpoint", "pytest", "flowrl_core.compiled.cache", "flowrl_core.storage.versions")
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _child(work: Callable[..., dict[str, Any]], args: Sequence[Any], report: Pat
 
 def drive_in_child(home: Home, run: int, config: SkillConfig, die_at_update: int = 0) -> dict[str, Any]:
     """`drive`, killed by SIGKILL right after the update `die_at_update`."""
-    from flowrl_core.stages.compilation import compilations
+    from flowrl_core.compiled.cache import compilations
 
     def on_update(report: UpdateReport) -> None:
         if report.update == die_at_update:
@@ -219,7 +219,7 @@ def learn_in_child(home: Home, spec: CampaignSpec, skills: Sequence[str]) -> dic
     """The skills learned one after another; compilations of the process after each, by two ways of counting."""
     import jax
 
-    from flowrl_core.stages.compilation import compilations
+    from flowrl_core.compiled.cache import compilations
 
     programs = {"/jax/core/compile/backend_compile_duration": 0, "/jax/compilation_cache/cache_hits": 0}
 

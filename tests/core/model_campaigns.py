@@ -12,9 +12,9 @@ from flowrl_core.llm.client import connect
 from flowrl_core.proposals.accepted import is_wanting
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.specs import CampaignSpec, FrontierSpec, resolve
-from flowrl_core.stages.proposing import propose, record
-from flowrl_core.stages.scene import Scene, base_of, read_scene
-from flowrl_core.stages.spending import CampaignBook
+from flowrl_core.stages.proposals.context import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.propose import propose, record
+from flowrl_core.stages.proposals.spending import CampaignBook
 from flowrl_core.storage.journal import FileJournal
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import ProposalRecord

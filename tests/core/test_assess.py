@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from corridor_runs import EVALUATION, begin, make_spec
 
+from flowrl_core.compiled.cache import compilations
 from flowrl_core.errors import InputError
-from flowrl_core.stages.assess import assess
-from flowrl_core.stages.compilation import compilations
+from flowrl_core.stages.skill.assessment import assess
 from flowrl_core.statistics import wilson_lower
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry

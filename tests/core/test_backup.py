@@ -10,8 +10,8 @@ from corridor_runs import begin, copy_home, drive, learn, make_spec
 
 from flowrl_core.errors import CorruptError, InputError
 from flowrl_core.specs import resolve
-from flowrl_core.stages.prepare import prepare
-from flowrl_core.stages.train import train
+from flowrl_core.stages.skill.prepare import prepare
+from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.backup import backup, restore
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from corridor_runs import begin, copy_home, learn, make_spec
 
+from flowrl_core.compiled.cache import compilations
 from flowrl_core.errors import ConflictError
 from flowrl_core.specs import resolve
-from flowrl_core.stages import process as process_stage
-from flowrl_core.stages.assess import assess
-from flowrl_core.stages.comparison import compare
-from flowrl_core.stages.compilation import compilations
-from flowrl_core.stages.context import open_run
-from flowrl_core.stages.evaluate import evaluate, verdict
-from flowrl_core.stages.prepare import prepare
-from flowrl_core.stages.process import process
-from flowrl_core.stages.train import train
+from flowrl_core.stages.skill import process as process_stage
+from flowrl_core.stages.skill.assessment import assess
+from flowrl_core.stages.skill.comparison import compare
+from flowrl_core.stages.skill.context import open_run
+from flowrl_core.stages.skill.evaluate import evaluate, verdict
+from flowrl_core.stages.skill.prepare import prepare
+from flowrl_core.stages.skill.process import process
+from flowrl_core.stages.skill.train import train
 from flowrl_core.statistics import wilson_upper
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, Compared, ExpertResult

@@ -7,8 +7,8 @@ import shutil
 import corridor_runs
 import pytest
 
-from flowrl_core.stages import compilation
-from flowrl_core.stages.compilation import compiled_learner, is_whole
+from flowrl_core.compiled.cache import compiled_learner, is_whole
+from flowrl_core.compiled.fingerprint import code_digest, fingerprint, import_closure
 from flowrl_core.storage.versions import get
 
 
@@ -83,22 +83,66 @@ def test_a_damaged_learner_is_made_again_whole(own_cache, home, tmp_path):
     assert list(own_cache.parent.iterdir()) == [own_cache], "what a killed builder left is swept"
 
 
-def test_other_shapes_another_jax_and_other_code_are_other_files(learner, monkeypatch, tmp_path):
+def test_other_shapes_and_another_jax_are_other_files(learner, monkeypatch):
     shapes = learner.shapes
-    seen = [compilation.fingerprint(shapes)]
-    assert compilation.fingerprint(shapes) == seen[0]
-    seen.append(compilation.fingerprint(dataclasses.replace(shapes, num_envs=shapes.num_envs * 2)))
+    seen = [fingerprint(shapes)]
+    assert fingerprint(shapes) == seen[0]
+    seen.append(fingerprint(dataclasses.replace(shapes, num_envs=shapes.num_envs * 2)))
 
     version = importlib.metadata.version
     monkeypatch.setattr("importlib.metadata.version", lambda name: version(name) + "1" * (name == "jaxlib"))
-    seen.append(compilation.fingerprint(shapes))
+    seen.append(fingerprint(shapes))
+    assert len(set(seen)) == len(seen) == 3
 
-    monkeypatch.setattr("importlib.metadata.version", version)
-    copied = shutil.copytree(compilation._ROOT, tmp_path / "flowrl_core", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(compilation, "_ROOT", copied)
-    assert compilation.fingerprint(shapes) == seen[0]
-    for changed in ("learning/ppo.py", "trees.py"):
-        with (copied / changed).open("a") as file:
-            file.write("# another line")
-        seen.append(compilation.fingerprint(shapes))
-    assert len(set(seen)) == len(seen) == 5
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of sources that nothing imports, as a function that writes one of them."""
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"traced_{tmp_path.name.replace('-', '_')}"
+
+    def write(module, text):
+        path = tmp_path / name / f"{module}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("PACKAGE", name))
+        return f"{name}.{module.replace('/', '.')}"
+
+    write("__init__", "")
+    write("game/__init__", "from . import rules")
+    write("game/rules", "STEP = 1")
+    write("game/other", "STEP = 2")
+    write("late", "def late(): ...")
+    write("types_only", "")
+    text = "import numpy\nfrom typing import TYPE_CHECKING\nfrom PACKAGE import game\n"
+    text += "if TYPE_CHECKING:\n    from PACKAGE.types_only import T\n"
+    write("traced", text + "def run():\n    from PACKAGE.late import late\n")
+    return write
+
+
+@pytest.mark.parametrize(
+    ("module", "counts"),
+    [("traced", True), ("game/__init__", True), ("game/rules", True), ("late", True), ("__init__", True)]
+    + [("game/other", False), ("types_only", False), ("game/new", False)],
+)
+def test_code_counts_where_the_traced_functions_import_it_and_nowhere_else(package, module, counts):
+    root = package("unrelated", "").replace("unrelated", "traced")
+    before = code_digest([root])
+    package(
+        module, "from . import rules\n# another line" if module == "game/__init__" else "from PACKAGE import game  # 2"
+    )
+    assert (code_digest([root]) != before) == counts
+
+
+def test_what_a_learner_is_traced_from_is_found_wherever_it_lies():
+    found = import_closure(["flowrl_core.compiled.functions", "flowrl_core.envs.corridor"])
+    wanted = (
+        "learning.ppo",
+        "learning.rollout",
+        "envs.worlds",
+        "envs.corridor",
+        "networks.moe",
+        "programs.tables",
+        "trees",
+    )
+    assert {f"flowrl_core.{name}" for name in wanted} <= found.keys()
+    assert not any(name.startswith(("flowrl_core.storage", "flowrl_core.stages", "flowrl_core.llm")) for name in found)

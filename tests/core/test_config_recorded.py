@@ -7,10 +7,11 @@ import pytest
 from corridor_runs import KNOWLEDGE
 
 from flowrl_core.envs.automaton import MAX_STEPS
-from flowrl_core.learning.learner import hyperparameters, shapes_of
+from flowrl_core.learning.learner import hyperparameters
+from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.specs import CampaignSpec, EvaluationSpec, SkillConfig, TrainingSpec, resolve
-from flowrl_core.stages.context import open_run
-from flowrl_core.stages.prepare import prepare
+from flowrl_core.stages.skill.context import open_run
+from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.storage.layout import URL_VARIABLE, Home, RunDirectory
 from flowrl_core.storage.registry import Registry
 

@@ -8,8 +8,8 @@ from corridor_runs import begin, copy_home, drive, facts, learn, make_spec
 
 from flowrl_core.errors import CorruptError
 from flowrl_core.specs import resolve
-from flowrl_core.stages.prepare import prepare
-from flowrl_core.stages.train import train
+from flowrl_core.stages.skill.prepare import prepare
+from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.layout import RunDirectory
 from flowrl_core.storage.registry import Registry
 

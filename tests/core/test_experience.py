@@ -24,7 +24,7 @@ ENVS = ("corridor", "craftax-classic")
 
 
 def test_recording_again_gives_the_shipped_file(tmp_path: Path) -> None:
-    from flowrl_core.stages.recording import record
+    from flowrl_core.stages.proposals.recording import record
 
     save_experience(record("corridor"), tmp_path / "again.npz")
     again, shipped = read_experience(tmp_path / "again.npz", CORRIDOR), load_experience("corridor")
@@ -102,7 +102,7 @@ def test_a_place_is_known_to_be_near_at_its_distance() -> None:
 
 def test_a_file_of_other_fluents_is_refused_with_the_command_that_records_it_anew() -> None:
     other = replace(CORRIDOR, fluents=CORRIDOR.fluents[::-1])
-    with pytest.raises(StorageError, match="other fluents.* python -m flowrl_core.stages.recording corridor"):
+    with pytest.raises(StorageError, match="other fluents.* python -m flowrl_core.stages.proposals.recording corridor"):
         read_experience(experience_file("corridor"), other)
 
 
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     whole = experience_file("corridor").read_bytes()
     for content in (b"", b"PK", whole[: len(whole) // 2]):
         torn.write_bytes(content)
-        with pytest.raises(StorageError, match=r"torn.npz .*flowrl_core.stages.recording corridor"):
+        with pytest.raises(StorageError, match=r"torn.npz .*flowrl_core.stages.proposals.recording corridor"):
             read_experience(torn, CORRIDOR)
     with pytest.raises(StorageError, match="recording corridor"):
         read_experience(tmp_path / "absent.npz", CORRIDOR)

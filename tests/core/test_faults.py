@@ -17,9 +17,9 @@ from corridor_runs import begin, copy_home, drive, drive_in_child, facts, make_s
 from flowrl_core.errors import StorageError, TrainingError
 from flowrl_core.learning.learner import Learner
 from flowrl_core.specs import resolve
-from flowrl_core.stages.evaluate import evaluate
-from flowrl_core.stages.prepare import prepare
-from flowrl_core.stages.train import train
+from flowrl_core.stages.skill.evaluate import evaluate
+from flowrl_core.stages.skill.prepare import prepare
+from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from corridor_runs import KNOWLEDGE, begin, copy_home, drive, learn, make_spec
 
+from flowrl_core.compiled.cache import compilations
 from flowrl_core.programs.model import Program
 from flowrl_core.skills.model import Linear
 from flowrl_core.specs import resolve
-from flowrl_core.stages.compilation import compilations
-from flowrl_core.stages.prepare import prepare
+from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.storage.checkpoints import content_hash
 from flowrl_core.storage.layout import RunDirectory
 from flowrl_core.storage.records import BundleFacts, ExpertResult

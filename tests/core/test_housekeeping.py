@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from flowrl_core.programs.model import Program
 from flowrl_core.skills.model import Linear, Plan, Skill, Step
 from flowrl_core.specs import CampaignSpec, SkillConfig
-from flowrl_core.stages.housekeeping import KINDS, find_garbage, remove_garbage
+from flowrl_core.stages.upkeep.housekeeping import KINDS, find_garbage, remove_garbage
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import make_engine, writing
 from flowrl_core.storage.layout import URL_VARIABLE, Home
@@ -310,7 +310,7 @@ def test_killed_in_between_it_leaves_a_whole_home(past):
     program = (
         "import sys; from pathlib import Path; from flowrl_core.storage.layout import Home\n"
         "from flowrl_core.storage.registry import Registry\n"
-        "from flowrl_core.stages.housekeeping import find_garbage, remove_garbage\n"
+        "from flowrl_core.stages.upkeep.housekeeping import find_garbage, remove_garbage\n"
         "home = Home(Path(sys.argv[1]))\n"
         "with Registry.open(home) as registry:\n"
         "    found = find_garbage(home, registry, keep_days=30)\n"
@@ -330,8 +330,9 @@ def test_killed_in_between_it_leaves_a_whole_home(past):
 def test_whoever_takes_a_compiled_learner_keeps_it_from_going(basics, learner):
     import corridor_runs
 
-    from flowrl_core.learning.learner import shapes_of
-    from flowrl_core.stages.compilation import compiled_learner, fingerprint
+    from flowrl_core.compiled.cache import compiled_learner
+    from flowrl_core.compiled.fingerprint import fingerprint
+    from flowrl_core.learning.shapes import shapes_of
 
     shapes = shapes_of("corridor", corridor_runs.TRAINING, 3)
     directory = aged(basics.cache / "learners" / fingerprint(shapes), 50)

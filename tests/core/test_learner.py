@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from corridor_runs import KNOWLEDGE, TRAINING
 
+from flowrl_core.compiled.functions import read_functions, trace_functions, write_functions
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.worlds import used_up
-from flowrl_core.learning.functions import read_functions, trace_functions, write_functions
 from flowrl_core.learning.learner import hyperparameters
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
@@ -32,12 +32,22 @@ def test_a_step_takes_the_memory_of_the_state_before_it(learner, state):
     jax.block_until_ready(state)
 
 
-@pytest.mark.parametrize(("name", "number"), [("renew", 0), ("play", 1), ("play", 4), ("improve", 0), ("improve", 1)])
-def test_what_is_consumed_is_written_in_place(learner, name, number):
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("renew", "pool"),
+        ("play", "playing"),
+        ("play", "snapshots"),
+        ("improve", "params"),
+        ("improve", "optimizer_state"),
+    ],
+)
+def test_what_is_consumed_is_written_in_place(learner, name, argument):
     function = getattr(learner.functions, name)
-    shapes = jax.tree.leaves(function.arguments[number])
+    shapes = jax.tree.leaves(function.arguments[argument])
     consumed = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in shapes)
-    assert function.jitted.lower(*function.arguments).compile().memory_analysis().alias_size_in_bytes >= consumed
+    compiled = function.jitted.lower(*function.arguments.values()).compile()
+    assert compiled.memory_analysis().alias_size_in_bytes >= consumed
 
 
 def test_every_run_begins_with_worlds_of_its_own_choice(learner, fresh_params):
@@ -58,7 +68,7 @@ def test_functions_that_were_written_and_read_do_what_the_traced_ones_do(learner
     size = learner.shapes.world_pool
     results = []
     for functions in (traced, read):
-        new = functions.renew(functions.renew.zeros(0), jax.device_put(used_up(size)), jax_stream(5), np.int32(2))
+        new = functions.renew(functions.renew.zeros("pool"), jax.device_put(used_up(size)), jax_stream(5), np.int32(2))
         results.append(jax.tree.map(np.asarray, new))
         assert results[-1][0].obs.any()
         assert functions.play.arguments == learner.functions.play.arguments

@@ -8,7 +8,7 @@ from flowrl_core.learning.evaluation import evaluate
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import build_remap, stack_experts
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.stages.prepare import expert_params
+from flowrl_core.stages.skill.prepare import expert_params
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get
 

@@ -13,7 +13,7 @@ from model_campaigns import NAME, grow, grow_in_child, new_home, one_round, spec
 from model_server import ModelServer, say
 
 from flowrl_core.errors import BudgetError
-from flowrl_core.stages.scene import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.context import Scene, base_of, read_scene
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 

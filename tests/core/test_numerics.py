@@ -9,10 +9,10 @@ import jax
 import pytest
 from corridor_runs import TRAINING
 
+from flowrl_core.compiled import numerics
+from flowrl_core.compiled.numerics import PINNED, compiler_settings, drop_ignored, pin, pinned_by, undecided
 from flowrl_core.errors import InputError
-from flowrl_core.learning import numerics
-from flowrl_core.learning.learner import shapes_of
-from flowrl_core.learning.numerics import PINNED, compiler_settings, drop_ignored, pin, pinned_by, undecided
+from flowrl_core.learning.shapes import shapes_of
 
 NUMBERS = """
 import json, sys
@@ -25,11 +25,11 @@ from flowrl_core.vocabulary.environments import CORRIDOR
 from flowrl_core.learning.learner import hyperparameters, shapes_of
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.stages.compilation import compilations, compiled_learner, fingerprint
+from flowrl_core.compiled.cache import compilations, compiled_learner, fingerprint
 shapes = shapes_of("corridor", TRAINING, 3)
 learner = compiled_learner(Path(sys.argv[1]), shapes)
 plan = lower_plan(Plan("dig_a", (Step("dig_a", 1),)), KNOWLEDGE.skills, {"dig_a": 0}, CORRIDOR, episode_limit=40)
-state = learner.init(learner.functions.play.zeros(0), jax_stream(1), jax_stream(2), 1)
+state = learner.init(learner.functions.play.zeros("params"), jax_stream(1), jax_stream(2), 1)
 for _ in range(3):
     state, _, _ = learner.step(state, plan, hyperparameters(TRAINING), 0.5, 1)
 trees = {"worlds": learner.worlds, "state": state}
@@ -174,7 +174,7 @@ def test_an_option_that_the_caller_holds_is_refused():
 
 
 def test_an_option_of_another_jax_is_another_fingerprint(monkeypatch, learner):
-    from flowrl_core.stages.compilation import fingerprint
+    from flowrl_core.compiled.fingerprint import fingerprint
 
     shapes = shapes_of("corridor", TRAINING, 3)
     before = fingerprint(shapes)

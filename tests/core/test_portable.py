@@ -5,9 +5,9 @@ import os
 from corridor_runs import begin, copy_home, drive, facts, make_spec
 
 from flowrl_core.specs import resolve
-from flowrl_core.stages.evaluate import evaluate
-from flowrl_core.stages.prepare import prepare
-from flowrl_core.stages.train import train
+from flowrl_core.stages.skill.evaluate import evaluate
+from flowrl_core.stages.skill.prepare import prepare
+from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.layout import Home
 
 SPEC = make_spec(

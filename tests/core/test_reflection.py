@@ -6,9 +6,10 @@ import time
 import pytest
 from corridor_runs import KNOWLEDGE, begin, make_spec
 
+from flowrl_core.compiled.cache import compilations
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.errors import ConflictError, StorageError
-from flowrl_core.learning.terms import play_term
+from flowrl_core.learning.reward_diagnostics import play_term
 from flowrl_core.programs.addends import addends, lower_term
 from flowrl_core.programs.language import check_reward
 from flowrl_core.programs.model import Program
@@ -16,12 +17,11 @@ from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.skills.reflection import Reflection, Term
 from flowrl_core.specs import CampaignSpec, resolve
-from flowrl_core.stages.compilation import compilations
-from flowrl_core.stages.evaluate import evaluate, verdict
-from flowrl_core.stages.prepare import prepare
-from flowrl_core.stages.process import process
-from flowrl_core.stages.reflect import reflect
-from flowrl_core.stages.train import train
+from flowrl_core.stages.skill.evaluate import evaluate, verdict
+from flowrl_core.stages.skill.prepare import prepare
+from flowrl_core.stages.skill.process import process
+from flowrl_core.stages.skill.reflect import reflect
+from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.registry import Registry
 from flowrl_core.vocabulary.environments import CORRIDOR
 

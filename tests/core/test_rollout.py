@@ -30,7 +30,7 @@ def rollouts(learner, play, fresh_params):
 
     def roll(plan, number, snapshot_fraction=0.0):
         pool = learner.fill(jax_stream(1))
-        playing, snapshots = learner.begin(pool), learner.functions.play.zeros(4)
+        playing, snapshots = learner.begin(pool), learner.functions.play.zeros("snapshots")
         use = jax.tree.map(jax.numpy.asarray, PoolUse(np.zeros(32, np.int32), np.int32(0), np.int32(0)))
         mode = RolloutMode(np.bool_(False), np.float32(snapshot_fraction))
         params = jax.tree.map(jax.numpy.asarray, fresh_params)

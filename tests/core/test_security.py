@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from corridor_runs import begin, copy_home, drive, make_spec
 
+from flowrl_core.compiled import cache
 from flowrl_core.errors import CorruptError, InputError
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs import resolve
-from flowrl_core.stages import compilation
 from flowrl_core.storage.checkpoints import content_hash, save_tree
 from flowrl_core.storage.manifests import verify
 from flowrl_core.storage.registry import Registry
@@ -53,10 +53,10 @@ def test_a_run_reads_checkpoints_versions_worlds_and_programs_without_unpickling
     home = copy_home(basics, tmp_path / "home")
     run = begin(home, SPEC, "make_b").run
     config = resolve("make_b", SPEC)
-    compilation._read.cache_clear()
+    cache._read.cache_clear()
     stopped = drive(home, run, config, should_stop=iter([False] * 6 + [True]).__next__)
     assert stopped is None
-    compilation._read.cache_clear()
+    cache._read.cache_clear()
     assert drive(home, run, config).verdict == "learned"
 
 
@@ -71,14 +71,14 @@ def test_a_pickle_among_the_worlds_is_refused_and_not_executed(basics, tmp_path)
     np.savez(worlds, **{"000": np.array([Trap(sprung)], dtype=object)})
     with worlds.open("ab") as file:
         file.write(b"\0" * max(0, size - worlds.stat().st_size))
-    compilation._read.cache_clear()
+    cache._read.cache_clear()
     try:
         with pytest.raises((ValueError, OSError)), np.load(worlds) as file:
             _ = file["000"]
         run = begin(home, SPEC, "make_b").run
         assert drive(home, run, resolve("make_b", SPEC)).verdict == "learned", "the files were made again"
     finally:
-        compilation._read.cache_clear()
+        cache._read.cache_clear()
     assert not sprung.exists()
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from flowrl_core.errors import InputError
 from flowrl_core.learning.schedule import look_level, next_action
 from flowrl_core.proposals.recorded_transitions import load_experience
-from flowrl_core.setups import check_plan_fits, check_possible, fewest_episodes
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs import CampaignSpec, EvaluationSpec, SkillConfig, origins, resolve
+from flowrl_core.stages.skill.setups import check_plan_fits, check_possible, fewest_episodes
 from flowrl_core.statistics import wilson_lower
 
 EVALUATIONS = st.builds(

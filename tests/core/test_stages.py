@@ -10,10 +10,10 @@ from corridor_runs import KNOWLEDGE, begin, copy_home, drive, facts, learn, make
 from flowrl_core.errors import ConflictError, InputError, StorageError
 from flowrl_core.programs.model import Program
 from flowrl_core.specs import resolve
-from flowrl_core.stages.evaluate import evaluate, verdict
-from flowrl_core.stages.prepare import prepare
-from flowrl_core.stages.process import process
-from flowrl_core.stages.train import train
+from flowrl_core.stages.skill.evaluate import evaluate, verdict
+from flowrl_core.stages.skill.prepare import prepare
+from flowrl_core.stages.skill.process import process
+from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.layout import RunDirectory
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get

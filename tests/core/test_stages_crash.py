@@ -14,9 +14,9 @@ from corridor_runs import begin, copy_home, drive, drive_in_child, facts, make_s
 
 import flowrl_core
 from flowrl_core.specs import SkillConfig, resolve
-from flowrl_core.stages.evaluate import evaluate, verdict
-from flowrl_core.stages.prepare import prepare
-from flowrl_core.stages.train import train
+from flowrl_core.stages.skill.evaluate import evaluate, verdict
+from flowrl_core.stages.skill.prepare import prepare
+from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 

@@ -16,8 +16,8 @@ from flowrl_core.programs.language import check_reward
 from flowrl_core.randomness import jax_stream, jax_substream
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.reflection import Reflection, Term
-from flowrl_core.stages.context import PARAMS, RunContext, open_run, run_directory
-from flowrl_core.stages.evaluate import verdict
+from flowrl_core.stages.skill.context import PARAMS, RunContext, open_run, run_directory
+from flowrl_core.stages.skill.evaluate import verdict
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
@@ -25,7 +25,7 @@ from flowrl_core.vocabulary.environments import vocabulary
 
 if TYPE_CHECKING:
     from flowrl_core.learning.evaluation import Evaluation
-    from flowrl_core.learning.terms import TermSums
+    from flowrl_core.learning.reward_diagnostics import TermSums
     from flowrl_core.programs.tables import Table
 
 __all__ = ["reflect"]
@@ -99,7 +99,7 @@ def _play(
     context: RunContext, params: Any, whole: str, terms: Iterable[str], gained: Iterable[str]
 ) -> tuple[Evaluation, dict[str, TermSums]]:
     """The counts of the episodes, and what the terms came to in them, by text; some terms may be left out."""
-    from flowrl_core.learning.terms import play_term
+    from flowrl_core.learning.reward_diagnostics import play_term
 
     learner, plan, words = context.learner(), context.plan_arrays(), vocabulary(context.env)
     key = jax_stream(context.seed, "reflection")

@@ -1,6 +1,6 @@
 """Records the experience that is shipped of an environment: what a few thousand steps look like there.
 
-    python -m flowrl_core.stages.recording craftax-classic
+    python -m flowrl_core.stages.proposals.recording craftax-classic
 
 Four scripts play in new worlds: by chance, standing still, to and fro, and an errand that collects. A fifth plays by
 chance in worlds that were changed by hand: full pockets, and the things that are found late all around the player.

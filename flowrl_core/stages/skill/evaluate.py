@@ -10,7 +10,7 @@ import numpy as np
 from flowrl_core.errors import StorageError
 from flowrl_core.learning.schedule import look_level, look_target, next_action
 from flowrl_core.randomness import jax_stream
-from flowrl_core.stages.context import PARAMS, RunContext, open_run
+from flowrl_core.stages.skill.context import PARAMS, RunContext, open_run
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Look, Verdict

@@ -51,8 +51,8 @@ class RunContext:
 
     def learner(self) -> Learner:
         """The compiled learner for the run's shapes."""
-        from flowrl_core.learning.learner import shapes_of
-        from flowrl_core.stages.compilation import compiled_learner
+        from flowrl_core.compiled.cache import compiled_learner
+        from flowrl_core.learning.shapes import shapes_of
 
         shapes = shapes_of(self.env, self.config.training, len(self.remap.global_to_local))
         return compiled_learner(self.home.cache, shapes)

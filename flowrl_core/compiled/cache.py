@@ -10,26 +10,23 @@ waits.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import json
 import logging
 import os
-import platform
 import shutil
 import zipfile
-from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from flowrl_core.digest import digest
+from flowrl_core.compiled.fingerprint import fingerprint
+from flowrl_core.compiled.functions import read_functions, trace_functions, write_functions
 from flowrl_core.envs.worlds import WorldPool
-from flowrl_core.learning.functions import Functions, read_functions, trace_functions, write_functions
-from flowrl_core.learning.learner import Learner, Shapes, hyperparameters
-from flowrl_core.learning.numerics import compiler_settings, pin, undecided
+from flowrl_core.learning.functions import Functions
+from flowrl_core.learning.learner import Learner, hyperparameters
+from flowrl_core.learning.shapes import Shapes
 from flowrl_core.randomness import jax_stream
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.storage.atomic import (
@@ -42,19 +39,16 @@ from flowrl_core.storage.atomic import (
 from flowrl_core.storage.ownership import exclusive
 from flowrl_core.vocabulary.environments import vocabulary
 
-__all__ = ["compilations", "compiled_learner", "exercise", "fingerprint", "is_whole", "loading_seconds"]
+__all__ = ["compilations", "compiled_learner", "exercise", "is_whole", "loading_seconds"]
 
 logger = logging.getLogger(__name__)
 
-_ROOT = Path(__file__).parents[1]
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "craftax", "numpy")
 _NEVER = 1e9
 _XLA, _WORLDS, _SIZES = "xla", "worlds.npz", "sizes.json"
 _POOLS = 2
 """Times the pool's size: so many worlds wait for the first episodes of the runs."""
 _REQUESTS, _HITS = "/jax/compilation_cache/compile_requests_use_cache", "/jax/compilation_cache/cache_hits"
 _counts = {_REQUESTS: 0, _HITS: 0}
-
 
 _STEPS = ("jaxpr_trace_duration", "jaxpr_to_mlir_module_duration", "backend_compile_duration")
 _seconds = dict.fromkeys((f"/jax/core/compile/{step}" for step in _STEPS), 0.0)
@@ -175,48 +169,8 @@ def exercise(learner: Learner) -> None:
     hyper = hyperparameters(TrainingSpec())
     plan = blank_plan(vocabulary(learner.shapes.env))
     key = jax_stream(0, "exercise")
-    state = learner.init(learner.functions.play.zeros(0), key, key, 1)
+    state = learner.init(learner.functions.play.zeros("params"), key, key, 1)
     state, _, _ = learner.step(state, plan, hyper, 0.5, 1)
     state, _, _ = learner.step(state, plan, hyper, 0.5, 1)
     evaluate(learner, state.params, plan, learner.shapes.num_envs, key)
     jax.block_until_ready(state)
-
-
-def fingerprint(shapes: Shapes) -> str:
-    """What a learner's files depend on, as sixteen hex digits: another of these is another directory.
-
-    It holds for pinned options alone, so they are pinned here, before a device is asked for: every process that
-    computes comes this way first.
-
-    Raises:
-        InputError: an option of JAX or XLA_FLAGS cannot be had as it must be.
-    """
-    pin()
-    device = jax.devices()[0]
-    return digest(
-        {
-            "shapes": asdict(shapes),
-            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-            "code": _code(),
-            "device": [device.platform, device.device_kind, device.client.platform_version, platform.machine(), _cpu()],
-            "settings": compiler_settings(),
-            "undecided": undecided(),
-        }
-    )
-
-
-def _code() -> str:
-    """The hash of the sources that end up in compiled programs."""
-    files = sorted(p for name in ("envs", "learning", "networks", "programs") for p in (_ROOT / name).glob("*.py"))
-    files.append(_ROOT / "trees.py")
-    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-
-def _cpu() -> str:
-    """The processor's model and abilities: code compiled for another one may not run."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor()
-    lines = {line for line in text.splitlines() if line.startswith(("model name", "flags", "Features"))}
-    return sha256("\n".join(sorted(lines)).encode()).hexdigest()

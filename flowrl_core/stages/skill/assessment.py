@@ -10,7 +10,7 @@ import numpy as np
 from flowrl_core.errors import InputError
 from flowrl_core.randomness import jax_stream
 from flowrl_core.specs import check_episodes
-from flowrl_core.stages.comparison import game_of, play
+from flowrl_core.stages.skill.comparison import game_of, play
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle, EvaluationOf, EvaluationRecord, VersionRecord
 from flowrl_core.storage.registry import Registry

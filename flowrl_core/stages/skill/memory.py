@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowrl_core.learning.learner import Shapes
-from flowrl_core.stages.compilation import compilations, compiled_learner, exercise
+from flowrl_core.compiled.cache import compilations, compiled_learner, exercise
+from flowrl_core.learning.shapes import Shapes
 
 __all__ = ["Memory", "measure"]
 

@@ -16,15 +16,15 @@ import numpy as np
 
 from flowrl_core.errors import CorruptError
 from flowrl_core.randomness import numpy_stream
-from flowrl_core.setups import check_plan_fits
 from flowrl_core.skills.experts import Remap, build_remap, stack_experts
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs import SkillConfig
-from flowrl_core.stages.context import RunContext, open_run, run_directory
-from flowrl_core.stages.heads import HeadsReport, choose_seeds
-from flowrl_core.stages.module import module_text
+from flowrl_core.stages.skill.context import RunContext, open_run, run_directory
+from flowrl_core.stages.skill.heads import HeadsReport, choose_seeds
+from flowrl_core.stages.skill.module import module_text
+from flowrl_core.stages.skill.setups import check_plan_fits
 from flowrl_core.storage.atomic import (
     crash_point,
     publish_directory,
@@ -210,7 +210,7 @@ def _mend_seed(home: Home, registry: Registry, context: RunContext) -> None:
 def _write_seed(
     home: Home, directory: RunDirectory, draft: _Draft | RunContext, versions: Mapping[int, VersionRecord | None]
 ) -> None:
-    from flowrl_core.learning.learner import shapes_of
+    from flowrl_core.learning.shapes import shapes_of
     from flowrl_core.storage.checkpoints import save_tree
 
     trees = [

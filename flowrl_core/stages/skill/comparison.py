@@ -14,7 +14,7 @@ from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import build_remap, stack_experts
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs import TrainingSpec
-from flowrl_core.stages.context import RunContext
+from flowrl_core.stages.skill.context import RunContext
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle, Compared, ExpertResult, Measured, VersionRecord
 from flowrl_core.storage.registry import Registry
@@ -75,10 +75,10 @@ def play(
     Raises:
         CorruptError: parameters that are damaged or not there.
     """
+    from flowrl_core.compiled.cache import compiled_learner
     from flowrl_core.envs.automaton import lower_plan
     from flowrl_core.learning.evaluation import evaluate
-    from flowrl_core.learning.learner import shapes_of
-    from flowrl_core.stages.compilation import compiled_learner
+    from flowrl_core.learning.shapes import shapes_of
     from flowrl_core.storage.versions import get
 
     remap = build_remap(sorted({game.experts[name] for name in game.plan.skills}))

@@ -18,7 +18,7 @@ from typing import Literal
 import psutil
 
 from flowrl_core.errors import ConflictError
-from flowrl_core.stages.process import archive
+from flowrl_core.stages.skill.process import archive
 from flowrl_core.storage.atomic import crash_point, is_temporary, remove_directory
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.ownership import exclusive, own_run

@@ -12,9 +12,9 @@ from typing import Any
 
 from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.skills.experts import expert_slice
-from flowrl_core.stages.comparison import compare
-from flowrl_core.stages.context import PARAMS, RunContext, open_run, run_directory
-from flowrl_core.stages.evaluate import verdict as verdict_of
+from flowrl_core.stages.skill.comparison import compare
+from flowrl_core.stages.skill.context import PARAMS, RunContext, open_run, run_directory
+from flowrl_core.stages.skill.evaluate import verdict as verdict_of
 from flowrl_core.stages.timing import mark, write_timing
 from flowrl_core.storage.atomic import (
     crash_point,

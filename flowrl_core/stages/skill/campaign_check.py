@@ -9,12 +9,12 @@ from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.nearest import nearest
 from flowrl_core.refusals import shown
-from flowrl_core.setups import check_plan_fits, check_possible
 from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.goals import check_provided, check_target
 from flowrl_core.skills.planner import plan_of
 from flowrl_core.specs import Override, SkillConfig, origins, overrides_of, resolve
-from flowrl_core.stages.scene import Scene
+from flowrl_core.stages.proposals.context import Scene
+from flowrl_core.stages.skill.setups import check_plan_fits, check_possible
 
 __all__ = ["Asked", "check_asked"]
 

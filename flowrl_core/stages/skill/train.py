@@ -16,7 +16,7 @@ from flowrl_core.errors import TrainingError
 from flowrl_core.learning.schedule import look_target, next_action
 from flowrl_core.learning.success import SuccessWindow, empty_window
 from flowrl_core.randomness import jax_stream
-from flowrl_core.stages.context import RunContext, open_run
+from flowrl_core.stages.skill.context import RunContext, open_run
 from flowrl_core.stages.timing import mark, write_timing
 from flowrl_core.storage.atomic import write_bytes
 from flowrl_core.storage.layout import Home

@@ -16,7 +16,7 @@ from flowrl_core.proposals.accepted import budget
 from flowrl_core.proposals.gates import examine
 from flowrl_core.proposals.model import Examination, Finding
 from flowrl_core.specs import CampaignSpec
-from flowrl_core.stages.scene import Scene
+from flowrl_core.stages.proposals.context import Scene
 from flowrl_core.storage.records import Examined, ProposalRecord
 from flowrl_core.storage.registry import Registry
 

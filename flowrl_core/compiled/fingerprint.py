@@ -1,0 +1,123 @@
+"""What a learner's files depend on: shapes, versions, device, settings, and the code that is traced."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+
+import jax
+
+from flowrl_core.compiled.numerics import compiler_settings, pin, undecided
+from flowrl_core.digest import digest
+from flowrl_core.learning.shapes import Shapes
+
+__all__ = ["code_digest", "fingerprint", "import_closure"]
+
+_FUNCTIONS = "flowrl_core.compiled.functions"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "craftax", "numpy")
+
+
+def fingerprint(shapes: Shapes) -> str:
+    """What a learner's files depend on, as sixteen hex digits: another of these is another directory.
+
+    It holds for pinned options alone, so they are pinned here, before a device is asked for: every process that
+    computes comes this way first.
+
+    Raises:
+        InputError: an option of JAX or XLA_FLAGS cannot be had as it must be.
+    """
+    pin()
+    device = jax.devices()[0]
+    return digest(
+        {
+            "shapes": asdict(shapes),
+            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "code": _code(shapes.env),
+            "device": [device.platform, device.device_kind, device.client.platform_version, platform.machine(), _cpu()],
+            "settings": compiler_settings(),
+            "undecided": undecided(),
+        }
+    )
+
+
+@functools.cache
+def _code(env: str) -> str:
+    """The hash of what is traced for an environment: the learner's functions and the environment's own adapter."""
+    return code_digest([_FUNCTIONS, f"flowrl_core.envs.{env.replace('-', '_')}"])
+
+
+def code_digest(modules: Iterable[str]) -> str:
+    """The hash of the sources of these modules and of all first-party modules that they import, wherever they lie."""
+    sources = sha256()
+    for name, path in sorted(import_closure(modules).items()):
+        sources.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return sources.hexdigest()
+
+
+def import_closure(modules: Iterable[str]) -> dict[str, Path]:
+    """The files of these modules and of the modules that they import in turn, by module name.
+
+    Only modules of the top-level packages of `modules` count: of others the release decides, which is recorded on its
+    own. Imports for type checking alone are left out; imports inside functions count. Nothing is imported.
+    """
+    wanted = list(modules)
+    packages = {name.partition(".")[0] for name in wanted}
+    found: dict[str, Path] = {}
+    while wanted:
+        name = wanted.pop()
+        if name in found or name.partition(".")[0] not in packages or (path := _file_of(name)) is None:
+            continue
+        found[name] = path
+        parent = name.rpartition(".")[0]
+        wanted.append(parent)  # a package's own code runs first
+        package = name if path.name == "__init__.py" else parent
+        wanted += _imports(ast.parse(path.read_bytes()).body, package.split("."))
+    return found
+
+
+def _file_of(module: str) -> Path | None:
+    """The source of a module; None for what is no module, such as a name that is imported from one."""
+    top, *parts = module.split(".")
+    origin = _origin(top)
+    if origin is None or not parts:
+        return origin
+    place = origin.parent.joinpath(*parts)
+    return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
+
+
+@functools.cache
+def _origin(top: str) -> Path | None:
+    spec = importlib.util.find_spec(top) if top else None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+
+
+def _imports(statements: Iterable[ast.stmt], package: Sequence[str]) -> Iterator[str]:
+    """All names that the code imports, with each name of `from MODULE import NAME` as a module that it may be."""
+    for node in statements:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")):
+            for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+                yield from _imports(getattr(node, block, ()), package)
+
+
+def _cpu() -> str:
+    """The processor's model and abilities: code compiled for another one may not run."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor()
+    lines = {line for line in text.splitlines() if line.startswith(("model name", "flags", "Features"))}
+    return sha256("\n".join(sorted(lines)).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""One round of proposals, from the question to the record."""

@@ -1,0 +1,1 @@
+"""The stages of one run of a skill, and what measures skills again."""
