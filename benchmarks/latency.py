@@ -174,9 +174,9 @@ async def learn(registry: Registry, spec: CampaignSpec) -> dict[str, FlowRun]:
     """Run the campaign to its end; the flow runs of its skills, by name."""
     from prefect.client.orchestration import get_client
 
-    from tasks.orchestration.campaign_runs import start_campaign_run, watch_campaign_run
-    from tasks.orchestration.submission import find_runs
-    from tasks.orchestration.tags import campaign_tags
+    from tasks.orchestration.runs.campaign_runs import start_campaign_run, watch_campaign_run
+    from tasks.orchestration.runs.submission import find_runs
+    from tasks.orchestration.runs.tags import campaign_tags
 
     end = None
     async for state in watch_campaign_run(await start_campaign_run(registry.uuid, spec)):

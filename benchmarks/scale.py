@@ -53,9 +53,9 @@ from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.records import Attempt
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.campaign_runs import start_campaign_run, watch_campaign_run
-from tasks.orchestration.submission import CAMPAIGN, SKILL, find_runs
-from tasks.orchestration.tags import campaign_tags
+from tasks.orchestration.runs.campaign_runs import start_campaign_run, watch_campaign_run
+from tasks.orchestration.runs.submission import CAMPAIGN, SKILL, find_runs
+from tasks.orchestration.runs.tags import campaign_tags
 
 __all__ = ["Measured", "knowledge", "measure"]
 

@@ -27,9 +27,9 @@ from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.vocabulary.environments import vocabulary
 from flows.campaign import campaign
-from tasks.cancellation import note_cancellation
-from tasks.preparation import workplace
-from tasks.reporting import Progress
+from tasks.orchestration.runs.cancellation import note_cancellation
+from tasks.report import Progress
+from tasks.skill.preparation import workplace
 
 __all__ = ["campaign", "train_skill"]
 

@@ -142,7 +142,7 @@ class Attendance:
         """
         from httpx import HTTPError
 
-        from tasks.orchestration.inventory import unattended_pools
+        from tasks.orchestration.server.inventory import unattended_pools
 
         try:
             pools = unattended_pools()

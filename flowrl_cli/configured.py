@@ -18,7 +18,7 @@ from flowrl_cli.variables import shown
 from flowrl_cli.versions import is_cloud, misfit
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.proxies import proxy_for
-from tasks.orchestration.prefect_settings import decided, variable_of
+from tasks.orchestration.server.prefect_settings import decided, variable_of
 
 __all__ = [
     "AUTH_VARIABLE",

@@ -15,7 +15,7 @@ from flowrl_cli.record import Server
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.proxies import bypass_proxies, check_proxies
 from flowrl_core.web_addresses import why_unreachable
-from tasks.orchestration.prefect_settings import CLIENT, NO_CONNECTION, variable_of
+from tasks.orchestration.server.prefect_settings import CLIENT, NO_CONNECTION, variable_of
 
 __all__ = ["asking", "connected", "secrets_of"]
 

@@ -9,7 +9,7 @@ from cyclopts import App, Group, Parameter
 from flowrl_core.specs import TrainingSpec
 
 if TYPE_CHECKING:
-    from tasks.orchestration.devices import Survey
+    from tasks.orchestration.devices.survey import Survey
 
 __all__ = ["app", "devices", "probe"]
 
@@ -29,7 +29,7 @@ def devices(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] =
         Print only JSON.
     """
     from flowrl_cli.tables import print_json, print_table, say
-    from tasks.orchestration.slots import occupancy, slots_directory, survey_here
+    from tasks.orchestration.devices.slots import occupancy, slots_directory, survey_here
 
     found, survey = occupancy(), survey_here()
     if as_json:
@@ -89,9 +89,9 @@ def probe(
     from flowrl_cli.tables import print_json, say
     from flowrl_core.storage.layout import Home
     from flowrl_core.vocabulary.environments import vocabulary
-    from tasks.orchestration.needs import record_need
-    from tasks.orchestration.slots import survey_here
-    from tasks.sizing import probe as probe_run
+    from tasks.orchestration.devices.needs import record_need
+    from tasks.orchestration.devices.slots import survey_here
+    from tasks.skill.sizing import probe as probe_run
 
     env = vocabulary(env or DEFAULT_ENV).env
     home = Home.from_environment()

@@ -116,7 +116,7 @@ def locks_of(directory: Path) -> Finding:
 
 def _slots() -> Iterator[Finding]:
     from flowrl_cli.devices import account
-    from tasks.orchestration.slots import occupancy, slots_directory, survey_here
+    from tasks.orchestration.devices.slots import occupancy, slots_directory, survey_here
 
     try:
         found, survey = occupancy(), survey_here()
@@ -136,7 +136,7 @@ def _slots() -> Iterator[Finding]:
 
 
 def _devices() -> Finding:
-    from tasks.orchestration.platforms import ask_jax
+    from tasks.orchestration.devices.platforms import ask_jax
 
     try:
         found = ask_jax()

@@ -36,8 +36,8 @@ from flowrl_core.proxies import check_proxies
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 from flowrl_core.storage.room import check_start, naming_no_room
-from tasks.orchestration.prefect_settings import variable_of
-from tasks.orchestration.slots import count_slots
+from tasks.orchestration.devices.slots import count_slots
+from tasks.orchestration.server.prefect_settings import variable_of
 
 __all__ = [
     "Server",
@@ -266,7 +266,7 @@ def _ensure(home: Home, record: Record, say: Callable[[str], None]) -> Server:
         secrets = secrets_of(record.server)
         environment = child_environment(home, home.prefect, record.mark, record.server.url, secrets)
         record = launch_workers(home, record, environment=environment, directory=home.prefect)
-    import tasks.orchestration.bootstrap  # noqa: F401  (its two seconds of imports pass while the server starts)
+    import tasks.orchestration.server.bootstrap  # noqa: F401  (its two seconds of imports pass while the server starts)
 
     _await_start(home, record)
     check_server(record.server.url, secrets_of(record.server))
@@ -290,7 +290,7 @@ def _ensure_server(home: Home, record: Record, say: Callable[[str], None]) -> Re
     say("starting a local Prefect server")
     options = ["--timeout-keep-alive", "5", "--log-level", "warning"]
     listen = ["--host", record.host, "--port", str(record.port)]
-    module = ["uvicorn", "--factory", "tasks.orchestration.serving:create_app", *options, *listen]
+    module = ["uvicorn", "--factory", "tasks.orchestration.server.serving:create_app", *options, *listen]
     return launch(home, record, SERVER, module, environment=_server_environment(home, record), directory=home.prefect)
 
 
@@ -328,7 +328,7 @@ def _deploy(home: Home, server: Server) -> None:
     Raises:
         ServiceError: it has gone meanwhile, or does not take them.
     """
-    from tasks.orchestration.bootstrap import bootstrap_server
+    from tasks.orchestration.server.bootstrap import bootstrap_server
 
     with asking(server, "its deployments"):
         bootstrap_server(own=server.is_embedded, registry=registry_uuid(home))

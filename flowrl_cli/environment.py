@@ -11,7 +11,7 @@ from flowrl_cli.processes import MARK_VARIABLE
 from flowrl_core.compiled.numerics import drop_ignored
 from flowrl_core.proxies import bypass_proxies
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
-from tasks.orchestration.prefect_settings import decided, given_beside, is_prefects
+from tasks.orchestration.server.prefect_settings import decided, given_beside, is_prefects
 
 __all__ = ["child_environment"]
 

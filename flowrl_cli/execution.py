@@ -17,7 +17,7 @@ from flowrl_cli.record import Record, may_execute
 from flowrl_core.errors import InputError, StorageError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Attempt
-from tasks.orchestration.tags import campaign_tags
+from tasks.orchestration.runs.tags import campaign_tags
 
 __all__ = ["Execution", "executions"]
 

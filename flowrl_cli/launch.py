@@ -35,7 +35,7 @@ def launch(
 
 def launch_workers(home: Home, record: Record, *, environment: Mapping[str, str], directory: Path) -> Record:
     """Start the workers of the record's pools."""
-    module = ["tasks.orchestration.workers", *record.pools]
+    module = ["tasks.orchestration.server.workers", *record.pools]
     return launch(home, record, WORKERS, module, environment=environment, directory=directory)
 
 

@@ -36,7 +36,7 @@ def story(home: Home, record: Record, name: str) -> str:
 def begin_log(path: Path) -> None:
     """Let a process that is about to start print to an empty file; what those before it printed is `path`.1 and so on.
 
-    The file itself is bounded by its process: see `tasks.orchestration.lasting`.
+    The file itself is bounded by its process: see `tasks.orchestration.server.lasting`.
     """
     if not path.exists() or not path.stat().st_size:
         return

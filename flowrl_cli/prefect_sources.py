@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from flowrl_cli.variables import shown
 from flowrl_core.errors import InputError
 from flowrl_core.toml_files import read_toml
-from tasks.orchestration.prefect_settings import is_prefects, variable_of
+from tasks.orchestration.server.prefect_settings import is_prefects, variable_of
 
 if TYPE_CHECKING:
     from prefect.settings import Settings

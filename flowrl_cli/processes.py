@@ -43,7 +43,7 @@ def this_process() -> Started:
 
 def spawn(name: str, command: Sequence[str], *, environment: Mapping[str, str], directory: Path, log: Path) -> Started:
     """Start a process in a session of its own, so that a Ctrl-C at the terminal does not reach it."""
-    with log.open("a+b") as output:  # to be read, too: see tasks.orchestration.lasting
+    with log.open("a+b") as output:  # to be read, too: see tasks.orchestration.server.lasting
         process = subprocess.Popen(
             command,
             env=dict(environment),

@@ -173,7 +173,7 @@ def _say_state(what: str, name: str, record: Record, was_up: bool) -> None:
 
 def _say_inventory(record: Record) -> None:
     from flowrl_cli.connection import asking
-    from tasks.orchestration.inventory import take_inventory
+    from tasks.orchestration.server.inventory import take_inventory
 
     with asking(record.server, "what it has"):
         found = take_inventory()
@@ -189,7 +189,7 @@ def _say_inventory(record: Record) -> None:
 
 def _say_ready(home: Home, record: Record) -> None:
     from flowrl_cli import workers
-    from tasks.orchestration.slots import survey_here
+    from tasks.orchestration.devices.slots import survey_here
 
     survey = survey_here()
     print(f"ready: {', '.join(workers.await_ready(home, record))}; {len(survey.slots)} device slots")

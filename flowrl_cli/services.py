@@ -99,7 +99,7 @@ def examine_proxies() -> Iterator[Finding]:
 def _belongings(server: Server, died: str | None) -> Iterator[Finding]:
     """What a server has of FlowRL; `died`: the last words of this machine's workers, if they are dead."""
     from flowrl_cli.connection import connected
-    from tasks.orchestration.inventory import take_inventory
+    from tasks.orchestration.server.inventory import take_inventory
 
     with connected(server):
         found = take_inventory()

@@ -29,12 +29,12 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Campaign
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import naming_no_room, shortage
-from tasks.orchestration.slots import survey_here
+from tasks.orchestration.devices.slots import survey_here
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from tasks.orchestration.campaign_runs import CampaignRun
+    from tasks.orchestration.runs.campaign_runs import CampaignRun
 
 __all__ = ["run_campaign"]
 
@@ -149,7 +149,7 @@ def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, reques
 
 def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request, server: Server) -> int:
     # Prefect takes two seconds to import: the address above need not wait for it.
-    from tasks.orchestration.campaign_runs import start_campaign_run
+    from tasks.orchestration.runs.campaign_runs import start_campaign_run
 
     for _ in range(_MOST_STARTS):
         with asking(server, "the campaign's run"):
@@ -191,7 +191,7 @@ async def _until_end(run: CampaignRun, server: Server) -> State:
     Raises:
         ServiceError: the server was silent for too long; the runs go on.
     """
-    from tasks.orchestration.campaign_runs import watch_campaign_run
+    from tasks.orchestration.runs.campaign_runs import watch_campaign_run
 
     answered = time.monotonic()
     async for state in watch_campaign_run(run):

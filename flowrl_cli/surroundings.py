@@ -9,7 +9,7 @@ from flowrl_cli.account import furnish
 from flowrl_cli.sizes import correct_size
 from flowrl_cli.ulimits import widen
 from flowrl_core.compiled import numerics
-from tasks.orchestration import prefect_settings
+from tasks.orchestration.server import prefect_settings
 
 __all__ = ["as_set", "settle"]
 

@@ -1,7 +1,7 @@
 """What each variable that is set does here: FlowRL's own, JAX's, those of XLA and CUDA, and Prefect's.
 
 One table a family: name -> what it does. A name that ends in `*` stands for all that begin so. Of Prefect's settings,
-`tasks.orchestration.prefect_settings` decides. Values are shown without what may be a secret.
+`tasks.orchestration.server.prefect_settings` decides. Values are shown without what may be a secret.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flowrl_cli.finding import Finding
 from flowrl_cli.processes import MARK_VARIABLE
 from flowrl_core.compiled.numerics import COMPILER_VARIABLES, LEFT, pinned_by
 from flowrl_core.nearest import nearest
-from tasks.orchestration.prefect_settings import decision, is_prefects
+from tasks.orchestration.server.prefect_settings import decision, is_prefects
 
 __all__ = ["FAMILIES", "Family", "examine_variables", "shown"]
 

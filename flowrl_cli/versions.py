@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from packaging.version import InvalidVersion, Version
 
-from tasks.orchestration.prefect_settings import variable_of
+from tasks.orchestration.server.prefect_settings import variable_of
 
 __all__ = ["is_cloud", "misfit", "ui_of_cloud", "warning"]
 

@@ -20,7 +20,7 @@ from flowrl_core.proxies import check_proxies
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 from flowrl_core.storage.room import check_start
-from tasks.orchestration.slots import count_slots
+from tasks.orchestration.devices.slots import count_slots
 
 __all__ = ["await_ready", "join", "part"]
 
@@ -102,8 +102,8 @@ def await_ready(home: Home, record: Record) -> tuple[str, ...]:
     Raises:
         ServiceError: they are not after a minute, or have died; their last error is told.
     """
-    from tasks.orchestration.bootstrap import POOLS
-    from tasks.orchestration.inventory import await_workers
+    from tasks.orchestration.server.bootstrap import POOLS
+    from tasks.orchestration.server.inventory import await_workers
 
     def lives() -> bool:
         return record.alive(WORKERS) is not None
@@ -120,7 +120,7 @@ def await_ready(home: Home, record: Record) -> tuple[str, ...]:
 
 
 def _declare_lost(home: Home, server: Server) -> None:
-    from tasks.orchestration.bootstrap import tell_lost
+    from tasks.orchestration.server.bootstrap import tell_lost
 
     registry = registry_uuid(home)
     if registry is None:  # no run is ours yet
@@ -131,15 +131,15 @@ def _declare_lost(home: Home, server: Server) -> None:
 
 def _check_pools(pools: Sequence[str]) -> None:
     from flowrl_cli.inputs import check_known
-    from tasks.orchestration.bootstrap import POOLS
+    from tasks.orchestration.server.bootstrap import POOLS
 
     for pool in pools:
         check_known("pool", "pool", pool, POOLS)
 
 
 def _check_served(server: Server, pools: Sequence[str]) -> None:
-    from tasks.orchestration.bootstrap import POOLS
-    from tasks.orchestration.inventory import missing_pools
+    from tasks.orchestration.server.bootstrap import POOLS
+    from tasks.orchestration.server.inventory import missing_pools
 
     with asking(server, "its pools"):
         missing = missing_pools(pools or POOLS)

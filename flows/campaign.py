@@ -9,11 +9,11 @@ from prefect.states import Cancelled, Failed
 import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
 from flowrl_core.errors import ConflictError, InputError, NoRoomError
 from flowrl_core.specs import CampaignName, EvaluationSpec, FrontierSpec, LimitsSpec, TrainingSpec, parse_campaign
-from tasks.cancellation import RunCancelled, cancel_skills
-from tasks.frontier import conclude, opened
+from tasks.campaign.campaign_loop import conclude, opened
+from tasks.campaign.reconcile import NO_ROOM
 from tasks.options import FLOW
-from tasks.orchestration.termination import told_anywhere
-from tasks.settlement import NO_ROOM
+from tasks.orchestration.runs.cancellation import RunCancelled, cancel_skills
+from tasks.orchestration.runs.termination import told_anywhere
 
 __all__ = ["campaign"]
 

@@ -11,8 +11,8 @@ from pydantic import Field
 import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
 from flowrl_core.quantities import Whole
 from flowrl_core.stages.upkeep.housekeeping import KINDS, Kind
-from tasks.housekeeping import conclude, find, remove
 from tasks.options import FLOW
+from tasks.upkeep.housekeeping import conclude, find, remove
 
 __all__ = ["housekeeping"]
 

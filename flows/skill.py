@@ -11,14 +11,14 @@ from flowrl_core.errors import InputError, NoRoomError, TrainingError
 from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.timing import mark
-from tasks.cancellation import RunCancelled, note_cancellation
-from tasks.evaluation import evaluate_run, reflect_run, verdict_of
+from tasks.campaign.reconcile import NO_ROOM
 from tasks.options import FLOW
-from tasks.orchestration.approval import approved
-from tasks.preparation import prepare_run, workplace
-from tasks.processing import conclude, give_up, is_decided, process_run
-from tasks.settlement import NO_ROOM
-from tasks.training import train_run
+from tasks.orchestration.runs.approval import approved
+from tasks.orchestration.runs.cancellation import RunCancelled, note_cancellation
+from tasks.skill.evaluation import evaluate_run, reflect_run, verdict_of
+from tasks.skill.preparation import prepare_run, workplace
+from tasks.skill.processing import conclude, give_up, is_decided, process_run
+from tasks.skill.training import train_run
 
 __all__ = ["train_skill"]
 

@@ -62,7 +62,11 @@ def test_skills_programs_and_the_registry_load_neither_jax_nor_prefect():
 
 
 def test_flows_load_no_jax_since_a_run_takes_its_device_before():
-    assert not loaded_by("flows.skill", "flows.campaign", "tasks.orchestration.workers") & {"jax", "flax", "craftax"}
+    assert not loaded_by("flows.skill", "flows.campaign", "tasks.orchestration.server.workers") & {
+        "jax",
+        "flax",
+        "craftax",
+    }
 
 
 def test_one_place_says_which_name_a_person_may_have_meant():
@@ -116,8 +120,8 @@ def test_prefect_itself_accepts_prefect_yaml():
 def test_entrypoints_load_and_the_deployments_that_are_submitted_to_are_there(monkeypatch):
     from prefect.flows import load_flow_from_entrypoint
 
-    from tasks.orchestration.bootstrap import POOLS
-    from tasks.orchestration.submission import CAMPAIGN, SKILL
+    from tasks.orchestration.runs.submission import CAMPAIGN, SKILL
+    from tasks.orchestration.server.bootstrap import POOLS
 
     monkeypatch.chdir(ROOT)
     flows = {at: load_flow_from_entrypoint(at, use_placeholder_flow=False) for at in FLOWS}

@@ -1,1 +1,1 @@
-"""The Prefect side of a campaign: submission, events, device slots, bootstrap."""
+"""The Prefect side of FlowRL: the server, flow runs, and the devices that they take."""

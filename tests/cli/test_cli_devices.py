@@ -9,10 +9,10 @@ import os
 import pytest
 
 from flowrl_core.errors import InputError
-from tasks.orchestration.devices import survey
-from tasks.orchestration.needs import Machine, Need, propose
-from tasks.orchestration.platforms import check_flags
-from tasks.orchestration.slots import device_slot
+from tasks.orchestration.devices.needs import Machine, Need, propose
+from tasks.orchestration.devices.platforms import check_flags
+from tasks.orchestration.devices.slots import device_slot
+from tasks.orchestration.devices.survey import survey
 
 GB = 10**9
 # The shapes of the campaigns in tests/flows: what is compiled here need not be compiled there.
@@ -76,7 +76,7 @@ def test_what_xla_cannot_read_of_a_gpus_memory_is_refused_where_there_is_one(sai
     for name, value in said.items():
         monkeypatch.setenv(name, value)
     assert survey().slots[0].kind == "cpu"
-    monkeypatch.setattr("tasks.orchestration.devices._gpus", lambda known: ({"0": "GPU-0"}, ""))
+    monkeypatch.setattr("tasks.orchestration.devices.survey._gpus", lambda known: ({"0": "GPU-0"}, ""))
     with pytest.raises(InputError, match="cannot be read") as caught:
         survey()
     assert caught.value.field == ", ".join(sorted(said))

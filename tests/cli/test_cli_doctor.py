@@ -25,7 +25,7 @@ from flowrl_core.errors import ServiceError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.schema import HEAD
-from tasks.orchestration.inventory import missing_pools
+from tasks.orchestration.server.inventory import missing_pools
 
 
 def registry_of(home: Home):
@@ -91,7 +91,7 @@ def test_pools_that_a_server_does_not_have_are_told(server, monkeypatch):
     for name in ("PREFECT_API_URL", "PREFECT_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(server.home.prefect))
-    monkeypatch.setattr("tasks.orchestration.inventory.POOLS", ("gpu", "nobody's"))
+    monkeypatch.setattr("tasks.orchestration.server.inventory.POOLS", ("gpu", "nobody's"))
     found = {one.what: one for one in examine_server(server.home)}["pool nobody's"]
     assert (found.state, found.found, found.mend) == ("wrong", "is not on the server", "flowrl up")
     with connected(Record.load(server.home).server):

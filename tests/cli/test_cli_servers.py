@@ -33,7 +33,7 @@ from flowrl_cli.processes import MARK_VARIABLE, marked
 from flowrl_cli.record import Record
 from flowrl_cli.services import examine_server
 from flowrl_core.storage.layout import Home
-from tasks.orchestration.submission import find_runs
+from tasks.orchestration.runs.submission import find_runs
 
 FLOWRL = str(Path(os.sys.executable).with_name("flowrl"))
 PASSWORD = "ann:a se:cret"

@@ -17,13 +17,13 @@ from flowrl_cli.environment import child_environment
 from flowrl_cli.installed import examine_installation
 from flowrl_core.installation import ROOT, command
 from flowrl_core.storage.layout import Home
-from tasks.orchestration import slots
+from tasks.orchestration.devices import slots
 
 FLOWRL = str(Path(sys.executable).with_name("flowrl"))
 OURS = {"flows": flows.__file__, "tasks": tasks.__file__, "slots": slots.__file__}
 LOOK = """
 import json, sys
-import flows, tasks, tasks.orchestration.slots as slots
+import flows, tasks, tasks.orchestration.devices.slots as slots
 places = {"flows": flows.__file__, "tasks": tasks.__file__, "slots": slots.__file__}
 print(json.dumps([places, sys.argv[1:]]))
 """
@@ -132,7 +132,7 @@ def test_jax_starts_whatever_is_on_pythonpath(home, tmp_path, monkeypatch, name)
     """Asked in a process that is not of the usual kind."""
     (tmp_path / f"{name}.py").write_text("raise RuntimeError('another one')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    code = "import flowrl_cli; from tasks.orchestration.platforms import ask_jax; print(ask_jax().number)"
+    code = "import flowrl_cli; from tasks.orchestration.devices.platforms import ask_jax; print(ask_jax().number)"
     assert said_by(sys.executable, "-P", "-c", code) == "1\n"
 
 

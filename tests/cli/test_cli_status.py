@@ -29,7 +29,7 @@ from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult, Look
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.tags import campaign_tags
+from tasks.orchestration.runs.tags import campaign_tags
 
 FLOWRL = str(Path(sys.executable).with_name("flowrl"))
 KNOWLEDGE = load_knowledge("corridor")

@@ -274,7 +274,7 @@ def silent() -> Iterator[str]:
     ids=["silence", "ends", "errors"],
 )
 def test_a_server_that_falls_silent_while_it_is_asked_is_told_and_given_up(server, said, monkeypatch, capsys):
-    from tasks.orchestration.inventory import missing_pools
+    from tasks.orchestration.server.inventory import missing_pools
 
     for name, value in {"_SILENT_S": 0.0, "_ANSWER_S": 0.5, "_MORE_TRIES": 0}.items():
         monkeypatch.setattr(f"flowrl_cli.connection.{name}", value)
@@ -328,7 +328,7 @@ def test_cloud_is_asked_by_its_key_and_for_no_version(home, monkeypatch):
 def test_a_worker_waits_for_its_pool_with_the_key_of_the_server():
     from prefect.settings import temporary_settings
 
-    from tasks.orchestration.workers import _until_there
+    from tasks.orchestration.server.workers import _until_there
 
     async def wait():
         await asyncio.wait_for(_until_there("gpu"), timeout=10)

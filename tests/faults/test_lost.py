@@ -27,8 +27,8 @@ from flowrl_core.skills.knowledge import shipped
 from flowrl_core.specs import LimitsSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.campaign_runs import cancel_campaign
-from tasks.orchestration.slots import count_slots, free_slots
+from tasks.orchestration.devices.slots import count_slots, free_slots
+from tasks.orchestration.runs.campaign_runs import cancel_campaign
 
 HEARTBEAT_S = 35
 
@@ -106,7 +106,7 @@ def another_machine(server):
     def start_worker():
         record = Record.load(server.home)
         environment = {**record.alive("workers").environ(), "FLOWRL_MACHINE": "another"}
-        gpu = command("tasks.orchestration.workers", "gpu")
+        gpu = command("tasks.orchestration.server.workers", "gpu")
         log = server.home.root / "another.log"
         started.append(spawn("workers", gpu, environment=environment, directory=server.home.root, log=log))
 

@@ -13,9 +13,9 @@ from prefect.client.orchestration import get_client
 
 from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec
 from flowrl_core.storage.atomic import is_temporary
-from tasks.orchestration.campaign_runs import start_campaign_run, watch_campaign_run
-from tasks.orchestration.submission import find_runs, read_runs
-from tasks.orchestration.tags import campaign_tags
+from tasks.orchestration.runs.campaign_runs import start_campaign_run, watch_campaign_run
+from tasks.orchestration.runs.submission import find_runs, read_runs
+from tasks.orchestration.runs.tags import campaign_tags
 
 TRAINING = TrainingSpec(
     frames=60_000,

@@ -20,9 +20,9 @@ from flowrl_core.storage.database import make_engine, reading
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get
-from tasks.orchestration.slots import occupancy
-from tasks.orchestration.submission import find_runs
-from tasks.orchestration.tags import registry_tag
+from tasks.orchestration.devices.slots import occupancy
+from tasks.orchestration.runs.submission import find_runs
+from tasks.orchestration.runs.tags import registry_tag
 
 __all__ = ["check"]
 

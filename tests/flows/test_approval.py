@@ -12,8 +12,8 @@ from prefect.states import Cancelling
 from flowrl_core.skills.knowledge import shipped
 from flowrl_core.specs import LimitsSpec, resolve
 from flowrl_core.storage.atomic import write_text
-from tasks.orchestration.approval import offer_changes
-from tasks.orchestration.campaign_runs import cancel_campaign
+from tasks.orchestration.runs.approval import offer_changes
+from tasks.orchestration.runs.campaign_runs import cancel_campaign
 
 CAMPAIGN = "asked"
 TARGETS = ("goto_bench", "dig_a", "dig_too")

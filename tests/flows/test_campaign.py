@@ -14,9 +14,9 @@ from prefect.states import Cancelled, Cancelling
 from flowrl_cli import embedded
 from flowrl_cli.view import view_campaign
 from flowrl_core.storage.ownership import exclusive
-from tasks.orchestration.campaign_runs import cancel_campaign, start_campaign_run
-from tasks.orchestration.slots import count_slots, free_slots
-from tasks.orchestration.submission import CAMPAIGN
+from tasks.orchestration.devices.slots import count_slots, free_slots
+from tasks.orchestration.runs.campaign_runs import cancel_campaign, start_campaign_run
+from tasks.orchestration.runs.submission import CAMPAIGN
 
 MIXED = spec("mixed", "make_b", "make_d", overrides=["make_d.frames=512", "make_d.min_frames=512"])
 

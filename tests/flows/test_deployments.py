@@ -21,8 +21,8 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from flowrl_cli.request import make_request
 from flowrl_core.errors import InputError
-from tasks.orchestration.bootstrap import bootstrap, bootstrap_server
-from tasks.orchestration.campaign_runs import start_campaign_run
+from tasks.orchestration.runs.campaign_runs import start_campaign_run
+from tasks.orchestration.server.bootstrap import bootstrap, bootstrap_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))

@@ -22,7 +22,7 @@ from flowrl_cli.processes import MARK_VARIABLE, Started, find, marked, spawn, st
 from flowrl_cli.record import Record
 from flowrl_core.errors import ServiceError
 from flowrl_core.storage.layout import Home
-from tasks.orchestration.tags import FLOWRL, worker_name
+from tasks.orchestration.runs.tags import FLOWRL, worker_name
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 

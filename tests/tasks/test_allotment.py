@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.orchestration.allotment import _chosen, allotment, group_limits
-from tasks.orchestration.devices import survey
+from tasks.orchestration.devices.allotment import _chosen, allotment, group_limits
+from tasks.orchestration.devices.survey import survey
 
 GB = 10**9
 NO_LIMIT = str((1 << 63) - 4096)
@@ -150,7 +150,7 @@ def test_memory_says_how_many_slots_there_are_and_one_always_is(system, monkeypa
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("FLOWRL_HOME", str(tmp_path / "home"))
     root = system(V2, "0::/\n", **{"memory.max": "1300000000"})
-    monkeypatch.setattr("tasks.orchestration.devices.allotment", lambda: allotment(root))
+    monkeypatch.setattr("tasks.orchestration.devices.survey.allotment", lambda: allotment(root))
     found = survey()
     assert len(found.slots) == 1 and found.room == 0
     assert "not even one run is sure to fit" in found.remarks[0] and str(root / "sys/fs/cgroup") in found.remarks[0]
@@ -192,7 +192,7 @@ def test_a_process_in_a_real_control_group_is_granted_what_it_has(group):
     code = (
         "import json, os, sys\n"
         "[open(path + '/cgroup.procs', 'w').write(str(os.getpid())) for path in sys.argv[1:]]\n"
-        "from tasks.orchestration.allotment import allotment\n"
+        "from tasks.orchestration.devices.allotment import allotment\n"
         "found = allotment()\n"
         "print(json.dumps([found.share, len(found.cores), found.memory, found.memory_by]))"
     )

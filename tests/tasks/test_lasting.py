@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tasks.orchestration.lasting import bound
+from tasks.orchestration.server.lasting import bound
 
 FLOOD = """
 import sys, time

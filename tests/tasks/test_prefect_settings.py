@@ -17,8 +17,8 @@ from pydantic import AliasChoices
 
 from flowrl_cli.environment import child_environment
 from flowrl_core.storage.layout import Home
-from tasks.orchestration.prefect_settings import DECISIONS, RUN, decided, decision, variable_of
-from tasks.orchestration.workers import _until_there
+from tasks.orchestration.server.prefect_settings import DECISIONS, RUN, decided, decision, variable_of
+from tasks.orchestration.server.workers import _until_there
 
 ROOT = Path(__file__).resolve().parents[2]
 

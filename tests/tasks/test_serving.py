@@ -5,7 +5,7 @@ import pytest
 import sqlalchemy as sa
 from prefect.server.database.configurations import AioSqliteConfiguration
 
-from tasks.orchestration.serving import WritingFirst
+from tasks.orchestration.server.serving import WritingFirst
 
 
 def read_then_write(config, file):
@@ -47,4 +47,4 @@ def test_prefects_own_is_refused(tmp_path):
 def test_the_server_that_is_started_is_ours(server):
     from flowrl_cli.record import Record
 
-    assert "tasks.orchestration.serving:create_app" in Record.load(server.home).alive("server").cmdline()
+    assert "tasks.orchestration.server.serving:create_app" in Record.load(server.home).alive("server").cmdline()

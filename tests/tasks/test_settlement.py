@@ -19,9 +19,9 @@ from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs import CampaignSpec, LimitsSpec
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.lost import declare_lost
-from tasks.orchestration.tags import FLOWRL, is_from_here, registry_tag, worker_name
-from tasks.settlement import NO_ROOM, Settlement
+from tasks.campaign.reconcile import NO_ROOM, Settlement
+from tasks.orchestration.runs.lost import declare_lost
+from tasks.orchestration.runs.tags import FLOWRL, is_from_here, registry_tag, worker_name
 
 
 class Campaigner:
@@ -92,7 +92,7 @@ def one(deployment, tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr("tasks.settlement._FRESH_S", 0.0)
+    monkeypatch.setattr("tasks.campaign.reconcile._FRESH_S", 0.0)
 
 
 def settled(one, *states):
@@ -129,7 +129,7 @@ def test_a_run_that_left_no_verdict_goes_on_as_the_same_run(one, state):
 
 
 def test_a_crash_is_acted_upon_when_the_worker_has_said_all_it_has_to_say(one, monkeypatch):
-    monkeypatch.setattr("tasks.settlement._FRESH_S", 30.0)
+    monkeypatch.setattr("tasks.campaign.reconcile._FRESH_S", 30.0)
     attempt, state = settled(one, Crashed())
     assert attempt.end is None and state.is_crashed() and one.fact.retries == 0
     assert one.woken == [30.0]
@@ -224,7 +224,7 @@ def test_a_cancellation_is_given_up_on_though_the_clock_was_set(one, hours, monk
         run = await one.run_of(attempt, Cancelling())
         await one.settle()
         assert (await one.state_of(run)).is_cancelling(), "its process may need a while"
-        monkeypatch.setattr("tasks.orchestration.submission.datetime", Clock)
+        monkeypatch.setattr("tasks.orchestration.runs.submission.datetime", Clock)
         await one.settle()
         return await one.state_of(run)
 
@@ -297,7 +297,7 @@ def test_a_worker_of_the_same_number_is_another_one_if_it_began_later(one, serve
             run = await client.create_flow_run_from_deployment(one.deployment, tags=[FLOWRL])
             await client.set_flow_run_state(run.id, Running(), force=True)
             await asyncio.sleep(1.5)  # the kernel tells whole seconds of when it began itself
-            code = [sys.executable, "-c", "import time; time.sleep(60)", "tasks.orchestration.workers"]
+            code = [sys.executable, "-c", "import time; time.sleep(60)", "tasks.orchestration.server.workers"]
             later = subprocess.Popen(code)
             name = worker_name("gpu").rpartition(":")[0]
             await client.update_flow_run_labels(run.id, {"prefect.worker.name": f"{name}:{later.pid}"})

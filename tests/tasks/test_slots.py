@@ -15,14 +15,14 @@ import pytest
 from flowrl_core.errors import InputError, ServiceError, StorageError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import find_holder
-from tasks.orchestration.devices import slots, survey
-from tasks.orchestration.needs import Need, record_need
-from tasks.orchestration.slots import count_slots, device_slot, free_slots, occupancy, slots_directory
+from tasks.orchestration.devices.needs import Need, record_need
+from tasks.orchestration.devices.slots import count_slots, device_slot, free_slots, occupancy, slots_directory
+from tasks.orchestration.devices.survey import slots, survey
 
 NOBODY = 65534
 HOLD = """
 import os, sys
-from tasks.orchestration.slots import device_slot
+from tasks.orchestration.devices.slots import device_slot
 if len(sys.argv) > 1:
     os.setgid(int(sys.argv[1])), os.setuid(int(sys.argv[1]))
 with device_slot() as slot:
@@ -225,7 +225,9 @@ def test_a_lock_file_that_may_only_be_read_is_a_lock_all_the_same(common, monkey
 def test_a_lock_file_that_its_owner_keeps_is_no_free_slot(common, monkeypatch):
     monkeypatch.setenv("FLOWRL_SLOTS", "1")
     (common / f"{slots()[0].name}.lock").touch(0o600)
-    code = f"import os; from tasks.orchestration.slots import free_slots; os.setuid({NOBODY}); print(free_slots())"
+    code = (
+        f"import os; from tasks.orchestration.devices.slots import free_slots; os.setuid({NOBODY}); print(free_slots())"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"0\n"
 
 

@@ -10,7 +10,7 @@ import pytest
 from prefect.exceptions import TerminationSignal
 from prefect.utilities.engine import capture_sigterm
 
-from tasks.orchestration.termination import told_anywhere, until_told
+from tasks.orchestration.runs.termination import told_anywhere, until_told
 
 
 def test_undisturbed_work_returns_its_result_and_its_error():
@@ -49,7 +49,7 @@ COMPILING = """
 import logging, signal, sys, threading, time
 from prefect.exceptions import TerminationSignal
 from prefect.utilities.engine import capture_sigterm
-from tasks.orchestration.termination import until_told
+from tasks.orchestration.runs.termination import until_told
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 saved = threading.Event()

@@ -7,7 +7,7 @@ import time
 
 CODE = """
 import sys, time
-from tasks.orchestration.watchdog import beat, watched
+from tasks.orchestration.runs.watchdog import beat, watched
 
 with watched(0.5, last_words=lambda reason: print(reason, flush=True)):
     for _ in range(15):

@@ -7,7 +7,7 @@ from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs import parse_campaign
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from tasks.preparation import workplace
+from tasks.skill.preparation import workplace
 
 
 @pytest.fixture

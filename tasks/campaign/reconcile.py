@@ -14,10 +14,18 @@ from prefect.client.schemas.objects import FlowRun
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Attempt, AttemptEnd, Campaign
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.approval import is_rejected
-from tasks.orchestration.submission import UNHEARD_S, age, end_cancelled, find_runs, is_unheard, read_runs, run_again
-from tasks.orchestration.tags import campaign_tags
-from tasks.processing import tidy
+from tasks.orchestration.runs.approval import is_rejected
+from tasks.orchestration.runs.submission import (
+    UNHEARD_S,
+    age,
+    end_cancelled,
+    find_runs,
+    is_unheard,
+    read_runs,
+    run_again,
+)
+from tasks.orchestration.runs.tags import campaign_tags
+from tasks.skill.processing import tidy
 
 __all__ = ["NO_ROOM", "Settlement"]
 

@@ -13,8 +13,8 @@ import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine m
 from flowrl_core.errors import InputError
 from flowrl_core.quantities import Whole
 from flowrl_core.specs import CampaignName
-from tasks.assessment import assess_skill, conclude, device
 from tasks.options import FLOW
+from tasks.skill.assessment import assess_skill, conclude, device
 
 __all__ = ["evaluate_skill"]
 

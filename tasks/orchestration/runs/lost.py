@@ -19,13 +19,13 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled, Crashed
 
-from tasks.orchestration.submission import UNHEARD_S, age, find_runs, read_runs
-from tasks.orchestration.tags import FLOWRL, is_from_here, is_of_other_registry, registry_tag
+from tasks.orchestration.runs.submission import UNHEARD_S, age, find_runs, read_runs
+from tasks.orchestration.runs.tags import FLOWRL, is_from_here, is_of_other_registry, registry_tag
 
 __all__ = ["Living", "declare_lost", "living"]
 
 _EXECUTING = ("PENDING", "RUNNING", "CANCELLING")
-_WORKERS = "tasks.orchestration.workers"
+_WORKERS = "tasks.orchestration.server.workers"
 _PID = re.compile(r":(\d+)$")
 _PAUSE_S = 2.0
 

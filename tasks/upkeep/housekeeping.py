@@ -14,8 +14,8 @@ from flowrl_core.stages.upkeep.housekeeping import Garbage, Kind, find_garbage, 
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.options import IDEMPOTENT
-from tasks.orchestration.termination import until_told
-from tasks.reporting import show_logs
+from tasks.orchestration.runs.termination import until_told
+from tasks.report import show_logs
 
 __all__ = ["conclude", "find", "remove"]
 

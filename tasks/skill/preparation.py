@@ -18,12 +18,12 @@ from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.ownership import own_run
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import naming_no_room
-from tasks.cancellation import heeding_cancellation
 from tasks.options import IDEMPOTENT
-from tasks.orchestration.slots import device_slot
-from tasks.orchestration.termination import until_told
-from tasks.orchestration.watchdog import report_crash, watched
-from tasks.reporting import LOGGERS, show_logs
+from tasks.orchestration.devices.slots import device_slot
+from tasks.orchestration.runs.cancellation import heeding_cancellation
+from tasks.orchestration.runs.termination import until_told
+from tasks.orchestration.runs.watchdog import report_crash, watched
+from tasks.report import LOGGERS, show_logs
 
 __all__ = ["prepare_run", "workplace"]
 

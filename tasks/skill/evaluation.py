@@ -9,8 +9,8 @@ from flowrl_core.stages.skill.reflect import reflect
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Verdict
 from tasks.options import RESUMABLE
-from tasks.orchestration.termination import until_told
-from tasks.orchestration.watchdog import beat
+from tasks.orchestration.runs.termination import until_told
+from tasks.orchestration.runs.watchdog import beat
 
 __all__ = ["evaluate_run", "reflect_run", "verdict_of"]
 

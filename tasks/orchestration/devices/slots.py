@@ -17,7 +17,7 @@ from pathlib import Path
 
 from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.storage.ownership import Holder, find_holder, hold_for_all_users
-from tasks.orchestration.devices import Slot, Survey, survey
+from tasks.orchestration.devices.survey import Slot, Survey, survey
 
 __all__ = ["count_slots", "device_slot", "free_slots", "occupancy", "slots_directory", "survey_here"]
 

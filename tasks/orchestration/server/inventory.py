@@ -13,9 +13,9 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from tasks.orchestration.bootstrap import POOLS
-from tasks.orchestration.deployments import document, flow_of, form_of
-from tasks.orchestration.tags import FLOWRL
+from tasks.orchestration.runs.tags import FLOWRL
+from tasks.orchestration.server.bootstrap import POOLS
+from tasks.orchestration.server.deployments import document, flow_of, form_of
 
 __all__ = ["Inventory", "await_workers", "missing_pools", "take_inventory", "unattended_pools"]
 

@@ -14,9 +14,9 @@ from prefect.states import Completed
 from flowrl_core.stages.skill.assessment import Assessment, assess
 from flowrl_core.storage.layout import Home
 from tasks.options import IDEMPOTENT
-from tasks.orchestration.slots import device_slot
-from tasks.orchestration.termination import until_told
-from tasks.reporting import show_logs, slug
+from tasks.orchestration.devices.slots import device_slot
+from tasks.orchestration.runs.termination import until_told
+from tasks.report import show_logs, slug
 
 __all__ = ["assess_skill", "conclude", "device"]
 

@@ -14,8 +14,8 @@ from flowrl_core.stages.skill.process import Outcome, process
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.options import IDEMPOTENT
-from tasks.orchestration.termination import until_told
-from tasks.reporting import end_progress
+from tasks.orchestration.runs.termination import until_told
+from tasks.report import end_progress
 
 __all__ = ["conclude", "give_up", "is_decided", "process_run", "tidy"]
 

@@ -1,6 +1,6 @@
 """What a worker starts for a flow run: Prefect's engine, with rarer garbage collections, and open to requests to end.
 
-    python -P .../flowrl_core/installation.py tasks.orchestration.engine
+    python -P .../flowrl_core/installation.py tasks.orchestration.runs.engine
 
 Importing makes hundreds of thousands of objects that stay: with the interpreter's thresholds they are searched for
 garbage again and again, a tenth of the processor time to the flow's first line.
@@ -17,7 +17,7 @@ from typing import Any
 from flowrl_core.compiled.numerics import drop_ignored
 from flowrl_core.errors import InputError
 from flowrl_core.signals import restore
-from tasks.orchestration.prefect_settings import drop_modes
+from tasks.orchestration.server.prefect_settings import drop_modes
 
 _THRESHOLDS = (100_000, 20, 100)
 

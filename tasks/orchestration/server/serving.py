@@ -1,4 +1,4 @@
-"""Prefect's server as FlowRL starts it: `uvicorn --factory tasks.orchestration.serving:create_app`."""
+"""Prefect's server as FlowRL starts it: `uvicorn --factory tasks.orchestration.server.serving:create_app`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefect.settings import get_current_settings
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 from flowrl_core.signals import restore
-from tasks.orchestration import lasting
+from tasks.orchestration.server import lasting
 
 __all__ = ["WritingFirst", "create_app"]
 

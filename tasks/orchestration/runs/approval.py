@@ -24,7 +24,7 @@ from flowrl_core.refusals import refusal
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs import SkillConfig
 from flowrl_core.stages.skill.setups import check_possible
-from tasks.orchestration.tags import APPROVAL
+from tasks.orchestration.runs.tags import APPROVAL
 
 __all__ = ["CAMPAIGN_CANCELLED", "Changes", "approved", "held_state", "is_rejected", "offer_changes"]
 

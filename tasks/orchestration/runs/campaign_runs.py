@@ -17,9 +17,9 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from flowrl_core.errors import ServiceError
 from flowrl_core.specs import CampaignSpec
-from tasks.orchestration.events import RunWatcher
-from tasks.orchestration.submission import CAMPAIGN, cancel_runs, end_cancelled, find_runs, is_unheard
-from tasks.orchestration.tags import campaign_tags
+from tasks.orchestration.runs.events import RunWatcher
+from tasks.orchestration.runs.submission import CAMPAIGN, cancel_runs, end_cancelled, find_runs, is_unheard
+from tasks.orchestration.runs.tags import campaign_tags
 
 __all__ = ["CampaignRun", "cancel_campaign", "start_campaign_run", "watch_campaign_run"]
 

@@ -15,9 +15,9 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
 
-from tasks.orchestration.deployments import ensure_deployments
-from tasks.orchestration.lost import declare_lost
-from tasks.orchestration.tags import FLOWRL
+from tasks.orchestration.runs.lost import declare_lost
+from tasks.orchestration.runs.tags import FLOWRL
+from tasks.orchestration.server.deployments import ensure_deployments
 
 __all__ = ["POOLS", "bootstrap", "bootstrap_server", "tell_lost"]
 

@@ -1,6 +1,6 @@
 """FlowRL's workers: one process that serves the pools it is told.
 
-    python -P .../flowrl_core/installation.py tasks.orchestration.workers [POOL ...]
+    python -P .../flowrl_core/installation.py tasks.orchestration.server.workers [POOL ...]
 
 It starts two seconds sooner than `prefect worker start`, whose command line has more to import, and of the gpu pool it
 takes no more runs than this machine has free slots, so that another machine's worker gets the others.
@@ -29,11 +29,11 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 from flowrl_core.errors import ServiceError
 from flowrl_core.installation import ROOT, command
 from flowrl_core.signals import restore
-from tasks.orchestration import lasting
-from tasks.orchestration.bootstrap import POOLS
-from tasks.orchestration.deployments import document
-from tasks.orchestration.slots import free_slots, survey_here
-from tasks.orchestration.tags import worker_name
+from tasks.orchestration.devices.slots import free_slots, survey_here
+from tasks.orchestration.runs.tags import worker_name
+from tasks.orchestration.server import lasting
+from tasks.orchestration.server.bootstrap import POOLS
+from tasks.orchestration.server.deployments import document
 
 __all__ = ["InstalledWorker", "SlotWorker", "main", "serve"]
 
@@ -72,7 +72,7 @@ class _Job(ProcessJobConfiguration):
         is_ours = deployment is not None and deployment.pull_steps == document()["pull"]
         if deployment is not None and is_ours and self.command is None:
             # Without a command Prefect starts two interpreters for a run.
-            self.command = shlex.join(command("tasks.orchestration.engine"))
+            self.command = shlex.join(command("tasks.orchestration.runs.engine"))
             self.working_dir = ROOT
             # Told where the flow is, the engine need not ask the server and run the pull steps to find it.
             self.env.setdefault("PREFECT__FLOW_ENTRYPOINT", deployment.entrypoint)

@@ -38,13 +38,13 @@ from flowrl_core.storage.ownership import exclusive
 from flowrl_core.storage.records import Attempt, Campaign
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import check_going_on, naming_no_room
-from tasks.cancellation import check_begun
-from tasks.orchestration.events import RECONCILE_S, TERMINAL, RunWatcher
-from tasks.orchestration.submission import cancel_runs, find_runs, submit
-from tasks.orchestration.tags import campaign_tags, registry_tag
-from tasks.proposing import SkillSource, skill_source
-from tasks.reporting import report_campaign, report_proposals, show_logs
-from tasks.settlement import Settlement
+from tasks.campaign.proposing import SkillSource, skill_source
+from tasks.campaign.reconcile import Settlement
+from tasks.orchestration.runs.cancellation import check_begun
+from tasks.orchestration.runs.events import RECONCILE_S, TERMINAL, RunWatcher
+from tasks.orchestration.runs.submission import cancel_runs, find_runs, submit
+from tasks.orchestration.runs.tags import campaign_tags, registry_tag
+from tasks.report import report_campaign, report_proposals, show_logs
 
 __all__ = ["Board", "Stand", "conclude", "opened"]
 

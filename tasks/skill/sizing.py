@@ -1,6 +1,6 @@
 """What one run takes, measured in a process of its own.
 
-python -P .../flowrl_core/installation.py tasks.sizing ENV TRAINING-AS-JSON
+python -P .../flowrl_core/installation.py tasks.skill.sizing ENV TRAINING-AS-JSON
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from flowrl_core.installation import command
 from flowrl_core.specs import TrainingSpec
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
 from tasks.orchestration.children import run_child
-from tasks.orchestration.devices import PER_GPU_VARIABLE
-from tasks.orchestration.needs import GPU_MEMORY, Need
+from tasks.orchestration.devices.needs import GPU_MEMORY, Need
+from tasks.orchestration.devices.survey import PER_GPU_VARIABLE
 
 if TYPE_CHECKING:
     from flowrl_core.stages.skill.memory import Memory
@@ -50,7 +50,7 @@ def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
         "XLA_PYTHON_CLIENT_MEM_FRACTION": str(GPU_MEMORY),
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
-    measuring = command("tasks.sizing", env, training.model_dump_json())
+    measuring = command("tasks.skill.sizing", env, training.model_dump_json())
     environment = {**os.environ, **quiet}
     environment.pop("XLA_CLIENT_MEM_FRACTION", None)  # the same by its newer name: XLA refuses both
     drop_ignored(environment)
@@ -66,13 +66,13 @@ def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
 
 def _main(env: str, training: str) -> None:
     # What a run has loaded as well.
-    import tasks.evaluation
-    import tasks.preparation
-    import tasks.processing
-    import tasks.training  # noqa: F401
+    import tasks.skill.evaluation
+    import tasks.skill.preparation
+    import tasks.skill.processing
+    import tasks.skill.training  # noqa: F401
     from flowrl_core.learning.shapes import shapes_of
     from flowrl_core.stages.skill.memory import measure
-    from tasks.orchestration.slots import device_slot
+    from tasks.orchestration.devices.slots import device_slot
 
     spec = TrainingSpec.model_validate_json(training)
     with device_slot():

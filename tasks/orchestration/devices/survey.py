@@ -17,10 +17,10 @@ from textwrap import shorten
 from typing import Literal
 
 from flowrl_core.errors import InputError, ServiceError
-from tasks.orchestration.allotment import Allotment, allotment
-from tasks.orchestration.cuda import VISIBLE_VARIABLE, gpu_memory, visible_gpus
-from tasks.orchestration.needs import GPU_MEMORY, SHIPPED, Machine, Need, known_need, propose
-from tasks.orchestration.platforms import check_flags, check_memory, platforms
+from tasks.orchestration.devices.allotment import Allotment, allotment
+from tasks.orchestration.devices.cuda import VISIBLE_VARIABLE, gpu_memory, visible_gpus
+from tasks.orchestration.devices.needs import GPU_MEMORY, SHIPPED, Machine, Need, known_need, propose
+from tasks.orchestration.devices.platforms import check_flags, check_memory, platforms
 
 __all__ = ["MOST_VARIABLE", "PER_GPU_VARIABLE", "Slot", "Survey", "slots", "survey"]
 

@@ -9,9 +9,9 @@ from prefect import task
 from flowrl_core.stages.skill.train import UpdateReport, train
 from flowrl_core.storage.layout import Home
 from tasks.options import RESUMABLE
-from tasks.orchestration.termination import until_told
-from tasks.orchestration.watchdog import beat
-from tasks.reporting import Progress
+from tasks.orchestration.runs.termination import until_told
+from tasks.orchestration.runs.watchdog import beat
+from tasks.report import Progress
 
 __all__ = ["train_run"]
 

@@ -21,9 +21,9 @@ from prefect.runtime import flow_run as this_run
 
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.approval import CAMPAIGN_CANCELLED
-from tasks.orchestration.submission import cancel_runs, find_runs, read_runs
-from tasks.orchestration.tags import campaign_tags, registry_tag
+from tasks.orchestration.runs.approval import CAMPAIGN_CANCELLED
+from tasks.orchestration.runs.submission import cancel_runs, find_runs, read_runs
+from tasks.orchestration.runs.tags import campaign_tags, registry_tag
 
 __all__ = ["RunCancelled", "cancel_skills", "check_begun", "heeding_cancellation", "note_cancellation"]
 

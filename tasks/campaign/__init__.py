@@ -1,0 +1,1 @@
+"""The turns of a campaign: what it asks for, submits and reconciles."""

@@ -1,0 +1,1 @@
+"""The devices of this machine, and the slots that runs take."""

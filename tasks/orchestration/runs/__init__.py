@@ -1,0 +1,1 @@
+"""Flow runs: submitted, watched, ended, found again."""

@@ -1,0 +1,1 @@
+"""Prefect's server and workers: settings, pools, deployments."""
