@@ -42,7 +42,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from flowrl_cli import embedded
+from flowrl_cli.server import embedded
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec
 from flowrl_core.storage.atomic import write_text

@@ -44,7 +44,7 @@ import psutil
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 
-from flowrl_cli import embedded
+from flowrl_cli.server import embedded
 from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.skill_states import derive

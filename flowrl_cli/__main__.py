@@ -1,7 +1,11 @@
 """`python -m flowrl_cli` is `flowrl`."""
 
-import os
-import sys
+from flowrl_cli.entry import listen, main
+
+listen()
+
+import os  # noqa: E402
+import sys  # noqa: E402
 
 # As for `flowrl`, no file of the working directory comes before an installed package. (Python itself leaves out one
 # that is gone.)
@@ -11,7 +15,5 @@ except OSError:
     is_first = False
 if is_first:
     sys.path.append(sys.path.pop(0))
-
-from flowrl_cli.app import main
 
 main()

@@ -14,8 +14,8 @@ from typing import NoReturn
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
-from flowrl_cli.interpreter import make_usual
-from flowrl_cli.signals import Interrupted, asked, end_at_once, heed
+from flowrl_cli.process.interpreter import make_usual
+from flowrl_cli.process.signals import Interrupted, asked, end_at_once, heed
 from flowrl_core.errors import FlowRLError, InputError, StorageError
 
 __all__ = ["app", "main", "run"]
@@ -40,26 +40,21 @@ app = App(
     suppress_keyboard_interrupt=False,  # or every request to end would exit with 130, and in silence
 )
 
-app.command(
-    "flowrl_cli.campaign:campaign",
-    name="campaign",
-    help="Learn the targets and all skills they need; run it again to go on.",
-)
-app.command("flowrl_cli.status:status", name="status", help="Show what a campaign has learned (needs no server).")
-app.command("flowrl_cli.logs:logs", name="logs", help="Show the training log of a skill's latest run.")
-app.command("flowrl_cli.experts:experts", name="experts", help="List the experts of the library.")
-app.command("flowrl_cli.plan:plan", name="plan", help="Show the plan that reaches a skill.")
-app.command(
-    "flowrl_cli.propose:propose",
-    name="propose",
-    help="Ask a language model for skills; show question, answer, gates.",
-)
-app.command("flowrl_cli.servers:up", name="up", help="Start what this machine needs: server, workers.")
-app.command("flowrl_cli.servers:down", name="down", help="Stop what was started here, only that.")
-app.command("flowrl_cli.devices:app", name="devices", help="List device slots; `devices probe` proposes a number.")
-app.command("flowrl_cli.doctor:doctor", name="doctor", help="Check all that FlowRL needs, and say what mends it.")
-app.command("flowrl_cli.backup:backup", name="backup", help="Copy the registry, experts and records of this home.")
-app.command("flowrl_cli.backup:restore", name="restore", help="Make a home of such a copy.")
+for _at, _name, _what in (
+    ("campaign:campaign", "campaign", "Learn the targets and all skills they need; run it again to go on."),
+    ("status:status", "status", "Show what a campaign has learned (needs no server)."),
+    ("logs:logs", "logs", "Show the training log of a skill's latest run."),
+    ("experts:experts", "experts", "List the experts of the library."),
+    ("plan:plan", "plan", "Show the plan that reaches a skill."),
+    ("propose:propose", "propose", "Ask a language model for skills; show question, answer, gates."),
+    ("servers:up", "up", "Start what this machine needs: server, workers."),
+    ("servers:down", "down", "Stop what was started here, only that."),
+    ("devices:app", "devices", "List device slots; `devices probe` proposes a number."),
+    ("doctor:doctor", "doctor", "Check all that FlowRL needs, and say what mends it."),
+    ("backup:backup", "backup", "Copy the registry, experts and records of this home."),
+    ("backup:restore", "restore", "Make a home of such a copy."),
+):
+    app.command(f"flowrl_cli.commands.{_at}", name=_name, help=_what)
 
 for _group, _command, _help, _what in (
     ("knowledge", "check", "Work with knowledge bases.", "Check a knowledge base and plan each of its skills."),
@@ -72,7 +67,7 @@ for _group, _command, _help, _what in (
     ("env", "fluents", "Work with environments.", "List the fluents, actions and targets of an environment."),
 ):
     _sub = App(name=_group, help=_help)
-    _sub.command(f"flowrl_cli.{_group}:{_command}", name=_command, help=_what)
+    _sub.command(f"flowrl_cli.commands.{_group}:{_command}", name=_command, help=_what)
     app.command(_sub)
 
 
@@ -99,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     try:
         with contextlib.suppress(ImportError):  # what is missing is told by the command, by `doctor` as a finding
-            from flowrl_cli.surroundings import settle
+            from flowrl_cli.process.surroundings import settle
 
             settle()
         code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
@@ -126,7 +121,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _explain(exc: Exception) -> tuple[str, int]:
     if isinstance(exc, CycloptsError):
-        from flowrl_cli.usage import usage
+        from flowrl_cli.request.usage import usage
 
         return usage(exc), 2
     if lacking := _lacking():
@@ -145,7 +140,7 @@ def _explain(exc: Exception) -> tuple[str, int]:
 def _lacking() -> str:
     """What this installation lacks, if anything: then it is what an error comes from, whatever that says."""
     try:
-        from flowrl_cli.installed import check_installation
+        from flowrl_cli.checks.installed import check_installation
 
         check_installation()
     except (ImportError, StorageError) as exc:

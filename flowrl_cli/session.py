@@ -7,19 +7,19 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from flowrl_cli import embedded
-from flowrl_cli.care import Care
-from flowrl_cli.configured import check_server, configured, credentials, wait_healthy
-from flowrl_cli.connection import asking, connected
-from flowrl_cli.inputs import existing_registry
-from flowrl_cli.live import show
-from flowrl_cli.record import Server
-from flowrl_cli.request import Request
-from flowrl_cli.signals import Interrupted, audience, check, deferred, run
-from flowrl_cli.status import print_end, print_status
+from flowrl_cli.commands.status import print_end, print_status
+from flowrl_cli.process.signals import Interrupted, audience, check, deferred, run
+from flowrl_cli.request.campaign import Request
+from flowrl_cli.request.inputs import existing_registry
+from flowrl_cli.server import embedded
+from flowrl_cli.server.care import Care
+from flowrl_cli.server.configured import check_server, configured, credentials, wait_healthy
+from flowrl_cli.server.connection import asking, connected
+from flowrl_cli.server.record import Server
 from flowrl_cli.stopping import stop_campaign
-from flowrl_cli.tables import say
-from flowrl_cli.view import campaign_knowledge, view_campaign
+from flowrl_cli.views.live import show
+from flowrl_cli.views.tables import say
+from flowrl_cli.views.view import campaign_knowledge, view_campaign
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.skills.goals import is_reached
 from flowrl_core.stages.skill.remarks import learned_before

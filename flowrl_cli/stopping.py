@@ -8,11 +8,11 @@ import logging
 import sys
 from collections.abc import Callable
 
-from flowrl_cli import embedded
-from flowrl_cli.connection import connected
-from flowrl_cli.launch import SERVER
-from flowrl_cli.record import Record, Server
-from flowrl_cli.signals import Interrupted, deferred
+from flowrl_cli.process.signals import Interrupted, deferred
+from flowrl_cli.server import embedded
+from flowrl_cli.server.connection import connected
+from flowrl_cli.server.launch import SERVER
+from flowrl_cli.server.record import Record, Server
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 

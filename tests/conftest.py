@@ -17,10 +17,10 @@ sys.path.append(str(Path(__file__).parent))
 
 import postgres_server
 
-from flowrl_cli import embedded
-from flowrl_cli.connection import connected
-from flowrl_cli.processes import marked
-from flowrl_cli.record import Record
+from flowrl_cli.server import embedded
+from flowrl_cli.server.connection import connected
+from flowrl_cli.server.processes import marked
+from flowrl_cli.server.record import Record
 from flowrl_core.storage.layout import Home
 
 _LONGEST_FIRST = ("flows", "cli", "tasks", "core")

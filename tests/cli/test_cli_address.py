@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from flowrl_cli.address import SERVER_AUTH_VARIABLE, Address, choose_address
+from flowrl_cli.server.address import SERVER_AUTH_VARIABLE, Address, choose_address
 from flowrl_core.errors import InputError
 
 

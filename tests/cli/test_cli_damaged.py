@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowrl_cli.stored import examine_library, examine_registry
-from flowrl_cli.view import read_progress
+from flowrl_cli.checks.stored import examine_library, examine_registry
+from flowrl_cli.views.view import read_progress
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs import SkillConfig, parse_campaign

@@ -13,16 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flowrl_cli import embedded
-from flowrl_cli.account import furnish
-from flowrl_cli.care import Healing
-from flowrl_cli.launch import WORKERS, launch
-from flowrl_cli.output import begin_log, last_words
-from flowrl_cli.processes import Started
-from flowrl_cli.record import Record
-from flowrl_cli.services import examine_server
-from flowrl_cli.temporary import remove_temporary, with_temporary
-from flowrl_cli.workers import await_ready
+from flowrl_cli.checks.services import examine_server
+from flowrl_cli.process.account import furnish
+from flowrl_cli.server import embedded
+from flowrl_cli.server.care import Healing
+from flowrl_cli.server.launch import WORKERS, launch
+from flowrl_cli.server.output import begin_log, last_words
+from flowrl_cli.server.processes import Started
+from flowrl_cli.server.record import Record
+from flowrl_cli.server.temporary import remove_temporary, with_temporary
+from flowrl_cli.server.workers import await_ready
 from flowrl_core.errors import ServiceError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive

@@ -15,12 +15,12 @@ from time import time
 import psutil
 import pytest
 
-from flowrl_cli.care import Attendance
-from flowrl_cli.connection import connected
-from flowrl_cli.doctor import locks_of
-from flowrl_cli.record import Record
-from flowrl_cli.services import clock_of, examine_server
-from flowrl_cli.stored import examine_registry
+from flowrl_cli.checks.services import clock_of, examine_server
+from flowrl_cli.checks.stored import examine_registry
+from flowrl_cli.commands.doctor import locks_of
+from flowrl_cli.server.care import Attendance
+from flowrl_cli.server.connection import connected
+from flowrl_cli.server.record import Record
 from flowrl_core.errors import ServiceError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
@@ -66,7 +66,7 @@ def test_a_database_that_cannot_be_used_is_told(tmp_path, monkeypatch, url, said
 
 
 def test_a_server_that_does_not_answer_is_told(home, monkeypatch):
-    monkeypatch.setattr("flowrl_cli.services._ANSWER_S", 0.3)
+    monkeypatch.setattr("flowrl_cli.checks.services._ANSWER_S", 0.3)
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
     (found,) = examine_server(Home(home))
     assert found.state == "wrong" and "did not answer" in found.found and "unset PREFECT_API_URL" in found.mend
@@ -126,11 +126,11 @@ def test_a_pool_without_a_worker_is_told(server, monkeypatch):
         with connected(record.server):
             attendance.look()
             assert said == [], "one may be starting just now"
-            monkeypatch.setattr("flowrl_cli.care._TELL_S", -1.0)
+            monkeypatch.setattr("flowrl_cli.server.care._TELL_S", -1.0)
             for _ in range(2):
                 attendance.look()
             assert len(said) == 1 and "pool gpu" in said[0] and "nothing can be executed" in said[0]
-            monkeypatch.setattr("flowrl_cli.care._ALONE_S", -1.0)
+            monkeypatch.setattr("flowrl_cli.server.care._ALONE_S", -1.0)
             with pytest.raises(ServiceError, match=r"no worker .* pool gpu.* the same command attaches"):
                 attendance.look()
     finally:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from flowrl_cli import embedded
-from flowrl_cli.care import Pantry
-from flowrl_cli.doctor import examine
-from flowrl_cli.processes import MARK_VARIABLE, find, marked, spawn, stop
-from flowrl_cli.record import Record
+from flowrl_cli.commands.doctor import examine
+from flowrl_cli.server import embedded
+from flowrl_cli.server.care import Pantry
+from flowrl_cli.server.processes import MARK_VARIABLE, find, marked, spawn, stop
+from flowrl_cli.server.record import Record
 from flowrl_core.errors import ConflictError, NoRoomError, StorageError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.room import check_going_on, naming_no_room

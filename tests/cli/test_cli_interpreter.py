@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flowrl_cli.environment import child_environment
+from flowrl_cli.server.environment import child_environment
 from flowrl_core.storage.layout import Home
 
 FLOWRL = str(Path(sys.executable).with_name("flowrl"))

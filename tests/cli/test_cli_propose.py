@@ -8,7 +8,7 @@ import pytest
 from corridor_proposals import answer, proposed
 from model_server import ModelServer, fault, say
 
-from flowrl_cli.live import Narrator
+from flowrl_cli.views.live import Narrator
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from flowrl_cli import session
-from flowrl_cli.request import make_request
+from flowrl_cli.request.campaign import make_request
 from flowrl_core.errors import InputError
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs import EvaluationSpec, TrainingSpec, parse_campaign

@@ -27,11 +27,11 @@ sys.path.append(str(Path(__file__).parents[1] / "flows"))
 import corridor_runs
 import flow_runs
 
-from flowrl_cli.configured import check_server, wait_healthy
-from flowrl_cli.connection import connected
-from flowrl_cli.processes import MARK_VARIABLE, marked
-from flowrl_cli.record import Record
-from flowrl_cli.services import examine_server
+from flowrl_cli.checks.services import examine_server
+from flowrl_cli.server.configured import check_server, wait_healthy
+from flowrl_cli.server.connection import connected
+from flowrl_cli.server.processes import MARK_VARIABLE, marked
+from flowrl_cli.server.record import Record
 from flowrl_core.storage.layout import Home
 from tasks.orchestration.runs.submission import find_runs
 
@@ -121,7 +121,7 @@ def test_workers_join_only_a_prefect_server_that_answers_and_lets_them_in(home, 
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
         return done.stderr
 
-    monkeypatch.setattr("flowrl_cli.workers._ANSWER_S", 0.5)
+    monkeypatch.setattr("flowrl_cli.server.workers._ANSWER_S", 0.5)
     assert "did not answer" in join("http://127.0.0.1:1/api")
     with answering(404, "no such page") as url:
         assert f"{url} is not the API of a Prefect server" in join(url)

@@ -8,10 +8,10 @@ import re
 import pytest
 from others_settings import FILES, HOSTILE
 
-from flowrl_cli.configured import check_settings
-from flowrl_cli.services import examine_server
-from flowrl_cli.surroundings import as_set, settle
-from flowrl_cli.variables import examine_variables
+from flowrl_cli.checks.services import examine_server
+from flowrl_cli.checks.variables import examine_variables
+from flowrl_cli.process.surroundings import as_set, settle
+from flowrl_cli.server.configured import check_settings
 from flowrl_core.errors import InputError
 from flowrl_core.storage.layout import Home
 

@@ -13,8 +13,8 @@ import pytest
 
 import flows
 import tasks
-from flowrl_cli.environment import child_environment
-from flowrl_cli.installed import examine_installation
+from flowrl_cli.checks.installed import examine_installation
+from flowrl_cli.server.environment import child_environment
 from flowrl_core.installation import ROOT, command
 from flowrl_core.storage.layout import Home
 from tasks.orchestration.devices import slots

@@ -17,11 +17,11 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Crashed, Running
 
-from flowrl_cli.live import Narrator, live_table
-from flowrl_cli.processes import MARK_VARIABLE
-from flowrl_cli.record import Record
-from flowrl_cli.tables import console, number, percent, seconds
-from flowrl_cli.view import latest_directory, read_progress, view_campaign
+from flowrl_cli.server.processes import MARK_VARIABLE
+from flowrl_cli.server.record import Record
+from flowrl_cli.views.live import Narrator, live_table
+from flowrl_cli.views.tables import console, number, percent, seconds
+from flowrl_cli.views.view import latest_directory, read_progress, view_campaign
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs import SkillConfig, parse_campaign

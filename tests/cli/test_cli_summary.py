@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flowrl_cli.summary import (
+from flowrl_cli.views.summary import (
     RunTrace,
     greatest_overlap,
     handovers,

@@ -31,7 +31,7 @@ def test_doctor_names_each_limit_that_is_too_low(home):
 
 WIDENED = """
 import os, resource
-from flowrl_cli.surroundings import settle
+from flowrl_cli.process.surroundings import settle
 settle()
 open("made", "w").close()
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], oct(os.stat("made").st_mode & 0o777))

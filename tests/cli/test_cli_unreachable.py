@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from flowrl_cli.configured import Configured, check_server, configured, credentials, wait_healthy
-from flowrl_cli.connection import asking
-from flowrl_cli.fetching import NoAnswerError, fetch
-from flowrl_cli.finding import Finding, bounded
-from flowrl_cli.record import Server
-from flowrl_cli.services import examine_server
+from flowrl_cli.checks.finding import Finding, bounded
+from flowrl_cli.checks.services import examine_server
+from flowrl_cli.server.configured import Configured, check_server, configured, credentials, wait_healthy
+from flowrl_cli.server.connection import asking
+from flowrl_cli.server.fetching import NoAnswerError, fetch
+from flowrl_cli.server.record import Server
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.storage.layout import Home
 
@@ -98,7 +98,7 @@ STRANGE = {
 @pytest.mark.parametrize("name", STRANGE)
 def test_doctor_says_what_a_server_does_wrong(name, home, monkeypatch):
     for limit in ("_ANSWER_S", "_INVENTORY_S"):
-        monkeypatch.setattr(f"flowrl_cli.services.{limit}", 0.8)
+        monkeypatch.setattr(f"flowrl_cli.checks.services.{limit}", 0.8)
     answers, said = STRANGE[name]
     with speaking(*answers) as url:
         monkeypatch.setenv("PREFECT_API_URL", url)
@@ -109,7 +109,7 @@ def test_doctor_says_what_a_server_does_wrong(name, home, monkeypatch):
 
 
 def test_doctor_says_that_a_server_does_not_speak_tls(home, monkeypatch):
-    monkeypatch.setattr("flowrl_cli.services._ANSWER_S", 0.8)
+    monkeypatch.setattr("flowrl_cli.checks.services._ANSWER_S", 0.8)
     with speaking(HEALTHY) as url:
         monkeypatch.setenv("PREFECT_API_URL", url.replace("http:", "https:"))
         (found,) = examine_server(Home(home))
@@ -153,7 +153,7 @@ def test_blanks_slashes_and_capitals_around_an_address_are_no_fault(form, monkey
 
 
 def test_a_server_whose_address_lacks_its_end_is_told_so(monkeypatch):
-    monkeypatch.setattr("flowrl_cli.configured._HOPELESS_S", 0.1)
+    monkeypatch.setattr("flowrl_cli.server.configured._HOPELESS_S", 0.1)
     with speaking(http("404 Not Found")) as url, pytest.raises(ServiceError, match=r"HTTP 404; .* ends with /api"):
         wait_healthy(url.removesuffix("/api"))
 
@@ -204,7 +204,7 @@ def test_what_a_proxy_does_wrong_is_told_with_the_proxy(name, no_proxies):
         if not isinstance(proxy, str) or proxy == "socks5":
             proxy = url.removesuffix("/api").replace("http:", f"{proxy}:" if isinstance(proxy, str) else "http:")
         no_proxies.setenv("ALL_PROXY", proxy)
-        no_proxies.setattr("flowrl_cli.configured._HOPELESS_S", 0.1)
+        no_proxies.setattr("flowrl_cli.server.configured._HOPELESS_S", 0.1)
         with pytest.raises(ServiceError, match=said) as caught:
             wait_healthy("http://there.invalid/api", seconds=0.5)
     assert "of ALL_PROXY" in str(caught.value) and "se-cret" not in str(caught.value)
@@ -251,7 +251,7 @@ def test_a_server_is_waited_for_in_words_and_ctrl_c_ends_it(home):
 
 
 def test_what_no_wait_cures_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr("flowrl_cli.configured._HOPELESS_S", 0.2)
+    monkeypatch.setattr("flowrl_cli.server.configured._HOPELESS_S", 0.2)
     here = Configured("http://no-such-host.invalid/api", "prefect.toml", "remove it")
     with pytest.raises(ServiceError, match=r"of prefect\.toml.*remove it"):
         wait_healthy(here)
@@ -277,7 +277,7 @@ def test_a_server_that_falls_silent_while_it_is_asked_is_told_and_given_up(serve
     from tasks.orchestration.server.inventory import missing_pools
 
     for name, value in {"_SILENT_S": 0.0, "_ANSWER_S": 0.5, "_MORE_TRIES": 0}.items():
-        monkeypatch.setattr(f"flowrl_cli.connection.{name}", value)
+        monkeypatch.setattr(f"flowrl_cli.server.connection.{name}", value)
     with server as url, pytest.raises(ServiceError, match=said), asking(Server(url, False), "its pools"):
         while not (told := capsys.readouterr().err):
             time.sleep(0.01)
@@ -354,7 +354,7 @@ def test_a_version_that_does_not_fit_is_told(theirs, said, home, monkeypatch):
 
 
 def test_a_version_that_was_not_tried_in_full_is_told_as_such(home, monkeypatch):
-    monkeypatch.setattr("flowrl_cli.services._INVENTORY_S", 0.5)
+    monkeypatch.setattr("flowrl_cli.checks.services._INVENTORY_S", 0.5)
     with speaking(HEALTHY, http("200 OK", body='"3.99.1"'), HEALTHY, b"") as url:
         monkeypatch.setenv("PREFECT_API_URL", url)
         found = {one.what: one for one in examine_server(Home(home))}

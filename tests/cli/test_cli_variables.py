@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import flowrl_core
-from flowrl_cli.variables import FAMILIES, examine_variables, shown
+from flowrl_cli.checks.variables import FAMILIES, examine_variables, shown
 
 ROOT = Path(flowrl_core.__file__).parents[1]
 

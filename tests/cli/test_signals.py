@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flowrl_cli.processes import MARK_VARIABLE, marked, stop
-from flowrl_cli.record import Record
+from flowrl_cli.server.processes import MARK_VARIABLE, marked, stop
+from flowrl_cli.server.record import Record
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.specs import parse_campaign
 from flowrl_core.storage.layout import Home
@@ -49,8 +49,8 @@ ENDLESS = [
 COMMAND = """
 import asyncio, os, sys, time
 from pathlib import Path
-from flowrl_cli.processes import find, spawn, stop
-from flowrl_cli.signals import Interrupted, audience, check, deferred, end_at_once, heed, run
+from flowrl_cli.server.processes import find, spawn, stop
+from flowrl_cli.process.signals import Interrupted, audience, check, deferred, end_at_once, heed, run
 
 async def deaf():
     print("begun", flush=True)
@@ -226,7 +226,7 @@ def test_the_first_process_of_a_container_takes_leave_of_those_it_inherits():
     if not can_unshare():
         pytest.skip("only root may make a process the first of a namespace, where the kernel lets it")
     code = (
-        "import subprocess, time; from flowrl_cli.processes import reap; import psutil\n"
+        "import subprocess, time; from flowrl_cli.server.processes import reap; import psutil\n"
         "subprocess.run(['sh', '-c', 'sleep 0.1 &'])\n"
         "left = lambda: [p.status() for p in psutil.Process().children()]\n"
         "while left() != ['zombie']: time.sleep(0.01)\n"

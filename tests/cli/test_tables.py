@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from flowrl_cli.tables import number, percent, print_table, say
+from flowrl_cli.views.tables import number, percent, print_table, say
 
 FLOWRL = str(Path(sys.executable).with_name("flowrl"))
 COLUMNS = ("skill", "state", "expert", "frames", "success", "why")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from flowrl_cli.app import app
-from flowrl_cli.written import Written
+from flowrl_cli.request.written import Written
 from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming, TomlNaming
 from flowrl_core.skills.knowledge import load_knowledge

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from flowrl_cli import embedded
-from flowrl_cli.processes import marked
-from flowrl_cli.record import Record
+from flowrl_cli.server import embedded
+from flowrl_cli.server.processes import marked
+from flowrl_cli.server.record import Record
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 

@@ -19,9 +19,9 @@ sys.path.append(str(Path(__file__).parents[1] / "flows"))
 
 from flow_runs import Endless, end_of, flow_run, process_of, spec, start, until
 
-from flowrl_cli import embedded
-from flowrl_cli.processes import find, spawn, stop
-from flowrl_cli.record import Record
+from flowrl_cli.server import embedded
+from flowrl_cli.server.processes import find, spawn, stop
+from flowrl_cli.server.record import Record
 from flowrl_core.installation import command
 from flowrl_core.skills.knowledge import shipped
 from flowrl_core.specs import LimitsSpec

@@ -25,9 +25,9 @@ import invariants
 from faults import Disturbed
 from prefect.exceptions import PrefectHTTPStatusError
 
-from flowrl_cli import embedded
-from flowrl_cli.processes import marked
-from flowrl_cli.record import Record
+from flowrl_cli.server import embedded
+from flowrl_cli.server.processes import marked
+from flowrl_cli.server.record import Record
 from flowrl_core.errors import ServiceError
 from flowrl_core.specs import CampaignSpec
 from flowrl_core.storage.layout import Home

@@ -11,8 +11,8 @@ import psutil
 import sqlalchemy as sa
 from prefect.client.orchestration import get_client
 
-from flowrl_cli.processes import marked
-from flowrl_cli.record import Record
+from flowrl_cli.server.processes import marked
+from flowrl_cli.server.record import Record
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.skills.skill_states import derive
 from flowrl_core.storage.atomic import is_temporary

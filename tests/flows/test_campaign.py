@@ -11,8 +11,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 from prefect.states import Cancelled, Cancelling
 
-from flowrl_cli import embedded
-from flowrl_cli.view import view_campaign
+from flowrl_cli.server import embedded
+from flowrl_cli.views.view import view_campaign
 from flowrl_core.storage.ownership import exclusive
 from tasks.orchestration.devices.slots import count_slots, free_slots
 from tasks.orchestration.runs.campaign_runs import cancel_campaign, start_campaign_run

@@ -19,7 +19,7 @@ from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import ObjectAlreadyExists
 
-from flowrl_cli.request import make_request
+from flowrl_cli.request.campaign import make_request
 from flowrl_core.errors import InputError
 from tasks.orchestration.runs.campaign_runs import start_campaign_run
 from tasks.orchestration.server.bootstrap import bootstrap, bootstrap_server

@@ -16,10 +16,10 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Running
 
-from flowrl_cli import embedded
-from flowrl_cli.configured import configured, wait_healthy
-from flowrl_cli.processes import MARK_VARIABLE, Started, find, marked, spawn, stop, this_process
-from flowrl_cli.record import Record
+from flowrl_cli.server import embedded
+from flowrl_cli.server.configured import configured, wait_healthy
+from flowrl_cli.server.processes import MARK_VARIABLE, Started, find, marked, spawn, stop, this_process
+from flowrl_cli.server.record import Record
 from flowrl_core.errors import ServiceError
 from flowrl_core.storage.layout import Home
 from tasks.orchestration.runs.tags import FLOWRL, worker_name
@@ -201,7 +201,7 @@ def test_a_server_is_configured_where_prefect_looks_first_and_that_place_is_name
         (tmp_path / place).write_text(content.format(f"http://{Path(place).suffix or place}:4200/api/"))
     code = """
         import os, pathlib
-        from flowrl_cli.configured import configured
+        from flowrl_cli.server.configured import configured
         while found := configured():
             print(found.url, found.where, found.forget, sep="|")
             if not os.environ.pop("PREFECT_API_URL", None):

@@ -5,7 +5,7 @@ import contextlib
 from browsers import browsing, expect
 from deployment_runs import end_of, on_server, runs_of
 
-from flowrl_cli.request import make_request
+from flowrl_cli.request.campaign import make_request
 
 
 def ids(name):

@@ -20,8 +20,8 @@ sys.path.append(str(Path(__file__).parents[1] / "core"))
 
 from corridor_runs import learn
 
-from flowrl_cli.connection import connected
-from flowrl_cli.record import Record
+from flowrl_cli.server.connection import connected
+from flowrl_cli.server.record import Record
 from flowrl_core.specs import LimitsSpec
 from flowrl_core.stages.skill.assessment import assess
 from flowrl_core.storage.layout import URL_VARIABLE, Home

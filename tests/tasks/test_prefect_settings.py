@@ -15,7 +15,7 @@ from prefect.settings import Settings, temporary_settings
 from prefect.settings.base import PrefectBaseSettings
 from pydantic import AliasChoices
 
-from flowrl_cli.environment import child_environment
+from flowrl_cli.server.environment import child_environment
 from flowrl_core.storage.layout import Home
 from tasks.orchestration.server.prefect_settings import DECISIONS, RUN, decided, decision, variable_of
 from tasks.orchestration.server.workers import _until_there

@@ -45,6 +45,6 @@ def test_prefects_own_is_refused(tmp_path):
 
 
 def test_the_server_that_is_started_is_ours(server):
-    from flowrl_cli.record import Record
+    from flowrl_cli.server.record import Record
 
     assert "tasks.orchestration.server.serving:create_app" in Record.load(server.home).alive("server").cmdline()

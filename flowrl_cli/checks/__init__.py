@@ -1,0 +1,1 @@
+"""What `flowrl doctor` finds."""

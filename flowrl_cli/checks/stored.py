@@ -1,0 +1,139 @@
+"""What `flowrl doctor` finds of the registry's database, and of the experts that it tells of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowrl_cli.checks.finding import Finding
+from flowrl_core.errors import CorruptError, FlowRLError, InputError
+from flowrl_core.storage.layout import URL_VARIABLE, Home
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+__all__ = ["examine_library", "examine_registry"]
+
+_ANSWER_S = 3.0
+_RESTORE = "flowrl restore BACKUP, with FLOWRL_HOME set to a new directory"
+_MOST_READ = 500_000_000
+"""Bytes of versions whose checksums are compared; of more, only the sizes are."""
+
+
+def examine_registry(home: Home) -> Iterator[Finding]:
+    """The registry's database: can it be reached, is it whole, and is its schema this FlowRL's? Nothing is changed."""
+    from flowrl_core.storage.reader import check_not_lost, read_engine
+
+    try:
+        engine = read_engine(_impatient(home.registry_url))
+    except InputError as exc:
+        driver = 'pip install "psycopg[binary]"' if "psycopg" in exc.problem else f"unset {URL_VARIABLE}"
+        yield Finding("registry", "wrong", exc.problem, f"{driver}, or correct {URL_VARIABLE}")
+        return
+    is_file = engine.dialect.name == "sqlite"
+    try:
+        found = None if is_file and not Path(engine.url.database or "").exists() else _schema(engine)
+        if found is None:
+            check_not_lost(home, engine)
+    except FlowRLError as exc:
+        mend = _RESTORE if is_file else f"start that database, or correct {URL_VARIABLE}"
+        yield Finding("registry", "wrong", str(exc), mend)
+        return
+    finally:
+        engine.dispose()
+    try:
+        _read_rows(home)
+    except CorruptError as exc:
+        yield Finding("registry", "wrong", str(exc), _RESTORE)
+        return
+    except FlowRLError:
+        pass  # a schema that cannot be read is told below
+    yield _of_schema(engine.url.render_as_string(hide_password=True), found, is_file=is_file)
+
+
+def examine_library(home: Home) -> Iterator[Finding]:
+    """The parameters of the experts that the registry counts on: are they there, and what they were?"""
+    from flowrl_core.storage.damage import damaged_versions, in_words
+    from flowrl_core.storage.registry import Registry
+
+    try:
+        registry = Registry.read(home)
+        if registry is None:
+            return
+        with registry:
+            count = len(registry.relied_on())
+            damaged = damaged_versions(home, registry, by_size=_size(home.versions) > _MOST_READ)
+    except FlowRLError:
+        return  # that of the registry was told
+    if damaged:
+        problem, mend = in_words(home, damaged)
+        yield Finding("library", "wrong", problem, mend)
+    elif count:
+        yield Finding("library", "ok", f"{count} versions of experts, all there")
+
+
+def _read_rows(home: Home) -> None:
+    """Nothing, if what campaigns and runs are made of can be read.
+
+    Raises:
+        FlowRLError: it cannot.
+    """
+    from flowrl_core.storage.registry import Registry
+
+    registry = Registry.read(home, url=_impatient(home.registry_url))
+    if registry is None:
+        return
+    with registry:
+        for campaign in registry.campaigns():
+            registry.figures(campaign.name)
+            for record in registry.skills(campaign.name).values():
+                registry.runs(record.identity)
+
+
+def _schema(engine: sa.Engine) -> str | None:
+    """The schema of a database that is whole; None of an empty one.
+
+    Raises:
+        CorruptError: it is not whole.
+        StorageError: it does not answer.
+    """
+    from flowrl_core.storage.database import revision
+    from flowrl_core.storage.reader import check_whole
+
+    found = revision(engine)
+    if found is not None:
+        check_whole(engine)
+    return found
+
+
+def _of_schema(name: str, found: str | None, *, is_file: bool) -> Finding:
+    from flowrl_core.storage.schema import HEAD
+
+    if found in (None, HEAD):
+        return Finding("registry", "ok", f"{name} ({f'schema {found}' if found else 'will be made'})")
+    if str(found) < HEAD:
+        backup = "with a backup beside it" if is_file else "back it up before"
+        problem = f"{name} has schema {found}, not {HEAD}"
+        return Finding("registry", "wrong", problem, f"the next flowrl campaign migrates it, {backup}")
+    mend = "use the newer FlowRL that wrote it"
+    return Finding("registry", "wrong", f"{name} has schema {found}, this FlowRL knows up to {HEAD}", mend)
+
+
+def _impatient(url: str) -> str:
+    """The URL with a limit to how long a database that does not answer is waited for."""
+    import sqlalchemy as sa
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError:
+        return url
+    if not parsed.drivername.startswith("postgresql") or "connect_timeout" in parsed.query:
+        return url
+    patient = parsed.update_query_dict({"connect_timeout": f"{_ANSWER_S:.0f}"})
+    return patient.render_as_string(hide_password=False)
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

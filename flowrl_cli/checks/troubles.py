@@ -1,0 +1,37 @@
+"""What keeps a home from being worked in, as `flowrl status` and `flowrl doctor` tell it."""
+
+from __future__ import annotations
+
+from flowrl_cli.server.output import story
+from flowrl_cli.server.record import Record
+from flowrl_core.errors import StorageError
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.room import want_to_go_on
+
+__all__ = ["deaths", "troubles"]
+
+
+def troubles(home: Home) -> list[str]:
+    """A sentence for each thing that has died, and for a disk without room."""
+    mend = "`flowrl up`, or the campaign's own command, starts it again"
+    try:
+        died = [f"the {name} died: {words}. {mend}" for name, words in deaths(home).items()]
+    except StorageError as exc:
+        died = [str(exc)]
+    full = want_to_go_on(home)
+    return [full, *died] if full else died
+
+
+def deaths(home: Home) -> dict[str, str]:
+    """What was started here, was not stopped and does not live any more: its name -> its last words.
+
+    Raises:
+        StorageError: what tells of it cannot be read.
+    """
+    records = [record for record in (Record.load(home), Record.load_workers(home)) if record and record.is_here]
+    return {
+        started.name: story(home, record, started.name)
+        for record in records
+        for started in record.processes
+        if record.alive(started.name) is None
+    }

@@ -1,0 +1,47 @@
+"""`flowrl backup` and `flowrl restore`: a copy of a home, and a home made of a copy."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+__all__ = ["backup", "restore"]
+
+
+def backup(target: Path, /) -> None:
+    """Copy the registry, the experts and the records of this home to a new directory; campaigns may go on meanwhile.
+
+    Parameters
+    ----------
+    target
+        A directory that does not exist yet, outside FLOWRL_HOME.
+    """
+    from flowrl_core.storage.backup import backup as save
+    from flowrl_core.storage.layout import Home
+
+    home = Home.from_environment()
+    copied = save(home, target)
+    print(f"saved {copied.rows} rows and {copied.versions} versions ({copied.bytes / 1e6:.1f} MB of files) to {target}")
+
+
+def restore(source: Path, /) -> None:
+    """Fill an empty home, on the database that is configured, with what `flowrl backup` has saved.
+
+    Parameters
+    ----------
+    source
+        A directory that `flowrl backup` has made.
+    """
+    from flowrl_cli.process.signals import Interrupted
+    from flowrl_core.storage.backup import restore as fill
+    from flowrl_core.storage.layout import Home
+
+    home = Home.from_environment()
+    try:
+        copied = fill(source, home)
+    except Interrupted:
+        if not home.registry_url.startswith("sqlite") or not home.registry.exists():
+            print("Nothing was restored: run the same command again", file=sys.stderr)
+        raise
+    print(f"restored {copied.rows} rows and {copied.versions} versions to {home.root}")
+    print("Start the campaigns again to go on: `flowrl campaign`, or their deployments")

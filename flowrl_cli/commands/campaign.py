@@ -1,0 +1,87 @@
+"""`flowrl campaign`: check everything, start or attach, show, and stop what was started."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from flowrl_core.specs import EvaluationSpec, FrontierSpec, LimitsSpec, TrainingSpec
+
+__all__ = ["campaign"]
+
+_TRAINING = Group("Training", sort_key=2)
+_EVALUATION = Group("Evaluation", sort_key=3)
+_LIMITS = Group("Limits", sort_key=4)
+_FRONTIER = Group("Frontier", sort_key=5)
+
+_DEFAULTS = TrainingSpec(), EvaluationSpec(), LimitsSpec(), FrontierSpec()
+
+
+def campaign(
+    *,
+    target: Annotated[list[str] | None, Parameter(negative="")] = None,
+    campaign: str | None = None,
+    env: str | None = None,
+    knowledge: str | None = None,
+    override: Annotated[list[str] | None, Parameter(negative="")] = None,
+    retry: Annotated[list[str] | None, Parameter(negative="")] = None,
+    keep: Annotated[bool, Parameter(negative="")] = False,
+    config: Path | None = None,
+    training: Annotated[TrainingSpec, Parameter(group=_TRAINING)] = _DEFAULTS[0],
+    evaluation: Annotated[EvaluationSpec, Parameter(group=_EVALUATION)] = _DEFAULTS[1],
+    limits: Annotated[LimitsSpec, Parameter(group=_LIMITS)] = _DEFAULTS[2],
+    frontier: Annotated[FrontierSpec, Parameter(group=_FRONTIER)] = _DEFAULTS[3],
+) -> int:
+    """Learn the targets and all skills they need. Run it again to go on: no finished skill is repeated.
+
+    Exit code 0 only if all targets are learned.
+
+    Parameters
+    ----------
+    target
+        A skill to learn, or what it is to bring (inv.iron_pickaxe); repeat it for more. Without any, the campaign goes
+        on as it was started before.
+    campaign
+        The campaign's name (default).
+    env
+        The environment (craftax-classic).
+    knowledge
+        A TOML file, or the name of a shipped knowledge base (the one of the environment).
+    override
+        SKILL.FIELD=VALUE: one training or evaluation field of one skill; repeat it for more.
+    retry
+        A skill that failed and is to be tried again; repeat it for more.
+    keep
+        Leave the local server and workers up at the end.
+    config
+        A TOML file with `targets`, `campaign`, `env`, `knowledge`, `overrides`, `retry` and the tables `[training]`,
+        `[evaluation]`, `[limits]`, `[frontier]`. What is typed wins.
+    """
+    from flowrl_cli.checks.installed import check_installation
+    from flowrl_cli.process.account import check_directory
+
+    check_installation()  # before others import or read what it may lack
+    check_directory()
+    from flowrl_cli.request.campaign import make_request, merge_sources
+    from flowrl_cli.session import run_campaign
+
+    single = {"campaign": campaign, "env": env, "knowledge": knowledge}
+    several = {"targets": target, "overrides": override, "retry": retry}
+    typed: dict[str, Any] = {name: value for name, value in {**single, **several}.items() if value is not None}
+    for name, group in (
+        ("training", training),
+        ("evaluation", evaluation),
+        ("limits", limits),
+        ("frontier", frontier),
+    ):
+        if given := group.model_dump(exclude_unset=True):
+            typed[name] = given
+    parameters, written = merge_sources(config, typed)
+    with written.errors():
+        request = make_request(parameters, written)
+        for idle in request.idle:
+            print(f"note: {idle}: no target needs that skill, so it changes nothing now", file=sys.stderr)
+        return run_campaign(request, keep=keep)

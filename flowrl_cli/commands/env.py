@@ -1,0 +1,52 @@
+"""`flowrl env fluents`: what an environment lets skills and programs speak of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+__all__ = ["fluents"]
+
+_DERIVED = (
+    ("gained.X", "change of inv.X in this step, -9..9"),
+    ("since.X", "change of inv.X since the plan step began, -9..9"),
+    ("new_ach.X", "ach.X became true in this step (a truth value)"),
+    ("d.V", "change of the vital V in this step"),
+    ("closer.K", "dist.K before this step minus dist.K now"),
+    ("n", "the target count of the plan step, 1..9"),
+)
+
+
+def fluents(
+    *, env: str = "craftax-classic", as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+) -> None:
+    """List the fluents, actions and targets of an environment.
+
+    Parameters
+    ----------
+    env
+        The environment.
+    as_json
+        Print only JSON.
+    """
+    from flowrl_cli.views.tables import print_json, print_table, say
+    from flowrl_core.vocabulary.environments import vocabulary
+
+    vocab = vocabulary(env)
+    if as_json:
+        print_json(
+            {
+                "env": vocab.env,
+                "capacity": vocab.capacity,
+                "fluents": [{"name": f.name, "kind": f.kind, "low": f.low, "high": f.high} for f in vocab.fluents],
+                "derived": dict(_DERIVED),
+                "actions": list(vocab.actions),
+                "targets": list(vocab.targets),
+            }
+        )
+        return
+    rows = [(f.name, f.kind, f"{f.low}..{f.high}") for f in vocab.fluents]
+    print_table(("fluent", "kind", "range"), rows, title=f"Fluents of {vocab.env}")
+    print_table(("derived", "meaning"), _DERIVED, title="\nPrograms may also name", prose=["meaning"])
+    say("", f"Actions: {', '.join(vocab.actions)}", f"Targets: {', '.join(vocab.targets)}")

@@ -1,0 +1,140 @@
+"""`flowrl propose`: one round of proposals, shown: what is asked, what comes back, what each gate says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from flowrl_core.specs import FrontierSpec
+
+if TYPE_CHECKING:
+    from flowrl_core.llm.drafts import Draft
+    from flowrl_core.proposals.model import Examination
+    from flowrl_core.specs import CampaignSpec
+    from flowrl_core.stages.proposals.context import Scene
+    from flowrl_core.stages.proposals.propose import Outcome
+    from flowrl_core.storage.layout import Home
+    from flowrl_core.storage.registry import Registry
+
+__all__ = ["propose"]
+
+_FRONTIER = Group("Frontier", sort_key=2)
+_DEFAULT = FrontierSpec()
+
+
+def propose(
+    *,
+    target: Annotated[list[str] | None, Parameter(negative="")] = None,
+    campaign: str | None = None,
+    env: str | None = None,
+    knowledge: str | None = None,
+    model: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    config: Path | None = None,
+    frontier: Annotated[FrontierSpec, Parameter(group=_FRONTIER)] = _DEFAULT,
+) -> int:
+    """Ask a language model for skills that lead to the targets, and show all of it.
+
+    The request is sent, booked and journaled as in a campaign. Exit code 0 if a proposal is sound.
+
+    Parameters
+    ----------
+    target
+        What is to be reached: a skill, or what it is to bring (inv.iron_pickaxe); repeat it for more.
+    campaign
+        The campaign whose skills, failures and refusals the model is told of (default).
+    env
+        The environment (craftax-classic).
+    knowledge
+        A TOML file, or the name of a shipped knowledge base (the one of the environment).
+    model
+        PROVIDER:NAME, or NAME@URL; the same as --frontier.model.
+    dry_run
+        Record no proposal: no campaign learns what is shown.
+    config
+        A TOML file as for `flowrl campaign`. What is typed wins.
+    """
+    import asyncio
+    import contextlib
+
+    from flowrl_cli.request.campaign import make_request, merge_sources
+    from flowrl_cli.request.inputs import existing_registry
+    from flowrl_core.storage.registry import Registry
+
+    given = frontier.model_dump(exclude_unset=True) | ({"model": model} if model else {})
+    single = {"targets": target, "campaign": campaign, "env": env, "knowledge": knowledge}
+    typed: dict[str, Any] = {name: value for name, value in single.items() if value is not None}
+    merged, written = merge_sources(config, {**typed, "frontier": given})
+    if merged.get("targets"):  # else all is as it was at the campaign's earlier start
+        merged["frontier"] = {"kind": "hybrid", **merged["frontier"]}
+    with written.errors():
+        request = make_request(merged, written)
+    home, known = existing_registry()
+    home.check_writable()  # the answer is journaled, also in a dry run
+    # A dry run begins no registry; where there is one, what it spends is booked there.
+    registry = None if known is None and dry_run else Registry.open(home)
+    if known is not None:
+        known.close()
+    with registry or contextlib.nullcontext():
+        return asyncio.run(_round(home, registry, request.spec, request.scene, dry_run=dry_run))
+
+
+async def _round(home: Home, registry: Registry | None, spec: CampaignSpec, scene: Scene, *, dry_run: bool) -> int:
+    from flowrl_core.llm.client import connect
+    from flowrl_core.llm.drafts import draft
+    from flowrl_core.stages.proposals import propose
+    from flowrl_core.stages.proposals.spending import CampaignBook, UnboundBook, estimate
+    from flowrl_core.storage.journal import FileJournal
+
+    sent = draft(propose.question_of(scene), spec.frontier)
+    _print_question(sent)
+    print(estimate(spec.frontier, sent.input_tokens), flush=True)
+    is_known = registry is not None and spec.campaign in {one.name for one in registry.campaigns()}
+    if registry is not None and not dry_run and not is_known:
+        registry.start_campaign(spec, scene.knowledge.skills, is_new_start=False)
+        is_known = True
+    # What a dry run spends for a campaign that is there is booked to it: it is spent.
+    book = CampaignBook(registry, spec) if registry is not None and is_known else UnboundBook(spec.frontier)
+    model = connect(spec.frontier, book=book, journal=FileJournal(home.journal))
+    outcome = await propose.propose(scene, model.ask)
+    _print_outcome(outcome)
+    if not dry_run and registry is not None:
+        for row in propose.record(registry, scene, outcome):
+            print(f"{row.state}: {row.name or 'no proposal'}")
+    return 0 if outcome.sound else 1
+
+
+def _print_question(sent: Draft) -> None:
+    for role, text in sent.messages:
+        print(f"--- {role}\n{text}\n")
+    print(f"--- the answer's form: JSON Schema of {len(str(sent.schema)):,} characters")
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    from flowrl_cli.views.proposals import findings_text
+    from flowrl_cli.views.tables import print_json, print_table
+
+    print(f"\n--- answer of {outcome.model}" if outcome.model else "\n--- no answer")
+    for fault in outcome.faults:
+        print(findings_text([fault]))
+    for one in outcome.examinations:
+        print_json(one.proposal.as_dict())
+    rows = []
+    for one in outcome.examinations:
+        told = (*one.refusals, *one.repairs)
+        rows.append((one.proposal.skill.name, _verdict(one), _plan(one), findings_text(told)))
+    print_table(("proposal", "gates", "plan", "why"), rows, title="\nWhat the gates say", prose=["plan", "why"])
+
+
+def _verdict(examination: Examination) -> str:
+    if not examination.is_sound:
+        return f"refused by {examination.refusals[0].gate}"
+    return "sound, repaired" if examination.repairs else "sound"
+
+
+def _plan(examination: Examination) -> str | None:
+    if examination.plan is None:
+        return None
+    return " -> ".join(f"{step.skill} x{step.n}" if step.n > 1 else step.skill for step in examination.plan.steps)

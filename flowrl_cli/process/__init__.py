@@ -1,0 +1,1 @@
+"""The process of a command: its interpreter, account, signals and terminal."""

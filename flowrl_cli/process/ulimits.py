@@ -1,0 +1,79 @@
+"""What the shell limits for all that a command starts (`ulimit`, `umask`): made as wide as it may be, or refused."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flowrl_cli.checks.finding import Finding
+from flowrl_core.errors import InputError
+
+__all__ = ["check_limits", "examine_limits", "widen"]
+
+_OWNERS = 0o700
+_PLENTY = 4
+
+
+@dataclass(frozen=True)
+class _Need:
+    """The least that server, workers and runs need of a resource; `unit` is what the shell counts in.
+
+    (A server alone has some forty files open, and a run forty threads.)
+    """
+
+    resource: int
+    option: str
+    what: str
+    least: int
+    unit: int = 1
+
+
+_NEEDS = (
+    _Need(resource.RLIMIT_NOFILE, "-n", "open files", 256),
+    _Need(resource.RLIMIT_NPROC, "-u", "processes and threads of this user", 256),
+    # A server's database grows, and so does the file of a compiled learner.
+    _Need(resource.RLIMIT_FSIZE, "-f", "blocks of 1024 bytes in a file", 256 << 20, 1024),
+)
+
+
+def widen() -> None:
+    """Raise the limits that may be raised, and let this user read and write what is made."""
+    for need in _NEEDS:
+        soft, hard = resource.getrlimit(need.resource)
+        if _is_less(soft, need.least) and soft != hard:
+            enough = _PLENTY * need.least
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(need.resource, (hard if _is_less(hard, enough) else enough, hard))
+    os.umask(os.umask(_OWNERS) & ~_OWNERS)
+
+
+def check_limits() -> None:
+    """Nothing, if there is enough of each for a server, workers and runs.
+
+    Raises:
+        InputError: there is not.
+    """
+    for error in _refusals():
+        raise error
+
+
+def examine_limits() -> Iterator[Finding]:
+    """What `flowrl doctor` finds of them: only what is not enough."""
+    for error in _refusals():
+        yield Finding(error.field, "wrong", error.problem, error.remedy)
+
+
+def _refusals() -> Iterator[InputError]:
+    for need in _NEEDS:
+        soft, _ = resource.getrlimit(need.resource)
+        if _is_less(soft, need.least):
+            field, least = f"ulimit {need.option}", need.least // need.unit
+            problem = f"{soft // need.unit} {need.what} are allowed, and FlowRL needs up to {least}"
+            yield InputError(field, problem, f"`{field} {least}` or more, in a shell that may raise it")
+
+
+def _is_less(limit: int, least: int) -> bool:
+    return limit != resource.RLIM_INFINITY and limit < least

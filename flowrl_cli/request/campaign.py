@@ -1,0 +1,126 @@
+"""What a person asks of a campaign, checked as a whole before anything is written or started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowrl_cli.request.inputs import existing_registry, open_knowledge
+from flowrl_cli.request.written import Written
+from flowrl_core.errors import InputError
+from flowrl_core.naming import AS_PATHS, Naming
+from flowrl_core.skills.knowledge import Knowledge, is_file_name
+from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign
+from flowrl_core.stages.proposals.context import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.propose import check_frontier
+from flowrl_core.stages.skill.campaign_check import check_asked
+from flowrl_core.storage.layout import Home
+from flowrl_core.toml_files import read_toml
+
+__all__ = ["Request", "make_request", "merge_sources"]
+
+_GROUPS = ("training", "evaluation", "limits", "frontier")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A campaign that can be started.
+
+    Attributes:
+        spec: its parameters; a knowledge base that is a file has the name that it gets in the home.
+        knowledge: the skills that it begins with.
+        scene: how it stands: what it has learned, and what was proposed to it.
+        knowledge_file: the content to put into the home under that name; None if nothing is to be put there.
+        needs: the skills that the targets need as things are, prerequisites first -> the other skills of their plans.
+        configs: what each of them, and each skill of an override, would be trained with.
+        idle: overrides, as a person wrote them, that change nothing as things are: no target's plan has their skills.
+    """
+
+    spec: CampaignSpec
+    knowledge: Knowledge
+    scene: Scene
+    knowledge_file: bytes | None
+    needs: Mapping[str, tuple[str, ...]]
+    configs: Mapping[str, SkillConfig]
+    idle: tuple[str, ...] = ()
+
+
+def merge_sources(config: Path | None, typed: Mapping[str, Any]) -> tuple[dict[str, Any], Written]:
+    """The parameters of a TOML file with what was typed on top, and how errors name them.
+
+    Values replace, groups are merged field by field.
+
+    Raises:
+        InputError: the file cannot be read, or has a key or value that no campaign takes (file, table, key named).
+    """
+    if config is None:
+        return dict(typed), Written()
+    filed = read_toml(config)
+    parse_campaign(Written.of(config, filed, {}), **{"targets": ["any"], **filed})
+    merged = {
+        name: {field.replace("-", "_"): value for field, value in values.items()} if name in _GROUPS else values
+        for name, values in filed.items()
+    }
+    for name, value in typed.items():
+        merged[name] = {**merged.get(name, {}), **value} if name in _GROUPS else value
+    return merged, Written.of(config, filed, typed)
+
+
+def make_request(parameters: Mapping[str, Any], named: Naming = AS_PATHS) -> Request:
+    """The checked request: names, values, knowledge, a plan for each needed skill, overrides and retries.
+
+    Without targets it is that of the campaign's earlier start.
+
+    Args:
+        named: how a person wrote a field, by its path (`training.frames`).
+
+    Raises:
+        InputError: the first thing that is wrong, and its remedy.
+    """
+    spec = parse_campaign(named, **parameters) if parameters.get("targets") else _earlier(parameters, named)
+    name, knowledge, content = _knowledge_of(spec)
+    spec = spec.model_copy(update={"knowledge": name, "targets": list(dict.fromkeys(spec.targets))})
+    check_frontier(spec)
+    base = base_of(knowledge, spec)
+    scene = _scene(spec, base)
+    asked = check_asked(scene, named)
+    return Request(spec, base, scene, content, asked.needs, asked.configs, asked.idle)
+
+
+def _scene(spec: CampaignSpec, base: Knowledge) -> Scene:
+    """The campaign as it stands, if there is one; of a registry that cannot be used the start itself will tell."""
+    _, registry = existing_registry()
+    if registry is None:
+        return Scene(spec, base)
+    with registry:
+        return read_scene(registry, spec.campaign, spec, base)
+
+
+def _earlier(parameters: Mapping[str, Any], named: Naming) -> CampaignSpec:
+    """The campaign's earlier start, which a start without targets goes on with."""
+    _, registry = existing_registry()
+    if registry is None:
+        problem = "no target is named, and no campaign was started here to go on with"
+        remedy = f"Add {named.example('targets', ['SKILL'])}; `flowrl plan SKILL` shows what it needs"
+        raise InputError("targets", problem, remedy)
+    with registry:
+        return registry.settled(parse_campaign(named, **{**parameters, "targets": []}))
+
+
+def _knowledge_of(spec: CampaignSpec) -> tuple[str, Knowledge, bytes | None]:
+    """The name that the knowledge base has for the campaign, its skills, and what is to be put into the home for it.
+
+    A file is copied there: workers run in other directories, perhaps on other machines, and read nothing else.
+    """
+    named = spec.knowledge
+    if not is_file_name(named):
+        return named, open_knowledge(spec.env, named), None
+    path = Path(named).expanduser()
+    if not path.exists() and path.name == named:
+        kept = Home.from_environment().knowledge_file(named)
+        if kept.is_file():
+            return named, open_knowledge(spec.env, str(kept)), None
+    knowledge = open_knowledge(spec.env, str(path))
+    return f"{spec.campaign}.toml", knowledge, path.read_bytes()

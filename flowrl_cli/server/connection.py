@@ -1,0 +1,107 @@
+"""Prefect's clients of this process, talking to a server: with its secrets, and with bounds where people wait."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+
+from flowrl_cli.server.address import SERVER_AUTH_VARIABLE
+from flowrl_cli.server.configured import AUTH_VARIABLE, credentials
+from flowrl_cli.server.prefect_sources import read_settings
+from flowrl_cli.server.record import Server
+from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.proxies import bypass_proxies, check_proxies
+from flowrl_core.web_addresses import why_unreachable
+from tasks.orchestration.server.prefect_settings import CLIENT, NO_CONNECTION, variable_of
+
+__all__ = ["asking", "connected", "secrets_of"]
+
+_SILENT_S = 5.0
+_ANSWER_S = 20.0
+_MORE_TRIES = 2
+"""With Prefect's own patience, a server that has stopped answering is waited for without a word for six minutes."""
+
+
+@contextlib.contextmanager
+def connected(server: Server, limits: Mapping[str, float] | None = None) -> Iterator[None]:
+    """Within the block Prefect's clients of this process talk to the server.
+
+    Args:
+        limits: more settings of Prefect. (Changed in a block of their own, the secrets would be lost.)
+
+    Raises:
+        InputError: it asks for a password, and none is set; a proxy is named that cannot be asked; or the settings of
+            Prefect cannot be read.
+    """
+    read_settings()
+    from prefect.settings import temporary_settings
+
+    bypass_proxies(os.environ, server.url)
+    check_proxies()
+    others = NO_CONNECTION if server.is_embedded else {}
+    own = {**others, **secrets_of(server), variable_of("api.url"): server.url}
+    with temporary_settings({**CLIENT, **own, **(limits or {})}):
+        yield
+
+
+@contextlib.contextmanager
+def asking(server: Server, what: str) -> Iterator[None]:
+    """`connected`, for what a person waits for: a server elsewhere that takes long is told.
+
+    Args:
+        what: is done in the block.
+
+    Raises:
+        InputError: as by `connected`.
+        ServiceError: the server has gone, or does not take what it is asked.
+    """
+    from httpx import HTTPStatusError, TransportError
+
+    limits = {variable_of("api.request_timeout"): _ANSWER_S, variable_of("client.max_retries"): _MORE_TRIES}
+    longest = _ANSWER_S * (1 + _MORE_TRIES)
+    line = f"waiting for the Prefect server {server.url}: {what}, at most {longest:.0f} s for each answer ..."
+    told = threading.Timer(_SILENT_S, lambda: print(line, file=sys.stderr, flush=True))
+    told.daemon = True
+    try:
+        with connected(server, None if server.is_embedded else limits):
+            if not server.is_embedded:
+                told.start()
+            yield
+    except TransportError as exc:
+        why, _ = why_unreachable(exc)
+        raise ServiceError(f"the Prefect server {server.url} does not answer any more ({what}): {why}") from exc
+    except HTTPStatusError as exc:
+        asked, said = exc.request.url.path, " ".join(exc.response.text.split())[:300]
+        problem = f"answers {exc.response.status_code} to {asked}: {said}"
+        raise ServiceError(f"the Prefect server {server.url} {problem}. `flowrl doctor` tells its version") from exc
+    finally:
+        told.cancel()
+
+
+def secrets_of(server: Server) -> dict[str, str]:
+    """How this process identifies itself to the server: variable -> secret.
+
+    Raises:
+        InputError: the server asks for a password, and none is set.
+    """
+    return _password(server.asks_for_password) if server.is_embedded else credentials()
+
+
+def _password(is_asked: bool) -> dict[str, str]:
+    """What clients of an embedded server need. It is written nowhere, so it must be in this process's environment.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not is_asked:
+        return {}
+    variable = SERVER_AUTH_VARIABLE if os.environ.get(SERVER_AUTH_VARIABLE) else AUTH_VARIABLE
+    found = os.environ.get(variable, "")
+    user, _, password = found.partition(":")
+    if not user or not password:
+        problem = "is not USER:PASSWORD" if found else "is not set, and the server of this home asks for a password"
+        raise InputError(variable, problem, f"export {variable}=USER:PASSWORD, that of the server")
+    return {AUTH_VARIABLE: found}

@@ -1,0 +1,334 @@
+"""The embedded Prefect: a server on the loopback interface and workers, for those who have configured none.
+
+A record in the home tells what was started. Its mark is also in the environment of every process that was started, and
+of their children, and it is written before the first of them: so all of them are found again, also after a kill -9 of
+who started them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from flowrl_cli.process.signals import check
+from flowrl_cli.process.ulimits import check_limits
+from flowrl_cli.request.inputs import registry_uuid
+from flowrl_cli.server.address import LOOPBACK, SERVER_AUTH_VARIABLE, canonical, choose_address, in_url
+from flowrl_cli.server.configured import (
+    AUTH_VARIABLE,
+    check_server,
+    check_settings,
+    configured,
+    credentials,
+    wait_healthy,
+)
+from flowrl_cli.server.connection import asking, secrets_of
+from flowrl_cli.server.environment import child_environment
+from flowrl_cli.server.launch import SERVER, WORKERS, launch, launch_workers, stop_recorded, though_full
+from flowrl_cli.server.output import story
+from flowrl_cli.server.processes import find, marked, stop, this_process
+from flowrl_cli.server.record import Record, Server
+from flowrl_cli.server.temporary import with_temporary
+from flowrl_core.errors import ConflictError, InputError, ServiceError
+from flowrl_core.proxies import check_proxies
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.ownership import exclusive
+from flowrl_core.storage.room import check_start, naming_no_room
+from tasks.orchestration.devices.slots import count_slots
+from tasks.orchestration.server.prefect_settings import variable_of
+
+__all__ = [
+    "Server",
+    "check_room",
+    "check_startable",
+    "down",
+    "heal",
+    "is_being_changed",
+    "is_used_by_others",
+    "leave",
+    "status",
+    "up",
+]
+
+_START_S = 180.0
+_PATIENCE_S = 20.0
+_POLL_S = 0.1
+
+
+def up(
+    home: Home,
+    *,
+    keep: bool = False,
+    host: str | None = None,
+    port: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Server:
+    """The server to use, with the deployments on it: the configured one, else an embedded one, started if need be.
+
+    This process counts as a user of the embedded one until `leave` or its end.
+
+    Args:
+        home: whose campaigns it serves.
+        keep: leave the embedded server up when its last user has left.
+        host, port: where the embedded one shall listen; by default on a free port that only this machine can reach.
+        say: told in words what takes time.
+
+    Raises:
+        InputError: as `check_startable`; nothing was written.
+        ServiceError: the configured server is silent for a minute or does not let us in, or the embedded one does not
+            start.
+        NoRoomError: the home's disk became full meanwhile.
+    """
+    check_startable(home, host, port)
+    if found := configured():
+        wait_healthy(found)
+        connection = credentials()
+        check_server(found.url, connection)
+        server = Server(found.url, is_embedded=False, address=connection.get(variable_of("ui_url"), ""))
+        _deploy(home, server)
+        return server
+    with naming_no_room(home), _locked(home):
+        home.prefect.mkdir(parents=True, exist_ok=True)
+        record = _recorded(home, host, port).joined(this_process(), keep=keep)
+        record.save(home)
+        return _ensure(home, record, say)
+
+
+def check_startable(home: Home, host: str | None = None, port: int | None = None) -> None:
+    """Nothing, if `up` can use the home's embedded server or start one. A configured server is not asked.
+
+    Raises:
+        InputError: as `check_room`; the address cannot be used, is not that of the server that is up, or is given
+            though a server is configured; a password is missing; a proxy is named that cannot be asked; Prefect's
+            settings cannot be read; or a device is asked for that is not there.
+        ServiceError: the home's server runs on another machine, or a device is gone.
+    """
+    check_room(home)
+    check_proxies()
+    check_settings()
+    if found := configured():
+        if host is not None or port is not None:
+            field = "host" if host is not None else "port"
+            problem = f"a server is configured already, {found.url}, by {found.where}"
+            raise InputError(field, problem, f"To start one here, {found.forget}")
+        return
+    count_slots()
+    secrets_of(_recorded(home, host, port).server)
+
+
+def check_room(home: Home) -> None:
+    """Nothing, if the home's server is up already, or there is room to start anything at all.
+
+    Raises:
+        InputError: there is not, or the shell allows less than is needed.
+    """
+    check_limits()
+    if status(home) is None:
+        check_start(home)
+
+
+def heal(home: Home, *, say: Callable[[str], None] = lambda text: None) -> bool:
+    """Start again what of the embedded Prefect has died; whether anything had."""
+    record = _load_here(home)
+    if record is None or (record.alive(SERVER) and record.alive(WORKERS)):
+        return False
+    with _locked(home):
+        record = _load_here(home)
+        if record is None:
+            return False
+        _ensure(home, record, say)
+    return True
+
+
+def leave(home: Home, *, even_if_kept: bool = False, is_urgent: Callable[[], object] = lambda: False) -> bool:
+    """This process needs the embedded Prefect no more: stop it if nobody else does and nobody asked to keep it.
+
+    Args:
+        even_if_kept: stop it though it was to be kept: who asked for that has not come to its end.
+        is_urgent: once this is true, nothing has time to end by itself any more.
+
+    Returns:
+        Whether it was stopped.
+    """
+    if _load_here(home) is None:
+        return False
+    with _locked_soon(home, is_urgent) as is_locked:
+        record = _load_here(home)
+        if record is None:
+            return False
+        record = record.left(this_process())
+        if any(find(user) for user in record.users) or (record.keep and not even_if_kept):
+            if is_locked:
+                with contextlib.suppress(OSError):  # a user that has ended counts no more, noted or not
+                    record.save(home)
+            return False
+        stop_recorded(home, record, is_urgent=is_urgent)
+        return True
+
+
+def is_used_by_others(home: Home) -> bool:
+    """Whether the embedded Prefect stays up when this process leaves: asked to be kept, or used by another command."""
+    record = _load_here(home)
+    me = this_process()
+    return record is not None and (record.keep or any(find(user) for user in record.users if user.pid != me.pid))
+
+
+def is_being_changed(home: Home) -> bool:
+    """Whether somebody starts or stops the embedded Prefect just now: what is dead then has not died."""
+    try:
+        with _locked(home, wait=False):
+            return False
+    except ConflictError:
+        return True
+    except OSError:  # a disk without room for a lock
+        return False
+
+
+def down(home: Home, *, is_urgent: Callable[[], object] = lambda: False) -> bool:
+    """Stop all that was started for this home on this machine, whoever uses it; whether there was anything.
+
+    Runs get ten seconds to save a checkpoint, or until `is_urgent`.
+    """
+    if _load_here(home) is None:
+        return False
+    with though_full(_locked(home)):
+        record = _load_here(home)
+        if record is not None:
+            stop_recorded(home, record, is_urgent=is_urgent)
+        return record is not None
+
+
+def status(home: Home) -> Server | None:
+    """The embedded server of this home if its process lives, on this machine."""
+    record = _load_here(home)
+    return record.server if record and record.alive(SERVER) else None
+
+
+def _load_here(home: Home) -> Record | None:
+    record = Record.load(home)
+    return record if record is not None and record.is_here else None
+
+
+def _recorded(home: Home, host: str | None, port: int | None) -> Record:
+    """The record of the home's server, or a new one; not saved.
+
+    Raises:
+        InputError, ServiceError: as `check_startable`.
+    """
+    record = Record.load(home)
+    if record is None:
+        has_password = bool(os.environ.get(SERVER_AUTH_VARIABLE))
+        return Record.new(choose_address(host, port), asks_for_password=has_password)
+    if not record.is_here:
+        url = record.server.ui if not record.address.is_loopback else "http://THAT-MACHINE:PORT"
+        raise ServiceError(
+            f"the server of {home.root} was started on another machine, {record.machine_name}. Join it by "
+            f"`flowrl up --worker-only --server {url}/api`, and export PREFECT_API_URL={url}/api for other commands "
+            f"(it must have been started with --host). If that machine is gone for good, remove {home.embedded}"
+        )
+    mend = "Run `flowrl down` first"
+    asked_host = canonical(host) if host else None
+    for field, asked, known in (("host", asked_host, record.host), ("port", port, record.port)):
+        if asked is not None and asked != known:
+            raise InputError(field, f"the server of {home.root} has {known}, not {asked}", mend)
+    if os.environ.get(SERVER_AUTH_VARIABLE) and not record.asks_for_password:
+        raise InputError(SERVER_AUTH_VARIABLE, f"the server of {home.root} was started without a password", mend)
+    return record
+
+
+def _locked(home: Home, *, wait: bool = True) -> contextlib.AbstractContextManager[None]:
+    return exclusive(home.root / "embedded.lock", what="the embedded Prefect of this home", wait=wait)
+
+
+@contextlib.contextmanager
+def _locked_soon(home: Home, is_urgent: Callable[[], object]) -> Iterator[bool]:
+    """Hold the lock; whether it could be had before patience ended: a thread of this very process may hang with it."""
+    deadline = time.monotonic() + _PATIENCE_S
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(_locked(home, wait=False))
+                break
+            except (ConflictError, OSError) as exc:  # on a full disk it cannot even be taken
+                if isinstance(exc, OSError) or is_urgent() or time.monotonic() > deadline:
+                    yield False
+                    return
+            time.sleep(_POLL_S)
+        yield True
+
+
+def _ensure(home: Home, record: Record, say: Callable[[str], None]) -> Server:
+    """Start what of the record does not live, and wait until the server answers."""
+    record = _ensure_server(home, with_temporary(home, record), say)
+    if not record.alive(WORKERS):
+        secrets = secrets_of(record.server)
+        environment = child_environment(home, home.prefect, record.mark, record.server.url, secrets)
+        record = launch_workers(home, record, environment=environment, directory=home.prefect)
+    import tasks.orchestration.server.bootstrap  # noqa: F401  (its two seconds of imports pass while the server starts)
+
+    _await_start(home, record)
+    check_server(record.server.url, secrets_of(record.server))
+    _deploy(home, record.server)
+    return record.server
+
+
+def _ensure_server(home: Home, record: Record, say: Callable[[str], None]) -> Record:
+    if record.alive(SERVER):
+        return record
+    address = record.address
+    if not address.is_free:
+        if address.is_fixed:
+            raise ServiceError(
+                f"somebody else listens on {address.host} port {address.port}: stop them, or `flowrl down`"
+            )
+        # Nothing that knows only the old address can go on; the runs adopt their checkpoints later.
+        stop(marked(record.mark))
+        record = record.at(address.moved())
+        record.save(home)
+    say("starting a local Prefect server")
+    options = ["--timeout-keep-alive", "5", "--log-level", "warning"]
+    listen = ["--host", record.host, "--port", str(record.port)]
+    module = ["uvicorn", "--factory", "tasks.orchestration.server.serving:create_app", *options, *listen]
+    return launch(home, record, SERVER, module, environment=_server_environment(home, record), directory=home.prefect)
+
+
+def _server_environment(home: Home, record: Record) -> dict[str, str]:
+    secrets = secrets_of(record.server)
+    environment = child_environment(home, home.prefect, record.mark, record.server.url, secrets, serves=True)
+    if secrets:
+        environment[SERVER_AUTH_VARIABLE] = secrets[AUTH_VARIABLE]
+    if record.address.is_loopback:
+        # Or any page that somebody opens in a browser here could ask the server for all it has.
+        origins = ",".join(f"http://{host}:{record.port}" for host in (LOOPBACK, "localhost", in_url(record.host)))
+        environment.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", origins)
+    else:
+        # What the browser of another machine asks, unless somebody knows better (a proxy's address, for example).
+        environment.setdefault("PREFECT_UI_API_URL", f"{record.server.ui}/api")
+    return environment
+
+
+def _await_start(home: Home, record: Record) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and record.alive(SERVER):
+        check()
+        with contextlib.suppress(ServiceError):
+            wait_healthy(record.server.url, seconds=2.0)
+            return
+    raise ServiceError(
+        f"the embedded Prefect server did not start: {story(home, record, SERVER)}. "
+        "Mend that, run `flowrl down` and try again"
+    )
+
+
+def _deploy(home: Home, server: Server) -> None:
+    """Bring the deployments to the server, and tell it which runs were lost.
+
+    Raises:
+        ServiceError: it has gone meanwhile, or does not take them.
+    """
+    from tasks.orchestration.server.bootstrap import bootstrap_server
+
+    with asking(server, "its deployments"):
+        bootstrap_server(own=server.is_embedded, registry=registry_uuid(home))

@@ -1,0 +1,204 @@
+"""The home's records of what was started for it: processes, and who uses them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from flowrl_cli.server.address import LOOPBACK, Address
+from flowrl_cli.server.machine import host_name, machine_id
+from flowrl_cli.server.processes import Started, find, marked
+from flowrl_cli.server.versions import is_cloud, ui_of_cloud
+from flowrl_core.errors import CorruptError, InputError, StorageError
+from flowrl_core.storage.atomic import write_json
+from flowrl_core.storage.layout import URL_VARIABLE, Home
+
+__all__ = ["Record", "Server", "may_execute"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prefect server.
+
+    Attributes:
+        url: of its API.
+        is_embedded: whether it is the home's own.
+        address: what a person opens, if it is not said by the URL.
+        asks_for_password: whether it is known to.
+    """
+
+    url: str
+    is_embedded: bool
+    address: str = ""
+    asks_for_password: bool = False
+
+    @property
+    def ui(self) -> str:
+        """The address a person opens."""
+        if self.address:
+            return self.address
+        return ui_of_cloud(self.url) if is_cloud(self.url, {}) else self.url.removesuffix("/").removesuffix("/api")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was started on one machine for a home: a server and its workers, or workers of a server elsewhere.
+
+    Attributes:
+        mark: in the environment of everything that was started under this record.
+        port, host: that the server listens on.
+        is_fixed: somebody asked for this port.
+        asks_for_password: the server was started with one, which stands nowhere but in its environment.
+        elsewhere: the API URL of the server elsewhere; empty if the server is the home's own.
+        pools: that the workers serve; empty: all.
+        keep: stays up when its last user has left.
+        temporary: the directory for their temporary files.
+        machine, machine_name: where all this runs; its name is for people.
+        processes: server and workers.
+        users: the commands that use it.
+    """
+
+    mark: str
+    port: int = 0
+    host: str = LOOPBACK
+    is_fixed: bool = False
+    asks_for_password: bool = False
+    elsewhere: str = ""
+    pools: tuple[str, ...] = ()
+    keep: bool = False
+    temporary: str = ""
+    machine: str = field(default_factory=machine_id)
+    machine_name: str = field(default_factory=host_name)
+    processes: tuple[Started, ...] = ()
+    users: tuple[Started, ...] = ()
+
+    @classmethod
+    def new(cls, address: Address, *, asks_for_password: bool) -> Record:
+        """A record of a server that is not started yet."""
+        return cls(uuid.uuid4().hex, asks_for_password=asks_for_password).at(address)
+
+    @classmethod
+    def new_workers(cls, url: str, pools: tuple[str, ...]) -> Record:
+        """A record of workers that are not started yet."""
+        return cls(uuid.uuid4().hex, elsewhere=url, pools=pools, keep=True)
+
+    @classmethod
+    def load(cls, home: Home) -> Record | None:
+        """The record of the home's embedded server, if there is one."""
+        return _read(home.embedded)
+
+    @classmethod
+    def load_workers(cls, home: Home) -> Record | None:
+        """The record of this machine's workers of a server elsewhere, if there is one."""
+        return _read(home.workers_record(machine_id()))
+
+    def path(self, home: Home) -> Path:
+        """Where it is kept."""
+        return home.workers_record(self.machine) if self.elsewhere else home.embedded
+
+    def save(self, home: Home) -> None:
+        """Write it for others, and for after a crash."""
+        write_json(self.path(home), {**asdict(self), "url": self.server.url})
+
+    def remove(self, home: Home) -> None:
+        """Forget it."""
+        self.path(home).unlink(missing_ok=True)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its processes are this machine's."""
+        return self.machine == machine_id()
+
+    @property
+    def address(self) -> Address:
+        """Where the home's own server listens."""
+        return Address(self.host, self.port, self.is_fixed)
+
+    @property
+    def server(self) -> Server:
+        """The server it tells of, alive or not."""
+        if self.elsewhere:
+            return Server(self.elsewhere, is_embedded=False)
+        address = self.address
+        return Server(address.api, is_embedded=True, address=address.ui, asks_for_password=self.asks_for_password)
+
+    def alive(self, name: str) -> psutil.Process | None:
+        """The process of this name if it lives."""
+        started = next((process for process in self.processes if process.name == name), None)
+        return find(started, self.mark) if started else None
+
+    def with_process(self, started: Started) -> Record:
+        """With this process in the place of an earlier one of its name."""
+        others = tuple(process for process in self.processes if process.name != started.name)
+        return replace(self, processes=(*others, started))
+
+    def at(self, address: Address) -> Record:
+        """The same at another address, with nothing started there yet."""
+        return replace(self, host=address.host, port=address.port, is_fixed=address.is_fixed, processes=())
+
+    def joined(self, user: Started, *, keep: bool) -> Record:
+        """With one more user; users that have died are forgotten."""
+        others = tuple(other for other in self.users if other != user and find(other))
+        return replace(self, users=(*others, user), keep=self.keep or keep)
+
+    def left(self, user: Started) -> Record:
+        """Without this user."""
+        return replace(self, users=tuple(other for other in self.users if other.pid != user.pid))
+
+
+def may_execute(home: Home) -> bool:
+    """Whether something may be at work on the runs of the home, as far as it is known here.
+
+    It is not if all that ever was started for it is the embedded Prefect, and nothing of that lives: it was stopped, or
+    killed.
+    """
+    from flowrl_cli.server.configured import configured
+
+    knows_others = bool(os.environ.get(URL_VARIABLE)) or any(home.root.glob("workers-*.json"))
+    if knows_others or not home.prefect.is_dir():
+        return True
+    with contextlib.suppress(InputError):  # settings of Prefect that cannot be read name nobody
+        if configured() is not None:
+            return True
+    try:
+        record = Record.load(home)
+    except StorageError:
+        return True
+    if record is None:
+        return False
+    return not record.is_here or record.alive("server") is not None or bool(marked(record.mark))
+
+
+def _read(path: Path) -> Record | None:
+    """The record that a file holds; None if there is none.
+
+    Raises:
+        CorruptError: there is one that is not whole.
+        StorageError: it is closed to this user.
+    """
+    if not os.path.lexists(path):
+        return None
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
+        data: Mapping[str, Any] = json.loads(path.read_bytes())
+        lists = {name: tuple(Started(**one) for one in data[name]) for name in ("processes", "users")}
+        plain = {name: value for name, value in data.items() if name not in ("url", *lists)}
+        return Record(**{**plain, **lists, "pools": tuple(plain.get("pools", ()))})
+    except FileNotFoundError:
+        return None
+    except PermissionError as exc:
+        raise StorageError(f"{path} cannot be read by this user; give yourself access") from exc
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise CorruptError(
+            f"{path}, which tells what was started for this home, cannot be read ({exc}): end what runs of it "
+            "(`ps -ef | grep flowrl`), then remove it"
+        ) from exc

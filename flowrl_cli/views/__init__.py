@@ -1,0 +1,1 @@
+"""What commands show: tables, the live view, a campaign as it stands."""
