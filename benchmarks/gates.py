@@ -20,9 +20,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from flowrl_core.programs.model import Program
-from flowrl_core.proposals.gates import World, examine
+from flowrl_core.proposals.gate_context import GateContext
+from flowrl_core.proposals.gates import examine
 from flowrl_core.proposals.model import Examination, Proposal
-from flowrl_core.proposals.recorded_transitions import load_experience
+from flowrl_core.proposals.recorded_transitions import load_transitions
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
 from flowrl_core.skills.model import Linear, Skill
 
@@ -61,14 +62,14 @@ def batch(knowledge: Knowledge, size: int) -> list[Proposal]:
     return [Proposal(draw.choice(CHANGES)(draw.choice(skills), f"proposed_{i}")) for i in range(size)]
 
 
-def linted(world: World, lacking: list[Skill], size: int) -> list[Proposal]:
+def linted(world: GateContext, lacking: list[Skill], size: int) -> list[Proposal]:
     """Proposals of which each runs through every check of the lint and is refused there: done asks for too much."""
     counts = [skill for skill in lacking if skill.progress.startswith("inv.")]
     asking = [
         replace(skill, program=replace(skill.program, done=f"since.{skill.progress.removeprefix('inv.')} >= n + 2"))
         for skill in counts
     ]
-    reached = [Proposal(skill) for skill in asking if _gate(examine([Proposal(skill)], world)[0]) == "experience"]
+    reached = [Proposal(skill) for skill in asking if _gate(examine([Proposal(skill)], world)[0]) == "transitions"]
     return [reached[i % len(reached)] for i in range(size)]
 
 
@@ -83,7 +84,7 @@ def measure(env: str, size: int, *, is_lasting: bool, is_linted: bool = False) -
     """
     knowledge = load_knowledge(env)
     kept = dict(list(knowledge.skills.items())[: len(knowledge.skills) // 2])
-    world = World(replace(knowledge, skills=kept), {}, load_experience(env))
+    world = GateContext(replace(knowledge, skills=kept), {}, load_transitions(env))
     lacking = [skill for name, skill in knowledge.skills.items() if name not in kept]
     proposals = linted(world, lacking, size) if is_linted else batch(knowledge, size)
     examine(proposals[:50], world)

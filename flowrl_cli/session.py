@@ -79,7 +79,7 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         _keep_knowledge(home, request)
         earlier = learned_before(registry, campaign, registry.figures(campaign.name))
         say(*(f"{name}: {earlier[name]}" for name in request.needs if name in earlier))
-        if request.spec.frontier.kind != "knowledge" and request.scene.frontier.open:
+        if request.spec.frontier.kind != "knowledge" and request.context.frontier.open:
             print(_estimate(request), flush=True)
         return _start_and_follow(home, registry, campaign, request, keep=keep)
 
@@ -91,7 +91,7 @@ def _estimate(request: Request) -> str:
     from flowrl_core.stages.proposals.spending import estimate
 
     frontier = request.spec.frontier
-    return estimate(frontier, draft(question_of(request.scene), frontier).input_tokens)
+    return estimate(frontier, draft(question_of(request.context), frontier).input_tokens)
 
 
 def _check_widths(registry: Registry, request: Request) -> None:
@@ -101,14 +101,14 @@ def _check_widths(registry: Registry, request: Request) -> None:
         InputError: both widths are told.
     """
     for name, config in request.configs.items():
-        expert = registry.expert(request.scene.knowledge.skills[name].identity(request.spec.env))
+        expert = registry.expert(request.context.knowledge.skills[name].identity(request.spec.env))
         if expert is not None and expert.width != config.training.width:
             problem = f"the expert of {name} has width {expert.width}, not {config.training.width}"
             raise InputError("training.width", problem, f"Use {expert.width}, or another FLOWRL_HOME")
 
 
 def _is_learned(registry: Registry, request: Request) -> bool:
-    known, env = request.scene.knowledge, request.spec.env
+    known, env = request.context.knowledge, request.spec.env
     learned = [name for name, skill in known.skills.items() if registry.bundle(skill.identity(env)) is not None]
     return all(is_reached(known, target, learned) for target in request.spec.targets)
 

@@ -14,7 +14,7 @@ from flowrl_core.errors import InputError
 from flowrl_core.quantities import Whole
 from flowrl_core.specs import CampaignName
 from tasks.options import FLOW
-from tasks.skill.assessment import assess_skill, conclude, device
+from tasks.skill.assessment import assess_skill, device, final_state
 
 __all__ = ["evaluate_skill"]
 
@@ -36,6 +36,6 @@ def evaluate_skill(
     """
     try:
         with device():
-            return conclude(skill, assess_skill(campaign, skill, of, episodes))
+            return final_state(skill, assess_skill(campaign, skill, of, episodes))
     except InputError as exc:
         return Failed(name="Refused", message=str(exc))

@@ -9,7 +9,7 @@ from prefect.states import Cancelled, Failed
 import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
 from flowrl_core.errors import ConflictError, InputError, NoRoomError
 from flowrl_core.specs import CampaignName, EvaluationSpec, FrontierSpec, LimitsSpec, TrainingSpec, parse_campaign
-from tasks.campaign.campaign_loop import conclude, opened
+from tasks.campaign.campaign_loop import final_state, open_campaign
 from tasks.campaign.reconcile import NO_ROOM
 from tasks.options import FLOW
 from tasks.orchestration.runs.cancellation import RunCancelled, cancel_skills
@@ -63,10 +63,10 @@ async def campaign(
             overrides=overrides,
             retry=retry,
         )
-        async with told_anywhere(), opened(spec) as board:
-            while not (stand := await board.turn()).is_over:
-                await board.changed()
-            return await conclude(board, stand)
+        async with told_anywhere(), open_campaign(spec) as loop:
+            while not (snapshot := await loop.step()).is_over:
+                await loop.changed()
+            return await final_state(loop, snapshot)
     except RunCancelled as exc:
         return Cancelled(message=str(exc))
     except NoRoomError as exc:

@@ -12,7 +12,7 @@ import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine m
 from flowrl_core.quantities import Whole
 from flowrl_core.stages.upkeep.housekeeping import KINDS, Kind
 from tasks.options import FLOW
-from tasks.upkeep.housekeeping import conclude, find, remove
+from tasks.upkeep.housekeeping import final_state, find, remove
 
 __all__ = ["housekeeping"]
 
@@ -33,4 +33,4 @@ def housekeeping(
             learners: compiled programs, with worlds
     """
     found = find(keep_days, what)
-    return conclude(found, remove(found, keep_days) if delete else None)
+    return final_state(found, remove(found, keep_days) if delete else None)

@@ -17,7 +17,7 @@ from tasks.orchestration.runs.approval import approved
 from tasks.orchestration.runs.cancellation import RunCancelled, note_cancellation
 from tasks.skill.evaluation import evaluate_run, reflect_run, verdict_of
 from tasks.skill.preparation import prepare_run, workplace
-from tasks.skill.processing import conclude, give_up, is_decided, process_run
+from tasks.skill.processing import final_state, give_up, is_decided, process_run
 from tasks.skill.training import train_run
 
 __all__ = ["train_skill"]
@@ -68,7 +68,7 @@ def train_skill(
                         reflect_run(run, epoch)
             except (InputError, TrainingError) as exc:
                 return give_up(run, exc, epoch)
-            return conclude(process_run(run, epoch))
+            return final_state(process_run(run, epoch))
     except RunCancelled as exc:
         return Cancelled(message=str(exc))
     except NoRoomError as exc:

@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from flowrl_core.stages.skill.train import UpdateReport
 from flowrl_core.storage.records import ProposalRecord, SkillFigures
 
-__all__ = ["LOGGERS", "Progress", "end_progress", "report_campaign", "report_proposals", "show_logs", "slug"]
+__all__ = ["LOGGERS", "ProgressBar", "end_progress", "report_campaign", "report_proposals", "show_logs", "slug"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _MOST_PROPOSALS = 200
 """A page shows 300 KB well."""
 
 
-class Progress:
+class ProgressBar:
     """A progress bar on the page of the task that makes it, updated in place.
 
     From a thread of its own: training does not wait for a server that is away.

@@ -11,11 +11,11 @@ from typing import Literal
 
 from flowrl_core.errors import FlowRLError, InputError
 
-__all__ = ["Finding", "bounded"]
+__all__ = ["Diagnosis", "bounded"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at: what was found, and the command that mends it (empty when nothing is wrong)."""
 
     what: str
@@ -24,7 +24,7 @@ class Finding:
     mend: str = ""
 
 
-def bounded(what: str, examine: Callable[[], Iterable[Finding]], *, seconds: float, mend: str) -> Iterator[Finding]:
+def bounded(what: str, examine: Callable[[], Iterable[Diagnosis]], *, seconds: float, mend: str) -> Iterator[Diagnosis]:
     """The findings of one examination; one that fails, or takes too long, is a finding itself.
 
     Args:
@@ -32,16 +32,16 @@ def bounded(what: str, examine: Callable[[], Iterable[Finding]], *, seconds: flo
         seconds: that it may take.
         mend: what to do where it fails in a way that it does not know of.
     """
-    found: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
+    found: queue.SimpleQueue[Diagnosis | None] = queue.SimpleQueue()
 
     def work() -> None:
         try:
             for finding in examine():
                 found.put(finding)
         except InputError as exc:
-            found.put(Finding(what, "wrong", f"{exc.field}: {exc.problem}", exc.remedy))
+            found.put(Diagnosis(what, "wrong", f"{exc.field}: {exc.problem}", exc.remedy))
         except Exception as exc:
-            found.put(Finding(what, "wrong", _words(exc), mend))
+            found.put(Diagnosis(what, "wrong", _words(exc), mend))
         found.put(None)
 
     # A thread: what hangs in a library's own code cannot be interrupted, only left behind.
@@ -51,7 +51,7 @@ def bounded(what: str, examine: Callable[[], Iterable[Finding]], *, seconds: flo
         try:
             finding = found.get(timeout=max(0.01, deadline - time.monotonic()))
         except queue.Empty:
-            yield Finding(what, "wrong", f"is not examined after {seconds:.0f} s", mend)
+            yield Diagnosis(what, "wrong", f"is not examined after {seconds:.0f} s", mend)
             return
         if finding is None:
             return

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from flowrl_cli.checks.finding import Finding
+from flowrl_cli.checks.finding import Diagnosis
 from flowrl_core.errors import InputError, StorageError
 from flowrl_core.installation import ROOT, data
 
@@ -27,7 +27,7 @@ def check_installation() -> None:
         raise StorageError(f"this installation of FlowRL lacks {', '.join(missing)}: {_remedy()}")
 
 
-def examine_installation() -> Iterator[Finding]:
+def examine_installation() -> Iterator[Diagnosis]:
     """What `flowrl doctor` finds of it."""
     yield _python()
     yield from _packages()
@@ -43,7 +43,7 @@ def _requirements() -> list[str]:
         return []
 
 
-def _python() -> Finding:
+def _python() -> Diagnosis:
     from importlib.metadata import PackageNotFoundError, metadata
 
     from packaging.specifiers import SpecifierSet
@@ -52,10 +52,10 @@ def _python() -> Finding:
     try:
         supported = SpecifierSet(metadata("flowrl")["Requires-Python"])
     except PackageNotFoundError:
-        return Finding("flowrl", "wrong", "the package is not installed", "make install")
+        return Diagnosis("flowrl", "wrong", "the package is not installed", "make install")
     if version in supported:
-        return Finding("python", "ok", version)
-    return Finding("python", "wrong", f"{version}, supported {supported}", f"install FlowRL with {_tested_pythons()}")
+        return Diagnosis("python", "ok", version)
+    return Diagnosis("python", "wrong", f"{version}, supported {supported}", f"install FlowRL with {_tested_pythons()}")
 
 
 def _tested_pythons() -> str:
@@ -66,7 +66,7 @@ def _tested_pythons() -> str:
     return f"Python {' or '.join(sorted(versions))}"
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[Diagnosis]:
     from importlib.metadata import PackageNotFoundError, version
 
     from packaging.requirements import Requirement
@@ -78,15 +78,15 @@ def _packages() -> Iterator[Finding]:
         try:
             found = version(requirement.name)
         except PackageNotFoundError:
-            yield Finding(requirement.name, "wrong", f"not installed, needs {requirement.specifier}", mend)
+            yield Diagnosis(requirement.name, "wrong", f"not installed, needs {requirement.specifier}", mend)
             continue
         if taken := _taken_instead(requirement.name):
             mend = "rename that file, or take its directory out of PYTHONPATH"
-            yield Finding(requirement.name, "wrong", f"{taken} is imported in its place", mend)
+            yield Diagnosis(requirement.name, "wrong", f"{taken} is imported in its place", mend)
         elif requirement.specifier.contains(found, prereleases=True):
-            yield Finding(requirement.name, "ok", found)
+            yield Diagnosis(requirement.name, "ok", found)
         else:
-            yield Finding(requirement.name, "wrong", f"{found}, supported {requirement.specifier}", mend)
+            yield Diagnosis(requirement.name, "wrong", f"{found}, supported {requirement.specifier}", mend)
 
 
 def _taken_instead(distribution: str) -> str | None:
@@ -102,10 +102,10 @@ def _taken_instead(distribution: str) -> str | None:
     return None
 
 
-def _files() -> Finding:
+def _files() -> Diagnosis:
     if missing := _missing():
-        return Finding(FILES, "wrong", f"missing: {', '.join(missing)}", _remedy())
-    return Finding(FILES, "ok", str(ROOT))
+        return Diagnosis(FILES, "wrong", f"missing: {', '.join(missing)}", _remedy())
+    return Diagnosis(FILES, "ok", str(ROOT))
 
 
 def _missing() -> list[str]:
@@ -152,7 +152,7 @@ def _entrypoints() -> Iterator[Path]:
 
 def _learning() -> Iterator[Path]:
     from flowrl_core.llm.prompting import PROMPTS
-    from flowrl_core.proposals.recorded_transitions import experience_file
+    from flowrl_core.proposals.recorded_transitions import transitions_file
     from flowrl_core.skills.knowledge import shipped
     from flowrl_core.vocabulary.environments import ENVIRONMENTS
 
@@ -161,7 +161,7 @@ def _learning() -> Iterator[Path]:
             yield shipped(env)
         except InputError:
             yield data("knowledge", f"{env.replace('-', '_')}.toml")
-        yield experience_file(env)
+        yield transitions_file(env)
     for name in PROMPTS:
         yield data("llm", "prompts", f"{name}.md")
 

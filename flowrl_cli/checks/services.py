@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from flowrl_cli.checks.finding import Finding, bounded
+from flowrl_cli.checks.finding import Diagnosis, bounded
 from flowrl_cli.server.configured import check_server, check_settings, configured, wait_healthy
 from flowrl_cli.server.fetching import NoAnswerError, fetch
 from flowrl_cli.server.record import Record, Server
@@ -26,25 +26,25 @@ _MOST_SKEW_S = 5.0
 _INVENTORY_S = 20.0
 
 
-def examine_server(home: Home) -> Iterator[Finding]:
+def examine_server(home: Home) -> Iterator[Diagnosis]:
     """The server that commands would use, and what it has of FlowRL; nothing is started."""
     record = Record.load(home)
     try:
         check_settings()
         found = configured()
     except InputError as exc:
-        yield Finding("server", "wrong", f"{exc.field}: {exc.problem}", exc.remedy)
+        yield Diagnosis("server", "wrong", f"{exc.field}: {exc.problem}", exc.remedy)
         return
     server = Server(found.url, is_embedded=False) if found else None
     mend = f"start that server, or {found.forget} to use a local one" if found else "flowrl up"
     if server is None and record is not None:
         if not record.is_here:
             join = "flowrl up --worker-only --server http://THAT-MACHINE:PORT/api"
-            yield Finding("server", "wrong", f"the one of this home is on {record.machine_name}", join)
+            yield Diagnosis("server", "wrong", f"the one of this home is on {record.machine_name}", join)
             return
         server = record.server
     if server is None:
-        yield Finding("server", "ok", "none is configured: `flowrl campaign` or `flowrl up` starts a local one")
+        yield Diagnosis("server", "ok", "none is configured: `flowrl campaign` or `flowrl up` starts a local one")
         return
     from flowrl_cli.checks.troubles import deaths
     from flowrl_cli.server.connection import secrets_of
@@ -57,46 +57,46 @@ def examine_server(home: Home) -> Iterator[Finding]:
         version = check_server(server.url, secrets_of(server))
     except (InputError, ServiceError) as exc:
         if server.is_embedded and "server" in dead:
-            yield Finding("server", "wrong", f"has died: {dead['server']}", "flowrl up")
+            yield Diagnosis("server", "wrong", f"has died: {dead['server']}", "flowrl up")
         else:
-            yield Finding("server", "wrong", str(exc), mend)
+            yield Diagnosis("server", "wrong", str(exc), mend)
         return
-    yield Finding("server", "ok", f"{found.url} (of {found.where})" if found else server.url)
-    yield Finding("server's version", "ok", warning(version))
+    yield Diagnosis("server", "ok", f"{found.url} (of {found.where})" if found else server.url)
+    yield Diagnosis("server's version", "ok", warning(version))
     yield clock_of(server.url)
     belongings = partial(_belongings, server, dead.get("workers"))
     yield from bounded("server", belongings, seconds=_INVENTORY_S, mend=f"look into the log of {server.url}")
 
 
-def clock_of(url: str) -> Finding:
+def clock_of(url: str) -> Diagnosis:
     """How far this machine's clock is from the server's, by what the server writes above its answers."""
     try:
         answer = fetch(f"{url}/health", seconds=_ANSWER_S)
         now, said = time.time(), answer.headers.get("Date", "")
         theirs = email.utils.parsedate_to_datetime(said).timestamp()
     except (NoAnswerError, TypeError, ValueError):
-        return Finding("clock", "ok", "the server does not tell its own")
+        return Diagnosis("clock", "ok", "the server does not tell its own")
     # It tells whole seconds.
     skew = now - theirs - 0.5
     if abs(skew) <= _MOST_SKEW_S:
-        return Finding("clock", "ok", f"within {_MOST_SKEW_S:.0f} s of the server's")
+        return Diagnosis("clock", "ok", f"within {_MOST_SKEW_S:.0f} s of the server's")
     found = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
-    return Finding("clock", "wrong", found, "timedatectl set-ntp true, on both machines")
+    return Diagnosis("clock", "wrong", found, "timedatectl set-ntp true, on both machines")
 
 
-def examine_proxies() -> Iterator[Finding]:
+def examine_proxies() -> Iterator[Diagnosis]:
     """The proxies that the environment names, if any."""
     try:
         check_proxies()
     except InputError as exc:
-        yield Finding("proxies", "wrong", f"{exc.field}: {exc.problem}", exc.remedy)
+        yield Diagnosis("proxies", "wrong", f"{exc.field}: {exc.problem}", exc.remedy)
         return
     if named := named_proxies(os.environ):
         found = ", ".join(f"{name} {address}" for name, address in named.items())
-        yield Finding("proxies", "ok", f"{found}; none is asked for this machine")
+        yield Diagnosis("proxies", "ok", f"{found}; none is asked for this machine")
 
 
-def _belongings(server: Server, died: str | None) -> Iterator[Finding]:
+def _belongings(server: Server, died: str | None) -> Iterator[Diagnosis]:
     """What a server has of FlowRL; `died`: the last words of this machine's workers, if they are dead."""
     from flowrl_cli.server.connection import connected
     from tasks.orchestration.server.inventory import take_inventory
@@ -106,19 +106,19 @@ def _belongings(server: Server, died: str | None) -> Iterator[Finding]:
     for pool, workers in found.workers.items():
         what = f"pool {pool}"
         if workers is None:
-            yield Finding(what, "wrong", "is not on the server", "flowrl up")
+            yield Diagnosis(what, "wrong", "is not on the server", "flowrl up")
         elif not workers:
             mend = "flowrl up" if server.is_embedded else f"flowrl up --worker-only --server {server.url} --pool {pool}"
-            yield Finding(what, "wrong", "no worker is online" + (f"; it died: {died}" if died else ""), mend)
+            yield Diagnosis(what, "wrong", "no worker is online" + (f"; it died: {died}" if died else ""), mend)
         else:
-            yield Finding(what, "ok", f"{len(workers)} online: {', '.join(workers)}")
+            yield Diagnosis(what, "ok", f"{len(workers)} online: {', '.join(workers)}")
     deploy = "flowrl up" if server.is_embedded else f"prefect deploy --all, in {ROOT}"
     for name, is_current in found.deployments.items():
         if is_current is None:
-            yield Finding(name, "wrong", "is not on the server", "flowrl up")
+            yield Diagnosis(name, "wrong", "is not on the server", "flowrl up")
         elif not is_current:
-            yield Finding(name, "wrong", "is of another version of FlowRL", deploy)
+            yield Diagnosis(name, "wrong", "is of another version of FlowRL", deploy)
         else:
-            yield Finding(name, "ok", "deployed")
+            yield Diagnosis(name, "ok", "deployed")
     if not found.automations:
-        yield Finding("automation", "wrong", "nothing ends runs whose machine is gone", "flowrl up")
+        yield Diagnosis("automation", "wrong", "nothing ends runs whose machine is gone", "flowrl up")

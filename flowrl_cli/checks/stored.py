@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowrl_cli.checks.finding import Finding
+from flowrl_cli.checks.finding import Diagnosis
 from flowrl_core.errors import CorruptError, FlowRLError, InputError
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 
@@ -21,7 +21,7 @@ _MOST_READ = 500_000_000
 """Bytes of versions whose checksums are compared; of more, only the sizes are."""
 
 
-def examine_registry(home: Home) -> Iterator[Finding]:
+def examine_registry(home: Home) -> Iterator[Diagnosis]:
     """The registry's database: can it be reached, is it whole, and is its schema this FlowRL's? Nothing is changed."""
     from flowrl_core.storage.reader import check_not_lost, read_engine
 
@@ -29,7 +29,7 @@ def examine_registry(home: Home) -> Iterator[Finding]:
         engine = read_engine(_impatient(home.registry_url))
     except InputError as exc:
         driver = 'pip install "psycopg[binary]"' if "psycopg" in exc.problem else f"unset {URL_VARIABLE}"
-        yield Finding("registry", "wrong", exc.problem, f"{driver}, or correct {URL_VARIABLE}")
+        yield Diagnosis("registry", "wrong", exc.problem, f"{driver}, or correct {URL_VARIABLE}")
         return
     is_file = engine.dialect.name == "sqlite"
     try:
@@ -38,21 +38,21 @@ def examine_registry(home: Home) -> Iterator[Finding]:
             check_not_lost(home, engine)
     except FlowRLError as exc:
         mend = _RESTORE if is_file else f"start that database, or correct {URL_VARIABLE}"
-        yield Finding("registry", "wrong", str(exc), mend)
+        yield Diagnosis("registry", "wrong", str(exc), mend)
         return
     finally:
         engine.dispose()
     try:
         _read_rows(home)
     except CorruptError as exc:
-        yield Finding("registry", "wrong", str(exc), _RESTORE)
+        yield Diagnosis("registry", "wrong", str(exc), _RESTORE)
         return
     except FlowRLError:
         pass  # a schema that cannot be read is told below
     yield _of_schema(engine.url.render_as_string(hide_password=True), found, is_file=is_file)
 
 
-def examine_library(home: Home) -> Iterator[Finding]:
+def examine_library(home: Home) -> Iterator[Diagnosis]:
     """The parameters of the experts that the registry counts on: are they there, and what they were?"""
     from flowrl_core.storage.damage import damaged_versions, in_words
     from flowrl_core.storage.registry import Registry
@@ -68,9 +68,9 @@ def examine_library(home: Home) -> Iterator[Finding]:
         return  # that of the registry was told
     if damaged:
         problem, mend = in_words(home, damaged)
-        yield Finding("library", "wrong", problem, mend)
+        yield Diagnosis("library", "wrong", problem, mend)
     elif count:
-        yield Finding("library", "ok", f"{count} versions of experts, all there")
+        yield Diagnosis("library", "ok", f"{count} versions of experts, all there")
 
 
 def _read_rows(home: Home) -> None:
@@ -107,17 +107,17 @@ def _schema(engine: sa.Engine) -> str | None:
     return found
 
 
-def _of_schema(name: str, found: str | None, *, is_file: bool) -> Finding:
+def _of_schema(name: str, found: str | None, *, is_file: bool) -> Diagnosis:
     from flowrl_core.storage.schema import HEAD
 
     if found in (None, HEAD):
-        return Finding("registry", "ok", f"{name} ({f'schema {found}' if found else 'will be made'})")
+        return Diagnosis("registry", "ok", f"{name} ({f'schema {found}' if found else 'will be made'})")
     if str(found) < HEAD:
         backup = "with a backup beside it" if is_file else "back it up before"
         problem = f"{name} has schema {found}, not {HEAD}"
-        return Finding("registry", "wrong", problem, f"the next flowrl campaign migrates it, {backup}")
+        return Diagnosis("registry", "wrong", problem, f"the next flowrl campaign migrates it, {backup}")
     mend = "use the newer FlowRL that wrote it"
-    return Finding("registry", "wrong", f"{name} has schema {found}, this FlowRL knows up to {HEAD}", mend)
+    return Diagnosis("registry", "wrong", f"{name} has schema {found}, this FlowRL knows up to {HEAD}", mend)
 
 
 def _impatient(url: str) -> str:

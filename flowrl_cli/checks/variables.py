@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from flowrl_cli.checks.finding import Finding
+from flowrl_cli.checks.finding import Diagnosis
 from flowrl_cli.server.processes import MARK_VARIABLE
 from flowrl_core.compiled.numerics import COMPILER_VARIABLES, LEFT, pinned_by
 from flowrl_core.nearest import nearest
@@ -71,30 +71,30 @@ FAMILIES = (
 )
 
 
-def examine_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
+def examine_variables(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
     """A finding for each variable of these families that is set, with its value and what it does."""
     for name in sorted(environment):
         if not environment[name]:
             continue
         value = shown(name, environment[name])
         if why := pinned_by(name):
-            yield Finding(name, "ok", f"{value}: ignored, since FlowRL pins {why}")
+            yield Diagnosis(name, "ok", f"{value}: ignored, since FlowRL pins {why}")
             continue
         if is_prefects(name):
-            yield Finding(name, "ok", f"{value}: {_of_prefect(name)}")
+            yield Diagnosis(name, "ok", f"{value}: {_of_prefect(name)}")
             continue
         family = _family(name)
         if family is None:
             continue
         if what := _meaning(family, name):
-            yield Finding(name, "ok", f"{value}: {what}")
+            yield Diagnosis(name, "ok", f"{value}: {what}")
             continue
         near = nearest(name, family.meanings, most=1, cutoff=0.8)
         hint = f"; did you mean {near[0]}?" if near else ""
         if family.otherwise:
-            yield Finding(name, "ok", f"{value}: {family.otherwise}{hint}")
+            yield Diagnosis(name, "ok", f"{value}: {family.otherwise}{hint}")
         else:
-            yield Finding(name, "wrong", f"FlowRL knows no such variable{hint}", f"unset {name}")
+            yield Diagnosis(name, "wrong", f"FlowRL knows no such variable{hint}", f"unset {name}")
 
 
 def shown(name: str, value: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from flowrl_cli.checks.finding import Finding, bounded
+from flowrl_cli.checks.finding import Diagnosis, bounded
 from flowrl_cli.checks.installed import FILES, examine_installation
 from flowrl_cli.process.account import check_directory
 from flowrl_core.errors import ConflictError, InputError, ServiceError
@@ -40,7 +40,7 @@ def doctor() -> int:
     return 1 if wrong else 0
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[Diagnosis]:
     """The findings, cheap ones first."""
     installation = list(bounded("installation", examine_installation, seconds=_SLOW_S, mend=_MEND_INSTALL))
     yield from installation
@@ -53,7 +53,7 @@ def examine() -> Iterator[Finding]:
     from flowrl_cli.process.ulimits import examine_limits
 
     home = _home()
-    if isinstance(home, Finding):
+    if isinstance(home, Diagnosis):
         yield home
     else:
         yield from bounded("home", lambda: _places(home), seconds=_QUICK_S, mend=_MEND_HOME)
@@ -71,34 +71,34 @@ def examine() -> Iterator[Finding]:
         yield from bounded("server", lambda: examine_server(home), seconds=_SLOW_S, mend="prefect config view")
 
 
-def _home() -> Home | Finding:
+def _home() -> Home | Diagnosis:
     try:
         return Home.from_environment()
     except InputError as exc:
-        return Finding("home", "wrong", exc.problem, _MEND_HOME)
+        return Diagnosis("home", "wrong", exc.problem, _MEND_HOME)
 
 
-def _places(home: Home) -> Iterator[Finding]:
+def _places(home: Home) -> Iterator[Diagnosis]:
     root = home.root
     try:
         check_directory()
     except InputError as exc:
-        yield Finding(exc.field, "wrong", exc.problem, exc.remedy)
+        yield Diagnosis(exc.field, "wrong", exc.problem, exc.remedy)
     existing = next(path for path in (root, *root.parents) if path.exists())
     try:
         home.check_writable()
     except InputError as exc:
-        yield Finding("home", "wrong", exc.problem, exc.remedy)
+        yield Diagnosis("home", "wrong", exc.problem, exc.remedy)
         return
-    yield Finding("home", "ok", f"{root} ({'exists' if existing == root else 'will be made'})")
+    yield Diagnosis("home", "ok", f"{root} ({'exists' if existing == root else 'will be made'})")
     if little := shortage(home):
-        yield Finding("disk", "wrong", little, "free some room, or export FLOWRL_HOME=/a/directory on another disk")
+        yield Diagnosis("disk", "wrong", little, "free some room, or export FLOWRL_HOME=/a/directory on another disk")
     else:
-        yield Finding("disk", "ok", str(Room.at(root)))
+        yield Diagnosis("disk", "ok", str(Room.at(root)))
     yield locks_of(existing)
 
 
-def locks_of(directory: Path) -> Finding:
+def locks_of(directory: Path) -> Diagnosis:
     """Whether locks work on the directory's file system: without them two processes would work on one run."""
     mend = "export FLOWRL_HOME=/a/directory on a local disk, or mount NFS with locks (without `nolock`)"
     try:
@@ -107,14 +107,14 @@ def locks_of(directory: Path) -> Finding:
             with exclusive(path, what="the lock"):
                 try:
                     with exclusive(path, what="the lock"):
-                        return Finding("locks", "wrong", f"two hold the same lock in {directory}", mend)
+                        return Diagnosis("locks", "wrong", f"two hold the same lock in {directory}", mend)
                 except ConflictError:
-                    return Finding("locks", "ok", "work in the home")
+                    return Diagnosis("locks", "ok", "work in the home")
     except OSError as exc:
-        return Finding("locks", "wrong", f"{directory}: {exc.strerror}", mend)
+        return Diagnosis("locks", "wrong", f"{directory}: {exc.strerror}", mend)
 
 
-def _slots() -> Iterator[Finding]:
+def _slots() -> Iterator[Diagnosis]:
     from flowrl_cli.commands.devices import account
     from tasks.orchestration.devices.slots import occupancy, slots_directory, survey_here
 
@@ -123,23 +123,23 @@ def _slots() -> Iterator[Finding]:
         directory = slots_directory()
     except (InputError, ServiceError) as exc:
         mend = f"correct or unset {exc.field}" if isinstance(exc, InputError) else "nvidia-smi -L"
-        yield Finding("slots", "wrong", str(exc), mend)
+        yield Diagnosis("slots", "wrong", str(exc), mend)
         return
     free = sum(holder is None for _, holder in found)
-    yield Finding(
+    yield Diagnosis(
         "slots", "ok", f"{len(found)} ({', '.join(slot.name for slot, _ in found)}), {free} free; {directory}"
     )
     granted, takes, *notes = account(survey)
     mend = "grant more memory, or fewer slots by FLOWRL_SLOTS; `flowrl devices probe` measures what a run takes"
     fits = len(found) <= survey.room
-    yield Finding("room", "ok" if fits else "wrong", "; ".join([granted, takes, *notes]), "" if fits else mend)
+    yield Diagnosis("room", "ok" if fits else "wrong", "; ".join([granted, takes, *notes]), "" if fits else mend)
 
 
-def _devices() -> Finding:
+def _devices() -> Diagnosis:
     from tasks.orchestration.devices.platforms import ask_jax
 
     try:
         found = ask_jax()
     except InputError as exc:
-        return Finding("devices", "wrong", exc.problem, exc.remedy)
-    return Finding("devices", "ok", f"{found.number} x {', '.join(found.kinds)}")
+        return Diagnosis("devices", "wrong", exc.problem, exc.remedy)
+    return Diagnosis("devices", "ok", f"{found.number} x {', '.join(found.kinds)}")

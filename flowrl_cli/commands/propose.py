@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from flowrl_core.llm.drafts import Draft
     from flowrl_core.proposals.model import Examination
     from flowrl_core.specs import CampaignSpec
-    from flowrl_core.stages.proposals.context import Scene
-    from flowrl_core.stages.proposals.propose import Outcome
+    from flowrl_core.stages.proposals.context import ProposalContext
+    from flowrl_core.stages.proposals.propose import RoundOutcome
     from flowrl_core.storage.layout import Home
     from flowrl_core.storage.registry import Registry
 
@@ -78,30 +78,32 @@ def propose(
     if known is not None:
         known.close()
     with registry or contextlib.nullcontext():
-        return asyncio.run(_round(home, registry, request.spec, request.scene, dry_run=dry_run))
+        return asyncio.run(_round(home, registry, request.spec, request.context, dry_run=dry_run))
 
 
-async def _round(home: Home, registry: Registry | None, spec: CampaignSpec, scene: Scene, *, dry_run: bool) -> int:
+async def _round(
+    home: Home, registry: Registry | None, spec: CampaignSpec, context: ProposalContext, *, dry_run: bool
+) -> int:
     from flowrl_core.llm.client import connect
     from flowrl_core.llm.drafts import draft
     from flowrl_core.stages.proposals import propose
     from flowrl_core.stages.proposals.spending import CampaignBook, UnboundBook, estimate
     from flowrl_core.storage.journal import FileJournal
 
-    sent = draft(propose.question_of(scene), spec.frontier)
+    sent = draft(propose.question_of(context), spec.frontier)
     _print_question(sent)
     print(estimate(spec.frontier, sent.input_tokens), flush=True)
     is_known = registry is not None and spec.campaign in {one.name for one in registry.campaigns()}
     if registry is not None and not dry_run and not is_known:
-        registry.start_campaign(spec, scene.knowledge.skills, is_new_start=False)
+        registry.start_campaign(spec, context.knowledge.skills, is_new_start=False)
         is_known = True
     # What a dry run spends for a campaign that is there is booked to it: it is spent.
     book = CampaignBook(registry, spec) if registry is not None and is_known else UnboundBook(spec.frontier)
     model = connect(spec.frontier, book=book, journal=FileJournal(home.journal))
-    outcome = await propose.propose(scene, model.ask)
+    outcome = await propose.propose(context, model.ask)
     _print_outcome(outcome)
     if not dry_run and registry is not None:
-        for row in propose.record(registry, scene, outcome):
+        for row in propose.record(registry, context, outcome):
             print(f"{row.state}: {row.name or 'no proposal'}")
     return 0 if outcome.sound else 1
 
@@ -112,7 +114,7 @@ def _print_question(sent: Draft) -> None:
     print(f"--- the answer's form: JSON Schema of {len(str(sent.schema)):,} characters")
 
 
-def _print_outcome(outcome: Outcome) -> None:
+def _print_outcome(outcome: RoundOutcome) -> None:
     from flowrl_cli.views.proposals import findings_text
     from flowrl_cli.views.tables import print_json, print_table
 

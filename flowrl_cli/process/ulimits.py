@@ -8,10 +8,10 @@ import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flowrl_cli.checks.finding import Finding
+from flowrl_cli.checks.finding import Diagnosis
 from flowrl_core.errors import InputError
 
-__all__ = ["check_limits", "examine_limits", "widen"]
+__all__ = ["check_ulimits", "examine_limits", "widen"]
 
 _OWNERS = 0o700
 _PLENTY = 4
@@ -50,7 +50,7 @@ def widen() -> None:
     os.umask(os.umask(_OWNERS) & ~_OWNERS)
 
 
-def check_limits() -> None:
+def check_ulimits() -> None:
     """Nothing, if there is enough of each for a server, workers and runs.
 
     Raises:
@@ -60,10 +60,10 @@ def check_limits() -> None:
         raise error
 
 
-def examine_limits() -> Iterator[Finding]:
+def examine_limits() -> Iterator[Diagnosis]:
     """What `flowrl doctor` finds of them: only what is not enough."""
     for error in _refusals():
-        yield Finding(error.field, "wrong", error.problem, error.remedy)
+        yield Diagnosis(error.field, "wrong", error.problem, error.remedy)
 
 
 def _refusals() -> Iterator[InputError]:

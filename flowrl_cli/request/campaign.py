@@ -13,9 +13,9 @@ from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.skills.knowledge import Knowledge, is_file_name
 from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign
-from flowrl_core.stages.proposals.context import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.context import ProposalContext, initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import check_frontier
-from flowrl_core.stages.skill.campaign_check import check_asked
+from flowrl_core.stages.skill.campaign_check import check_campaign
 from flowrl_core.storage.layout import Home
 from flowrl_core.toml_files import read_toml
 
@@ -31,7 +31,7 @@ class Request:
     Attributes:
         spec: its parameters; a knowledge base that is a file has the name that it gets in the home.
         knowledge: the skills that it begins with.
-        scene: how it stands: what it has learned, and what was proposed to it.
+        context: how it stands: what it has learned, and what was proposed to it.
         knowledge_file: the content to put into the home under that name; None if nothing is to be put there.
         needs: the skills that the targets need as things are, prerequisites first -> the other skills of their plans.
         configs: what each of them, and each skill of an override, would be trained with.
@@ -40,7 +40,7 @@ class Request:
 
     spec: CampaignSpec
     knowledge: Knowledge
-    scene: Scene
+    context: ProposalContext
     knowledge_file: bytes | None
     needs: Mapping[str, tuple[str, ...]]
     configs: Mapping[str, SkillConfig]
@@ -83,19 +83,19 @@ def make_request(parameters: Mapping[str, Any], named: Naming = AS_PATHS) -> Req
     name, knowledge, content = _knowledge_of(spec)
     spec = spec.model_copy(update={"knowledge": name, "targets": list(dict.fromkeys(spec.targets))})
     check_frontier(spec)
-    base = base_of(knowledge, spec)
-    scene = _scene(spec, base)
-    asked = check_asked(scene, named)
-    return Request(spec, base, scene, content, asked.needs, asked.configs, asked.idle)
+    base = initial_knowledge(knowledge, spec)
+    context = _context(spec, base)
+    asked = check_campaign(context, named)
+    return Request(spec, base, context, content, asked.needs, asked.configs, asked.idle)
 
 
-def _scene(spec: CampaignSpec, base: Knowledge) -> Scene:
+def _context(spec: CampaignSpec, base: Knowledge) -> ProposalContext:
     """The campaign as it stands, if there is one; of a registry that cannot be used the start itself will tell."""
     _, registry = existing_registry()
     if registry is None:
-        return Scene(spec, base)
+        return ProposalContext(spec, base)
     with registry:
-        return read_scene(registry, spec.campaign, spec, base)
+        return read_context(registry, spec.campaign, spec, base)
 
 
 def _earlier(parameters: Mapping[str, Any], named: Naming) -> CampaignSpec:
@@ -106,7 +106,7 @@ def _earlier(parameters: Mapping[str, Any], named: Naming) -> CampaignSpec:
         remedy = f"Add {named.example('targets', ['SKILL'])}; `flowrl plan SKILL` shows what it needs"
         raise InputError("targets", problem, remedy)
     with registry:
-        return registry.settled(parse_campaign(named, **{**parameters, "targets": []}))
+        return registry.effective_spec(parse_campaign(named, **{**parameters, "targets": []}))
 
 
 def _knowledge_of(spec: CampaignSpec) -> tuple[str, Knowledge, bytes | None]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from flowrl_cli.process.signals import check
-from flowrl_cli.process.ulimits import check_limits
+from flowrl_cli.process.ulimits import check_ulimits
 from flowrl_cli.request.inputs import registry_uuid
 from flowrl_cli.server.address import LOOPBACK, SERVER_AUTH_VARIABLE, canonical, choose_address, in_url
 from flowrl_cli.server.configured import (
@@ -124,7 +124,7 @@ def check_room(home: Home) -> None:
     Raises:
         InputError: there is not, or the shell allows less than is needed.
     """
-    check_limits()
+    check_ulimits()
     if status(home) is None:
         check_start(home)
 

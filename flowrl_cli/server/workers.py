@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 
-from flowrl_cli.process.ulimits import check_limits
+from flowrl_cli.process.ulimits import check_ulimits
 from flowrl_cli.request.inputs import registry_uuid
 from flowrl_cli.server.configured import Configured, check_server, check_settings, credentials, wait_healthy
 from flowrl_cli.server.connection import asking, connected
@@ -54,7 +54,7 @@ def _joined(home: Home, server: Configured | str, url: str, pools: Sequence[str]
     if record is not None and record.alive(WORKERS):
         _check_same(record, url, pools)
         return record, True
-    check_limits()
+    check_ulimits()
     check_settings()
     _check_pools(pools)
     check_start(home)

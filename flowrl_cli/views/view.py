@@ -20,7 +20,7 @@ from flowrl_core.storage.registry import Registry
 from flowrl_core.vocabulary.environments import vocabulary
 
 __all__ = [
-    "Progress",
+    "RunProgress",
     "SkillView",
     "campaign_knowledge",
     "latest_directory",
@@ -34,7 +34,7 @@ _TAIL_BYTES = 16_384
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Where the training of a run stands: the last line of its metrics. `success` is smoothed; None at first."""
 
     run_frames: int
@@ -56,7 +56,7 @@ class SkillView:
     threshold: float
     figures: SkillFigures
     looks: tuple[Look, ...] = ()
-    progress: Progress | None = None
+    progress: RunProgress | None = None
     remark: str = ""
     broken_off: str = ""
 
@@ -136,7 +136,7 @@ def latest_directory(home: Home, campaign: str, skill: str, ordinal: int) -> Run
     return live if os.path.isdir(live.path) else home.archived_run(campaign, skill, ordinal)
 
 
-def read_progress(metrics: Path) -> Progress | None:
+def read_progress(metrics: Path) -> RunProgress | None:
     """The progress that a metrics file tells; None before its first whole line."""
     try:
         if not metrics.is_file():  # a pipe would be waited for
@@ -154,7 +154,7 @@ def read_progress(metrics: Path) -> Progress | None:
     first, last = lines[0], lines[-1]
     seconds = last.get("time", 0.0) - first.get("time", 0.0)
     speed = (last["run_frames"] - first["run_frames"]) / seconds if seconds > 0 else None
-    return Progress(last["run_frames"], last.get("success"), speed)
+    return RunProgress(last["run_frames"], last.get("success"), speed)
 
 
 def _view_skill(

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flowrl_core.llm.answers import Judgement, ProposedSkills, as_answered, proposed_skills
-from flowrl_core.llm.prompting import as_data, clean, number, quoted, render
+from flowrl_core.llm.answers import InterestAnswer, ProposedSkills, as_answered, proposed_skills
+from flowrl_core.llm.prompting import as_data, clean, data_string, number, render
 from flowrl_core.llm.seam import Question
 from flowrl_core.programs.language import MAX_REWARD
 from flowrl_core.programs.model import Program
@@ -143,7 +143,7 @@ def propose_question(briefing: Briefing, *, sample: int = 0) -> Question[Propose
     return Question(_propose_instructions(briefing.vocabulary), text, form, sample)
 
 
-def judge_question(briefing: Briefing, proposal: Proposal, *, sample: int = 0) -> Question[Judgement]:
+def judge_question(briefing: Briefing, proposal: Proposal, *, sample: int = 0) -> Question[InterestAnswer]:
     """The question whether a proposal is worth its training.
 
     Args:
@@ -152,9 +152,9 @@ def judge_question(briefing: Briefing, proposal: Proposal, *, sample: int = 0) -
         sample: another number is another draw.
     """
     vocab = briefing.vocabulary
-    told = f"{_skill(proposal.skill, vocab)}\n  why: {quoted(proposal.why)}; difficulty: {proposal.difficulty}"
+    told = f"{_skill(proposal.skill, vocab)}\n  why: {data_string(proposal.why)}; difficulty: {proposal.difficulty}"
     text = render("judge", {**_situation(briefing), "proposal": f"- {told}"})
-    return Question(render("judge_system", {"env": vocab.env}), text, Judgement, sample)
+    return Question(render("judge_system", {"env": vocab.env}), text, InterestAnswer, sample)
 
 
 def _propose_instructions(vocab: Vocabulary) -> str:
@@ -178,7 +178,7 @@ def _propose_instructions(vocab: Vocabulary) -> str:
 def _situation(briefing: Briefing) -> dict[str, str]:
     """The fields that proposing and judging have in common."""
     return {
-        "goals": _lines(quoted(goal) for goal in briefing.goals),
+        "goals": _lines(data_string(goal) for goal in briefing.goals),
         "known": _lines(_known(known, briefing.vocabulary) for known in briefing.known),
         "failures": _lines(_failure(failure, briefing.vocabulary) for failure in briefing.failures),
     }
@@ -209,7 +209,7 @@ def _known(known: Known, vocab: Vocabulary) -> str:
 
 
 def _failure(failure: Failure, vocab: Vocabulary) -> str:
-    told = f"  failed: {quoted(failure.reason)}"
+    told = f"  failed: {data_string(failure.reason)}"
     if failure.success is not None:
         told += f", success {failure.success:.0%}"
     if failure.revision:
@@ -221,12 +221,12 @@ def _reflection(reflection: Mapping[str, Any]) -> Iterable[str]:
     """Lines on what the episodes did, of what is there."""
     for step in list(reflection.get("steps", ()))[:_MOST_STEPS]:
         ends = ", ".join(f"{number(step[key])} {key.replace('_', ' ')}" for key in _ENDS if step.get(key) is not None)
-        yield f"  step {quoted(str(step.get('skill', '')), 64)} n={step.get('n', 1)}: {ends}"
+        yield f"  step {data_string(str(step.get('skill', '')), 64)} n={step.get('n', 1)}: {ends}"
     for term in list(reflection.get("terms", ()))[:_MOST_TERMS]:
         fired, mean = term.get("fired"), term.get("mean")
         paid = [] if fired is None else [f"fired {number(fired)}"]
         paid += [] if mean is None else [f"mean {number(mean)}"]
-        yield f"  reward term {quoted(str(term.get('term', '')))}: {', '.join(paid)}"
+        yield f"  reward term {data_string(str(term.get('term', '')))}: {', '.join(paid)}"
     if changes := reflection.get("changes"):
         yield f"  mean changes of an episode: {as_data(changes)}"
     if (length := reflection.get("median_length")) is not None:
@@ -237,9 +237,9 @@ _ENDS = ("attempts", "done", "died", "timed_out")
 
 
 def _refused(refused: Refused) -> str:
-    found = "; ".join(f"{finding.code}: {quoted(finding.sentence)}" for finding in refused.findings)
+    found = "; ".join(f"{finding.code}: {data_string(finding.sentence)}" for finding in refused.findings)
     cooling = ", not looked at again for now" if refused.is_cooling else ""
-    return f"{quoted(refused.name, 64)} in round {refused.round}{cooling}: {found}"
+    return f"{data_string(refused.name, 64)} in round {refused.round}{cooling}: {found}"
 
 
 def _skill(skill: Skill, vocab: Vocabulary) -> str:
@@ -248,11 +248,11 @@ def _skill(skill: Skill, vocab: Vocabulary) -> str:
     effects = {"requirements": skill.requirements, "consumption": skill.consumption, "gain": skill.gain}
     parts = [f"{part}: {_effects(amounts, base)}" for part, amounts in effects.items() if amounts]
     if skill.target:
-        parts.append(f"target: {skill.target if skill.target in vocab.targets else quoted(skill.target, 64)}")
+        parts.append(f"target: {skill.target if skill.target in vocab.targets else data_string(skill.target, 64)}")
     if skill.learn_count > 1:
         parts.append(f"learn_count: {skill.learn_count}")
-    programs = f"done: {quoted(skill.program.done, 1000)} reward: {quoted(skill.program.reward, 1000)}"
-    return f"{quoted(skill.name, 64)}: {quoted(skill.description)}\n  {'; '.join(parts)}\n  {programs}"
+    programs = f"done: {data_string(skill.program.done, 1000)} reward: {data_string(skill.program.reward, 1000)}"
+    return f"{data_string(skill.name, 64)}: {data_string(skill.description)}\n  {'; '.join(parts)}\n  {programs}"
 
 
 def _example(known: Iterable[Known]) -> str:
@@ -289,7 +289,7 @@ _NOBODYS = Skill(
 
 
 def _effects(amounts: Mapping[str, Linear], base: set[str]) -> str:
-    named = {name if name in base else quoted(name, 64): amount for name, amount in amounts.items()}
+    named = {name if name in base else data_string(name, 64): amount for name, amount in amounts.items()}
     return ", ".join(f"{name} {as_text(amount)}" for name, amount in named.items())
 
 

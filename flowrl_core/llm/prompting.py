@@ -1,4 +1,4 @@
-"""The texts that models are sent: files with `{{field}}` places, filled once, and outside text quoted as data.
+"""The texts that models are sent: files with `{{field}}` places, filled once, and outside text data_string as data.
 
 The files lie in `prompts/`. The first line of each, `version: N`, is not sent; a test demands another number when the
 text below it changes, so that a version names one text.
@@ -17,7 +17,7 @@ from typing import Any, Final
 from flowrl_core.digest import digest
 from flowrl_core.installation import data
 
-__all__ = ["PROMPTS", "as_data", "clean", "number", "quoted", "render", "versions"]
+__all__ = ["PROMPTS", "as_data", "clean", "number", "data_string", "render", "versions"]
 
 PROMPTS: Final = ("judge", "judge_system", "propose", "propose_system")
 """The names of the files."""
@@ -64,13 +64,13 @@ def clean(text: str, most: int) -> str:
     return line
 
 
-def quoted(text: str, most: int = 200) -> str:
+def data_string(text: str, most: int = 200) -> str:
     """Somebody else's text as data: cleaned and cut, as a JSON string of one line that nothing in it can end."""
     return json.dumps(clean(text, most), ensure_ascii=False)
 
 
 def as_data(value: Any) -> str:
-    """Measured values as JSON of one line: texts as `quoted` makes them, numbers with three digits, keys in order.
+    """Measured values as JSON of one line: texts as `data_string` makes them, numbers with three digits, keys in order.
 
     What is long or deep is cut.
     """

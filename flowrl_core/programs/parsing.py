@@ -14,7 +14,7 @@ from flowrl_core.errors import ProgramError
 from flowrl_core.nearest import nearest
 from flowrl_core.programs import reference
 from flowrl_core.programs.expressions import Expression, Kind, Op, interval_of
-from flowrl_core.programs.registers import Interval, Slot
+from flowrl_core.programs.registers import Interval, Register
 
 __all__ = [
     "GRAMMAR",
@@ -64,7 +64,7 @@ _FUNCTIONS: dict[str, tuple[int, int]] = {
 }  # fmt: skip
 
 
-def parse(text: str, field: str, slots: Mapping[str, Slot]) -> tuple[str, Expression]:
+def parse(text: str, field: str, slots: Mapping[str, Register]) -> tuple[str, Expression]:
     """The text in its one spelling, and its expression with kinds and intervals.
 
     Args:
@@ -143,7 +143,7 @@ def _too_deep(field: str, problem: str) -> NoReturn:
 class _Reader:
     """Reads one program. Equal parts become one node, so comparing nodes is comparing what they compute."""
 
-    def __init__(self, field: str, slots: Mapping[str, Slot]) -> None:
+    def __init__(self, field: str, slots: Mapping[str, Register]) -> None:
         self._field = field
         self._slots = slots
         self._nodes: dict[tuple[object, ...], Expression] = {}

@@ -12,7 +12,7 @@ import numpy as np
 
 from flowrl_core.vocabulary.model import Vocabulary
 
-__all__ = ["MAX_COUNT", "Interval", "Registers", "Slot", "fill", "registers_of"]
+__all__ = ["MAX_COUNT", "Interval", "Registers", "Register", "fill", "registers_of"]
 
 MAX_COUNT = 9
 """The largest target count n of a plan step; the smallest is 1."""
@@ -24,7 +24,7 @@ _EMPTY_AT_START = frozenset({"count", "tier", "flag"})
 
 
 @dataclass(frozen=True)
-class Slot:
+class Register:
     """Where a name is read and what it may hold.
 
     Attributes:
@@ -48,12 +48,12 @@ class Registers:
 
     Attributes:
         vocabulary: the base fluents.
-        slots: name -> Slot, for every name a program may use.
+        slots: name -> Register, for every name a program may use.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self.slots: Mapping[str, Slot] = MappingProxyType(dict(_named_slots(vocabulary)))
+        self.slots: Mapping[str, Register] = MappingProxyType(dict(_named_slots(vocabulary)))
         fluents = vocabulary.fluents
         self.low = np.array([f.low for f in fluents], np.float32)
         self.high = np.array([f.high for f in fluents], np.float32)
@@ -109,23 +109,23 @@ def fill(xp: Any, now: Any, prev: Any, start: Any, n: Any, layout: Registers) ->
     return xp.concatenate([now, delta, now - start, count[..., None]], axis=-1)
 
 
-def _named_slots(vocabulary: Vocabulary) -> Iterator[tuple[str, Slot]]:
+def _named_slots(vocabulary: Vocabulary) -> Iterator[tuple[str, Register]]:
     num = len(vocabulary.fluents)
     for i, fluent in enumerate(vocabulary.fluents):
         own = (float(fluent.low), float(fluent.high))
         is_truth = fluent.kind in ("flag", "place")
-        yield fluent.name, Slot(i, is_truth, own, (own[0], own[0]) if fluent.kind in _EMPTY_AT_START else own)
+        yield fluent.name, Register(i, is_truth, own, (own[0], own[0]) if fluent.kind in _EMPTY_AT_START else own)
         signed = (own[0] - own[1], own[1] - own[0])
-        delta = Slot(num + i, False, signed, (0.0, 0.0))
+        delta = Register(num + i, False, signed, (0.0, 0.0))
         prefix, _, rest = fluent.name.partition(".")
         if prefix == "inv":
             yield f"gained.{rest}", delta
-            yield f"since.{rest}", Slot(2 * num + i, False, signed, (0.0, 0.0))
+            yield f"since.{rest}", Register(2 * num + i, False, signed, (0.0, 0.0))
         elif prefix == "ach":
-            yield f"new_ach.{rest}", Slot(num + i, True, (0.0, 1.0), (0.0, 0.0))
+            yield f"new_ach.{rest}", Register(num + i, True, (0.0, 1.0), (0.0, 0.0))
         elif prefix == "dist":
             yield f"closer.{rest}", delta
         elif fluent.kind == "vital":
             yield f"d.{fluent.name}", delta
     counts = (1.0, float(MAX_COUNT))
-    yield "n", Slot(3 * num, False, counts, counts)
+    yield "n", Register(3 * num, False, counts, counts)

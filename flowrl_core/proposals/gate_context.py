@@ -9,32 +9,33 @@ from typing import Any
 
 from flowrl_core.digest import digest
 from flowrl_core.proposals.model import Examination, Finding, Proposal
-from flowrl_core.proposals.recorded_transitions import Experience
-from flowrl_core.skills.constraints import PARTS, spelled_alike
+from flowrl_core.proposals.recorded_transitions import RecordedTransitions
+from flowrl_core.skills.constraints import PARTS
 from flowrl_core.skills.frontier import SkillState
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Skill
+from flowrl_core.text import folded
 
-__all__ = ["World", "effects_key", "mended", "refused"]
+__all__ = ["GateContext", "effects_key", "mended", "refused"]
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class GateContext:
     """What a proposal is held against.
 
     Attributes:
         knowledge: all skills there are, of the file and accepted ones.
         states: where each stands; one that is missing has not been tried yet.
-        experience: what was recorded in the environment.
+        recorded: what was recorded in the environment.
         failed: what was tried and failed already, by name, in the order in which it was tried.
-        cooling: what is not looked at again yet, and why: by name as `spelled_alike` folds it.
+        cooling: what is not looked at again yet, and why: by name as `text.folded` folds it.
         max_revisions: how often a skill that failed may be proposed again.
         max_steps: steps that a plan may have.
     """
 
     knowledge: Knowledge
     states: Mapping[str, SkillState]
-    experience: Experience
+    recorded: RecordedTransitions
     failed: Mapping[str, tuple[Proposal, ...]] = field(default_factory=dict)
     cooling: Mapping[str, str] = field(default_factory=dict)
     max_revisions: int = 2
@@ -47,8 +48,8 @@ class World:
 
     @cached_property
     def names(self) -> Mapping[str, str]:
-        """Every name there is or was, by the form that `spelled_alike` folds it to."""
-        return {spelled_alike(name): name for name in (*self.failed, *self.knowledge.skills)}
+        """Every name there is or was, by the form that `text.folded` folds it to."""
+        return {folded(name): name for name in (*self.failed, *self.knowledge.skills)}
 
     @cached_property
     def effects(self) -> Mapping[str, str]:
@@ -72,8 +73,8 @@ class World:
         """The knowledge with one skill more, or with another definition of one that failed."""
         return replace(self.knowledge, skills={**self.knowledge.skills, skill.name: skill})
 
-    def with_skill(self, skill: Skill) -> World:
-        """The world in which the skill is there, not tried yet."""
+    def with_skill(self, skill: Skill) -> GateContext:
+        """The context with the skill in it, not tried yet."""
         states = {name: state for name, state in self.states.items() if name != skill.name}
         return replace(self, knowledge=self.knowledge_with(skill), states=states)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from flowrl_core.proposals.gate_context import World, mended, refused
+from flowrl_core.proposals.gate_context import GateContext, mended, refused
 from flowrl_core.proposals.model import Examination, Finding, Gate
 from flowrl_core.skills.constraints import (
     PARTS,
@@ -16,10 +16,9 @@ from flowrl_core.skills.constraints import (
     known_rule,
     learn_count_rule,
     name_rule,
-    quoted,
-    spelled_alike,
 )
 from flowrl_core.skills.model import Skill
+from flowrl_core.text import folded, quoted
 
 __all__ = ["cooled", "look_at_effects", "look_at_name"]
 
@@ -30,7 +29,7 @@ _CARELESS = re.compile(r" *\w+(?:[ ./-]{1,3}\w+){0,3} *")
 _LONGEST_CARELESS = 48
 
 
-def look_at_name(examination: Examination, world: World) -> Examination:
+def look_at_name(examination: Examination, context: GateContext) -> Examination:
     """The gate `name`: a legal name that nothing else has, and a description that can be shown.
 
     Codes: `illegal_name`, `spelled_alike`, `cooling_down`, `description`. Repair: `respelled`.
@@ -39,11 +38,11 @@ def look_at_name(examination: Examination, world: World) -> Examination:
     name = given
     if (broken := name_rule(given)) is not None:
         better = _respelled(given)
-        if better is None or world.names.get(spelled_alike(better)) in world.usable:
+        if better is None or context.names.get(folded(better)) in context.usable:
             return refused(examination, _found("name", broken))
         name = better
-    other = world.names.get(spelled_alike(name), name)
-    if other != name and other in world.usable:
+    other = context.names.get(folded(name), name)
+    if other != name and other in context.usable:
         sentence = f"{quoted(name)} differs from {other} only in case or Unicode form. Choose another name"
         return refused(examination, Finding("name", "spelled_alike", sentence))
     name = other
@@ -54,27 +53,27 @@ def look_at_name(examination: Examination, world: World) -> Examination:
     if len(description) > _LONGEST_DESCRIPTION or not all(c.isprintable() or c in "\n\t" for c in description):
         sentence = f"description: write at most {_LONGEST_DESCRIPTION} printable characters, not {quoted(description)}"
         return refused(examination, Finding("name", "description", sentence))
-    return cooled(examination, world, "name")
+    return cooled(examination, context, "name")
 
 
-def cooled(examination: Examination, world: World, gate: Gate) -> Examination:
+def cooled(examination: Examination, context: GateContext, gate: Gate) -> Examination:
     """The examination, ended if a skill of this name is not looked at again yet."""
     name = examination.repaired.skill.name
-    why = world.cooling.get(spelled_alike(name))
+    why = context.cooling.get(folded(name))
     if why is None:
         return examination
     sentence = f"{name} is not looked at again yet: {why}. Propose another"
     return refused(examination, Finding(gate, "cooling_down", sentence))
 
 
-def look_at_effects(examination: Examination, world: World) -> Examination:
+def look_at_effects(examination: Examination, context: GateContext) -> Examination:
     """The gate `effects`: what is gained, needed and used up is known, of the right kind and can be had.
 
     Codes: `unknown_fluent`, `wrong_kind`, `amount`, `wrong_units`, `over_capacity`, `learn_count`, `no_gain`,
     `unknown_action`. Repairs: `unknown_target` (dropped), `ephemeral` (set as the gain says).
     """
-    skill, vocab = examination.repaired.skill, world.knowledge.vocabulary
-    broken = _broken(skill, world)
+    skill, vocab = examination.repaired.skill, context.knowledge.vocabulary
+    broken = _broken(skill, context)
     if broken:
         return refused(examination, *(_found("effects", one) for one in broken[:_MOST_FINDINGS]))
     if skill.target is not None and (unknown := known_rule("target", skill.target, vocab.targets)) is not None:
@@ -86,9 +85,9 @@ def look_at_effects(examination: Examination, world: World) -> Examination:
     return examination
 
 
-def _broken(skill: Skill, world: World) -> list[Broken]:
+def _broken(skill: Skill, context: GateContext) -> list[Broken]:
     """Every rule that the effects break, each once for a field."""
-    vocab, fluents = world.knowledge.vocabulary, world.knowledge.fluents
+    vocab, fluents = context.knowledge.vocabulary, context.knowledge.fluents
     found = [learn_count_rule(skill.learn_count), gain_rule(skill.gain)]
     count = 1 if found[0] is not None else skill.learn_count
     for part in PARTS:

@@ -1,4 +1,4 @@
-"""The gates of a definition's programs: what can be proven of them, and what experience shows."""
+"""The gates of a definition's programs: what can be proven of them, and what recorded transitions show."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from flowrl_core.errors import ProgramError
 from flowrl_core.programs.language import Checked, check_done, check_reward
 from flowrl_core.programs.model import Program
 from flowrl_core.programs.parsing import MAX_LENGTH
-from flowrl_core.proposals.gate_context import World, mended, refused
+from flowrl_core.proposals.gate_context import GateContext, mended, refused
 from flowrl_core.proposals.lint import FARMED, MISDIRECTED, lint
 from flowrl_core.proposals.model import Examination, Finding
 from flowrl_core.proposals.potential import potential_form
-from flowrl_core.proposals.program_checks import base_of
+from flowrl_core.proposals.program_checks import base_fluent
 
-__all__ = ["look_at_experience", "look_at_programs"]
+__all__ = ["look_at_transitions", "look_at_programs"]
 
 _FENCE = re.compile(r"\s*```[A-Za-z]*\s(.*?)```\s*", re.DOTALL)
 _QUOTES = ("`", '"', "'")
 
 
-def look_at_programs(examination: Examination, world: World) -> Examination:
+def look_at_programs(examination: Examination, context: GateContext) -> Examination:
     """The gate `program`: both expressions are proven, and done reads something of what the skill gains.
 
     Codes: those of `programs.language`, and `done_reads_no_gain`. Repair: `unwrapped` (fence or quotes taken off).
     """
-    program, vocab = examination.repaired.skill.program, world.knowledge.vocabulary
+    program, vocab = examination.repaired.skill.program, context.knowledge.vocabulary
     bare = Program(_bare(program.done), _bare(program.reward))
     if bare != program:
         wrapped = " and ".join(part for part in ("done", "reward") if getattr(bare, part) != getattr(program, part))
@@ -44,33 +44,33 @@ def look_at_programs(examination: Examination, world: World) -> Examination:
         found.append(_refusal(exc))
     gain = examination.repaired.skill.gain
     told = {*gain, *(f"dist.{name.removeprefix('near.')}" for name in gain if name.startswith("near."))}
-    if checked is not None and not any(name != "n" and base_of(name) in told for name in checked.fluents):
+    if checked is not None and not any(name != "n" and base_fluent(name) in told for name in checked.fluents):
         sentence = f"done reads nothing of what the skill gains. Let it read {' or '.join(_readings(list(gain)[:3]))}"
         found.append(Finding("program", "done_reads_no_gain", sentence))
     return refused(examination, *found) if found else examination
 
 
-def look_at_experience(examination: Examination, world: World) -> Examination:
-    """The gate `experience`: the programs do what they shall where they are run.
+def look_at_transitions(examination: Examination, context: GateContext) -> Examination:
+    """The gate `transitions`: the programs do what they shall where they are run.
 
     Codes: those of `lint`. Repair: `potential_form`, where nothing but the reward is wrong and that is right.
     """
     if examination.plan is None:
-        raise ValueError("the experience gate comes after the plan")
+        raise ValueError("the transitions gate comes after the plan")
     skill, plan = examination.repaired.skill, examination.plan
-    found = lint(skill, plan, world.knowledge, world.experience)
+    found = lint(skill, plan, context.knowledge, context.recorded)
     if found and {finding.code for finding in found} <= FARMED | MISDIRECTED:
         better = replace(
-            skill, program=replace(skill.program, reward=potential_form(skill, world.knowledge.vocabulary))
+            skill, program=replace(skill.program, reward=potential_form(skill, context.knowledge.vocabulary))
         )
         try:
-            is_sound = not lint(better, plan, world.knowledge, world.experience)
+            is_sound = not lint(better, plan, context.knowledge, context.recorded)
         except ProgramError:  # with the done condition inside, the text can be too long
             is_sound = False
         if is_sound:
             sentence = f"the reward is replaced by `{better.program.reward}`: {found[0].sentence}"
             evidence = "; ".join(f"{finding.code}: {finding.evidence}" for finding in found)
-            note = Finding("experience", "potential_form", sentence, evidence)
+            note = Finding("transitions", "potential_form", sentence, evidence)
             return mended(examination, note, program=better.program)
     return refused(examination, *found) if found else examination
 

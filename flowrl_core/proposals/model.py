@@ -13,7 +13,7 @@ __all__ = ["DIFFICULTIES", "Difficulty", "Examination", "Finding", "Gate", "Prop
 Difficulty = Literal["easy", "medium", "hard"]
 DIFFICULTIES: tuple[Difficulty, ...] = get_args(Difficulty)
 
-Gate = Literal["answer", "name", "effects", "new", "reachable", "plan", "program", "experience", "interest"]
+Gate = Literal["answer", "name", "effects", "new", "reachable", "plan", "program", "transitions", "interest"]
 """What looks at a proposal, in this order: the first that refuses ends the examination."""
 
 

@@ -1,4 +1,4 @@
-"""Trials: a skill's programs, run on moments that were recorded and on moments made up for it. Numpy only."""
+"""ProgramChecks: a skill's programs, run on moments that were recorded and on moments made up for it. Numpy only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from flowrl_core.programs.language import Checked, check_done, check_reward
 from flowrl_core.programs.reference import evaluate_named
 from flowrl_core.programs.registers import MAX_COUNT, Registers
-from flowrl_core.proposals.recorded_transitions import Experience
+from flowrl_core.proposals.recorded_transitions import RecordedTransitions
 from flowrl_core.skills import symbolic
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.vocabulary.model import Fluent
 
-__all__ = ["Judged", "Trials", "base_of", "trials_of"]
+__all__ = ["Judged", "ProgramChecks", "base_fluent", "program_checks_of"]
 
 _DERIVED = {"gained": "inv", "since": "inv", "new_ach": "ach", "closer": "dist"}
 
@@ -31,31 +31,31 @@ class Judged:
 
 
 @dataclass(frozen=True, eq=False)
-class Trials:
+class ProgramChecks:
     """A skill's programs and what they are tried on.
 
     Attributes:
         skill: the skill.
         done, reward: its programs, proven.
         entry: the fluents that hold when its step begins, by its plan (those that are not 0).
-        experience: what was recorded.
+        recorded: what was recorded.
     """
 
     skill: Skill
     done: Checked
     reward: Checked
     entry: Mapping[str, int]
-    experience: Experience
+    recorded: RecordedTransitions
 
     @cached_property
     def layout(self) -> Registers:
         """Where each name is read."""
-        return self.experience.layout
+        return self.recorded.layout
 
     @cached_property
     def index(self) -> Mapping[str, int]:
         """Base fluent -> its place in a row."""
-        return {fluent.name: i for i, fluent in enumerate(self.experience.vocabulary.fluents)}
+        return {fluent.name: i for i, fluent in enumerate(self.recorded.vocabulary.fluents)}
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -72,16 +72,14 @@ class Trials:
     @cached_property
     def read(self) -> tuple[Fluent, ...]:
         """The base fluents that the reward depends on."""
-        fluents = self.experience.vocabulary.fluents
-        names = dict.fromkeys(base_of(name) for name in self.reward.fluents if name != "n")
+        fluents = self.recorded.vocabulary.fluents
+        names = dict.fromkeys(base_fluent(name) for name in self.reward.fluents if name != "n")
         return tuple(fluents[self.index[name]] for name in names)
 
     @cached_property
     def at_entry(self) -> np.ndarray:
         """f32[F]: an empty world in which the skill's step begins; nothing is in view but the places that are near."""
-        row = [
-            f.high if f.kind in ("vital", "level", "distance") else f.low for f in self.experience.vocabulary.fluents
-        ]
+        row = [f.high if f.kind in ("vital", "level", "distance") else f.low for f in self.recorded.vocabulary.fluents]
         return self.changed(np.array(row, np.float32), self.entry)
 
     def changed(self, row: np.ndarray, values: Mapping[str, int]) -> np.ndarray:
@@ -90,15 +88,15 @@ class Trials:
         for name, value in values.items():
             row[self.index[name]] = value
             distance = f"dist.{name.removeprefix('near.')}"
-            if name in self.experience.beside and distance not in values:
-                row[self.index[distance]] = self.experience.beside[name] + (0 if value else 1)
+            if name in self.recorded.beside and distance not in values:
+                row[self.index[distance]] = self.recorded.beside[name] + (0 if value else 1)
         return row
 
     def judge(self, registers: np.ndarray, n: int, *, is_laid: bool = False) -> Judged:
         """What the programs say of the moments f32[R, K] for a target count.
 
         Args:
-            registers: from `Experience`.
+            registers: from `RecordedTransitions`.
             n: the target count.
             is_laid: with what the plan brings laid over what is there. Changes stay what they were.
         """
@@ -124,7 +122,7 @@ class Trials:
         """f32[R, K], the registers of the transitions from each of K + 1 states f32[F] to the next."""
         rows = np.stack(states)
         start = np.broadcast_to(rows[0], rows[1:].shape)
-        return self.experience.registers(rows[1:], rows[:-1], start)
+        return self.recorded.registers(rows[1:], rows[:-1], start)
 
     def path(self, n: int) -> list[np.ndarray]:
         """The states f32[F] in which the declared gain comes about, unit by unit, and what is consumed goes.
@@ -134,7 +132,7 @@ class Trials:
         skill, state = self.skill, dict(self.entry)
         gained = {name: amount.at(n) for name, amount in skill.gain.items()}
         inventory = {name for name in gained if name.startswith("inv.")}
-        distances = [f"dist.{name.removeprefix('near.')}" for name in gained if name in self.experience.beside]
+        distances = [f"dist.{name.removeprefix('near.')}" for name in gained if name in self.recorded.beside]
         far = {name: min(4, int(self.layout.slots[name].interval[1])) for name in distances}
         states = [self.changed(self.at_entry, {name: distance - k for name, distance in far.items()}) for k in range(3)]
         units = max([gained[name] for name in inventory], default=1) if inventory else 1
@@ -157,13 +155,13 @@ class Trials:
         """i64[K]: which recorded transitions have brought what the skill gains."""
         progress = self.index[self.skill.progress]
         held = [self.index[name] for name in self.skill.gain if not name.startswith("inv.")]
-        rose = np.flatnonzero(self.experience.now[:, progress] > self.experience.prev[:, progress])
-        return rose[(self.experience.now[rose][:, held] == 1).all(axis=1)]
+        rose = np.flatnonzero(self.recorded.now[:, progress] > self.recorded.prev[:, progress])
+        return rose[(self.recorded.now[rose][:, held] == 1).all(axis=1)]
 
     @cached_property
     def most_recorded(self) -> float:
         """The most that one of these transitions pays, with what the plan brings or without; -inf if there are none."""
-        registers = self.experience.transitions[:, self.events]
+        registers = self.recorded.transitions[:, self.events]
         laid = (False, True) if self.entry else (False,)
         judged = [self.judge(registers, n, is_laid=is_laid) for n in self.counts for is_laid in laid]
         return max(float(one.reward.max(initial=-np.inf)) for one in judged)
@@ -172,31 +170,31 @@ class Trials:
     def _laid(self) -> Mapping[str, int]:
         """What the plan brings, with the distances of the places that are near."""
         beside = {
-            f"dist.{name.removeprefix('near.')}": self.experience.beside[name]
+            f"dist.{name.removeprefix('near.')}": self.recorded.beside[name]
             for name in self.entry
-            if name in self.experience.beside
+            if name in self.recorded.beside
         }
         return {**self.entry, **beside}
 
 
-def trials_of(skill: Skill, plan: Plan, knowledge: Knowledge, experience: Experience) -> Trials:
-    """The trials of a skill whose plan was proven.
+def program_checks_of(skill: Skill, plan: Plan, knowledge: Knowledge, recorded: RecordedTransitions) -> ProgramChecks:
+    """The checks of a skill whose plan was proven.
 
     Args:
         skill: with programs that the language accepts.
         plan: ends with the skill.
         knowledge: has the plan's other skills.
-        experience: of the same environment.
+        recorded: of the same environment.
     """
     before = plan.steps[:-1]
     entry = symbolic.execute(Plan(before[-1].skill, before), knowledge) if before else {}
     vocab = knowledge.vocabulary
-    return Trials(
-        skill, check_done(skill.program.done, vocab), check_reward(skill.program.reward, vocab), entry, experience
+    return ProgramChecks(
+        skill, check_done(skill.program.done, vocab), check_reward(skill.program.reward, vocab), entry, recorded
     )
 
 
-def base_of(name: str) -> str:
+def base_fluent(name: str) -> str:
     """The base fluent of a name that a program may read (but `n`)."""
     prefix, _, rest = name.partition(".")
     if prefix == "d":

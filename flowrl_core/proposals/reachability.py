@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from flowrl_core.errors import PlanError
-from flowrl_core.proposals.gate_context import World, effects_key, mended, refused
+from flowrl_core.proposals.gate_context import GateContext, effects_key, mended, refused
 from flowrl_core.proposals.gate_definition import cooled
 from flowrl_core.proposals.model import DIFFICULTIES, Examination, Finding
 from flowrl_core.skills.knowledge import needs_of
@@ -19,28 +19,28 @@ __all__ = ["look_at_needs", "look_at_novelty", "look_at_plan", "name_circles"]
 _MOST_PEERS = 8
 
 
-def look_at_novelty(examination: Examination, world: World) -> Examination:
+def look_at_novelty(examination: Examination, context: GateContext) -> Examination:
     """The gate `new`: what no skill gains yet, or a skill that failed, defined anew.
 
     Codes: `exists`, `duplicate`, `nothing_new`, `unchanged`, `too_many_revisions`, `drops_gain`, `cooling_down`.
     Repair: `revision_of` (it gets the name of the failed skill that gains the same).
     """
     skill = examination.repaired.skill
-    if skill.name in world.usable:
+    if skill.name in context.usable:
         sentence = f"there is a skill {skill.name} already, and it has not failed. Propose another one"
         return refused(examination, Finding("new", "exists", sentence))
     key = effects_key(skill)
-    if skill.name not in world.failures:
-        examination = _as_revision(examination, world)
+    if skill.name not in context.failures:
+        examination = _as_revision(examination, context)
         skill = examination.repaired.skill
-    if (examination := cooled(examination, world, "new")).refusals:
+    if (examination := cooled(examination, context, "new")).refusals:
         return examination
-    if (finding := _revision(examination, world) or _repetition(skill, key, world)) is not None:
+    if (finding := _revision(examination, context) or _repetition(skill, key, context)) is not None:
         return refused(examination, finding)
     return examination
 
 
-def look_at_needs(examination: Examination, world: World) -> Examination:
+def look_at_needs(examination: Examination, context: GateContext) -> Examination:
     """The gate `reachable`: every need is gained by another skill that has not failed, and needs do not go in a circle.
 
     Codes: `self_requiring`, `needs_failed`, `unprovided`, `cycle`.
@@ -51,8 +51,8 @@ def look_at_needs(examination: Examination, world: World) -> Examination:
         if fluent in skill.gain:
             sentence = f"it needs {fluent}, which it gains itself. Need what another skill gains"
             found.append(Finding("reachable", "self_requiring", sentence))
-        elif not world.gainers(fluent, besides=skill.name):
-            failed = [name for name in world.knowledge.providers(fluent) if name != skill.name]
+        elif not context.gainers(fluent, besides=skill.name):
+            failed = [name for name in context.knowledge.providers(fluent) if name != skill.name]
             if failed:
                 sentence = (
                     f"it needs {fluent}, and {' and '.join(failed)}, which gains it, has failed. Propose that anew"
@@ -61,29 +61,29 @@ def look_at_needs(examination: Examination, world: World) -> Examination:
             else:
                 sentence = f"it needs {fluent}, which no skill gains. Propose a skill that gains it, in the same answer"
                 found.append(Finding("reachable", "unprovided", sentence))
-    if not found and (circle := _circle(skill, world)):
+    if not found and (circle := _circle(skill, context)):
         found.append(_cyclic(circle))
     return refused(examination, *found) if found else examination
 
 
-def look_at_plan(examination: Examination, world: World) -> Examination:
+def look_at_plan(examination: Examination, context: GateContext) -> Examination:
     """The gate `plan`: a plan that was executed symbolically and that the automaton has room for.
 
     Codes: `no_plan`, `too_long`.
     """
     skill = examination.repaired.skill
     try:
-        plan = make_plan(world.knowledge_with(skill), skill.name, learned=world.usable)
+        plan = make_plan(context.knowledge_with(skill), skill.name, learned=context.usable)
     except PlanError as exc:
         return refused(examination, Finding("plan", "no_plan", f"there is no plan: {exc.problem}. {exc.remedy}"))
-    if len(plan.steps) > world.max_steps:
-        sentence = f"its plan takes {len(plan.steps)} steps, and {world.max_steps} are possible. Need less"
+    if len(plan.steps) > context.max_steps:
+        sentence = f"its plan takes {len(plan.steps)} steps, and {context.max_steps} are possible. Need less"
         return refused(examination, Finding("plan", "too_long", sentence))
-    waits_for = tuple(name for name in plan.skills if name != skill.name and world.states.get(name) != "learned")
+    waits_for = tuple(name for name in plan.skills if name != skill.name and context.states.get(name) != "learned")
     return replace(examination, plan=plan, waits_for=waits_for)
 
 
-def name_circles(found: Sequence[Examination], world: World) -> list[Examination]:
+def name_circles(found: Sequence[Examination], context: GateContext) -> list[Examination]:
     """The examinations of one batch, with the circle named where proposals that were refused need each other."""
     peers: dict[str, list[Skill]] = {}
     for one in found:
@@ -91,53 +91,53 @@ def name_circles(found: Sequence[Examination], world: World) -> list[Examination
             for fluent in one.repaired.skill.gain:
                 if len(gainers := peers.setdefault(fluent, [])) < _MOST_PEERS:
                     gainers.append(one.repaired.skill)
-    return [_with_peers(one, peers, world) for one in found]
+    return [_with_peers(one, peers, context) for one in found]
 
 
-def _as_revision(examination: Examination, world: World) -> Examination:
+def _as_revision(examination: Examination, context: GateContext) -> Examination:
     skill = examination.repaired.skill
-    for name, past in world.failures.items():
+    for name, past in context.failures.items():
         if set(past[-1].skill.gain) == set(skill.gain):
             sentence = f"{skill.name} gains what {name} gains, which failed: it is taken for a revision of that"
             return mended(examination, Finding("new", "revision_of", sentence), name=name)
     return examination
 
 
-def _revision(examination: Examination, world: World) -> Finding | None:
+def _revision(examination: Examination, context: GateContext) -> Finding | None:
     """What is wrong with a proposal as the revision of a skill that failed; None also if it is no revision."""
-    skill, env = examination.repaired.skill, world.knowledge.env
-    past = world.failures.get(skill.name, ())
+    skill, env = examination.repaired.skill, context.knowledge.env
+    past = context.failures.get(skill.name, ())
     if not past:
         return None
     same = [DIFFICULTIES.index(p.difficulty) for p in past if p.skill.identity(env) == skill.identity(env)]
     if same and DIFFICULTIES.index(examination.repaired.difficulty) <= max(same):
         sentence = f"{skill.name} failed with just this definition. Change it, or call it harder than it was called"
         return Finding("new", "unchanged", sentence)
-    if len(past) > world.max_revisions:
+    if len(past) > context.max_revisions:
         sentence = f"{skill.name} failed {len(past)} times, and no more tries are left. Propose something else"
         return Finding("new", "too_many_revisions", sentence)
     for fluent in past[-1].skill.gain:
         needy = [
-            name for name in world.knowledge.skills if fluent in world.knowledge.needs(name) and name != skill.name
+            name for name in context.knowledge.skills if fluent in context.knowledge.needs(name) and name != skill.name
         ]
-        if needy and fluent not in skill.gain and not world.gainers(fluent, besides=skill.name):
+        if needy and fluent not in skill.gain and not context.gainers(fluent, besides=skill.name):
             sentence = f"{skill.name} must still gain {fluent}, since {needy[0]} needs it"
             return Finding("new", "drops_gain", sentence)
     return None
 
 
-def _repetition(skill: Skill, key: str, world: World) -> Finding | None:
-    if (other := world.effects.get(key)) is not None:
+def _repetition(skill: Skill, key: str, context: GateContext) -> Finding | None:
+    if (other := context.effects.get(key)) is not None:
         sentence = f"it gains, needs and uses up the same as {other}. Propose something else"
         return Finding("new", "duplicate", sentence)
-    gainers = {fluent: world.gainers(fluent, besides=skill.name) for fluent in skill.gain}
+    gainers = {fluent: context.gainers(fluent, besides=skill.name) for fluent in skill.gain}
     if all(gainers.values()):
         known = ", ".join(f"{fluent} by {names[0]}" for fluent, names in gainers.items())
         return Finding("new", "nothing_new", f"all that it gains is gained already: {known}. Gain something else")
     return None
 
 
-def _circle(skill: Skill, world: World) -> list[str]:
+def _circle(skill: Skill, context: GateContext) -> list[str]:
     """The names along a circle of needs from the skill back to it; empty if there is none.
 
     The planner needs knowledge in which no choice of providers makes a circle, so also those that failed count.
@@ -148,14 +148,14 @@ def _circle(skill: Skill, world: World) -> list[str]:
         fluent, path = paths.pop()
         if fluent in skill.gain:
             return [*path, skill.name]
-        for name in world.knowledge.providers(fluent):
+        for name in context.knowledge.providers(fluent):
             if name not in seen and name != skill.name:
                 seen.add(name)
-                paths.extend((need, [*path, name]) for need in world.knowledge.needs(name))
+                paths.extend((need, [*path, name]) for need in context.knowledge.needs(name))
     return []
 
 
-def _with_peers(one: Examination, peers: Mapping[str, Sequence[Skill]], world: World) -> Examination:
+def _with_peers(one: Examination, peers: Mapping[str, Sequence[Skill]], context: GateContext) -> Examination:
     if not one.refusals or one.refusals[0].code != "unprovided":
         return one
     skill = one.repaired.skill
@@ -164,7 +164,7 @@ def _with_peers(one: Examination, peers: Mapping[str, Sequence[Skill]], world: W
     while paths:
         last, path = paths.pop()
         for fluent in needs_of(last):
-            if world.gainers(fluent, besides=last.name):
+            if context.gainers(fluent, besides=last.name):
                 continue
             for peer in peers.get(fluent, ()):
                 if peer.name == skill.name and len(path) > 1:

@@ -1,4 +1,4 @@
-"""Experience: transitions that were recorded in an environment, against which the programs of a proposal are tried.
+"""Transitions that were recorded in an environment, on which the programs of a proposal are tried.
 
 The files are shipped (`knowledge/experience`) and recorded by `stages.proposals.recording`. No JAX here.
 """
@@ -20,7 +20,14 @@ from flowrl_core.programs.registers import Registers, fill, registers_of
 from flowrl_core.vocabulary.environments import vocabulary
 from flowrl_core.vocabulary.model import Vocabulary
 
-__all__ = ["SEGMENT", "Experience", "experience_file", "load_experience", "save_experience", "vocabulary_digest"]
+__all__ = [
+    "SEGMENT",
+    "RecordedTransitions",
+    "transitions_file",
+    "load_transitions",
+    "save_transitions",
+    "vocabulary_digest",
+]
 
 SEGMENT = 16
 """Environment steps after which `start` is taken anew, as where the next step of a plan begins."""
@@ -30,7 +37,7 @@ _BESIDE = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Experience:
+class RecordedTransitions:
     """What was recorded in an environment.
 
     Attributes:
@@ -124,37 +131,37 @@ def vocabulary_digest(vocab: Vocabulary) -> str:
     return digest({"env": vocab.env, "fluents": [[f.name, f.kind, f.low, f.high] for f in vocab.fluents]})
 
 
-def experience_file(env: str) -> Path:
-    """Where the experience of an environment is shipped."""
+def transitions_file(env: str) -> Path:
+    """Where the recorded transitions of an environment are shipped."""
     return data("knowledge", "experience", f"{env.replace('-', '_')}.npz")
 
 
-def save_experience(experience: Experience, path: Path) -> None:
-    """Write the experience; the same one makes the same file."""
+def save_transitions(recorded: RecordedTransitions, path: Path) -> None:
+    """Write the transitions; the same ones make the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         path,
-        vocabulary=np.array(vocabulary_digest(experience.vocabulary)),
-        episodes=experience.episodes.astype(np.uint8),
-        lengths=experience.lengths.astype(np.uint8),
-        scripts=np.array(experience.scripts),
-        resets=experience.resets.astype(np.uint8),
+        vocabulary=np.array(vocabulary_digest(recorded.vocabulary)),
+        episodes=recorded.episodes.astype(np.uint8),
+        lengths=recorded.lengths.astype(np.uint8),
+        scripts=np.array(recorded.scripts),
+        resets=recorded.resets.astype(np.uint8),
     )
 
 
 @lru_cache(maxsize=4)
-def load_experience(env: str) -> Experience:
-    """The experience that is shipped for an environment, read once.
+def load_transitions(env: str) -> RecordedTransitions:
+    """The transitions that are shipped for an environment, read once.
 
     Raises:
         InputError: no such environment.
         StorageError: there is no such file, it cannot be read, or it was recorded with other fluents.
     """
-    return read_experience(experience_file(env), vocabulary(env))
+    return read_transitions(transitions_file(env), vocabulary(env))
 
 
-def read_experience(path: Path, vocab: Vocabulary) -> Experience:
-    """The experience in a file.
+def read_transitions(path: Path, vocab: Vocabulary) -> RecordedTransitions:
+    """The recorded transitions in a file.
 
     Raises:
         StorageError: there is no such file, it cannot be read, or it was recorded with other fluents.
@@ -163,16 +170,16 @@ def read_experience(path: Path, vocab: Vocabulary) -> Experience:
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
-        experience = Experience(
+        recorded = RecordedTransitions(
             vocabulary=vocab,
             episodes=stored["episodes"],
             lengths=stored["lengths"].astype(np.int64),
             scripts=tuple(map(str, stored["scripts"])),
             resets=stored["resets"],
         )
-        recorded = str(stored["vocabulary"])
+        fluents = str(stored["vocabulary"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as exc:
-        raise StorageError(f"{path.name} holds no experience of {vocab.env} ({exc}). {remedy}") from exc
-    if recorded != vocabulary_digest(vocab):
+        raise StorageError(f"{path.name} holds no recorded transitions of {vocab.env} ({exc}). {remedy}") from exc
+    if fluents != vocabulary_digest(vocab):
         raise StorageError(f"{path.name} was recorded with other fluents than {vocab.env} has now. {remedy}")
-    return experience
+    return recorded

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from flowrl_core.proposals.program_checks import Trials
-from flowrl_core.proposals.recorded_transitions import Experience
+from flowrl_core.proposals.program_checks import ProgramChecks
+from flowrl_core.proposals.recorded_transitions import RecordedTransitions
 from flowrl_core.vocabulary.model import Fluent
 
 __all__ = ["cycles", "idle_moments", "other_gains"]
@@ -21,45 +21,45 @@ _VITAL_CYCLES = ((0, -1, 0), (0, -1, -2, -3, -4, -5, -6, 0), (0, -2, -1, 0))
 _COUNT_CYCLES = ((0, 1, 0), (0, 1, 2, 0))
 
 
-def idle_moments(trials: Trials) -> np.ndarray:
+def idle_moments(checks: ProgramChecks) -> np.ndarray:
     """f32[R, K]: nothing changes, in every combination of values of the fluents that the reward depends on.
 
     The step began as the plan says. Where there are too many combinations, one fluent differs from that at a time.
     """
-    ranges = {fluent.name: range(fluent.low, fluent.high + 1) for fluent in trials.read}
+    ranges = {fluent.name: range(fluent.low, fluent.high + 1) for fluent in checks.read}
     rows = []
     if math.prod(len(values) for values in ranges.values()) <= _MOST_COMBINATIONS:
         for values in itertools.product(*ranges.values()):
-            rows.append(_put(trials, dict(zip(ranges, values, strict=True))))
+            rows.append(_put(checks, dict(zip(ranges, values, strict=True))))
     else:
-        rows = [_put(trials, {name: value}) for name, values in ranges.items() for value in values]
+        rows = [_put(checks, {name: value}) for name, values in ranges.items() for value in values]
     now = np.stack(rows)
-    return trials.experience.registers(now, now, np.broadcast_to(trials.at_entry, now.shape))
+    return checks.recorded.registers(now, now, np.broadcast_to(checks.at_entry, now.shape))
 
 
-def cycles(trials: Trials, kinds: Collection[str]) -> Iterator[tuple[Fluent, list[np.ndarray]]]:
+def cycles(checks: ProgramChecks, kinds: Collection[str]) -> Iterator[tuple[Fluent, list[np.ndarray]]]:
     """Ways in which a fluent that the reward depends on changes and comes back: the fluent and its states f32[F].
 
     Each begins as the step does, and again with all flags and places set that the reward asks for.
     """
-    lit = {fluent.name: 1 for fluent in trials.read if fluent.kind in ("flag", "place")}
-    bases = [trials.at_entry, trials.changed(trials.at_entry, lit)] if lit else [trials.at_entry]
+    lit = {fluent.name: 1 for fluent in checks.read if fluent.kind in ("flag", "place")}
+    bases = [checks.at_entry, checks.changed(checks.at_entry, lit)] if lit else [checks.at_entry]
     for base in bases:
-        for fluent in trials.read:
+        for fluent in checks.read:
             if fluent.kind in kinds:
-                for values in _values(trials.experience, fluent, int(base[trials.index[fluent.name]])):
-                    yield fluent, [trials.changed(base, {fluent.name: value}) for value in values]
+                for values in _values(checks.recorded, fluent, int(base[checks.index[fluent.name]])):
+                    yield fluent, [checks.changed(base, {fluent.name: value}) for value in values]
 
 
-def other_gains(trials: Trials) -> Iterator[tuple[str, list[np.ndarray]]]:
+def other_gains(checks: ProgramChecks) -> Iterator[tuple[str, list[np.ndarray]]]:
     """Single steps f32[F] that gain something which the skill does not: what it is, and before and after."""
-    own = {*trials.skill.gain, *_companions(trials)}
+    own = {*checks.skill.gain, *_companions(checks)}
     own |= {f"dist.{name.removeprefix('near.')}" for name in own if name.startswith("near.")}
-    for fluent in trials.read:
+    for fluent in checks.read:
         if fluent.name in own:
             continue
         name, low, high = fluent.name, fluent.low, fluent.high
-        have = int(trials.at_entry[trials.index[name]])
+        have = int(checks.at_entry[checks.index[name]])
         if fluent.kind == "distance":
             far = min(4, high)
             change = (far, far - 1)
@@ -67,18 +67,18 @@ def other_gains(trials: Trials) -> Iterator[tuple[str, list[np.ndarray]]]:
             change = (high - 1, high)
         else:
             change = (min(have, high - 1), min(have, high - 1) + 1) if fluent.kind == "count" else (low, high)
-        yield name, [trials.changed(trials.at_entry, {name: value}) for value in change]
+        yield name, [checks.changed(checks.at_entry, {name: value}) for value in change]
 
 
-def _put(trials: Trials, values: Mapping[str, int]) -> np.ndarray:
+def _put(checks: ProgramChecks, values: Mapping[str, int]) -> np.ndarray:
     """The entry with these values, as they are: also a place that is near and far at once."""
-    row = trials.at_entry.copy()
+    row = checks.at_entry.copy()
     for name, value in values.items():
-        row[trials.index[name]] = value
+        row[checks.index[name]] = value
     return row
 
 
-def _values(experience: Experience, fluent: Fluent, have: int) -> Iterator[list[int]]:
+def _values(recorded: RecordedTransitions, fluent: Fluent, have: int) -> Iterator[list[int]]:
     if fluent.kind == "count":
         have = min(have, fluent.high - 2)
         yield from ([have + change for change in changes] for changes in _COUNT_CYCLES)
@@ -89,28 +89,28 @@ def _values(experience: Experience, fluent: Fluent, have: int) -> Iterator[list[
     else:
         far = min(4, fluent.high)
         yield [far, far - 1, far]
-        if _jumps(experience, fluent):
+        if _jumps(recorded, fluent):
             walk = list(range(min(3, fluent.high - 1), fluent.high + 1))
             yield [*walk, walk[0]]
             yield [*walk[::-1], walk[-1]]
 
 
-def _jumps(experience: Experience, fluent: Fluent) -> bool:
+def _jumps(recorded: RecordedTransitions, fluent: Fluent) -> bool:
     """Whether a distance was recorded to change by more than a step: what comes into view may be near already."""
-    column = experience.vocabulary.fluents.index(fluent)
-    return bool((np.abs(experience.now[:, column] - experience.prev[:, column]) > 1).any())
+    column = recorded.vocabulary.fluents.index(fluent)
+    return bool((np.abs(recorded.now[:, column] - recorded.prev[:, column]) > 1).any())
 
 
-def _companions(trials: Trials) -> set[str]:
+def _companions(checks: ProgramChecks) -> set[str]:
     """The flags that were raised with what the skill gains, whenever they were raised."""
-    experience = trials.experience
-    counts = [trials.index[name] for name in trials.skill.gain]
-    gained = np.asarray((experience.now[:, counts] > experience.prev[:, counts]).any(axis=1))
+    recorded = checks.recorded
+    counts = [checks.index[name] for name in checks.skill.gain]
+    gained = np.asarray((recorded.now[:, counts] > recorded.prev[:, counts]).any(axis=1))
     found = set()
-    for fluent in trials.read:
+    for fluent in checks.read:
         if fluent.kind == "flag":
-            column = trials.index[fluent.name]
-            raised = np.flatnonzero(experience.now[:, column] > experience.prev[:, column])
+            column = checks.index[fluent.name]
+            raised = np.flatnonzero(recorded.now[:, column] > recorded.prev[:, column])
             if len(raised) and gained[raised].all():
                 found.add(fluent.name)
     return found

@@ -6,7 +6,6 @@ Each function gives the first rule that is broken, or None.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -14,11 +13,12 @@ from typing import Literal
 from flowrl_core.nearest import nearest
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Linear
+from flowrl_core.text import quoted
 from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
 __all__ = [
     "KINDS", "PARTS", "Broken", "Part", "amount_rule", "ephemeral_rule", "gain_rule", "kind_rule", "known_rule",
-    "learn_count_rule", "name_rule", "quoted", "spelled_alike",
+    "learn_count_rule", "name_rule",
 ]  # fmt: skip
 
 Part = Literal["gain", "requirements", "consumption"]
@@ -50,17 +50,6 @@ class Broken:
     field: str
     problem: str
     remedy: str
-
-
-def quoted(text: object, limit: int = 60) -> str:
-    """Somebody else's text as one line of at most `limit` characters: nothing of it is taken for ours."""
-    shown = repr(text[: limit + 1] if isinstance(text, str) else text)
-    return shown if len(shown) <= limit else f"{shown[: limit - 4]}...{shown[-1]}"
-
-
-def spelled_alike(name: str) -> str:
-    """A form that is the same for names which differ only in case or Unicode form."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def name_rule(name: str) -> Broken | None:

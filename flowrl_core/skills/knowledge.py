@@ -13,10 +13,10 @@ from typing import Any
 from flowrl_core.errors import InputError, KnowledgeError
 from flowrl_core.installation import data
 from flowrl_core.nearest import nearest
-from flowrl_core.skills.constraints import spelled_alike
 from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.skill_table import parse_skill
+from flowrl_core.text import folded
 from flowrl_core.toml_files import read_toml
 from flowrl_core.vocabulary.environments import vocabulary
 from flowrl_core.vocabulary.model import Fluent, Vocabulary
@@ -199,7 +199,7 @@ def _vocabulary(file: str, env: Any, vocab: Vocabulary | None) -> Vocabulary:
 def _refuse_names_that_look_alike(file: str, names: Iterable[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
-        other = seen.setdefault(spelled_alike(name), name)
+        other = seen.setdefault(folded(name), name)
         if other != name:
             problem = f"{name!r} and {other!r} differ only in case or Unicode form"
             raise KnowledgeError(f"{file}: {name}: name", problem, "Rename one of them")

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from flowrl_core.errors import InputError
 
-__all__ = ["HOME_VARIABLE", "URL_VARIABLE", "Home", "RunDirectory", "check_name", "folded"]
+__all__ = ["HOME_VARIABLE", "URL_VARIABLE", "Home", "RunDirectory", "check_name"]
 
 HOME_VARIABLE = "FLOWRL_HOME"
 URL_VARIABLE = "FLOWRL_REGISTRY_URL"
@@ -241,14 +241,6 @@ def check_name(field: str, path: Path) -> None:
     if os.fsencode(path) != str(path).encode("utf-8", "replace"):
         problem = f"the path {str(path)!r} is not valid UTF-8, or is read as {sys.getfilesystemencoding()} here"
         raise InputError(field, problem, f"Set {field} to one that is, and LC_ALL=C.UTF-8")
-
-
-def folded(name: str) -> str:
-    """What is the same for names that some file systems take for one: they differ by case or Unicode form only.
-
-    Canonical caseless matching (The Unicode Standard, definition D145).
-    """
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
 def _component(field: str, name: str) -> str:

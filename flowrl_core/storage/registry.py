@@ -143,7 +143,7 @@ class Registry:
         """Begin a campaign, or start it again.
 
         Targets are added to those it has; limits but `merge`, and the frontier, are replaced; all else must be the
-        same. Without targets it is the earlier start again (see `settled`, by which a caller knows which skills it
+        same. Without targets it is the earlier start again (see `effective_spec`: it says which skills that start
         needs). A new start begins a new count of retries, lifts cancellations, and forgives the failures and rejections
         that `spec.retry` names. The proposals that the campaign has accepted stay its skills.
 
@@ -160,14 +160,14 @@ class Registry:
             known = proposals.with_accepted(tx, spec, skills)
             return campaigns.start(tx, spec, known, is_new_start=is_new_start)
 
-    def settled(self, spec: CampaignSpec) -> CampaignSpec:
+    def effective_spec(self, spec: CampaignSpec) -> CampaignSpec:
         """What a start with these parameters means: without targets, the campaign's earlier start.
 
         Raises:
             InputError: no targets, and there is no campaign of this name.
         """
         with reading(self._engine) as tx:
-            return campaigns.settled(tx, spec)
+            return campaigns.effective_spec(tx, spec)
 
     def campaign(self, name: str) -> Campaign:
         """The campaign of this name.

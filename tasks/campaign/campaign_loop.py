@@ -28,9 +28,9 @@ from flowrl_core.skills.knowledge import Knowledge, is_file_name, load_knowledge
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.skill_states import known_states
 from flowrl_core.specs import CampaignSpec, resolve
-from flowrl_core.stages.proposals.context import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.context import ProposalContext, initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import check_frontier
-from flowrl_core.stages.skill.campaign_check import check_asked
+from flowrl_core.stages.skill.campaign_check import check_campaign
 from flowrl_core.stages.skill.remarks import remarks
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
@@ -39,14 +39,14 @@ from flowrl_core.storage.records import Attempt, Campaign
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import check_going_on, naming_no_room
 from tasks.campaign.proposing import SkillSource, skill_source
-from tasks.campaign.reconcile import Settlement
+from tasks.campaign.reconcile import Reconciler
 from tasks.orchestration.runs.cancellation import check_begun
 from tasks.orchestration.runs.events import RECONCILE_S, TERMINAL, RunWatcher
 from tasks.orchestration.runs.submission import cancel_runs, find_runs, submit
 from tasks.orchestration.runs.tags import campaign_tags, registry_tag
 from tasks.report import report_campaign, report_proposals, show_logs
 
-__all__ = ["Board", "Stand", "conclude", "opened"]
+__all__ = ["CampaignLoop", "Snapshot", "final_state", "open_campaign"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ _GHOST_S = 2 * RECONCILE_S
 
 
 @dataclass(frozen=True)
-class Stand:
+class Snapshot:
     """A campaign after one of its turns.
 
     Attributes:
@@ -95,7 +95,7 @@ class Stand:
 
 
 @dataclass(frozen=True)
-class Board:
+class CampaignLoop:
     """What a campaign's turns need: both truths, where its skills come from, and what wakes it."""
 
     client: PrefectClient
@@ -105,7 +105,7 @@ class Board:
     source: SkillSource
     watcher: RunWatcher
 
-    async def turn(self) -> Stand:
+    async def step(self) -> Snapshot:
         """Act on what has changed.
 
         Raises:
@@ -113,7 +113,7 @@ class Board:
             NoRoomError: nothing more can be written to the home; the runs of its skills were told to end.
         """
         try:
-            return await _patiently(self._turn)
+            return await _patiently(self._step)
         except NoRoomError:
             with contextlib.suppress(httpx.HTTPError, PrefectHTTPStatusError):
                 await self._stop_skills()
@@ -123,15 +123,15 @@ class Board:
         """Return when a run of this registry has ended or is to end, or after a minute."""
         await self.watcher.changed()
 
-    async def settle(self) -> str:
-        """See `settlement.Settlement`."""
-        settlement = Settlement(self.client, self.home, self.registry, self.campaign, self._send, self.watcher.wake_in)
-        return await settlement.settle()
+    async def reconcile(self) -> str:
+        """See `Reconciler`."""
+        reconciler = Reconciler(self.client, self.home, self.registry, self.campaign, self._send, self.watcher.wake_in)
+        return await reconciler.reconcile()
 
-    async def _turn(self) -> Stand:
+    async def _step(self) -> Snapshot:
         check_going_on(self.home)
         is_cancelled = await self._is_cancelled()
-        if reason := await self.settle():
+        if reason := await self.reconcile():
             raise NoRoomError(reason)
         knowledge = self.source.knowledge()
         if is_cancelled:
@@ -141,7 +141,7 @@ class Board:
             await self._submit_ready(knowledge)
         found = self._found(knowledge)
         is_growing = not is_cancelled and self.source.look(found)
-        return self._stand(found, is_growing, is_cancelled)
+        return self._snapshot(found, is_growing, is_cancelled)
 
     async def _stop_skills(self) -> None:
         tags = campaign_tags(self.registry.uuid, self.campaign.name)
@@ -202,11 +202,11 @@ class Board:
         """Whether a person is to be asked; a run that was prepared already was approved before."""
         return self.campaign.spec.limits.approval == "required" and self.registry.run(attempt.run).seeds is None
 
-    def _stand(self, found: Frontier, is_growing: bool, is_cancelled: bool) -> Stand:
+    def _snapshot(self, found: Frontier, is_growing: bool, is_cancelled: bool) -> Snapshot:
         outstanding = self.registry.outstanding(self.campaign.name)
         mine = {attempt.skill for attempt in outstanding}
         waiting = [name for name in found.submitted if name not in mine]
-        return Stand(
+        return Snapshot(
             self.campaign,
             found.states,
             found.by,
@@ -219,8 +219,8 @@ class Board:
 
 
 @asynccontextmanager
-async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
-    """The campaign's board, for as long as no other process runs the campaign.
+async def open_campaign(spec: CampaignSpec) -> AsyncIterator[CampaignLoop]:
+    """The campaign's loop, for as long as no other process runs the campaign.
 
     Raises:
         ConflictError: another process does.
@@ -232,7 +232,7 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
     spec = _settled(home, spec)
     check_frontier(spec)
     knowledge = _knowledge(home, spec)
-    base = base_of(knowledge, spec)
+    base = initial_knowledge(knowledge, spec)
     skills = base.skills
     _check(home, spec, base)
     with Registry.open(home) as registry:
@@ -245,29 +245,29 @@ async def opened(spec: CampaignSpec) -> AsyncIterator[Board]:
                 campaign = registry.start_campaign(spec, skills, is_new_start=False)
                 await _tag(client, tags)
                 source = await skill_source(registry, campaign, knowledge, lambda: watcher.wake_in(0.0), home)
-                board = Board(client, home, registry, campaign, source, watcher)
+                loop = CampaignLoop(client, home, registry, campaign, source, watcher)
                 # What an earlier start left behind counts for that one: so it is settled before the new one begins.
-                await _patiently(board.settle)
+                await _patiently(loop.reconcile)
                 try:
                     with naming_no_room(home):
-                        yield replace(board, campaign=registry.start_campaign(spec, skills))
+                        yield replace(loop, campaign=registry.start_campaign(spec, skills))
                 finally:
                     await source.close()
 
 
-async def conclude(board: Board, stand: Stand) -> State:
+async def final_state(loop: CampaignLoop, snapshot: Snapshot) -> State:
     """The state in which the campaign's run ends, with a table of its skills on the run's page."""
-    if stand.is_cancelled:
+    if snapshot.is_cancelled:
         return Cancelled(message="the campaign was cancelled")
-    figures = board.registry.figures(board.campaign.name)
-    told = remarks(board.registry, board.campaign, figures)
-    await report_campaign(board.campaign.name, stand.states, [figures[name] for name in stand.states], told)
-    if proposals := board.registry.proposals(board.campaign.name):
-        await report_proposals(board.campaign.name, proposals)
-    if not stand.missed:
-        return Completed(message=f"learned {', '.join(board.campaign.targets)}")
-    message = f"not learned: {', '.join(stand.missed)}"
-    return Failed(name="TargetsMissed", message=f"{message}; {stand.reason}" if stand.reason else message)
+    figures = loop.registry.figures(loop.campaign.name)
+    told = remarks(loop.registry, loop.campaign, figures)
+    await report_campaign(loop.campaign.name, snapshot.states, [figures[name] for name in snapshot.states], told)
+    if proposals := loop.registry.proposals(loop.campaign.name):
+        await report_proposals(loop.campaign.name, proposals)
+    if not snapshot.missed:
+        return Completed(message=f"learned {', '.join(loop.campaign.targets)}")
+    message = f"not learned: {', '.join(snapshot.missed)}"
+    return Failed(name="TargetsMissed", message=f"{message}; {snapshot.reason}" if snapshot.reason else message)
 
 
 @asynccontextmanager
@@ -291,12 +291,12 @@ def _check(home: Home, spec: CampaignSpec, base: Knowledge) -> None:
     """Nothing is made where the campaign is refused.
 
     Raises:
-        InputError: see `check_asked`.
+        InputError: see `check_campaign`.
     """
     known = Registry.read(home)
     with known or nullcontext():
-        scene = read_scene(known, spec.campaign, spec, base) if known is not None else Scene(spec, base)
-        for override in check_asked(scene).idle:
+        context = read_context(known, spec.campaign, spec, base) if known is not None else ProposalContext(spec, base)
+        for override in check_campaign(context).idle:
             logger.warning("%s: no target needs that skill, so it changes nothing now", override)
 
 
@@ -304,7 +304,7 @@ def _settled(home: Home, spec: CampaignSpec) -> CampaignSpec:
     if spec.targets:
         return spec
     with Registry.open(home) as registry:
-        return registry.settled(spec)
+        return registry.effective_spec(spec)
 
 
 def _knowledge(home: Home, spec: CampaignSpec) -> Knowledge:

@@ -24,7 +24,7 @@ from flowrl_core.llm.seam import LanguageModel, Question, Reply
 from flowrl_core.proposals.accepted import is_wanting
 from flowrl_core.skills.frontier import Frontier
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.stages.proposals.context import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.context import ProposalContext, initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import propose, question_of, record
 from flowrl_core.stages.proposals.spending import CampaignBook, estimate
 from flowrl_core.storage.journal import FileJournal
@@ -33,7 +33,7 @@ from flowrl_core.storage.records import Campaign
 from flowrl_core.storage.registry import Registry
 from tasks.options import PAID
 
-__all__ = ["GivenSkills", "ProposedSkills", "SkillSource", "skill_source"]
+__all__ = ["KnowledgeSource", "ModelSource", "SkillSource", "skill_source"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class SkillSource(Protocol):
 
 
 @dataclass(frozen=True)
-class GivenSkills:
+class KnowledgeSource:
     """The skills of a knowledge base, and no others."""
 
     given: Knowledge
@@ -87,7 +87,7 @@ class GivenSkills:
 
 
 @dataclass
-class ProposedSkills:
+class ModelSource:
     """The skills of a knowledge base and those that a language model adds, in rounds, while others train.
 
     A round runs beside the campaign's turns. What came of it is in the registry, what was answered in the journal: what
@@ -105,21 +105,21 @@ class ProposedSkills:
     model: LanguageModel | None
     wake: Callable[[], None]
     reason: str = ""
-    _scene: Scene | None = field(default=None, repr=False)
+    _context: ProposalContext | None = field(default=None, repr=False)
     _round: asyncio.Task[None] | None = field(default=None, repr=False)
     _asked: tuple[object, int] | None = field(default=None, repr=False)
-    _world: object = field(default=None, repr=False)
+    _states: object = field(default=None, repr=False)
     _forgiven: int = 0
     _is_spent: bool = False
 
     def knowledge(self) -> Knowledge:
         """See `SkillSource.knowledge`."""
-        self._scene = self._read()
-        return self._scene.knowledge
+        self._context = self._read()
+        return self._context.knowledge
 
     def settings(self, skill: str) -> dict[str, dict[str, Any]]:
         """See `SkillSource.settings`."""
-        return (self._scene or self._read()).settings(skill)
+        return (self._context or self._read()).settings(skill)
 
     def look(self, found: Frontier) -> bool:
         """See `SkillSource.look`."""
@@ -131,13 +131,13 @@ class ProposedSkills:
             return True
         if self.model is None or self._is_spent:
             return False
-        scene = self._scene or self._read()
-        if not is_wanting(found, scene.facts):
+        context = self._context or self._read()
+        if not is_wanting(found, context.facts):
             self.reason = ""
             return False
-        if not self._may_ask(scene, found):
+        if not self._may_ask(context, found):
             return False
-        self._round = asyncio.create_task(self._propose(scene, self.model))
+        self._round = asyncio.create_task(self._propose(context, self.model))
         self._round.add_done_callback(lambda _: self.wake())
         return True
 
@@ -147,33 +147,33 @@ class ProposedSkills:
             self._round.cancel()
             await asyncio.gather(self._round, return_exceptions=True)
 
-    def _read(self) -> Scene:
-        return read_scene(self.registry, self.campaign.name, self.campaign.spec, self.base, before=self._scene)
+    def _read(self) -> ProposalContext:
+        return read_context(self.registry, self.campaign.name, self.campaign.spec, self.base, before=self._context)
 
-    def _may_ask(self, scene: Scene, found: Frontier) -> bool:
+    def _may_ask(self, context: ProposalContext, found: Frontier) -> bool:
         """Whether a round is due; not the same one again, and not for ever where none brings anything."""
-        world = tuple(found.states.items())
-        if world != self._world:
-            self._world, self._forgiven = world, scene.fruitless
-        self._forgiven = min(self._forgiven, scene.fruitless)
-        most, rounds = scene.spec.limits.max_skills, scene.spec.frontier.fruitless_rounds
-        if len(scene.added) >= most and not found.failed:
+        states = tuple(found.states.items())
+        if states != self._states:
+            self._states, self._forgiven = states, context.fruitless
+        self._forgiven = min(self._forgiven, context.fruitless)
+        most, rounds = context.spec.limits.max_skills, context.spec.frontier.fruitless_rounds
+        if len(context.added) >= most and not found.failed:
             self.reason = f"the campaign has its {most} proposed skills (limits.max_skills)"
             return False
-        if scene.fruitless - self._forgiven >= rounds:
+        if context.fruitless - self._forgiven >= rounds:
             self.reason = f"{rounds} rounds of proposals brought nothing sound (frontier.fruitless_rounds)"
             return False
-        if (world, scene.rounds) == self._asked:
+        if (states, context.rounds) == self._asked:
             return False
-        self._asked = (world, scene.rounds)
+        self._asked = (states, context.rounds)
         self.reason = ""
         return True
 
-    async def _propose(self, scene: Scene, model: LanguageModel) -> None:
-        if not scene.history:
-            limits = scene.spec.frontier
-            logger.info("%s", estimate(limits, draft(question_of(scene), limits).input_tokens))
-        outcome = await propose(scene, self._ask_of(model), later=self._read)
+    async def _propose(self, context: ProposalContext, model: LanguageModel) -> None:
+        if not context.history:
+            limits = context.spec.frontier
+            logger.info("%s", estimate(limits, draft(question_of(context), limits).input_tokens))
+        outcome = await propose(context, self._ask_of(model), later=self._read)
         rows = record(self.registry, self._read(), outcome)
         accepted = [row.name for row in rows if row.state == "accepted"]
         logger.info("round %d: accepted %s of %d proposals", rows[0].round, ", ".join(accepted) or "none", len(rows))
@@ -230,11 +230,11 @@ async def skill_source(
     spec = campaign.spec
     is_asking = spec.frontier.kind != "knowledge"
     if not is_asking and not any(one.state == "accepted" for one in registry.proposals(campaign.name)):
-        return GivenSkills(knowledge)
+        return KnowledgeSource(knowledge)
     book = CampaignBook(registry, spec)
     journal = FileJournal(home.journal)
     model = connect(spec.frontier, book=book, journal=journal, secrets=await _secrets()) if is_asking else None
-    return ProposedSkills(registry, campaign, base_of(knowledge, spec), model, wake)
+    return ModelSource(registry, campaign, initial_knowledge(knowledge, spec), model, wake)
 
 
 async def _secrets() -> dict[str, str]:

@@ -27,7 +27,7 @@ from tasks.orchestration.runs.submission import (
 from tasks.orchestration.runs.tags import campaign_tags
 from tasks.skill.processing import tidy
 
-__all__ = ["NO_ROOM", "Settlement"]
+__all__ = ["NO_ROOM", "Reconciler"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ _LONGEST_REASON = 500
 
 
 @dataclass(frozen=True)
-class Settlement:
+class Reconciler:
     """Ends the attempts whose runs have ended, or has the runs go on where that is worth a try.
 
     Attributes:
@@ -57,7 +57,7 @@ class Settlement:
     send: Callable[[Attempt], Awaitable[FlowRun]]
     wake_in: Callable[[float], None]
 
-    async def settle(self) -> str:
+    async def reconcile(self) -> str:
         """Settle the campaign's own attempts, and what others have left behind of skills that it has too.
 
         Returns:

@@ -18,7 +18,7 @@ from tasks.orchestration.devices.slots import device_slot
 from tasks.orchestration.runs.termination import until_told
 from tasks.report import show_logs, slug
 
-__all__ = ["assess_skill", "conclude", "device"]
+__all__ = ["assess_skill", "final_state", "device"]
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def assess_skill(campaign: str, skill: str, of: Literal["bundle", "heads"], epis
     return until_told(lambda _: assess(home, campaign, skill, of=of, episodes=episodes))
 
 
-def conclude(skill: str, found: Assessment) -> State:
+def final_state(skill: str, found: Assessment) -> State:
     """The state in which the run ends, with a table of the figures on its page."""
     row = {
         "skill": skill,

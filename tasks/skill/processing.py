@@ -10,14 +10,14 @@ from prefect.states import Completed
 
 from flowrl_core.errors import FlowRLError
 from flowrl_core.stages.skill.context import run_directory
-from flowrl_core.stages.skill.process import Outcome, process
+from flowrl_core.stages.skill.process import RunOutcome, process
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.options import IDEMPOTENT
 from tasks.orchestration.runs.termination import until_told
 from tasks.report import end_progress
 
-__all__ = ["conclude", "give_up", "is_decided", "process_run", "tidy"]
+__all__ = ["final_state", "give_up", "is_decided", "process_run", "tidy"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +25,13 @@ NOT_LEARNED = "NotLearned"
 
 
 @task(name="process", **IDEMPOTENT)
-def process_run(run: int, epoch: int) -> Outcome:
+def process_run(run: int, epoch: int) -> RunOutcome:
     """Commit and archive the run."""
     home = Home.from_environment()
     return until_told(lambda _: process(home, run, epoch=epoch))
 
 
-def conclude(outcome: Outcome) -> State:
+def final_state(outcome: RunOutcome) -> State:
     """The state in which a run's flow run ends: Completed, whatever was learned."""
     said = f"success {outcome.success:.3f}, lower bound {outcome.success_lower_bound:.3f}, {outcome.run_frames} frames"
     logger.info("%s: %s", outcome.verdict, said)

@@ -11,7 +11,7 @@ from flowrl_core.storage.layout import Home
 from tasks.options import RESUMABLE
 from tasks.orchestration.runs.termination import until_told
 from tasks.orchestration.runs.watchdog import beat
-from tasks.report import Progress
+from tasks.report import ProgressBar
 
 __all__ = ["train_run"]
 
@@ -22,7 +22,7 @@ def train_run(run: int, skill: str, epoch: int) -> str:
     home = Home.from_environment()
     beat()
     has_trained = threading.Event()
-    with Progress(skill) as progress:
+    with ProgressBar(skill) as progress:
 
         def show(report: UpdateReport) -> None:
             beat()

@@ -17,7 +17,7 @@ from tasks.options import IDEMPOTENT
 from tasks.orchestration.runs.termination import until_told
 from tasks.report import show_logs
 
-__all__ = ["conclude", "find", "remove"]
+__all__ = ["final_state", "find", "remove"]
 
 _MOST_ROWS = 500
 
@@ -39,7 +39,7 @@ def remove(garbage: Sequence[Garbage], keep_days: int) -> tuple[Garbage, ...]:
         return until_told(lambda _: remove_garbage(home, registry, garbage, keep_days=keep_days))
 
 
-def conclude(found: Sequence[Garbage], removed: Sequence[Garbage] | None) -> State:
+def final_state(found: Sequence[Garbage], removed: Sequence[Garbage] | None) -> State:
     """The state in which the run ends, with a table on its page. `removed`: None if nothing was to be."""
     home = Home.from_environment()
     listed = found if removed is None else removed

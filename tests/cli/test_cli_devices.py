@@ -9,7 +9,7 @@ import os
 import pytest
 
 from flowrl_core.errors import InputError
-from tasks.orchestration.devices.needs import Machine, Need, propose
+from tasks.orchestration.devices.needs import Machine, Need, plan_slots
 from tasks.orchestration.devices.platforms import check_flags
 from tasks.orchestration.devices.slots import device_slot
 from tasks.orchestration.devices.survey import survey
@@ -135,5 +135,5 @@ def gpu(device, whole, host=1.0):
     ],
 )
 def test_there_are_as_many_slots_as_memory_and_cores_allow(need, machine, slots, per_gpu):
-    found = propose(need, machine)
+    found = plan_slots(need, machine)
     assert (found.slots, found.per_gpu) == (slots, per_gpu)

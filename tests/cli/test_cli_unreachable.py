@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from flowrl_cli.checks.finding import Finding, bounded
+from flowrl_cli.checks.finding import Diagnosis, bounded
 from flowrl_cli.checks.services import examine_server
 from flowrl_cli.server.configured import Configured, check_server, configured, credentials, wait_healthy
 from flowrl_cli.server.connection import asking
@@ -211,7 +211,7 @@ def test_what_a_proxy_does_wrong_is_told_with_the_proxy(name, no_proxies):
 
 
 def test_an_examination_that_fails_or_hangs_is_a_finding():
-    ok = Finding("a", "ok", "fine")
+    ok = Diagnosis("a", "ok", "fine")
 
     def failing():
         yield ok
@@ -227,13 +227,15 @@ def test_an_examination_that_fails_or_hangs_is_a_finding():
 
     assert list(bounded("b", failing, seconds=5, mend="m")) == [
         ok,
-        Finding("b", "wrong", "RuntimeError: no such thing", "m"),
+        Diagnosis("b", "wrong", "RuntimeError: no such thing", "m"),
     ]
     assert list(bounded("b", hanging, seconds=0.1, mend="m")) == [
         ok,
-        Finding("b", "wrong", "is not examined after 0 s", "m"),
+        Diagnosis("b", "wrong", "is not examined after 0 s", "m"),
     ]
-    assert list(bounded("b", refusing, seconds=5, mend="m")) == [Finding("b", "wrong", "X_Y: is not Z", "export X_Y=Z")]
+    assert list(bounded("b", refusing, seconds=5, mend="m")) == [
+        Diagnosis("b", "wrong", "X_Y: is not Z", "export X_Y=Z")
+    ]
 
 
 def test_a_server_is_waited_for_in_words_and_ctrl_c_ends_it(home):

@@ -25,7 +25,7 @@ from flowrl_core.skills.model import Skill
 from flowrl_core.specs import CampaignSpec, EvaluationSpec, SkillConfig, TrainingSpec, resolve
 from flowrl_core.stages.skill.evaluate import evaluate, verdict
 from flowrl_core.stages.skill.prepare import prepare
-from flowrl_core.stages.skill.process import Outcome, process
+from flowrl_core.stages.skill.process import RunOutcome, process
 from flowrl_core.stages.skill.reflect import reflect
 from flowrl_core.stages.skill.train import UpdateReport, train
 from flowrl_core.storage.layout import Home
@@ -89,7 +89,7 @@ def drive(
     *,
     on_update: Callable[[UpdateReport], None] = lambda report: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Outcome | None:
+) -> RunOutcome | None:
     """The run driven to its end, from wherever it stands; None if it was stopped before."""
     with Registry.open(home) as registry:
         record = registry.run(run)
@@ -105,7 +105,7 @@ def drive(
         return process(home, run)
 
 
-def learn(home: Home, spec: CampaignSpec, skill: str) -> tuple[int, Outcome]:
+def learn(home: Home, spec: CampaignSpec, skill: str) -> tuple[int, RunOutcome]:
     """The skill's run from its first attempt to its end: the run's id and the outcome."""
     attempt = begin(home, spec, skill)
     outcome = drive(home, attempt.run, resolve(skill, spec))

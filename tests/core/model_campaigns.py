@@ -12,7 +12,7 @@ from flowrl_core.llm.client import connect
 from flowrl_core.proposals.accepted import is_wanting
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.specs import CampaignSpec, FrontierSpec, resolve
-from flowrl_core.stages.proposals.context import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.context import ProposalContext, initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import propose, record
 from flowrl_core.stages.proposals.spending import CampaignBook
 from flowrl_core.storage.journal import FileJournal
@@ -44,30 +44,30 @@ def new_home(root: Path, basics: Home) -> Home:
     return home
 
 
-def grow(home: Home, spec: CampaignSpec, base: Knowledge = KNOWLEDGE) -> Scene:
+def grow(home: Home, spec: CampaignSpec, base: Knowledge = KNOWLEDGE) -> ProposalContext:
     """The campaign taken to its end: what is ready is trained, else more is asked for."""
-    base = base_of(base, spec)
+    base = initial_knowledge(base, spec)
     with Registry.open(home) as registry:
         registry.start_campaign(spec, base.skills)
         model = connect(spec.frontier, book=CampaignBook(registry, spec), journal=FileJournal(home.journal))
         while True:
-            scene = read_scene(registry, spec.campaign, spec, base)
-            found = scene.frontier
+            context = read_context(registry, spec.campaign, spec, base)
+            found = context.frontier
             if found.ready:
-                _train(home, registry, spec, scene, found.ready[0])
-            elif is_wanting(found, scene.facts) and scene.fruitless < spec.frontier.fruitless_rounds:
-                record(registry, scene, asyncio.run(propose(scene, model.ask)))
+                _train(home, registry, spec, context, found.ready[0])
+            elif is_wanting(found, context.facts) and context.fruitless < spec.frontier.fruitless_rounds:
+                record(registry, context, asyncio.run(propose(context, model.ask)))
             else:
-                return scene
+                return context
 
 
 def one_round(home: Home, registry: Registry, spec: CampaignSpec) -> list[ProposalRecord]:
     """The campaign begun, and what its first round brought."""
-    base = base_of(KNOWLEDGE, spec)
+    base = initial_knowledge(KNOWLEDGE, spec)
     registry.start_campaign(spec, base.skills)
     model = connect(spec.frontier, book=CampaignBook(registry, spec), journal=FileJournal(home.journal))
-    scene = read_scene(registry, spec.campaign, spec, base)
-    return record(registry, scene, asyncio.run(propose(scene, model.ask)))
+    context = read_context(registry, spec.campaign, spec, base)
+    return record(registry, context, asyncio.run(propose(context, model.ask)))
 
 
 def grow_in_child(home: Home, spec: CampaignSpec) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def grow_in_child(home: Home, spec: CampaignSpec) -> dict[str, Any]:
     return {"proposals": [(one.name, one.state) for one in grow(home, spec).history]}
 
 
-def _train(home: Home, registry: Registry, spec: CampaignSpec, scene: Scene, name: str) -> None:
-    attempt = registry.begin_attempt(spec.campaign, scene.figures[name].identity)
-    drive(home, attempt.run, resolve(name, spec, **scene.settings(name)))
+def _train(home: Home, registry: Registry, spec: CampaignSpec, context: ProposalContext, name: str) -> None:
+    attempt = registry.begin_attempt(spec.campaign, context.figures[name].identity)
+    drive(home, attempt.run, resolve(name, spec, **context.settings(name)))
     registry.end_attempt(attempt.id, "verdict")

@@ -12,14 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowrl_core.programs.model import Program
-from flowrl_core.proposals.gates import World, examine
+from flowrl_core.proposals.gate_context import GateContext
+from flowrl_core.proposals.gates import examine
 from flowrl_core.proposals.model import Examination, Proposal
-from flowrl_core.proposals.recorded_transitions import load_experience
-from flowrl_core.skills.constraints import spelled_alike
+from flowrl_core.proposals.recorded_transitions import load_transitions
 from flowrl_core.skills.frontier import SkillState
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
 from flowrl_core.skills.model import Linear, Skill
 from flowrl_core.skills.symbolic import execute
+from flowrl_core.text import folded
 
 ENVS = ("corridor", "craftax-classic")
 N, ONE = Linear(1, 0), Linear(0, 1)
@@ -35,17 +36,17 @@ def shipped(env: str) -> Knowledge:
     return load_knowledge(env)
 
 
-def world(*names: str, env: str = "craftax-classic", **fields: Any) -> World:
+def world(*names: str, env: str = "craftax-classic", **fields: Any) -> GateContext:
     """A world in which only the shipped skills so named are there."""
     knowledge = shipped(env)
     there = replace(knowledge, skills={name: knowledge.skills[name] for name in names})
-    return World(there, **{"states": STATES, "experience": load_experience(env), **fields})
+    return GateContext(there, **{"states": STATES, "recorded": load_transitions(env), **fields})
 
 
 YOUNG = ("collect_wood", "place_table", "make_wood_pickaxe", "eat_cow", "collect_sapling")
 
 
-def young(**fields: Any) -> World:
+def young(**fields: Any) -> GateContext:
     return world(*YOUNG, **fields)
 
 
@@ -57,7 +58,7 @@ def proposal(name: str = "collect_stone", env: str = "craftax-classic", **fields
     return Proposal(replace(skill, **{"name": name, "program": program, **fields}), difficulty)
 
 
-def one(proposed: Proposal, at: World | None = None) -> Examination:
+def one(proposed: Proposal, at: GateContext | None = None) -> Examination:
     (examination,) = examine([proposed], young() if at is None else at)
     return examination
 
@@ -90,7 +91,7 @@ def without(knowledge: Knowledge, name: str) -> Knowledge:
 
 @pytest.mark.parametrize(("env", "name"), [(env, name) for env in ENVS for name in shipped(env).skills])
 def test_a_shipped_skill_that_was_taken_out_and_is_proposed_passes_unrepaired(env: str, name: str) -> None:
-    base = World(without(shipped(env), name), {}, load_experience(env))
+    base = GateContext(without(shipped(env), name), {}, load_transitions(env))
     examination = one(Proposal(shipped(env).skills[name]), base)
     assert examination.is_sound and not examination.repairs
     assert examination.plan is not None
@@ -339,7 +340,7 @@ def test_a_done_that_is_true_when_the_world_begins_is_refused() -> None:
 @pytest.mark.parametrize("done", ["since.stone >= 2 * n", "inv.stone >= n + 3"])
 def test_a_done_that_asks_for_more_than_the_gain_is_refused(done: str) -> None:
     examination = one(proposal(done=done))
-    assert [(f.gate, f.code) for f in examination.refusals] == [("experience", "done_unreached")]
+    assert [(f.gate, f.code) for f in examination.refusals] == [("transitions", "done_unreached")]
     assert examination.refusals[0].evidence
 
 
@@ -391,7 +392,7 @@ def test_a_reward_that_can_be_farmed_is_put_in_potential_form_with_the_evidence(
     assert examination.is_sound
     assert examination.repaired.skill.program.reward == "gained.stone + 0.1 * d.health"
     (note,) = examination.repairs
-    assert (note.gate, note.code) == ("experience", "potential_form")
+    assert (note.gate, note.code) == ("transitions", "potential_form")
     assert f"{code}: " in note.evidence and any(c.isdigit() for c in note.evidence)
 
 
@@ -407,7 +408,7 @@ def test_a_wrong_done_is_not_repaired_by_another_reward() -> None:
 FAILED: Mapping[str, SkillState] = {**STATES, "collect_stone": "failed"}
 
 
-def failing(**fields: Any) -> World:
+def failing(**fields: Any) -> GateContext:
     return world(*YOUNG, "collect_stone", "place_stone", states=FAILED, **fields)
 
 
@@ -459,7 +460,7 @@ def test_what_failed_and_is_no_longer_there_is_remembered() -> None:
 
 def test_what_is_cooling_down_is_refused_by_name() -> None:
     reason = "refused by a person"
-    examination = one(proposal(), young(cooling={spelled_alike("Collect_Stone"): reason}))
+    examination = one(proposal(), young(cooling={folded("Collect_Stone"): reason}))
     assert codes(examination) == ["cooling_down"] and reason in examination.refusals[0].sentence
     other = Proposal(replace(proposal().skill, name="mine_stone"))
     assert one(other, young(cooling={"collect_stone": reason})).is_sound

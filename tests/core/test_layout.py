@@ -8,8 +8,9 @@ import pytest
 
 from flowrl_core.errors import InputError
 from flowrl_core.storage.checkpoints import load_tree, save_tree
-from flowrl_core.storage.layout import Home, folded
+from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
+from flowrl_core.text import folded
 
 
 def test_every_path_of_a_home_lies_below_its_root(tmp_path: Path) -> None:

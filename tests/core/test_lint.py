@@ -1,4 +1,4 @@
-"""The lint by experience: each fault of a program is found by its code, and what skills need passes."""
+"""The lint by transitions: each fault of a program is found by its code, and what skills need passes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowrl_core.programs.model import Program
 from flowrl_core.proposals.lint import lint
 from flowrl_core.proposals.model import Finding
 from flowrl_core.proposals.potential import potential_form
-from flowrl_core.proposals.recorded_transitions import load_experience
+from flowrl_core.proposals.recorded_transitions import load_transitions
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
 from flowrl_core.skills.model import Linear, Skill
 from flowrl_core.skills.planner import make_plan
@@ -36,8 +36,8 @@ def changed(name: str, env: str = "craftax-classic", **fields: Any) -> Skill:
 
 def faults(skill: Skill, env: str = "craftax-classic") -> dict[str, Finding]:
     knowledge = replace(shipped(env), skills={**shipped(env).skills, skill.name: skill})
-    found = lint(skill, make_plan(knowledge, skill.name), knowledge, load_experience(env))
-    assert all(finding.gate == "experience" and finding.sentence and finding.evidence for finding in found)
+    found = lint(skill, make_plan(knowledge, skill.name), knowledge, load_transitions(env))
+    assert all(finding.gate == "transitions" and finding.sentence and finding.evidence for finding in found)
     return {finding.code: finding for finding in found}
 
 

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrl_core.llm import prompting
-from flowrl_core.llm.answers import MOST_SKILLS, Judgement, ProposedSkills, proposed_skills
+from flowrl_core.llm.answers import MOST_SKILLS, InterestAnswer, ProposedSkills, proposed_skills
 from flowrl_core.llm.briefing import (
     DERIVED,
     Briefing,
@@ -30,7 +30,7 @@ from flowrl_core.llm.briefing import (
     judge_question,
     propose_question,
 )
-from flowrl_core.llm.prompting import PROMPTS, as_data, quoted, render, versions
+from flowrl_core.llm.prompting import PROMPTS, as_data, data_string, render, versions
 from flowrl_core.programs.registers import registers_of
 from flowrl_core.proposals.model import Finding, Proposal
 from flowrl_core.skills.knowledge import load_knowledge
@@ -115,7 +115,7 @@ def test_a_question_asks_for_as_many_skills_as_the_briefing_and_carries_its_samp
     assert question.answer is proposed_skills(2, CORRIDOR_GAME) and question.sample == 3
     assert "at most 2 new skills" in question.text
     judged = judge_question(NEW_CORRIDOR, PROPOSAL, sample=1)
-    assert judged.answer is Judgement and judged.sample == 1
+    assert judged.answer is InterestAnswer and judged.sample == 1
 
 
 def test_all_that_is_derived_from_fluents_is_explained() -> None:
@@ -154,15 +154,15 @@ def test_a_text_of_somebody_else_stays_in_its_quotes() -> None:
 
 @given(st.text(), st.integers(4, 300))
 def test_what_is_quoted_is_one_json_string_of_one_line(text: str, most: int) -> None:
-    line = quoted(text, most)
+    line = data_string(text, most)
     clean = json.loads(line)
     assert len(clean) <= most and len(line.splitlines()) == 1
     assert "`" not in line and all(c == " " or c.isprintable() for c in line)
 
 
 def test_a_long_text_is_cut_where_it_says() -> None:
-    assert quoted("a" * 50, 10) == '"aaaaaaa..."'
-    assert quoted("a\tb\u200b\n c", 10) == '"a b c"'
+    assert data_string("a" * 50, 10) == '"aaaaaaa..."'
+    assert data_string("a\tb\u200b\n c", 10) == '"a b c"'
 
 
 DATA = st.recursive(

@@ -13,7 +13,7 @@ from model_campaigns import NAME, grow, grow_in_child, new_home, one_round, spec
 from model_server import ModelServer, say
 
 from flowrl_core.errors import BudgetError
-from flowrl_core.stages.proposals.context import Scene, base_of, read_scene
+from flowrl_core.stages.proposals.context import ProposalContext, initial_knowledge, read_context
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 
@@ -43,12 +43,12 @@ def test_a_skill_that_failed_comes_back_revised_with_what_its_episodes_did(tmp_p
     with ModelServer([say(text) for text in texts]) as model:
         spec = spec_for(model.url, "inv.b")
         spec = spec.model_copy(update={"training": TRAINING.model_copy(update={"frames": 20_000})})
-        scene = grow(new_home(tmp_path / "home", basics), spec)
+        context = grow(new_home(tmp_path / "home", basics), spec)
         told = model.requests[1].texts[-1][1]
-    assert scene.frontier.by == {"inv.b": "make_b"} and scene.frontier.states["make_b"] == "learned"
-    assert [one.state for one in scene.history] == ["accepted"] * 4
-    assert scene.history[-1].revises == scene.history[2].identity
-    assert [one.frames for one in scene.history[2:]] == [10_000, 40_000]
+    assert context.frontier.by == {"inv.b": "make_b"} and context.frontier.states["make_b"] == "learned"
+    assert [one.state for one in context.history] == ["accepted"] * 4
+    assert context.history[-1].revises == context.history[2].identity
+    assert [one.frames for one in context.history[2:]] == [10_000, 40_000]
     assert "timed out" in told and '"gained.b"' in told and "fired" in told
 
 
@@ -59,8 +59,8 @@ def test_a_kill_between_an_answer_and_its_record_repeats_one_request_which_is_bo
         spec = spec_for(model.url, "inv.b", fruitless_rounds=1)
         killed = start(grow_in_child, home, spec, report=tmp_path / "killed.json", crash_at="after_model_answer")
         assert killed.wait() == -signal.SIGKILL
-        scene = grow(home, spec)
-        assert [(one.name, one.state) for one in scene.history] == [("make_b", "refused")]
+        context = grow(home, spec)
+        assert [(one.name, one.state) for one in context.history] == [("make_b", "refused")]
         assert len(model.requests) == 2
     with Registry.open(home) as registry:
         assert registry.spending(NAME).requests == 2
@@ -69,10 +69,10 @@ def test_a_kill_between_an_answer_and_its_record_repeats_one_request_which_is_bo
 def test_a_name_that_is_refused_again_and_again_is_not_looked_at_for_some_rounds(tmp_path):
     bad, good = answer(proposed("make_b")), answer(proposed("make_b", requirements=[]))
     with ModelServer([say(bad), say(bad), say(good), say(answer()), say(bad)]) as model:
-        scene = grow(Home(tmp_path), spec_for(model.url, "inv.b", cool_down=3, fruitless_rounds=5))
-    codes = [one.refusals[0].code for one in scene.history]
+        context = grow(Home(tmp_path), spec_for(model.url, "inv.b", cool_down=3, fruitless_rounds=5))
+    codes = [one.refusals[0].code for one in context.history]
     assert codes == ["unprovided", "unprovided", "cooling_down", "nothing_proposed", "unprovided"]
-    cooling = scene.history[2].refusals[0].sentence
+    cooling = context.history[2].refusals[0].sentence
     assert "make_b" in cooling and "near.bench" in cooling, "it says why"
 
 
@@ -80,21 +80,23 @@ def test_the_same_duplicate_twenty_times_costs_twenty_short_rounds_and_no_traini
     duplicate = say(answer(proposed("dig_a", name="mine_an_a")))
     base = replace(KNOWLEDGE, skills={"dig_a": KNOWLEDGE.skills["dig_a"]})
     with ModelServer([duplicate]) as model:
-        scene = grow(Home(tmp_path), spec_for(model.url, "inv.p", kind="hybrid", fruitless_rounds=20), base)
+        context = grow(Home(tmp_path), spec_for(model.url, "inv.p", kind="hybrid", fruitless_rounds=20), base)
         assert len(model.requests) == 20, "no answer was taken from the journal: each was another draw"
-    assert {one.refusals[0].code for one in scene.history} == {"duplicate", "cooling_down"}
-    assert scene.fruitless == 20 and scene.added == frozenset()
+    assert {one.refusals[0].code for one in context.history} == {"duplicate", "cooling_down"}
+    assert context.fruitless == 20 and context.added == frozenset()
 
 
 def test_plans_are_made_again_only_when_a_proposal_is_accepted(tmp_path):
     with ModelServer([say(answer(proposed("dig_a")))]) as model, Registry.open(Home(tmp_path)) as registry:
         spec = spec_for(model.url, "inv.b")
         one_round(Home(tmp_path), registry, spec)
-        base = base_of(KNOWLEDGE, spec)
-        first = read_scene(registry, NAME, spec, base)
-        second = read_scene(registry, NAME, spec, base, before=first)
+        base = initial_knowledge(KNOWLEDGE, spec)
+        first = read_context(registry, NAME, spec, base)
+        second = read_context(registry, NAME, spec, base, before=first)
         assert second.knowledge is first.knowledge and first.knowledge.proposed == {"dig_a"}
-        assert read_scene(registry, NAME, spec, base, before=Scene(spec, base)).knowledge.proposed == {"dig_a"}
+        assert read_context(registry, NAME, spec, base, before=ProposalContext(spec, base)).knowledge.proposed == {
+            "dig_a"
+        }
 
 
 def test_what_may_be_spent_holds_over_restarts(tmp_path):
@@ -128,8 +130,8 @@ def test_what_is_refused_late_takes_with_it_what_needs_it(tmp_path):
 def test_the_judge_refuses_what_is_not_worth_learning(tmp_path):
     verdict = json.dumps({"worth_learning": False, "why": "It leads nowhere."})
     with ModelServer([say(answer(proposed("dig_a"))), say(verdict)]) as model:
-        scene = grow(Home(tmp_path), spec_for(model.url, "inv.b", fruitless_rounds=1, judge=True))
+        context = grow(Home(tmp_path), spec_for(model.url, "inv.b", fruitless_rounds=1, judge=True))
         assert len(model.requests) == 2
-    (record,) = scene.history
+    (record,) = context.history
     finding = record.refusals[0]
     assert (record.state, finding.gate, finding.sentence) == ("refused", "interest", "It leads nowhere.")

@@ -14,9 +14,10 @@ from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs import SkillConfig
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import make_engine, writing
-from flowrl_core.storage.layout import Home, folded
+from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, Compared, ExpertResult, Look, Measured
 from flowrl_core.storage.registry import Registry
+from flowrl_core.text import folded
 
 
 @pytest.fixture

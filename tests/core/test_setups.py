@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowrl_core.errors import InputError
 from flowrl_core.learning.schedule import look_level, next_action
-from flowrl_core.proposals.recorded_transitions import load_experience
+from flowrl_core.proposals.recorded_transitions import load_transitions
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs import CampaignSpec, EvaluationSpec, SkillConfig, origins, resolve
@@ -115,7 +115,7 @@ def test_a_plan_needs_an_episode_with_the_steps_that_gathering_and_all_else_take
 
 @pytest.mark.parametrize("env", ["corridor", "craftax-classic"])
 def test_no_step_that_was_recorded_gained_more_of_an_item_than_the_vocabulary_says(env):
-    recorded = load_experience(env)
+    recorded = load_transitions(env)
     items = [i for i, fluent in enumerate(recorded.vocabulary.fluents) if fluent.name.startswith("inv.")]
     gained = np.diff(recorded.episodes[:, :, items].astype(int), axis=1)
     in_episode = np.arange(gained.shape[1]) < recorded.lengths[:, None]

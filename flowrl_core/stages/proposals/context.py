@@ -10,10 +10,9 @@ from typing import Any
 
 from flowrl_core.llm.briefing import Briefing, Failure, Known, Refused
 from flowrl_core.proposals.accepted import grown
-from flowrl_core.proposals.gates import World
+from flowrl_core.proposals.gate_context import GateContext
 from flowrl_core.proposals.model import Proposal
-from flowrl_core.proposals.recorded_transitions import load_experience
-from flowrl_core.skills.constraints import spelled_alike
+from flowrl_core.proposals.recorded_transitions import load_transitions
 from flowrl_core.skills.frontier import Frontier, frontier
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Skill
@@ -21,8 +20,9 @@ from flowrl_core.skills.skill_states import known_states
 from flowrl_core.specs import CampaignSpec
 from flowrl_core.storage.records import ProposalRecord, RunRecord, SkillFact, SkillFigures
 from flowrl_core.storage.registry import Registry
+from flowrl_core.text import folded
 
-__all__ = ["Scene", "base_of", "read_scene"]
+__all__ = ["ProposalContext", "initial_knowledge", "read_context"]
 
 _MOST_REFUSED = 12
 """Refused proposals that the next question tells of, the latest ones."""
@@ -31,7 +31,7 @@ _PATIENCE = 2
 
 
 @dataclass(frozen=True)
-class Scene:
+class ProposalContext:
     """All that proposals are made and judged by.
 
     Attributes:
@@ -86,12 +86,12 @@ class Scene:
         return {**own, "training": {"frames": chosen[-1], **own["training"]} if chosen else own["training"]}
 
     @property
-    def world(self) -> World:
+    def gate_context(self) -> GateContext:
         """What the gates judge by."""
-        return World(
+        return GateContext(
             knowledge=self.knowledge,
             states=known_states(self.facts),
-            experience=load_experience(self.knowledge.env),
+            recorded=load_transitions(self.knowledge.env),
             failed=self.failed,
             cooling=self._cooling,
             max_revisions=self.spec.frontier.max_revisions,
@@ -122,7 +122,7 @@ class Scene:
         found: dict[str, str] = {}
         for one in self.history:
             if one.round > since and one.refusals and one.name and one.refusals[0].code != "cooling_down":
-                name = spelled_alike(one.name)
+                name = folded(one.name)
                 rounds.setdefault(name, set()).add(one.round)
                 if len(rounds[name]) >= _PATIENCE:
                     found[name] = one.refusals[0].sentence
@@ -154,28 +154,33 @@ class Scene:
         latest = {one.name: one for one in self.history}
         refused = [one for one in latest.values() if one.state == "refused"]
         for one in sorted(refused, key=lambda one: one.id)[-_MOST_REFUSED:]:
-            is_cooling = spelled_alike(one.name) in self._cooling
+            is_cooling = folded(one.name) in self._cooling
             yield Refused(one.name, one.round, one.refusals, is_cooling)
 
 
-def base_of(knowledge: Knowledge, spec: CampaignSpec) -> Knowledge:
+def initial_knowledge(knowledge: Knowledge, spec: CampaignSpec) -> Knowledge:
     """The knowledge that a campaign starts with: a frontier that is a model alone is given no skills."""
     if spec.frontier.kind != "model":
         return knowledge
     return dataclasses.replace(knowledge, skills={}, training={}, evaluation={})
 
 
-def read_scene(
-    registry: Registry | None, campaign: str, spec: CampaignSpec, base: Knowledge, *, before: Scene | None = None
-) -> Scene:
+def read_context(
+    registry: Registry | None,
+    campaign: str,
+    spec: CampaignSpec,
+    base: Knowledge,
+    *,
+    before: ProposalContext | None = None,
+) -> ProposalContext:
     """The campaign as it stands; without a registry as it would begin.
 
     Args:
-        base: see `base_of`.
-        before: an earlier scene of it: where nothing was accepted since, its plans are used again.
+        base: see `initial_knowledge`.
+        before: an earlier context of it: where nothing was accepted since, its plans are used again.
     """
     if registry is None or campaign not in {one.name for one in registry.campaigns()}:
-        return Scene(spec, base)
+        return ProposalContext(spec, base)
     history = tuple(registry.proposals(campaign))
     figures = registry.figures(campaign)
     identities = {name: one.identity for name, one in figures.items()}
@@ -193,7 +198,7 @@ def read_scene(
         if run.verdict == "failed":
             tried = known.get(run.identity) or Proposal(registry.definition(run.identity).skill)
             failed.setdefault(run.skill, []).append(tried)
-    return Scene(
+    return ProposalContext(
         spec=spec,
         knowledge=knowledge,
         accepted=mine,

@@ -16,11 +16,11 @@ from flowrl_core.proposals.accepted import budget
 from flowrl_core.proposals.gates import examine
 from flowrl_core.proposals.model import Examination, Finding
 from flowrl_core.specs import CampaignSpec
-from flowrl_core.stages.proposals.context import Scene
+from flowrl_core.stages.proposals.context import ProposalContext
 from flowrl_core.storage.records import Examined, ProposalRecord
 from flowrl_core.storage.registry import Registry
 
-__all__ = ["Ask", "Outcome", "check_frontier", "propose", "question_of", "record"]
+__all__ = ["Ask", "RoundOutcome", "check_frontier", "propose", "question_of", "record"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _OWN_FAULTS = frozenset({"malformed", "refused", "empty", "too_long"})
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RoundOutcome:
     """What one round brought.
 
     Attributes:
@@ -83,73 +83,75 @@ def check_frontier(spec: CampaignSpec) -> None:
     check_affordable(frontier)
 
 
-def question_of(scene: Scene) -> Question[Any]:
+def question_of(context: ProposalContext) -> Question[Any]:
     """What a model is asked as things stand; after rounds that brought nothing another draw of it."""
-    return propose_question(scene.briefing, sample=scene.fruitless)
+    return propose_question(context.briefing, sample=context.fruitless)
 
 
-async def propose(scene: Scene, ask: Ask, *, later: Callable[[], Scene] | None = None) -> Outcome:
+async def propose(
+    context: ProposalContext, ask: Ask, *, later: Callable[[], ProposalContext] | None = None
+) -> RoundOutcome:
     """One round: the question, the answer, and what each gate says of each proposal. Nothing is recorded.
 
     Args:
-        scene: what the question is made of.
-        later: the scene by which the answer is judged, read when it is there: the world goes on meanwhile.
+        context: what the question is made of.
+        later: the context by which the answer is judged, read when it is there: the world goes on meanwhile.
 
     Raises:
         ModelError: no answer came, by no fault of what was asked.
         BudgetError: the question was not sent.
     """
-    question = question_of(scene)
+    question = question_of(context)
     try:
         reply = await ask(question)
     except ModelError as exc:
         if exc.code not in _OWN_FAULTS:
             raise
         fault = Finding("answer", exc.code, f"{exc.problem}. {exc.remedy}")
-        return Outcome(question, faults=(fault,))
+        return RoundOutcome(question, faults=(fault,))
     call = reply.keys[-1] if reply.keys else ""
     proposals = to_proposals(reply.answer)
     if not proposals:
         fault = Finding("answer", "nothing_proposed", "The answer holds no skill. Propose at least one.")
-        return Outcome(question, faults=(fault,), model=reply.model, call=call)
-    judged = later() if later else scene
-    examinations = examine(proposals, judged.world)
-    if scene.spec.frontier.judge:
+        return RoundOutcome(question, faults=(fault,), model=reply.model, call=call)
+    judged = later() if later else context
+    examinations = examine(proposals, judged.gate_context)
+    if context.spec.frontier.judge:
         examinations = [await _judged(one, judged, ask) for one in examinations]
-    return Outcome(question, tuple(examinations), model=reply.model, call=call)
+    return RoundOutcome(question, tuple(examinations), model=reply.model, call=call)
 
 
-def record(registry: Registry, scene: Scene, outcome: Outcome) -> list[ProposalRecord]:
+def record(registry: Registry, context: ProposalContext, outcome: RoundOutcome) -> list[ProposalRecord]:
     """What the registry keeps of the round; the sound proposals are skills of the campaign from now on.
 
     Raises:
         ConflictError: the campaign has changed since the proposals were examined.
     """
-    spec = scene.spec
+    spec = context.spec
     rows = [Examined(None, refusals=outcome.faults)] if outcome.faults else []
-    for one, late in zip(outcome.examinations, _refused_late(scene, outcome), strict=True):
+    for one, late in zip(outcome.examinations, _refused_late(context, outcome), strict=True):
         rows.append(Examined(one, budget(one.repaired.difficulty, spec.training), late))
     return registry.record_round(spec.campaign, rows, model=outcome.model, call=outcome.call)
 
 
-def _refused_late(scene: Scene, outcome: Outcome) -> list[tuple[Finding, ...]]:
+def _refused_late(context: ProposalContext, outcome: RoundOutcome) -> list[tuple[Finding, ...]]:
     """Why proposals that the gates have passed are refused nevertheless: none for most of them.
 
     The campaign may have no room for more skills; what needs least is taken first. And what was refused here, or by the
     judge, is lacking in the plans of others.
     """
-    most = scene.spec.limits.max_skills
-    room = most - len(scene.added)
+    most = context.spec.limits.max_skills
+    room = most - len(context.added)
     late: dict[str, Finding] = {}
     gone = {one.repaired.skill.name for one in outcome.examinations if any(f.gate == "interest" for f in one.refusals)}
     for one in sorted(outcome.sound, key=lambda one: len(one.plan.steps) if one.plan else 0):
         name, needs = one.repaired.skill.name, set(one.plan.skills if one.plan else ())
         if lacking := sorted(gone & needs):
             late[name] = Finding("interest", "needs_refused", f"It needs {lacking[0]}, which was refused.")
-        elif name not in scene.added and room < 1:
+        elif name not in context.added and room < 1:
             late[name] = Finding("interest", "enough", f"The campaign takes no more than {most} proposed skills.")
         else:
-            room -= name not in scene.added
+            room -= name not in context.added
             continue
         gone.add(name)
     return [
@@ -158,12 +160,12 @@ def _refused_late(scene: Scene, outcome: Outcome) -> list[tuple[Finding, ...]]:
     ]
 
 
-async def _judged(examination: Examination, scene: Scene, ask: Ask) -> Examination:
+async def _judged(examination: Examination, context: ProposalContext, ask: Ask) -> Examination:
     """The examination with the model's own verdict, where one came: the gates' stands without it."""
     if not examination.is_sound:
         return examination
     try:
-        reply = await ask(judge_question(scene.briefing, examination.repaired))
+        reply = await ask(judge_question(context.briefing, examination.repaired))
     except ModelError as exc:
         logger.warning("%s is not judged: %s", examination.repaired.skill.name, exc)
         return examination

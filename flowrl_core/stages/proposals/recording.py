@@ -1,4 +1,4 @@
-"""Records the experience that is shipped of an environment: what a few thousand steps look like there.
+"""Records the transitions that are shipped for an environment: what a few thousand steps look like there.
 
     python -m flowrl_core.stages.proposals.recording craftax-classic
 
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl_core.envs.adapter import Adapter, make_adapter
-from flowrl_core.proposals.recorded_transitions import Experience, experience_file, save_experience
+from flowrl_core.proposals.recorded_transitions import RecordedTransitions, save_transitions, transitions_file
 
 __all__ = ["main", "record"]
 
@@ -54,8 +54,8 @@ class _Scene:
     late: Callable[[_Draw, Any], Any]
 
 
-def record(env: str) -> Experience:
-    """The experience of an environment, the same at every call.
+def record(env: str) -> RecordedTransitions:
+    """The recorded transitions of an environment, the same at every call.
 
     Raises:
         InputError: no such environment.
@@ -69,17 +69,17 @@ def record(env: str) -> Experience:
     rows, is_alive = _play(adapter, scene, scripts, states)
     # An episode ends with the step in which the player dies; the first row is that after one step of standing still.
     lengths = np.where(is_alive.all(axis=0), len(is_alive), np.argmin(is_alive, axis=0) + 1) - 1
-    return Experience(adapter.vocabulary, rows, lengths.astype(np.int64), scripts, _small(adapter, resets))
+    return RecordedTransitions(adapter.vocabulary, rows, lengths.astype(np.int64), scripts, _small(adapter, resets))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Record the experience of the environments named and put the files where they are shipped."""
+    """Record the transitions of the environments named and put the files where they are shipped."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for env in sys.argv[1:] if arguments is None else arguments:
-        path = experience_file(env)
-        experience = record(env)
-        save_experience(experience, path)
-        logger.info("%s: %d transitions, %d bytes", path, experience.lengths.sum(), path.stat().st_size)
+        path = transitions_file(env)
+        recorded = record(env)
+        save_transitions(recorded, path)
+        logger.info("%s: %d transitions, %d bytes", path, recorded.lengths.sum(), path.stat().st_size)
 
 
 def _begin(scene: _Scene, scripts: tuple[str, ...], worlds: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from flowrl_core.errors import InputError
 from flowrl_core.randomness import jax_stream
 from flowrl_core.specs import check_episodes
-from flowrl_core.stages.skill.comparison import game_of, play
+from flowrl_core.stages.skill.comparison import play, setup_of
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle, EvaluationOf, EvaluationRecord, VersionRecord
 from flowrl_core.storage.registry import Registry
@@ -109,15 +109,15 @@ def _measure(
 ) -> EvaluationRecord:
     from flowrl_core.statistics import wilson_lower
 
-    game = game_of(registry, bundle)
+    setup = setup_of(registry, bundle)
     if episodes < 1:
         raise InputError("episodes", f"{episodes} is not positive", f"Use for example {bundle.episodes}")
-    check_episodes("episodes", episodes, game.training.num_envs)
+    check_episodes("episodes", episodes, setup.training.num_envs)
     ids = {index: version.id for index, version in versions.items()}
     number = registry.begin_evaluation(bundle.identity, of, ids, episodes=episodes, level=_LEVEL)
     key = jax_stream(number, "assessment")
     contents = {index: version.content for index, version in versions.items()}
-    result = play(home, game, contents, episodes, key)
+    result = play(home, setup, contents, episodes, key)
     attempts, successes = np.array(result.step_attempts), np.array(result.step_successes)
     return registry.record_evaluation(
         number,

@@ -13,14 +13,14 @@ from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.goals import check_provided, check_target
 from flowrl_core.skills.planner import plan_of
 from flowrl_core.specs import Override, SkillConfig, origins, overrides_of, resolve
-from flowrl_core.stages.proposals.context import Scene
+from flowrl_core.stages.proposals.context import ProposalContext
 from flowrl_core.stages.skill.setups import check_plan_fits, check_possible
 
-__all__ = ["Asked", "check_asked"]
+__all__ = ["CampaignCheck", "check_campaign"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class CampaignCheck:
     """What a campaign comes to.
 
     Attributes:
@@ -34,7 +34,7 @@ class Asked:
     idle: tuple[str, ...]
 
 
-def check_asked(scene: Scene, named: Naming = AS_PATHS) -> Asked:
+def check_campaign(context: ProposalContext, named: Naming = AS_PATHS) -> CampaignCheck:
     """What the campaign's parameters come to, in the campaign as it stands.
 
     Args:
@@ -45,7 +45,7 @@ def check_asked(scene: Scene, named: Naming = AS_PATHS) -> Asked:
             given twice; a value out of range; a setup with which a skill could not be learned.
         PlanError, KnowledgeError: a target has no plan.
     """
-    spec, known = scene.spec, scene.knowledge
+    spec, known = context.spec, context.knowledge
     for target in spec.targets:
         check_target(target, known.skills, known.vocabulary)
     for name in spec.retry:
@@ -56,16 +56,16 @@ def check_asked(scene: Scene, named: Naming = AS_PATHS) -> Asked:
     for override in overrides:
         _check_skill(named(override.written), override.skill, known.skills)
     _refuse_twice(overrides, named)
-    needs = prerequisites(known, [name for name in scene.frontier.by.values() if name is not None])
+    needs = prerequisites(known, [name for name in context.frontier.by.values() if name is not None])
     configs = {}
     for name in dict.fromkeys([*needs, *(override.skill for override in overrides)]):
-        own = scene.settings(name)
+        own = context.settings(name)
         config = configs[name] = resolve(name, spec, named, **own)
         written = named.at(origins(name, spec, **own))
         check_possible(config, written)
         if name in needs:
             check_plan_fits(config, plan_of(known, name), known.skills, known.vocabulary, written)
-    return Asked(needs, configs, tuple(named(one.written) for one in overrides if one.skill not in needs))
+    return CampaignCheck(needs, configs, tuple(named(one.written) for one in overrides if one.skill not in needs))
 
 
 def _check_skill(field: str, name: str, known: Collection[str]) -> None:

@@ -23,13 +23,13 @@ from flowrl_core.vocabulary.environments import vocabulary
 if TYPE_CHECKING:
     from flowrl_core.learning.evaluation import Evaluation
 
-__all__ = ["Game", "compare", "game_of", "play"]
+__all__ = ["EvaluationSetup", "compare", "setup_of", "play"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Game:
+class EvaluationSetup:
     """A plan and all that decides how it is played, but for the parameters of its experts.
 
     Attributes:
@@ -45,14 +45,14 @@ class Game:
     training: TrainingSpec
 
 
-def game_of(registry: Registry, bundle: Bundle) -> Game:
+def setup_of(registry: Registry, bundle: Bundle) -> EvaluationSetup:
     """The plan that a bundle was measured on, as it was played then."""
     config = registry.run(bundle.run).config
     if config is None:
         raise StorageError(f"run {bundle.run} made bundle {bundle.id} and was never sealed; restore a backup")
     experts = {record.global_index: record for record in registry.experts() if record.global_index in bundle.versions}
     definitions = {index: registry.definition(record.identity) for index, record in experts.items()}
-    return Game(
+    return EvaluationSetup(
         env=registry.definition(bundle.identity).env,
         plan=bundle.plan,
         experts={record.name: index for index, record in experts.items()},
@@ -62,7 +62,7 @@ def game_of(registry: Registry, bundle: Bundle) -> Game:
 
 
 def play(
-    home: Home, game: Game, versions: Mapping[int, str], episodes: int, key: np.ndarray, *, room: int = 0
+    home: Home, setup: EvaluationSetup, versions: Mapping[int, str], episodes: int, key: np.ndarray, *, room: int = 0
 ) -> Evaluation:
     """What came of `episodes` episodes of the plan from fresh worlds.
 
@@ -81,16 +81,16 @@ def play(
     from flowrl_core.learning.shapes import shapes_of
     from flowrl_core.storage.versions import get
 
-    remap = build_remap(sorted({game.experts[name] for name in game.plan.skills}))
-    shapes = shapes_of(game.env, game.training, max(room, len(remap.global_to_local)))
+    remap = build_remap(sorted({setup.experts[name] for name in setup.plan.skills}))
+    shapes = shapes_of(setup.env, setup.training, max(room, len(remap.global_to_local)))
     params = stack_experts([get(home, versions[index]) for index in remap.global_to_local], shapes.num_experts)
     arrays = lower_plan(
-        game.plan,
-        game.skills,
-        {name: remap.global_to_local[game.experts[name]] for name in game.plan.skills},
-        vocabulary(game.env),
-        episode_limit=game.training.episode_limit,
-        use_masks=game.training.action_masks,
+        setup.plan,
+        setup.skills,
+        {name: remap.global_to_local[setup.experts[name]] for name in setup.plan.skills},
+        vocabulary(setup.env),
+        episode_limit=setup.training.episode_limit,
+        use_masks=setup.training.action_masks,
     )
     return evaluate(compiled_learner(home.cache, shapes), params, arrays, episodes, key)
 
@@ -128,16 +128,16 @@ def compare(
 def _measure(
     home: Home, registry: Registry, context: RunContext, bundle: Bundle, result: ExpertResult, head: VersionRecord
 ) -> Measured:
-    game, mine = game_of(registry, bundle), context.config.training
+    setup, mine = setup_of(registry, bundle), context.config.training
     # The bundle's rules in this run's shapes, for which a learner is at hand.
-    rules = {name: getattr(game.training, name) for name in ("episode_limit", "action_masks")}
-    game, room = replace(game, training=mine.model_copy(update=rules)), len(context.remap.global_to_local)
+    rules = {name: getattr(setup.training, name) for name in ("episode_limit", "action_masks")}
+    setup, room = replace(setup, training=mine.model_copy(update=rules)), len(context.remap.global_to_local)
     others = {index: version.content for index, version in bundle.versions.items()}
     # A head that has moved meets other worlds: repeating a comparison on the same ones would be selection.
     key = jax_stream(context.seed, "merge", result.global_index, head.id)
     episodes = context.config.evaluation.episodes
     with_head, with_version = (
-        play(home, game, others | {result.global_index: content}, episodes, key, room=room)
+        play(home, setup, others | {result.global_index: content}, episodes, key, room=room)
         for content in (head.content, result.content)
     )
     measured = Measured(head.id, with_head.episodes, with_head.successes, with_version.successes)

@@ -18,7 +18,7 @@ from flowrl_core.errors import CorruptError
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs import SkillConfig
-from flowrl_core.stages.skill.comparison import Game, play
+from flowrl_core.stages.skill.comparison import EvaluationSetup, play
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle, VersionRecord
 from flowrl_core.storage.registry import Registry
@@ -142,11 +142,11 @@ def _measure(
 ) -> dict[str, Any]:
     from flowrl_core.statistics import wilson_upper
 
-    game = Game(env, prefix, experts, skills, config.training)
+    setup = EvaluationSetup(env, prefix, experts, skills, config.training)
     known = {index: version.content for index, version in heads.items() if version is not None}
     num_envs = config.training.num_envs
     episodes = -(-config.evaluation.head_episodes // num_envs) * num_envs
-    result = play(home, game, known, episodes, jax_stream(seed, "heads"), room=len(experts))
+    result = play(home, setup, known, episodes, jax_stream(seed, "heads"), room=len(experts))
     return {
         "episodes": result.episodes,
         "successes": result.successes,

@@ -27,7 +27,7 @@ from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import BundleFacts, ExpertResult, Look, Merge, RunRecord, Verdict
 from flowrl_core.storage.registry import Registry
 
-__all__ = ["Outcome", "archive", "process"]
+__all__ = ["RunOutcome", "archive", "process"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _COMMITS = 4
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How a run ended.
 
     Attributes:
@@ -52,7 +52,7 @@ class Outcome:
     run_frames: int
 
 
-def process(home: Home, run: int, *, epoch: int | None = None) -> Outcome:
+def process(home: Home, run: int, *, epoch: int | None = None) -> RunOutcome:
     """Commit a run that has a verdict, archive it and remove its directory. Safe to repeat after a kill at any point.
 
     Raises:
@@ -70,7 +70,7 @@ def process(home: Home, run: int, *, epoch: int | None = None) -> Outcome:
     assert record.verdict is not None
     for merge in merges:
         logger.info("expert %d (%s): %s at %d frames", merge.expert, merge.name, merge.action, merge.frames)
-    return Outcome(record.verdict, tuple(merges), look.success, look.lower_bound, record.run_frames)
+    return RunOutcome(record.verdict, tuple(merges), look.success, look.lower_bound, record.run_frames)
 
 
 def _commit(home: Home, registry: Registry, run: int, epoch: int | None) -> None:

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.storage import schema
-from flowrl_core.storage.layout import folded
 from flowrl_core.storage.records import Attempt, AttemptEnd, Campaign, SkillFact
+from flowrl_core.text import folded
 
 __all__ = ["begin", "count_retry", "end", "get", "outstanding", "set_flow_run"]
 

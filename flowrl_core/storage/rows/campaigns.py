@@ -18,7 +18,18 @@ from flowrl_core.storage import schema
 from flowrl_core.storage.records import Campaign, SkillRecord
 from flowrl_core.vocabulary.environments import vocabulary
 
-__all__ = ["all_of", "assign", "define", "definition", "forgive", "get", "settled", "skill", "skills_of", "start"]
+__all__ = [
+    "all_of",
+    "assign",
+    "define",
+    "definition",
+    "forgive",
+    "get",
+    "effective_spec",
+    "skill",
+    "skills_of",
+    "start",
+]
 
 _FREE_LIMITS = ("max_parallel", "max_retries", "max_skills", "approval", "stall_minutes")
 """They change how a campaign uses the machine, not what it learns."""
@@ -26,7 +37,7 @@ _FREE_LIMITS = ("max_parallel", "max_retries", "max_skills", "approval", "stall_
 
 def start(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool) -> Campaign:
     """See `Registry.start_campaign`."""
-    spec = settled(tx, spec)
+    spec = effective_spec(tx, spec)
     for target in spec.targets:
         check_target(target, skills, vocabulary(spec.env))
     for name in spec.retry:
@@ -54,8 +65,8 @@ def start(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], *,
     return get(tx, spec.campaign)
 
 
-def settled(tx: sa.Connection, spec: CampaignSpec) -> CampaignSpec:
-    """See `Registry.settled`."""
+def effective_spec(tx: sa.Connection, spec: CampaignSpec) -> CampaignSpec:
+    """See `Registry.effective_spec`."""
     if spec.targets:
         return spec
     before = {campaign.name: campaign.spec for campaign in all_of(tx)}

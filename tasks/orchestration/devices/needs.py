@@ -10,7 +10,7 @@ from flowrl_core.errors import InputError
 from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import Home
 
-__all__ = ["GPU_MEMORY", "SHIPPED", "Machine", "Need", "Proposal", "known_need", "propose", "record_need"]
+__all__ = ["GPU_MEMORY", "SHIPPED", "Machine", "Need", "SlotPlan", "known_need", "plan_slots", "record_need"]
 
 GPU_MEMORY = 0.90
 """The share of a GPU's memory that its runs take at once. JAX's own 0.75 leaves room for others; there are none."""
@@ -56,26 +56,26 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class SlotPlan:
     """How many runs at a time, on the whole machine and on each GPU (0: no GPU)."""
 
     slots: int
     per_gpu: int
 
 
-def propose(need: Need, machine: Machine) -> Proposal:
+def plan_slots(need: Need, machine: Machine) -> SlotPlan:
     """The slots that the machine has room for: by memory, and a core each; none if one run does not fit."""
     room = int(_MOST_OF_HOST * machine.memory) - _SERVICES
     # Only one compiles at a time.
     room -= max(0, need.host_compiling - need.host)
     by_host = min(machine.cores, max(0, int(room // (_HEADROOM * need.host))))
     if need.platform == "cpu":
-        return Proposal(by_host, 0)
+        return SlotPlan(by_host, 0)
     whole = need.device_limit / GPU_MEMORY
     by_allocator = int(need.device_limit // (_HEADROOM * max(1, need.device)))
     by_context = max(1, int((whole - need.device_limit) // _CUDA_BYTES))
     per_gpu = min(by_allocator, by_context, by_host)
-    return Proposal(min(by_host, per_gpu * machine.gpus), per_gpu)
+    return SlotPlan(min(by_host, per_gpu * machine.gpus), per_gpu)
 
 
 def known_need(platform: str) -> Need | None:

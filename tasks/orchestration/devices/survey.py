@@ -19,7 +19,7 @@ from typing import Literal
 from flowrl_core.errors import InputError, ServiceError
 from tasks.orchestration.devices.allotment import Allotment, allotment
 from tasks.orchestration.devices.cuda import VISIBLE_VARIABLE, gpu_memory, visible_gpus
-from tasks.orchestration.devices.needs import GPU_MEMORY, SHIPPED, Machine, Need, known_need, propose
+from tasks.orchestration.devices.needs import GPU_MEMORY, SHIPPED, Machine, Need, known_need, plan_slots
 from tasks.orchestration.devices.platforms import check_flags, check_memory, platforms
 
 __all__ = ["MOST_VARIABLE", "PER_GPU_VARIABLE", "Slot", "Survey", "slots", "survey"]
@@ -121,14 +121,14 @@ def survey(*, known: Collection[str] = ()) -> Survey:
     cut = parts or 1
     if gpus:
         if measured:
-            found = propose(_on(measured, gpu_memory()), Machine(len(granted.cores), granted.memory, len(gpus)))
+            found = plan_slots(_on(measured, gpu_memory()), Machine(len(granted.cores), granted.memory, len(gpus)))
             room, cut = found.slots, parts or max(1, found.per_gpu)
         else:
             # What a run needs of a core beside its GPU is not known before it is measured.
-            room = propose(SHIPPED, Machine(len(gpus) * cut, granted.memory)).slots
+            room = plan_slots(SHIPPED, Machine(len(gpus) * cut, granted.memory)).slots
         candidates = tuple(Slot("gpu", gpu, part, cut, uuid) for part in range(cut) for gpu, uuid in gpus.items())
     else:
-        room = propose(need, Machine(len(granted.cores), granted.memory)).slots
+        room = plan_slots(need, Machine(len(granted.cores), granted.memory)).slots
         candidates = tuple(Slot("cpu", str(core)) for core in granted.cores)
     # Shares that a person asked for are as many as asked for.
     by_room = len(candidates) if gpus and parts else max(1, room)

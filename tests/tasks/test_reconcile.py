@@ -19,7 +19,7 @@ from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs import CampaignSpec, LimitsSpec
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from tasks.campaign.reconcile import NO_ROOM, Settlement
+from tasks.campaign.reconcile import NO_ROOM, Reconciler
 from tasks.orchestration.runs.lost import declare_lost
 from tasks.orchestration.runs.tags import FLOWRL, is_from_here, registry_tag, worker_name
 
@@ -54,14 +54,14 @@ class Campaigner:
             self.registry.set_flow_run(attempt.id, str(run.id))
             return await client.read_flow_run(run.id)
 
-    async def settle(self):
+    async def reconcile(self):
         async def send(attempt):
             self.sent.append(attempt)
             return await self.run_of(attempt)
 
         async with get_client() as client:
-            settlement = Settlement(client, self.home, self.registry, self.campaign, send, self.woken.append)
-            self.full = await settlement.settle()
+            reconciler = Reconciler(client, self.home, self.registry, self.campaign, send, self.woken.append)
+            self.full = await reconciler.reconcile()
 
     async def state_of(self, run):
         async with get_client() as client:
@@ -95,34 +95,34 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr("tasks.campaign.reconcile._FRESH_S", 0.0)
 
 
-def settled(one, *states):
+def reconciled(one, *states):
     """What the attempt, its fact and its run's state are after a run that ended in the last of these states."""
 
     async def work():
         attempt = one.attempt()
         run = await one.run_of(attempt, *states)
-        await one.settle()
+        await one.reconcile()
         return one.registry.attempt(attempt.id), await one.state_of(run)
 
     return asyncio.run(work())
 
 
 def test_a_run_that_executes_is_left_alone(one):
-    attempt, state = settled(one)
+    attempt, state = reconciled(one)
     assert attempt.end is None and state.is_running()
 
 
 def test_a_run_that_found_no_room_on_the_disk_is_not_tried_in_vain_and_its_campaign_is_told(one):
-    attempt, now = settled(one, Failed(name=NO_ROOM, message="0 MB free"))
+    attempt, now = reconciled(one, Failed(name=NO_ROOM, message="0 MB free"))
     assert (attempt.end, attempt.reason) == ("infrastructure", f"{NO_ROOM}: 0 MB free") and now.name == NO_ROOM
     assert one.full == "0 MB free"
     one.registry.start_campaign(one.spec, one.skills)
-    assert settled(one, Crashed(message="killed"))[0].end is None and one.full == "", "the next start goes on"
+    assert reconciled(one, Crashed(message="killed"))[0].end is None and one.full == "", "the next start goes on"
 
 
 @pytest.mark.parametrize("state", [Crashed(message="killed"), Failed(message="disk full"), Completed()])
 def test_a_run_that_left_no_verdict_goes_on_as_the_same_run(one, state):
-    attempt, now = settled(one, state)
+    attempt, now = reconciled(one, state)
     assert attempt.end is None
     assert now.type == StateType.SCHEDULED and now.name == AwaitingRetry().name
     assert one.fact.retries == 1 and one.fact.executing
@@ -130,7 +130,7 @@ def test_a_run_that_left_no_verdict_goes_on_as_the_same_run(one, state):
 
 def test_a_crash_is_acted_upon_when_the_worker_has_said_all_it_has_to_say(one, monkeypatch):
     monkeypatch.setattr("tasks.campaign.reconcile._FRESH_S", 30.0)
-    attempt, state = settled(one, Crashed())
+    attempt, state = reconciled(one, Crashed())
     assert attempt.end is None and state.is_crashed() and one.fact.retries == 0
     assert one.woken == [30.0]
 
@@ -139,10 +139,10 @@ def test_retries_are_bounded_and_leave_the_skill_failed_by_infrastructure(one):
     async def work():
         attempt = one.attempt()
         run = await one.run_of(attempt, Crashed())
-        await one.settle()
+        await one.reconcile()
         async with get_client() as client:
             await client.set_flow_run_state(run.id, Crashed(message="again"), force=True)
-        await one.settle()
+        await one.reconcile()
         return one.registry.attempt(attempt.id)
 
     attempt = asyncio.run(work())
@@ -151,7 +151,7 @@ def test_retries_are_bounded_and_leave_the_skill_failed_by_infrastructure(one):
 
 
 def test_a_cancelled_run_is_not_tried_again(one):
-    attempt, state = settled(one, Cancelled(message="by a person"))
+    attempt, state = reconciled(one, Cancelled(message="by a person"))
     assert attempt.end == "cancelled" and state.is_cancelled()
     assert one.fact.cause == "cancelled"
 
@@ -160,7 +160,7 @@ def test_a_run_that_the_server_does_not_know_is_trouble(one):
     async def work():
         attempt = one.attempt()
         one.registry.set_flow_run(attempt.id, "00000000-0000-4000-8000-000000000000")
-        await one.settle()
+        await one.reconcile()
         return one.registry.attempt(attempt.id)
 
     assert asyncio.run(work()).end == "infrastructure"
@@ -171,7 +171,7 @@ def test_the_registrys_verdict_wins_over_a_crash(one):
         attempt = one.attempt()
         run = await one.run_of(attempt, Crashed())
         one.registry.fail_run(attempt.run, "did not learn")
-        await one.settle()
+        await one.reconcile()
         return one.registry.attempt(attempt.id), await one.state_of(run)
 
     attempt, state = asyncio.run(work())
@@ -181,7 +181,7 @@ def test_the_registrys_verdict_wins_over_a_crash(one):
 
 def test_an_attempt_that_was_never_submitted_is_submitted_under_its_key(one):
     attempt = one.attempt()
-    asyncio.run(one.settle())
+    asyncio.run(one.reconcile())
     assert [sent.key for sent in one.sent] == [attempt.key]
     assert one.registry.attempt(attempt.id).end is None
 
@@ -191,7 +191,7 @@ def test_what_a_dead_campaign_left_behind_is_ended_by_another(one):
         attempt = one.attempt()
         await one.run_of(attempt, Crashed())
         one.campaign = one.registry.start_campaign(one.spec.model_copy(update={"campaign": "two"}), one.skills)
-        await one.settle()
+        await one.reconcile()
         return one.registry.attempt(attempt.id)
 
     assert asyncio.run(work()).end == "infrastructure"
@@ -204,7 +204,7 @@ def test_a_run_that_was_scheduled_before_the_clock_was_set_back_starts_now(one):
     async def work():
         attempt = one.attempt()
         run = await one.run_of(attempt, Scheduled(scheduled_time=later))
-        await one.settle()
+        await one.reconcile()
         return one.registry.attempt(attempt.id), await one.state_of(run)
 
     attempt, state = asyncio.run(work())
@@ -222,10 +222,10 @@ def test_a_cancellation_is_given_up_on_though_the_clock_was_set(one, hours, monk
     async def work():
         attempt = one.attempt()
         run = await one.run_of(attempt, Cancelling())
-        await one.settle()
+        await one.reconcile()
         assert (await one.state_of(run)).is_cancelling(), "its process may need a while"
         monkeypatch.setattr("tasks.orchestration.runs.submission.datetime", Clock)
-        await one.settle()
+        await one.reconcile()
         return await one.state_of(run)
 
     assert asyncio.run(work()).is_cancelled()
