@@ -17,7 +17,7 @@ import optax
 
 from flowrl_core.compiled.functions import read_functions, trace_functions, write_functions
 from flowrl_core.envs.adapter import Adapter
-from flowrl_core.envs.automaton import Judgement, PlanArrays, blank_plan, judge
+from flowrl_core.envs.automaton import PlanArrays, StepOutcome, blank_plan, judge
 from flowrl_core.envs.worlds import WorldPool
 from flowrl_core.learning.learner import Learner, hyperparameters
 from flowrl_core.learning.losses import LossParts
@@ -111,7 +111,7 @@ def dense_update(
 
 def game_judge(
     adapter: Adapter, plan: PlanArrays, step: jax.Array, now: jax.Array, prev: jax.Array, start: jax.Array
-) -> Judgement:
+) -> StepOutcome:
     """Craftax-Classic's own reward: 1 for each achievement unlocked and 0.1 for each point of health."""
     names = [fluent.name for fluent in adapter.vocabulary.fluents]
     weight = np.array([1.0 if name.startswith("ach.") else 0.1 if name == "health" else 0.0 for name in names])

@@ -27,7 +27,7 @@ from flowrl_core.vocabulary.model import Vocabulary
 __all__ = [
     "MAX_STEPS",
     "NUM_STEP_FEATURES",
-    "Judgement",
+    "StepOutcome",
     "PlanArrays",
     "blank_plan",
     "judge",
@@ -67,7 +67,7 @@ class PlanArrays:
 
 
 @tree_class
-class Judgement:
+class StepOutcome:
     """What the programs say of one transition: reward f32[B] and whether the current step is done bool[B]."""
 
     reward: jax.Array
@@ -136,7 +136,7 @@ def blank_plan(vocabulary: Vocabulary) -> PlanArrays:
 
 def judge(
     adapter: Adapter, plan: PlanArrays, step: jax.Array, now: jax.Array, prev: jax.Array, start: jax.Array
-) -> Judgement:
+) -> StepOutcome:
     """What the current steps' programs say of a transition.
 
     Args:
@@ -145,7 +145,7 @@ def judge(
     """
     layout = registers_of(adapter.vocabulary)
     registers = fill(jnp, now, prev, start, plan.count[step], layout)
-    return Judgement(
+    return StepOutcome(
         reward=evaluate(plan.reward, step, registers),
         is_done=evaluate(plan.done, step, registers) > 0.5,
     )

@@ -24,7 +24,7 @@ from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = [
     "MOST_SKILLS",
-    "InterestAnswer",
+    "Judgement",
     "ProposedEffect",
     "ProposedSkill",
     "ProposedSkills",
@@ -87,7 +87,7 @@ class ProposedSkills(_Answer):
     skills: list[ProposedSkill] = Field(max_length=MOST_SKILLS, description="New skills, prerequisites first")
 
 
-class InterestAnswer(_Answer):
+class Judgement(_Answer):
     """Whether a proposed skill deserves its training."""
 
     why: str = Field(max_length=300, description="The reason, in one sentence")

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flowrl_core.llm.answers import InterestAnswer, ProposedSkills, as_answered, proposed_skills
+from flowrl_core.llm.answers import Judgement, ProposedSkills, as_answered, proposed_skills
 from flowrl_core.llm.prompting import as_data, clean, data_string, number, render
 from flowrl_core.llm.seam import Question
 from flowrl_core.programs.language import MAX_REWARD
@@ -143,7 +143,7 @@ def propose_question(briefing: Briefing, *, sample: int = 0) -> Question[Propose
     return Question(_propose_instructions(briefing.vocabulary), text, form, sample)
 
 
-def judge_question(briefing: Briefing, proposal: Proposal, *, sample: int = 0) -> Question[InterestAnswer]:
+def judge_question(briefing: Briefing, proposal: Proposal, *, sample: int = 0) -> Question[Judgement]:
     """The question whether a proposal is worth its training.
 
     Args:
@@ -154,7 +154,7 @@ def judge_question(briefing: Briefing, proposal: Proposal, *, sample: int = 0) -
     vocab = briefing.vocabulary
     told = f"{_skill(proposal.skill, vocab)}\n  why: {data_string(proposal.why)}; difficulty: {proposal.difficulty}"
     text = render("judge", {**_situation(briefing), "proposal": f"- {told}"})
-    return Question(render("judge_system", {"env": vocab.env}), text, InterestAnswer, sample)
+    return Question(render("judge_system", {"env": vocab.env}), text, Judgement, sample)
 
 
 def _propose_instructions(vocab: Vocabulary) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from flowrl_core.llm.answers import InterestAnswer, ProposedSkills, proposed_skills, to_proposals
+from flowrl_core.llm.answers import Judgement, ProposedSkills, proposed_skills, to_proposals
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Linear, Skill
 from flowrl_core.vocabulary.environments import CORRIDOR, CRAFTAX_CLASSIC
@@ -55,7 +55,7 @@ def as_answer(skill: Skill) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("form", [ProposedSkills, InterestAnswer, proposed_skills(4, CRAFTAX_CLASSIC)])
+@pytest.mark.parametrize("form", [ProposedSkills, Judgement, proposed_skills(4, CRAFTAX_CLASSIC)])
 def test_the_schema_is_as_before(form: type[ProposedSkills]) -> None:
     """Renewed by RENEW_GOLDEN=1, as the texts of test_llm_briefing.py are."""
     schema = form.model_json_schema()
@@ -66,7 +66,7 @@ def test_the_schema_is_as_before(form: type[ProposedSkills]) -> None:
     assert schema == json.loads(path.read_text())
 
 
-@pytest.mark.parametrize("form", [ProposedSkills, InterestAnswer, proposed_skills(1, CORRIDOR)])
+@pytest.mark.parametrize("form", [ProposedSkills, Judgement, proposed_skills(1, CORRIDOR)])
 def test_the_schema_is_strict_and_everything_in_it_is_bounded(form: type[ProposedSkills]) -> None:
     bounds = {"string": "maxLength", "array": "maxItems", "integer": "maximum", "boolean": "type"}
 

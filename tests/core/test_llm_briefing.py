@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrl_core.llm import prompting
-from flowrl_core.llm.answers import MOST_SKILLS, InterestAnswer, ProposedSkills, proposed_skills
+from flowrl_core.llm.answers import MOST_SKILLS, Judgement, ProposedSkills, proposed_skills
 from flowrl_core.llm.briefing import (
     DERIVED,
     Briefing,
@@ -115,7 +115,7 @@ def test_a_question_asks_for_as_many_skills_as_the_briefing_and_carries_its_samp
     assert question.answer is proposed_skills(2, CORRIDOR_GAME) and question.sample == 3
     assert "at most 2 new skills" in question.text
     judged = judge_question(NEW_CORRIDOR, PROPOSAL, sample=1)
-    assert judged.answer is InterestAnswer and judged.sample == 1
+    assert judged.answer is Judgement and judged.sample == 1
 
 
 def test_all_that_is_derived_from_fluents_is_explained() -> None:

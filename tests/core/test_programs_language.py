@@ -304,7 +304,7 @@ def test_intervals_are_rounded_as_float32_is():
 def test_checking_imports_no_jax():
     code = (
         "import sys; from flowrl_core.programs.language import check_done;"
-        "from flowrl_core.programs.tables import lower;"
+        "from flowrl_core.programs.language import lower; import flowrl_core.programs.tables;"
         "from flowrl_core.programs.registers import fill; from flowrl_core.programs.reference import evaluate;"
         "from flowrl_core.vocabulary.environments import CORRIDOR; lower(check_done('near.bench', CORRIDOR), CORRIDOR);"
         "sys.exit('jax' in sys.modules)"
