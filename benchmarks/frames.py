@@ -37,7 +37,9 @@ from flowrl_core.skills.experts import stack_experts
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge, shipped
 from flowrl_core.skills.model import Linear, Plan, Skill, Step
 from flowrl_core.skills.planner import make_plan
-from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec, resolve
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.overrides import resolve
+from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 from flowrl_core.stages.skill.evaluate import evaluate, verdict
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.process import process

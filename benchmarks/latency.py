@@ -44,7 +44,8 @@ from typing import Any
 
 from flowrl_cli.server import embedded
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.specs import CampaignSpec, EvaluationSpec, TrainingSpec
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry

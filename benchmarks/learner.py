@@ -32,7 +32,7 @@ from flowrl_core.programs.language import check_done, lower
 from flowrl_core.programs.tables import stack
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import stack_experts
-from flowrl_core.specs import TrainingSpec
+from flowrl_core.specs.skill import TrainingSpec
 from flowrl_core.stages.timing import mark, marks
 from flowrl_core.vocabulary.environments import CRAFTAX_CLASSIC
 

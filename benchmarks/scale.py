@@ -48,7 +48,7 @@ from flowrl_cli.server import embedded
 from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.skill_states import derive
-from flowrl_core.specs import CampaignSpec, LimitsSpec
+from flowrl_core.specs.campaign import CampaignSpec, LimitsSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.records import Attempt

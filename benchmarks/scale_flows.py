@@ -18,13 +18,13 @@ from prefect.states import Completed
 
 from flowrl_core.skills.experts import build_remap
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.skills.planner import make_plan
-from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec
+from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.skill.train import UpdateReport
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
+from flowrl_core.types import MergePolicy
 from flowrl_core.vocabulary.environments import vocabulary
 from flows.campaign import campaign
 from tasks.orchestration.runs.cancellation import note_cancellation

@@ -122,7 +122,7 @@ def make(variant: str, size: Size, updates: int, cache: Path) -> Callable[[], di
     from flowrl_core.networks.initialisation import initial_params
     from flowrl_core.randomness import jax_stream
     from flowrl_core.skills.experts import stack_experts
-    from flowrl_core.specs import TrainingSpec
+    from flowrl_core.specs.skill import TrainingSpec
 
     form, num_experts = variant.split(":")[0], int(variant.split(":")[1])
     sizes = {"num_envs": size.num_envs, "rollout_length": NUM_STEPS, "width": size.width}

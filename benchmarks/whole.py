@@ -57,7 +57,7 @@ def frames(args: argparse.Namespace, cache: Path) -> dict[str, Any]:
 
 def split_fields(settings: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     """FIELD=VALUE as fields of training and of evaluation."""
-    from flowrl_core.specs import TrainingSpec
+    from flowrl_core.specs.skill import TrainingSpec
 
     fields = dict(setting.split("=", 1) for setting in settings)
     training = {name: value for name, value in fields.items() if name in TrainingSpec.model_fields}

@@ -12,7 +12,7 @@ from pydantic import Field
 import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
 from flowrl_core.errors import InputError
 from flowrl_core.quantities import Whole
-from flowrl_core.specs import CampaignName
+from flowrl_core.specs.base import CampaignName
 from tasks.options import FLOW
 from tasks.skill.assessment import assess_skill, device, final_state
 

@@ -8,7 +8,9 @@ from prefect.states import Cancelled, Failed
 
 import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
 from flowrl_core.errors import ConflictError, InputError, NoRoomError
-from flowrl_core.specs import CampaignName, EvaluationSpec, FrontierSpec, LimitsSpec, TrainingSpec, parse_campaign
+from flowrl_core.specs.base import CampaignName
+from flowrl_core.specs.campaign import FrontierSpec, LimitsSpec, parse_campaign
+from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 from tasks.campaign.campaign_loop import final_state, open_campaign
 from tasks.campaign.reconcile import NO_ROOM
 from tasks.options import FLOW

@@ -8,9 +8,9 @@ from prefect.states import Cancelled, Failed
 
 import flowrl_core.anchored  # noqa: F401  (before tasks: Prefect's own engine may know other ones)
 from flowrl_core.errors import InputError, NoRoomError, TrainingError
-from flowrl_core.skills.merging import MergePolicy
-from flowrl_core.specs import EvaluationSpec, SkillConfig, TrainingSpec
+from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.timing import mark
+from flowrl_core.types import MergePolicy
 from tasks.campaign.reconcile import NO_ROOM
 from tasks.options import FLOW
 from tasks.orchestration.runs.approval import approved

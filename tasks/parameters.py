@@ -16,7 +16,7 @@ from prefect.states import Failed
 from pydantic import ValidationError, create_model
 
 from flowrl_core.refusals import refusal
-from flowrl_core.specs import Spec
+from flowrl_core.specs.base import Spec
 from tasks.options import FLOW
 
 __all__ = ["checked", "refused"]

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from flowrl_core.specs import EvaluationSpec, FrontierSpec, LimitsSpec, TrainingSpec
+from flowrl_core.specs.campaign import FrontierSpec, LimitsSpec
+from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 
 __all__ = ["campaign"]
 

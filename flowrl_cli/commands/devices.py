@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
-from flowrl_core.specs import TrainingSpec
+from flowrl_core.specs.skill import TrainingSpec
 
 if TYPE_CHECKING:
     from tasks.orchestration.devices.survey import Survey

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 
 if TYPE_CHECKING:
     from flowrl_core.llm.drafts import Draft
     from flowrl_core.proposals.model import Examination
-    from flowrl_core.specs import CampaignSpec
+    from flowrl_core.specs.campaign import CampaignSpec
     from flowrl_core.stages.proposals.context import ProposalContext
     from flowrl_core.stages.proposals.propose import RoundOutcome
     from flowrl_core.storage.layout import Home

@@ -12,7 +12,8 @@ from flowrl_cli.request.written import Written
 from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.skills.knowledge import Knowledge, is_file_name
-from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign
+from flowrl_core.specs.campaign import CampaignSpec, parse_campaign
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.proposals.context import ProposalContext, initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import check_frontier
 from flowrl_core.stages.skill.campaign_check import check_campaign

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flowrl_core.proposals.model import Finding
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 from flowrl_core.storage.limits import Spending
 from flowrl_core.storage.records import ProposalRecord
 

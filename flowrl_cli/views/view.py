@@ -12,7 +12,7 @@ from flowrl_cli.views.execution import executions
 from flowrl_core.proposals.accepted import grown
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.skill_states import Standing, derive
-from flowrl_core.specs import resolve
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.remarks import broken_off, remarks
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import Campaign, Look, SkillFigures

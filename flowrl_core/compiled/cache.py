@@ -28,7 +28,7 @@ from flowrl_core.learning.functions import Functions
 from flowrl_core.learning.learner import Learner, hyperparameters
 from flowrl_core.learning.shapes import Shapes
 from flowrl_core.randomness import jax_stream
-from flowrl_core.specs import TrainingSpec
+from flowrl_core.specs.skill import TrainingSpec
 from flowrl_core.storage.atomic import (
     publish_directory,
     remove_directory,

@@ -13,7 +13,7 @@ from flowrl_core.envs.worlds import WorldPool
 from flowrl_core.learning.learner import Learner
 from flowrl_core.learning.rollout import Trajectory
 from flowrl_core.randomness import jax_substream
-from flowrl_core.specs import check_episodes
+from flowrl_core.specs.skill import check_episodes
 
 __all__ = ["Counts", "Evaluation", "evaluate", "played"]
 

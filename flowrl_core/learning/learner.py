@@ -18,7 +18,7 @@ from flowrl_core.learning.ppo import Hyperparameters
 from flowrl_core.learning.rollout import Playing, RolloutMode, RolloutStats, Trajectory
 from flowrl_core.learning.shapes import Shapes
 from flowrl_core.randomness import jax_substream
-from flowrl_core.specs import TrainingSpec
+from flowrl_core.specs.skill import TrainingSpec
 from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf
 from flowrl_core.vocabulary.environments import vocabulary

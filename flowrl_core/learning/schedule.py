@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from flowrl_core.specs import EvaluationSpec
+from flowrl_core.specs.skill import EvaluationSpec
 
 __all__ = ["Action", "LookFacts", "look_level", "look_target", "next_action"]
 

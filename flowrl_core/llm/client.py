@@ -16,7 +16,7 @@ from flowrl_core.llm.faults import Code, model_error, one_line
 from flowrl_core.llm.keys import Keys
 from flowrl_core.llm.names import ModelName, check_installed, check_takes, parse_model
 from flowrl_core.llm.seam import Book, Journal, LanguageModel, Question, Reply
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 
 if TYPE_CHECKING:  # pydantic_ai takes a second to import
     from flowrl_core.llm.recorded import RecordedModel

@@ -13,7 +13,7 @@ from pydantic_ai.settings import ModelSettings
 
 from flowrl_core.llm.names import ModelName
 from flowrl_core.llm.seam import Question
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 
 __all__ = ["agent_for", "connected", "settings_of"]
 

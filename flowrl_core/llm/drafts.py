@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from flowrl_core.llm.names import ModelName, parse_model
 from flowrl_core.llm.seam import Question
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 
 if TYPE_CHECKING:
     import httpx2

@@ -9,7 +9,7 @@ from typing import Any
 
 from flowrl_core.errors import InputError
 from flowrl_core.llm.names import ModelName, parse_model
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 
 __all__ = ["Price", "check_affordable", "price_of"]
 

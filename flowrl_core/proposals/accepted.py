@@ -11,7 +11,7 @@ from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.planner import plan_of
 from flowrl_core.skills.skill_states import Fact
-from flowrl_core.specs import TrainingSpec
+from flowrl_core.specs.skill import TrainingSpec
 
 __all__ = ["budget", "grown", "is_wanting"]
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from flowrl_core.types import MergeAction, MergePolicy
 
-__all__ = ["MergeAction", "MergePolicy", "decide"]
-
-MergePolicy = Literal["most_frames", "evaluated", "frozen"]
-MergeAction = Literal["new", "updated", "kept"]
+__all__ = ["decide"]
 
 
 def decide(

@@ -29,7 +29,7 @@ from flowrl_core.skills.constraints import (
 )
 from flowrl_core.skills.effects import parse_amount
 from flowrl_core.skills.model import Linear, Skill
-from flowrl_core.specs import EvaluationSpec, TrainingSpec
+from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["ParsedSkill", "parse_skill"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowrl_core.errors import BudgetError
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 
 __all__ = ["Spending", "check_limits"]
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from flowrl_core.proposals.model import Examination, Finding, Proposal
-from flowrl_core.skills.merging import MergeAction
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.reflection import Reflection
 from flowrl_core.skills.skill_states import Fact
-from flowrl_core.specs import CampaignSpec, SkillConfig
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.skill import SkillConfig
+from flowrl_core.types import MergeAction
 
 __all__ = [
     "Attempt",

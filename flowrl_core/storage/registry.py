@@ -29,10 +29,10 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from flowrl_core.skills.merging import MergePolicy
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.reflection import Reflection
-from flowrl_core.specs import CampaignSpec, FrontierSpec, SkillConfig
+from flowrl_core.specs.campaign import CampaignSpec, FrontierSpec
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, revision, writing
@@ -74,6 +74,7 @@ from flowrl_core.storage.rows import (
     retention,
     runs,
 )
+from flowrl_core.types import MergePolicy
 
 __all__ = ["Registry"]
 

@@ -27,7 +27,8 @@ from flowrl_core.skills.frontier import Frontier, SkillState, frontier
 from flowrl_core.skills.knowledge import Knowledge, is_file_name, load_knowledge, shipped
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.skill_states import known_states
-from flowrl_core.specs import CampaignSpec, resolve
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.proposals.context import ProposalContext, initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import check_frontier
 from flowrl_core.stages.skill.campaign_check import check_campaign

@@ -10,7 +10,7 @@ from logging.handlers import MemoryHandler
 from prefect import task
 
 from flowrl_core.errors import ConflictError
-from flowrl_core.specs import SkillConfig
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.skill.context import run_directory
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.timing import mark

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flowrl_core.compiled.numerics import drop_ignored
 from flowrl_core.errors import ServiceError
 from flowrl_core.installation import command
-from flowrl_core.specs import TrainingSpec
+from flowrl_core.specs.skill import TrainingSpec
 from flowrl_core.storage.layout import HOME_VARIABLE, Home
 from tasks.orchestration.children import run_child
 from tasks.orchestration.devices.needs import GPU_MEMORY, Need

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.specs import parse_campaign
+from flowrl_core.specs.campaign import parse_campaign
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 

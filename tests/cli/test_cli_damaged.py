@@ -20,7 +20,8 @@ from flowrl_cli.checks.stored import examine_library, examine_registry
 from flowrl_cli.views.view import read_progress
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.planner import make_plan
-from flowrl_core.specs import SkillConfig, parse_campaign
+from flowrl_core.specs.campaign import parse_campaign
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage.database import bring_up_to_date, make_engine
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult

@@ -10,7 +10,8 @@ from flowrl_cli import session
 from flowrl_cli.request.campaign import make_request
 from flowrl_core.errors import InputError
 from flowrl_core.skills.knowledge import load_knowledge, shipped
-from flowrl_core.specs import EvaluationSpec, TrainingSpec, parse_campaign
+from flowrl_core.specs.campaign import parse_campaign
+from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from flows.campaign import campaign

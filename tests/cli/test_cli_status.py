@@ -24,7 +24,8 @@ from flowrl_cli.views.tables import console, number, percent, seconds
 from flowrl_cli.views.view import latest_directory, read_progress, view_campaign
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.planner import make_plan
-from flowrl_core.specs import SkillConfig, parse_campaign
+from flowrl_core.specs.campaign import parse_campaign
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult, Look

@@ -16,7 +16,7 @@ from flowrl_cli.views.summary import (
     trace_of,
 )
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.specs import SkillConfig
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage.records import RunRecord
 
 

@@ -22,7 +22,7 @@ import pytest
 from flowrl_cli.server.processes import MARK_VARIABLE, marked, stop
 from flowrl_cli.server.record import Record
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.specs import parse_campaign
+from flowrl_core.specs.campaign import parse_campaign
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 

@@ -22,7 +22,9 @@ import psutil
 
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.skills.model import Skill
-from flowrl_core.specs import CampaignSpec, EvaluationSpec, SkillConfig, TrainingSpec, resolve
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.overrides import resolve
+from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.skill.evaluate import evaluate, verdict
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.process import RunOutcome, process

@@ -11,7 +11,8 @@ from corridor_runs import EVALUATION, KNOWLEDGE, TRAINING, drive
 from flowrl_core.llm.client import connect
 from flowrl_core.proposals.accepted import is_wanting
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.specs import CampaignSpec, FrontierSpec, resolve
+from flowrl_core.specs.campaign import CampaignSpec, FrontierSpec
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.proposals.context import ProposalContext, initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import propose, record
 from flowrl_core.stages.proposals.spending import CampaignBook

@@ -6,7 +6,8 @@ from typing import Any
 
 from flowrl_core.programs.model import Program
 from flowrl_core.skills.model import Linear, Plan, Skill, Step
-from flowrl_core.specs import CampaignSpec, SkillConfig, parse_campaign
+from flowrl_core.specs.campaign import CampaignSpec, parse_campaign
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage.records import Attempt, BundleFacts, ExpertResult, Merge
 from flowrl_core.storage.registry import Registry
 

@@ -9,7 +9,7 @@ import pytest
 from corridor_runs import begin, copy_home, drive, learn, make_spec
 
 from flowrl_core.errors import CorruptError, InputError
-from flowrl_core.specs import resolve
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.backup import backup, restore

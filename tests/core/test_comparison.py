@@ -6,7 +6,7 @@ from corridor_runs import begin, copy_home, learn, make_spec
 
 from flowrl_core.compiled.cache import compilations
 from flowrl_core.errors import ConflictError
-from flowrl_core.specs import resolve
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill import process as process_stage
 from flowrl_core.stages.skill.assessment import assess
 from flowrl_core.stages.skill.comparison import compare

@@ -9,7 +9,9 @@ from corridor_runs import KNOWLEDGE
 from flowrl_core.envs.automaton import MAX_STEPS
 from flowrl_core.learning.learner import hyperparameters
 from flowrl_core.learning.shapes import shapes_of
-from flowrl_core.specs import CampaignSpec, EvaluationSpec, SkillConfig, TrainingSpec, resolve
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.overrides import resolve
+from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.skill.context import open_run
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.storage.layout import URL_VARIABLE, Home, RunDirectory

@@ -7,7 +7,7 @@ import pytest
 from registry_steps import SKILLS, make_spec
 
 from flowrl_core.errors import BudgetError, StorageError
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.limits import Spending
 from flowrl_core.storage.registry import Registry

@@ -14,7 +14,7 @@ from flowrl_core.learning.evaluation import Counts, evaluate
 from flowrl_core.learning.learner import Learner
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.specs import resolve
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.setups import check_possible
 from flowrl_core.statistics import wilson_lower, wilson_upper
 from flowrl_core.storage.registry import Registry

@@ -16,7 +16,7 @@ from corridor_runs import begin, copy_home, drive, drive_in_child, facts, make_s
 
 from flowrl_core.errors import StorageError, TrainingError
 from flowrl_core.learning.learner import Learner
-from flowrl_core.specs import resolve
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.evaluate import evaluate
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.train import train

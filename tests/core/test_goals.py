@@ -13,7 +13,7 @@ from flowrl_core.skills.goals import check_provided, check_target, is_reached
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Linear
 from flowrl_core.skills.skill_states import Fact
-from flowrl_core.specs import TrainingSpec
+from flowrl_core.specs.skill import TrainingSpec
 
 CORRIDOR = load_knowledge("corridor")
 MAKE_B, MAKE_C = CORRIDOR.skills["make_b"], CORRIDOR.skills["make_c"]

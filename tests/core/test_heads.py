@@ -10,7 +10,7 @@ from corridor_runs import KNOWLEDGE, begin, copy_home, drive, learn, make_spec
 from flowrl_core.compiled.cache import compilations
 from flowrl_core.programs.model import Program
 from flowrl_core.skills.model import Linear
-from flowrl_core.specs import resolve
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.storage.checkpoints import content_hash
 from flowrl_core.storage.layout import RunDirectory

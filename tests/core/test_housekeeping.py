@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from flowrl_core.programs.model import Program
 from flowrl_core.skills.model import Linear, Plan, Skill, Step
-from flowrl_core.specs import CampaignSpec, SkillConfig
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.upkeep.housekeeping import KINDS, find_garbage, remove_garbage
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import make_engine, writing

@@ -18,7 +18,7 @@ def stacked(home, plan, *, is_trained):
     from corridor_runs import KNOWLEDGE, TRAINING
 
     from flowrl_core.envs.automaton import lower_plan
-    from flowrl_core.specs import SkillConfig
+    from flowrl_core.specs.skill import SkillConfig
     from flowrl_core.vocabulary.environments import CORRIDOR
 
     with Registry.open(home) as registry:

@@ -21,7 +21,7 @@ from flowrl_core.llm.names import ModelName, parse_model
 from flowrl_core.llm.protocols import tokens_told
 from flowrl_core.llm.refusals import refused
 from flowrl_core.llm.seam import Question
-from flowrl_core.specs import FrontierSpec, parse_campaign
+from flowrl_core.specs.campaign import FrontierSpec, parse_campaign
 from flowrl_core.testing import EphemeralJournal, ListBook, ScriptedModel
 
 SECRET = "sk-marked-0123456789abcdef"

@@ -18,7 +18,7 @@ import flowrl_core
 from flowrl_core.errors import ModelError
 from flowrl_core.llm.client import connect
 from flowrl_core.llm.seam import Question
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 from flowrl_core.storage.journal import FileJournal
 from flowrl_core.storage.layout import Home
 from flowrl_core.testing import EphemeralJournal, ListBook
@@ -222,7 +222,7 @@ def asking(spec, journal):
         from pydantic import BaseModel, Field
         from flowrl_core.llm.client import connect
         from flowrl_core.llm.seam import Question
-        from flowrl_core.specs import FrontierSpec
+        from flowrl_core.specs.campaign import FrontierSpec
         from flowrl_core.storage.journal import FileJournal
         from flowrl_core.testing import EphemeralJournal, ListBook
 

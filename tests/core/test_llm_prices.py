@@ -7,7 +7,7 @@ import pytest
 from flowrl_core.errors import InputError
 from flowrl_core.llm.names import parse_model
 from flowrl_core.llm.prices import Price, check_affordable, price_of
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 
 OWN = parse_model("llama3.2:1b@http://localhost:11434/v1")
 

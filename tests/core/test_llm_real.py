@@ -19,7 +19,7 @@ from flowrl_core.llm.briefing import Briefing, Known, propose_question
 from flowrl_core.llm.client import connect
 from flowrl_core.llm.seam import LanguageModel, Question, Reply
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 from flowrl_core.testing import EphemeralJournal, ListBook
 
 pytestmark = pytest.mark.real_llm

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrl_core.skills.merging import MergeAction, MergePolicy, decide
+from flowrl_core.skills.merging import decide
+from flowrl_core.types import MergeAction, MergePolicy
 
 FRAMES = st.integers(0, 10**12)
 

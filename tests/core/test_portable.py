@@ -4,7 +4,7 @@ import os
 
 from corridor_runs import begin, copy_home, drive, facts, make_spec
 
-from flowrl_core.specs import resolve
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.evaluate import evaluate
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.train import train

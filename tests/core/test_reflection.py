@@ -16,7 +16,8 @@ from flowrl_core.programs.model import Program
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.skills.reflection import Reflection, Term
-from flowrl_core.specs import CampaignSpec, resolve
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.evaluate import evaluate, verdict
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.process import process

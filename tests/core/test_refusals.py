@@ -17,15 +17,9 @@ from flowrl_cli.request.written import Written
 from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming, TomlNaming
 from flowrl_core.skills.knowledge import load_knowledge
-from flowrl_core.specs import (
-    CampaignSpec,
-    EvaluationSpec,
-    FrontierSpec,
-    LimitsSpec,
-    TrainingSpec,
-    parse_campaign,
-    resolve,
-)
+from flowrl_core.specs.campaign import CampaignSpec, FrontierSpec, LimitsSpec, parse_campaign
+from flowrl_core.specs.overrides import resolve
+from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 from flowrl_core.toml_files import read_toml
 
 SPECS = {"training": TrainingSpec, "evaluation": EvaluationSpec, "limits": LimitsSpec, "frontier": FrontierSpec}

@@ -11,7 +11,7 @@ from registry_steps import SIZES, SKILLS, begin, commit, learn, make_skill, make
 
 from flowrl_core.errors import ConflictError, InputError, StorageError
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.specs import SkillConfig
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import make_engine, writing
 from flowrl_core.storage.layout import Home

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from registry_steps import SIZES, make_skill
 
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.specs import SkillConfig, parse_campaign
+from flowrl_core.specs.campaign import parse_campaign
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
 from flowrl_core.storage.layout import Home
@@ -279,7 +280,7 @@ for i in range({LOOKS}):
 
 RESERVE = """
 from flowrl_core.errors import BudgetError
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 booked = 0
 while True:
     try:

@@ -16,7 +16,7 @@ from flowrl_core.networks.moe import routed_apply
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import build_remap, expert_slice, stack_experts
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.specs import resolve
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.storage.checkpoints import load_tree
 from flowrl_core.storage.layout import RunDirectory

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrl_core.learning.schedule import look_level, look_target, next_action
-from flowrl_core.specs import EvaluationSpec
+from flowrl_core.specs.skill import EvaluationSpec
 
 SPEC = EvaluationSpec(threshold=0.75, looks=4, target=0.88, target_step=0.02, min_frames=100, min_episodes=1)
 

@@ -12,7 +12,7 @@ from corridor_runs import begin, copy_home, drive, make_spec
 from flowrl_core.compiled import cache
 from flowrl_core.errors import CorruptError, InputError
 from flowrl_core.skills.knowledge import load_knowledge, shipped
-from flowrl_core.specs import resolve
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.storage.checkpoints import content_hash, save_tree
 from flowrl_core.storage.manifests import verify
 from flowrl_core.storage.registry import Registry

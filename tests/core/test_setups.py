@@ -12,7 +12,9 @@ from flowrl_core.learning.schedule import look_level, next_action
 from flowrl_core.proposals.recorded_transitions import load_transitions
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.specs import CampaignSpec, EvaluationSpec, SkillConfig, origins, resolve
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.overrides import origins, resolve
+from flowrl_core.specs.skill import EvaluationSpec, SkillConfig
 from flowrl_core.stages.skill.setups import check_plan_fits, check_possible, fewest_episodes
 from flowrl_core.statistics import wilson_lower
 

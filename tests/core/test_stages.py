@@ -9,7 +9,7 @@ from corridor_runs import KNOWLEDGE, begin, copy_home, drive, facts, learn, make
 
 from flowrl_core.errors import ConflictError, InputError, StorageError
 from flowrl_core.programs.model import Program
-from flowrl_core.specs import resolve
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.evaluate import evaluate, verdict
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.process import process

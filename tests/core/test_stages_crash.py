@@ -13,7 +13,8 @@ import pytest
 from corridor_runs import begin, copy_home, drive, drive_in_child, facts, make_spec, start
 
 import flowrl_core
-from flowrl_core.specs import SkillConfig, resolve
+from flowrl_core.specs.overrides import resolve
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.skill.evaluate import evaluate, verdict
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.train import train

@@ -24,7 +24,7 @@ from flowrl_cli.server.processes import find, spawn, stop
 from flowrl_cli.server.record import Record
 from flowrl_core.installation import command
 from flowrl_core.skills.knowledge import shipped
-from flowrl_core.specs import LimitsSpec
+from flowrl_core.specs.campaign import LimitsSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.devices.slots import count_slots, free_slots

@@ -29,7 +29,7 @@ from flowrl_cli.server import embedded
 from flowrl_cli.server.processes import marked
 from flowrl_cli.server.record import Record
 from flowrl_core.errors import ServiceError
-from flowrl_core.specs import CampaignSpec
+from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.runs.campaign_runs import start_campaign_run, watch_campaign_run

@@ -19,11 +19,11 @@ from flow_runs import end_of, flow_run, process_of, spec, start, until
 import flowrl_core
 import tasks
 from flowrl_core.skills.knowledge import shipped
-from flowrl_core.skills.merging import MergePolicy
-from flowrl_core.specs import CampaignSpec, LimitsSpec
+from flowrl_core.specs.campaign import CampaignSpec, LimitsSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
+from flowrl_core.types import MergePolicy
 from tasks.orchestration.runs.campaign_runs import CampaignRun
 
 __all__ = ["CASES", "Disturbed", "named_points"]

@@ -10,7 +10,8 @@ from prefect.client.orchestration import get_client
 from prefect.states import Cancelling
 
 from flowrl_core.skills.knowledge import shipped
-from flowrl_core.specs import LimitsSpec, resolve
+from flowrl_core.specs.campaign import LimitsSpec
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.storage.atomic import write_text
 from tasks.orchestration.runs.approval import offer_changes
 from tasks.orchestration.runs.campaign_runs import cancel_campaign

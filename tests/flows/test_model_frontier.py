@@ -11,7 +11,7 @@ from model_server import ModelServer, fault, say
 from prefect.blocks.system import Secret
 
 from flowrl_core.skills.knowledge import shipped
-from flowrl_core.specs import FrontierSpec, LimitsSpec
+from flowrl_core.specs.campaign import FrontierSpec, LimitsSpec
 
 KEY = "sk-of-the-tests-0123456789"
 

@@ -22,7 +22,7 @@ from corridor_runs import learn
 
 from flowrl_cli.server.connection import connected
 from flowrl_cli.server.record import Record
-from flowrl_core.specs import LimitsSpec
+from flowrl_core.specs.campaign import LimitsSpec
 from flowrl_core.stages.skill.assessment import assess
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.ownership import hold_for_all_users

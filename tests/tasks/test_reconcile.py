@@ -16,7 +16,7 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling, Completed, Cras
 
 from flowrl_cli.server.record import Record
 from flowrl_core.skills.knowledge import load_knowledge, shipped
-from flowrl_core.specs import CampaignSpec, LimitsSpec
+from flowrl_core.specs.campaign import CampaignSpec, LimitsSpec
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.campaign.reconcile import NO_ROOM, Reconciler

@@ -4,7 +4,7 @@ import pytest
 
 from flowrl_core.errors import ConflictError
 from flowrl_core.skills.knowledge import load_knowledge, shipped
-from flowrl_core.specs import parse_campaign
+from flowrl_core.specs.campaign import parse_campaign
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.skill.preparation import workplace

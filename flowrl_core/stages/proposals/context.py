@@ -17,7 +17,7 @@ from flowrl_core.skills.frontier import Frontier, frontier
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.skill_states import known_states
-from flowrl_core.specs import CampaignSpec
+from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.storage.records import ProposalRecord, RunRecord, SkillFact, SkillFigures
 from flowrl_core.storage.registry import Registry
 from flowrl_core.text import folded

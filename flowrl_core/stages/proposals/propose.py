@@ -15,7 +15,7 @@ from flowrl_core.llm.seam import Question, Reply
 from flowrl_core.proposals.accepted import budget
 from flowrl_core.proposals.gates import examine
 from flowrl_core.proposals.model import Examination, Finding
-from flowrl_core.specs import CampaignSpec
+from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.stages.proposals.context import ProposalContext
 from flowrl_core.storage.records import Examined, ProposalRecord
 from flowrl_core.storage.registry import Registry

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from flowrl_core.llm.names import parse_model
 from flowrl_core.llm.prices import price_of
-from flowrl_core.specs import CampaignSpec, FrontierSpec
+from flowrl_core.specs.campaign import CampaignSpec, FrontierSpec
 from flowrl_core.storage.limits import Spending, check_limits
 from flowrl_core.storage.registry import Registry
 

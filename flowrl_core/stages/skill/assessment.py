@@ -9,7 +9,7 @@ import numpy as np
 
 from flowrl_core.errors import InputError
 from flowrl_core.randomness import jax_stream
-from flowrl_core.specs import check_episodes
+from flowrl_core.specs.skill import check_episodes
 from flowrl_core.stages.skill.comparison import play, setup_of
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle, EvaluationOf, EvaluationRecord, VersionRecord

@@ -12,7 +12,8 @@ from flowrl_core.refusals import shown
 from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.goals import check_provided, check_target
 from flowrl_core.skills.planner import plan_of
-from flowrl_core.specs import Override, SkillConfig, origins, overrides_of, resolve
+from flowrl_core.specs.overrides import Override, origins, overrides_of, resolve
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.proposals.context import ProposalContext
 from flowrl_core.stages.skill.setups import check_plan_fits, check_possible
 

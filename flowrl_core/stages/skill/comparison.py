@@ -13,7 +13,7 @@ from flowrl_core.errors import CorruptError, StorageError
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import build_remap, stack_experts
 from flowrl_core.skills.model import Plan, Skill
-from flowrl_core.specs import TrainingSpec
+from flowrl_core.specs.skill import TrainingSpec
 from flowrl_core.stages.skill.context import RunContext
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle, Compared, ExpertResult, Measured, VersionRecord

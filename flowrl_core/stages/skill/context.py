@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flowrl_core.errors import StorageError
 from flowrl_core.skills.experts import Remap
 from flowrl_core.skills.model import Plan, Skill
-from flowrl_core.specs import SkillConfig
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import RunRecord
 from flowrl_core.storage.registry import Registry

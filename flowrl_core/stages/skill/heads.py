@@ -17,7 +17,7 @@ from typing import Any, Literal
 from flowrl_core.errors import CorruptError
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Skill
-from flowrl_core.specs import SkillConfig
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.skill.comparison import EvaluationSetup, play
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle, VersionRecord

@@ -20,7 +20,7 @@ from flowrl_core.skills.experts import Remap, build_remap, stack_experts
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.planner import make_plan
-from flowrl_core.specs import SkillConfig
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.skill.context import RunContext, open_run, run_directory
 from flowrl_core.stages.skill.heads import HeadsReport, choose_seeds
 from flowrl_core.stages.skill.module import module_text

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flowrl_core.specs import CampaignSpec, resolve
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.overrides import resolve
 from flowrl_core.storage.records import Campaign, SkillFigures
 from flowrl_core.storage.registry import Registry
 

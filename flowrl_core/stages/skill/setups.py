@@ -10,7 +10,7 @@ from statistics import NormalDist
 from flowrl_core.errors import InputError
 from flowrl_core.learning.schedule import look_level
 from flowrl_core.skills.model import Plan, Skill
-from flowrl_core.specs import EvaluationSpec, SkillConfig, check_episodes
+from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, check_episodes
 from flowrl_core.statistics import wilson_lower
 from flowrl_core.vocabulary.model import Vocabulary
 

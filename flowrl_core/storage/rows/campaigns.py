@@ -13,7 +13,7 @@ from flowrl_core.nearest import nearest
 from flowrl_core.refusals import shown
 from flowrl_core.skills.goals import check_target
 from flowrl_core.skills.model import Skill
-from flowrl_core.specs import CampaignSpec, continued
+from flowrl_core.specs.campaign import CampaignSpec, continued
 from flowrl_core.storage import schema
 from flowrl_core.storage.records import Campaign, SkillRecord
 from flowrl_core.vocabulary.environments import vocabulary

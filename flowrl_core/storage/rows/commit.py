@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from flowrl_core.errors import ConflictError, InputError
-from flowrl_core.skills.merging import MergePolicy, decide
+from flowrl_core.skills.merging import decide
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.records import (
@@ -25,6 +25,7 @@ from flowrl_core.storage.records import (
     VersionRecord,
 )
 from flowrl_core.storage.rows import library, runs
+from flowrl_core.types import MergePolicy
 
 __all__ = ["Ending", "merges", "run"]
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flowrl_core.errors import ConflictError
 from flowrl_core.proposals.model import Finding, Proposal
 from flowrl_core.skills.model import Skill
-from flowrl_core.specs import CampaignSpec
+from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.storage import schema
 from flowrl_core.storage.records import Campaign, Examined, ProposalRecord, SkillFact
 from flowrl_core.storage.rows import campaigns, facts

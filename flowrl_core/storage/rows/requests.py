@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from flowrl_core.errors import StorageError
-from flowrl_core.specs import FrontierSpec
+from flowrl_core.specs.campaign import FrontierSpec
 from flowrl_core.storage import schema
 from flowrl_core.storage.limits import Spending, check_limits
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.skills.model import Plan
 from flowrl_core.skills.reflection import Reflection
-from flowrl_core.specs import SkillConfig
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage import schema
 from flowrl_core.storage.records import Look, RunRecord
 

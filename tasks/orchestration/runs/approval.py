@@ -22,7 +22,7 @@ from flowrl_core.errors import InputError
 from flowrl_core.quantities import Number, Whole
 from flowrl_core.refusals import refusal
 from flowrl_core.skills.model import Skill
-from flowrl_core.specs import SkillConfig
+from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.skill.setups import check_possible
 from tasks.orchestration.runs.tags import APPROVAL
 

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from flowrl_core.errors import ServiceError
-from flowrl_core.specs import CampaignSpec
+from flowrl_core.specs.campaign import CampaignSpec
 from tasks.orchestration.runs.events import RunWatcher
 from tasks.orchestration.runs.submission import CAMPAIGN, cancel_runs, end_cancelled, find_runs, is_unheard
 from tasks.orchestration.runs.tags import campaign_tags

@@ -1,0 +1,48 @@
+"""What all parameters have in common: how fields are written, and the names of campaigns."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+__all__ = ["CampaignName", "Spec"]
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+
+
+def _check_name(name: str) -> str:
+    if not re.match(_NAME, name) or name.endswith("\n"):
+        raise PydanticCustomError(
+            "name", "must begin with a letter or a digit, and have only letters, digits, - and _, 64 at most"
+        )
+    return name
+
+
+# A form checks the pattern; what a person is told is said in words.
+CampaignName = Annotated[str, AfterValidator(_check_name), Field(json_schema_extra={"pattern": _NAME})]
+
+
+class Spec(BaseModel):
+    """What comes from a person or from Prefect: fields of these names only, written with - or _."""
+
+    # A form shows a field under the name that overrides and command lines use.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, field_title_generator=lambda name, _: name
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _join_words(cls, given: Any) -> Any:
+        """The fields with the names that they have here: `num-envs` is `num_envs`."""
+        if not isinstance(given, dict):
+            return given
+        joined: dict[Any, Any] = {}
+        for name, value in given.items():
+            plain = name.replace("-", "_") if isinstance(name, str) else name
+            if plain in joined:
+                raise PydanticCustomError("twice", "has {name} twice, with - and with _", {"name": name})
+            joined[plain] = value
+        return joined

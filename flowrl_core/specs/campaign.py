@@ -1,0 +1,192 @@
+"""Parameters of campaigns."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+
+from flowrl_core.model_requests import ExtraField, Temperature, extra_field
+from flowrl_core.naming import AS_PATHS, Naming
+from flowrl_core.quantities import Number, Whole
+from flowrl_core.refusals import refusal
+from flowrl_core.specs.base import CampaignName, Spec
+from flowrl_core.specs.skill import STALL_MINUTES, EvaluationSpec, TrainingSpec
+from flowrl_core.types import MergePolicy
+
+__all__ = ["CampaignSpec", "FrontierSpec", "LimitsSpec", "continued", "parse_campaign"]
+
+
+class LimitsSpec(Spec):
+    """How a campaign may use the machine, and what it does with results."""
+
+    max_parallel: Whole = Field(default=8, ge=1, le=1_024, description="Skills submitted at the same time")
+    max_retries: Whole = Field(default=2, ge=0, le=100, description="New tries of a skill after infrastructure trouble")
+    max_skills: Whole = Field(
+        default=64, ge=1, le=10_000, description="Most skills that a language model may add to the campaign"
+    )
+    merge: MergePolicy = Field(
+        default="most_frames",
+        description="Which version of a shared expert the next runs start from: the one with more frames, the new one "
+        "unless it is measured to be worse at its own skill (evaluated), or always the first (frozen)",
+    )
+    approval: Literal["none", "required"] = Field(
+        default="none",
+        description="required: each skill's run waits in the Prefect UI until a person resumes it (with changes, "
+        "perhaps) or cancels it",
+    )
+    stall_minutes: Number = Field(
+        default=STALL_MINUTES,
+        gt=0.0,
+        le=1_440.0,
+        description="A run without progress for so long is stopped and tried again",
+    )
+
+
+class FrontierSpec(Spec):
+    """Who proposes a campaign's skills, and what that may cost."""
+
+    kind: Literal["knowledge", "model", "hybrid"] = Field(
+        default="knowledge",
+        description="The knowledge base, a language model, or both: the model proposes what the knowledge base lacks",
+    )
+    model: str = Field(
+        default="",
+        max_length=300,
+        examples=["openai:NAME"],
+        description="PROVIDER:NAME (openai, anthropic, google), or NAME@URL of a server that speaks OpenAI's protocol. "
+        "Keys are read from the environment of the campaign's process, or from Prefect Secret blocks",
+    )
+    fallbacks: list[str] = Field(
+        default=[],
+        max_length=8,
+        examples=[["openai:NAME"]],
+        description="Models to ask, in this order, where the ones before do not answer",
+    )
+    journal: Literal["cached", "record", "replay"] = Field(
+        default="cached",
+        description="cached: no call is made twice. record: every call is made. replay: none is",
+    )
+    output: Literal["native", "tool", "prompted"] = Field(
+        default="native",
+        description="How the answer's schema is enforced; small models manage native only",
+    )
+    temperature: Temperature = Field(
+        default="0.7", description="Of the model's sampling, from 0 to 2; empty: none is sent, the server's own holds"
+    )
+    thinking: Literal["default", "off", "minimal", "low", "medium", "high"] = Field(
+        default="default",
+        description="Effort of a model that thinks before it answers, where its provider takes one; default: its own",
+    )
+    extra: list[ExtraField] = Field(
+        default=[],
+        max_length=16,
+        examples=[['reasoning_effort="low"']],
+        description='KEY=JSON: more fields of each request, as in reasoning_effort="low" or provider={"order": ["x"]}',
+    )
+    max_output_tokens: Whole = Field(default=4_096, ge=16, le=131_072, description="Longest answer")
+    timeout_s: Number = Field(default=120.0, gt=0.0, le=3_600.0, description="Longest wait for one answer")
+    answer_retries: Whole = Field(
+        default=2, ge=0, le=10, description="Times that a malformed answer is sent back with what is wrong with it"
+    )
+    max_cost: Number = Field(
+        default=0.0,
+        ge=0.0,
+        description="Most US dollars that the campaign spends, ever. 0: no limit in money, only in requests and tokens",
+    )
+    max_requests: Whole = Field(default=200, ge=1, description="Most HTTP requests to models, ever, retries included")
+    max_tokens: Whole = Field(default=2_000_000, ge=1, description="Most tokens, asked and answered, ever")
+    prices: list[str] = Field(
+        default=[],
+        max_length=32,
+        examples=[["NAME=0.5/2"]],
+        description="MODEL=INPUT/OUTPUT in US dollars per million tokens, for models without a known price",
+    )
+    proposals: Whole = Field(default=4, ge=1, le=8, description="Most skills that one call proposes")
+    fruitless_rounds: Whole = Field(
+        default=3, ge=1, le=100, description="Rounds without a sound proposal after which the model is asked no more"
+    )
+    max_revisions: Whole = Field(default=2, ge=0, le=20, description="Times that a skill that failed is proposed anew")
+    cool_down: Whole = Field(
+        default=3, ge=0, le=100, description="Rounds in which a skill that was refused is not looked at again"
+    )
+    judge: bool = Field(
+        default=False, description="Ask the model, of each sound proposal, whether it is worth learning"
+    )
+
+    @field_validator("extra")
+    @classmethod
+    def _each_once(cls, extra: list[str]) -> list[str]:
+        keys = [extra_field(text)[0] for text in extra]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise PydanticCustomError("twice", "has {key} more than once", {"key": twice})
+        return extra
+
+    @property
+    def extra_fields(self) -> dict[str, Any]:
+        """What `extra` says, key by key."""
+        return dict(map(extra_field, self.extra))
+
+    @property
+    def sampling_temperature(self) -> float | None:
+        """The temperature as a number; None: none is sent."""
+        return float(self.temperature) if self.temperature else None
+
+
+class CampaignSpec(Spec):
+    """All parameters of a campaign. Without targets: those of its earlier start (see `continued`)."""
+
+    campaign: CampaignName = "default"
+    env: str = Field(default="craftax-classic", min_length=1)
+    targets: list[str] = Field(default=[], examples=[["collect_wood"]])
+    knowledge: str = Field(
+        default="",
+        examples=["craftax-classic"],
+        description="A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge; empty: the one shipped for the "
+        "environment",
+    )
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    limits: LimitsSpec = LimitsSpec()
+    frontier: FrontierSpec = FrontierSpec()
+    overrides: list[str] = Field(
+        default=[],
+        examples=[["collect_wood.frames=100000"]],
+        description="SKILL.FIELD=VALUE: one training or evaluation field of one skill",
+    )
+    retry: list[str] = Field(
+        default=[], examples=[["collect_wood"]], description="Skills that failed and are to be tried again"
+    )
+
+
+def parse_campaign(named: Naming = AS_PATHS, /, **parameters: Any) -> CampaignSpec:
+    """The validated parameters of a campaign.
+
+    Args:
+        named: how a person wrote a field, by its path (`training.frames`).
+
+    Raises:
+        InputError: the first field that is wrong, by name, with what is allowed.
+    """
+    try:
+        return CampaignSpec.model_validate(parameters)
+    except ValidationError as exc:
+        raise refusal(exc, named, model=CampaignSpec) from exc
+
+
+def continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
+    """A start without targets as it is meant: the earlier one again, but for what is given besides.
+
+    What equals a default counts as not given. What may not change under one name is refused by who starts it.
+    """
+    given = spec.model_dump(exclude_defaults=True, exclude={"targets", "retry"})
+    return before.model_copy(
+        update={
+            "retry": spec.retry,
+            **{
+                name: getattr(before, name).model_copy(update=value) if isinstance(value, dict) else value
+                for name, value in given.items()
+            },
+        }
+    )

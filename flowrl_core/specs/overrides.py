@@ -1,0 +1,117 @@
+"""Fields that a campaign sets for one skill alone, and the configuration that a skill's run ends up with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from flowrl_core.errors import InputError
+from flowrl_core.naming import AS_PATHS, Naming
+from flowrl_core.nearest import nearest
+from flowrl_core.refusals import refusal, shown
+from flowrl_core.specs.base import Spec
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, TrainingSpec
+
+__all__ = ["Override", "origins", "overrides_of", "resolve"]
+
+_OVERRIDE = re.compile(r"^(?P<skill>[^.=\s]+)\.(?P<field>[^=\s]+)=(?P<value>.+)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Override:
+    """One field of one skill, as a person set it.
+
+    Attributes:
+        written: the field as errors name it, `overrides.SKILL.FIELD`.
+        group, field: of the configuration.
+    """
+
+    written: str
+    skill: str
+    group: str
+    field: str
+    value: str
+
+
+def overrides_of(spec: CampaignSpec, named: Naming = AS_PATHS) -> list[Override]:
+    """The campaign's overrides, in their order.
+
+    Raises:
+        InputError: one that is not SKILL.FIELD=VALUE, or names no such field.
+    """
+    return [_parse_override(text, named) for text in spec.overrides]
+
+
+def _parse_override(text: str, named: Naming) -> Override:
+    found = _OVERRIDE.match(text.lstrip("\ufeff").strip())
+    if not found:
+        problem = f"{shown(text)} is not SKILL.FIELD=VALUE"
+        example = named.example("overrides.collect_wood.frames", 100_000)
+        raise InputError(named("overrides"), problem, f"Write for example {example}")
+    written, field = f"overrides.{found['skill']}.{found['field']}", found["field"].replace("-", "_")
+    group = next((name for name, model in _GROUPS.items() if field in model.model_fields), None)
+    if group is None:
+        known = [name for model in _GROUPS.values() for name in model.model_fields]
+        near = nearest(field.rpartition(".")[2], known, cutoff=0.6)
+        remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known fields: {', '.join(known)}"
+        raise InputError(named(written), f"{found['field']!r} is no training or evaluation field", remedy)
+    return Override(written, found["skill"], group, field, found["value"].strip())
+
+
+def resolve(
+    skill: str,
+    spec: CampaignSpec,
+    named: Naming = AS_PATHS,
+    /,
+    *,
+    training: Mapping[str, Any] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+) -> SkillConfig:
+    """The configuration of one skill's run: the campaign's, the knowledge base's own, then the overrides.
+
+    Args:
+        named: how a person wrote a field, by its path (`training.frames`, `overrides.SKILL.frames`).
+        training, evaluation: the fields that the knowledge base sets for the skill.
+
+    Raises:
+        InputError: an override that names no such field, or a value outside its range.
+    """
+    own = {"training": training or {}, "evaluation": evaluation or {}}
+    groups = {group: {**getattr(spec, group).model_dump(), **values} for group, values in own.items()}
+    for override in overrides_of(spec, named):
+        if override.skill == skill:
+            groups[override.group][override.field] = override.value
+    where = origins(skill, spec, **own)
+    try:
+        return SkillConfig.model_validate(
+            {
+                **groups,
+                "merge": spec.limits.merge,
+                "stall_minutes": spec.limits.stall_minutes,
+                "reflect": spec.frontier.kind != "knowledge",
+            }
+        )
+    except ValidationError as exc:
+        raise refusal(exc, named.at(where), model=SkillConfig) from exc
+
+
+def origins(
+    skill: str, spec: CampaignSpec, *, training: Mapping[str, Any], evaluation: Mapping[str, Any]
+) -> Callable[[str], str]:
+    """Where the value of a skill's field comes from: `training.frames` -> that, or the path of what was stronger.
+
+    Args:
+        training, evaluation: the fields that the knowledge base sets for the skill.
+    """
+    own = {"training": training, "evaluation": evaluation}
+    found = {f"{group}.{field}": f"skills.{skill}.{group}.{field}" for group, values in own.items() for field in values}
+    found |= {f"{one.group}.{one.field}": one.written for one in overrides_of(spec) if one.skill == skill}
+    return lambda path: found.get(path, path)
+
+
+_GROUPS: dict[str, type[Spec]] = {"training": TrainingSpec, "evaluation": EvaluationSpec}

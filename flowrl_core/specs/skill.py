@@ -1,0 +1,111 @@
+"""How one skill is trained and judged."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from flowrl_core.errors import InputError
+from flowrl_core.quantities import Number, Whole
+from flowrl_core.specs.base import Spec
+from flowrl_core.types import MergePolicy
+
+__all__ = ["STALL_MINUTES", "EvaluationSpec", "SkillConfig", "TrainingSpec", "check_episodes"]
+
+STALL_MINUTES = 15.0
+"""A run without progress for so long is stopped and tried again, unless its campaign says otherwise."""
+
+Fraction = Annotated[Number, Field(ge=0.0, le=1.0)]
+
+
+class TrainingSpec(Spec):
+    """How one skill is trained."""
+
+    frames: Whole = Field(default=600_000, ge=1, description="Most environment steps of one run (its budget)")
+    num_envs: Whole = Field(default=64, ge=1, le=65_536, description="Environments stepped together")
+    rollout_length: Whole = Field(default=32, ge=1, le=4_096, description="Steps per environment and update (T)")
+    minibatch_size: Whole = Field(default=256, ge=1, description="Samples of one expert in one gradient step")
+    epochs: Whole = Field(default=4, ge=1, le=64, description="Passes over each rollout")
+    learning_rate: Number = Field(default=1e-3, gt=0.0, le=1.0, description="Adam's step size")
+    discount: Fraction = Field(default=0.99, description="Gamma")
+    gae_lambda: Fraction = Field(default=0.9, description="Lambda of generalised advantage estimation")
+    clip: Number = Field(
+        default=0.2, gt=0.0, le=10.0, description="PPO's clipping range, of the policy and of the value"
+    )
+    entropy_weight: Number = Field(default=0.01, ge=0.0, le=10.0, description="Weight of the entropy bonus")
+    value_weight: Number = Field(default=0.5, ge=0.0, le=10.0, description="Weight of the value loss")
+    max_grad_norm: Number = Field(default=0.5, gt=0.0, description="Gradients are clipped to this global norm")
+    width: Whole = Field(default=64, ge=1, le=4_096, description="Units of each hidden layer of an expert")
+    max_experts: Whole = Field(
+        default=8, ge=1, le=256, description="Local experts a run has room for; grows to the next power of two"
+    )
+    episode_limit: Whole = Field(
+        default=300, ge=1, le=10_000, description="Steps after which an episode counts as failed"
+    )
+    credit: Literal["bootstrap", "terminal"] = Field(
+        default="bootstrap",
+        description="Credit across skill boundaries: the next expert's value counts, or the boundary is terminal",
+    )
+    snapshot_fraction: Fraction = Field(
+        default=0.5, description="Share of resets that start at the entry of the last plan step"
+    )
+    snapshot_capacity: Whole = Field(default=256, ge=1, description="Entry states kept")
+    world_pool: Whole = Field(default=256, ge=1, description="Pre-generated worlds for resets")
+    world_uses: Whole = Field(default=8, ge=1, le=1_000, description="Episodes after which a pool world is replaced")
+    action_masks: bool = Field(default=False, description="Use the skills' declared lists of allowed actions")
+    checkpoint_updates: Whole = Field(default=40, ge=1, description="Updates between mid-run checkpoints")
+    seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the run")
+
+
+class EvaluationSpec(Spec):
+    """How a skill is judged."""
+
+    threshold: Number = Field(
+        default=0.75, gt=0.0, lt=1.0, description="Learned only if the lower bound of success reaches this"
+    )
+    level: Number = Field(default=0.05, gt=0.0, lt=0.5, description="One-sided error level, shared by all looks")
+    looks: Whole = Field(default=4, ge=1, le=16, description="Most looks of one run")
+    episodes: Whole = Field(default=512, ge=1, le=65_536, description="Episodes of one look, each from a fresh world")
+    target: Number = Field(
+        default=0.88, gt=0.0, le=1.0, description="Smoothed training success that triggers the first look"
+    )
+    target_step: Number = Field(
+        default=0.02, ge=0.0, le=0.5, description="The target rises by this after a failed look"
+    )
+    min_frames: Whole = Field(default=16_384, ge=0, description="Frames before the first look and between two looks")
+    min_episodes: Whole = Field(default=64, ge=1, description="Finished episodes in the smoothing window before a look")
+    head_episodes: Whole = Field(
+        default=128,
+        ge=0,
+        description="Fewest episodes that measure the heads before a run starts (a multiple of num_envs is played); "
+        "0: do not measure",
+    )
+
+
+class SkillConfig(Spec):
+    """What is decided about one skill's run: recorded in its config.json."""
+
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    merge: MergePolicy = "most_frames"
+    stall_minutes: Number = STALL_MINUTES
+    reflect: bool = Field(
+        default=False, description="Record how episodes went at the run's end, for a model that proposes skills"
+    )
+
+
+def check_episodes(field: str, episodes: int, environments: int, *, num_envs: str = "num_envs") -> None:
+    """Refuse a number of episodes that the environments cannot share equally.
+
+    Args:
+        field, num_envs: how a person wrote the fields of the two.
+
+    Raises:
+        InputError: `episodes` is no multiple of `num_envs`; the nearest one is named.
+    """
+    if episodes % environments:
+        nearest = max(1, round(episodes / environments)) * environments
+        raise InputError(
+            field, f"{episodes} is no multiple of {num_envs} ({environments})", f"Use for example {nearest}"
+        )
