@@ -49,7 +49,7 @@ from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from flowrl_core.vocabulary.environments import CRAFTAX_CLASSIC
+from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
 
 PARTS = (
     "settling",

@@ -34,7 +34,7 @@ from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.specs.skill import TrainingSpec
 from flowrl_core.stages.timing import mark, marks
-from flowrl_core.vocabulary.environments import CRAFTAX_CLASSIC
+from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
 
 
 def plan_of(num_experts: int) -> PlanArrays:

@@ -25,7 +25,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.types import MergePolicy
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 from flows.campaign import campaign
 from tasks.orchestration.runs.cancellation import note_cancellation
 from tasks.report import ProgressBar

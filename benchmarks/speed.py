@@ -154,7 +154,7 @@ def mixed_plan(num_experts: int, episode_limit: int) -> Any:
     from flowrl_core.envs.automaton import MAX_STEPS, lower_plan
     from flowrl_core.programs.model import Program
     from flowrl_core.skills.model import Linear, Plan, Skill, Step
-    from flowrl_core.vocabulary.environments import vocabulary
+    from flowrl_core.vocabulary.catalogue import vocabulary
 
     program = Program("closer.tree > 0", "gained.wood + 0.1 * d.health")
     names = [f"skill_{number % num_experts}" for number in range(MAX_STEPS)]

@@ -24,7 +24,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 
 
 def compare(home: Home, registry: Registry, bundle: Bundle, episodes: int, seed: int) -> dict[str, Any]:

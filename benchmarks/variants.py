@@ -27,7 +27,7 @@ from flowrl_core.learning.shapes import Shapes
 from flowrl_core.networks.moe import dense_apply
 from flowrl_core.randomness import jax_stream
 from flowrl_core.specs.skill import TrainingSpec
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 
 
 def dense_learner(shapes: Shapes) -> Learner:

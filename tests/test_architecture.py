@@ -57,7 +57,7 @@ def test_skills_programs_and_the_registry_load_neither_jax_nor_prefect():
     packages = ("flowrl_core.skills", "flowrl_core.programs")
     modules = [module for module in MODULES if module.startswith(packages)]
     storage = ("flowrl_core.storage.registry", "flowrl_core.storage.layout", "flowrl_core.storage.atomic")
-    loaded = loaded_by(*modules, *storage, "flowrl_core.vocabulary.environments")
+    loaded = loaded_by(*modules, *storage, "flowrl_core.vocabulary.catalogue")
     assert not loaded & {"jax", "flax", "orbax", "craftax", "prefect"}
 
 

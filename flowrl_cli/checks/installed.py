@@ -154,7 +154,7 @@ def _learning() -> Iterator[Path]:
     from flowrl_core.llm.prompting import PROMPTS
     from flowrl_core.proposals.recorded_transitions import transitions_file
     from flowrl_core.skills.knowledge import shipped
-    from flowrl_core.vocabulary.environments import ENVIRONMENTS
+    from flowrl_core.vocabulary.catalogue import ENVIRONMENTS
 
     for env in ENVIRONMENTS:
         try:

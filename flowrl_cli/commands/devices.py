@@ -88,7 +88,7 @@ def probe(
     from flowrl_cli.request.inputs import DEFAULT_ENV
     from flowrl_cli.views.tables import print_json, say
     from flowrl_core.storage.layout import Home
-    from flowrl_core.vocabulary.environments import vocabulary
+    from flowrl_core.vocabulary.catalogue import vocabulary
     from tasks.orchestration.devices.needs import record_need
     from tasks.orchestration.devices.slots import survey_here
     from tasks.skill.sizing import probe as probe_run

@@ -31,7 +31,7 @@ def fluents(
         Print only JSON.
     """
     from flowrl_cli.views.tables import print_json, print_table, say
-    from flowrl_core.vocabulary.environments import vocabulary
+    from flowrl_core.vocabulary.catalogue import vocabulary
 
     vocab = vocabulary(env)
     if as_json:

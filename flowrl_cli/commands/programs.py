@@ -27,7 +27,7 @@ def check(
         The environment whose fluents it may name.
     """
     from flowrl_core.programs.language import check_done, check_reward
-    from flowrl_core.vocabulary.environments import vocabulary
+    from flowrl_core.vocabulary.catalogue import vocabulary
 
     vocab = vocabulary(env)
     checked = check_done(expr, vocab) if kind == "done" else check_reward(expr, vocab)

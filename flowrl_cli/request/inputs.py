@@ -55,7 +55,7 @@ def open_knowledge(env: str | None, source: str) -> Knowledge:
         InputError: there is no such environment or file, the file is wrong, or it is about another environment.
     """
     from flowrl_core.skills.knowledge import load_knowledge, shipped
-    from flowrl_core.vocabulary.environments import vocabulary
+    from flowrl_core.vocabulary.catalogue import vocabulary
 
     if env is not None:
         vocabulary(env)

@@ -17,7 +17,7 @@ from flowrl_core.stages.skill.remarks import broken_off, remarks
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import Campaign, Look, SkillFigures
 from flowrl_core.storage.registry import Registry
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 
 __all__ = [
     "RunProgress",

@@ -37,7 +37,7 @@ from flowrl_core.storage.atomic import (
     write_json,
 )
 from flowrl_core.storage.ownership import exclusive
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 
 __all__ = ["compilations", "compiled_learner", "exercise", "is_whole", "loading_seconds"]
 

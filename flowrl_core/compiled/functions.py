@@ -25,7 +25,7 @@ from flowrl_core.learning.ppo import Hyperparameters, initial_optimizer_state, u
 from flowrl_core.learning.rollout import RolloutMode, begin, rollout
 from flowrl_core.programs.tables import Table
 from flowrl_core.trees import exportable
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 
 if TYPE_CHECKING:
     from flowrl_core.learning.shapes import Shapes

@@ -55,7 +55,7 @@ def make_adapter(env: str) -> Adapter:
     Raises:
         InputError: no such environment.
     """
-    from flowrl_core.vocabulary.environments import vocabulary
+    from flowrl_core.vocabulary.catalogue import vocabulary
 
     name = vocabulary(env).env
     if name == "corridor":

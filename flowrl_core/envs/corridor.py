@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from flowrl_core.envs.adapter import NUM_TARGET_FEATURES, Adapter
 from flowrl_core.trees import tree_class
-from flowrl_core.vocabulary.environments import CORRIDOR, CORRIDOR_ITEMS, CORRIDOR_LENGTH
+from flowrl_core.vocabulary.catalogue import CORRIDOR, CORRIDOR_ITEMS, CORRIDOR_LENGTH
 
 __all__ = ["make"]
 

@@ -20,7 +20,7 @@ from craftax.craftax_classic.envs.craftax_symbolic_env import CraftaxClassicSymb
 
 from flowrl_core.envs.adapter import Adapter
 from flowrl_core.envs.cell_choice import choose_cell
-from flowrl_core.vocabulary.environments import CRAFTAX_CLASSIC
+from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
 
 __all__ = ["make"]
 

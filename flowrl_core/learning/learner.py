@@ -21,7 +21,7 @@ from flowrl_core.randomness import jax_substream
 from flowrl_core.specs.skill import TrainingSpec
 from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 
 __all__ = ["Learner", "LearnerState", "hyperparameters"]
 

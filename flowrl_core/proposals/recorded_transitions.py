@@ -17,7 +17,7 @@ from flowrl_core.digest import digest
 from flowrl_core.errors import StorageError
 from flowrl_core.installation import data
 from flowrl_core.programs.registers import Registers, fill, registers_of
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = [

@@ -18,7 +18,7 @@ from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.skill_table import parse_skill
 from flowrl_core.text import folded
 from flowrl_core.toml_files import read_toml
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
 __all__ = ["Knowledge", "in_order", "is_file_name", "load_knowledge", "needs_of", "shipped"]

@@ -12,7 +12,7 @@ from flowrl_core.envs.automaton import MAX_STEPS, judge, lower_plan, step_featur
 from flowrl_core.errors import PlanError
 from flowrl_core.programs.model import Program
 from flowrl_core.skills.model import Linear, Plan, Skill, Step
-from flowrl_core.vocabulary.environments import CORRIDOR
+from flowrl_core.vocabulary.catalogue import CORRIDOR
 
 ADAPTER = corridor.make()
 SKILLS = {

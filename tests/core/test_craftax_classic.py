@@ -8,7 +8,7 @@ from craftax.craftax_classic.constants import BlockType
 from craftax.craftax_classic.game_logic import is_near_block
 
 from flowrl_core.envs import craftax_classic
-from flowrl_core.vocabulary.environments import CRAFTAX_CLASSIC
+from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
 
 NAMES = [fluent.name for fluent in CRAFTAX_CLASSIC.fluents]
 

@@ -25,7 +25,7 @@ from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Skill, Step
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.skills.symbolic import execute
-from flowrl_core.vocabulary.environments import CRAFTAX_CLASSIC
+from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
 
 KNOWLEDGE = load_knowledge("craftax-classic")
 ITEMS = [f.name.removeprefix("inv.") for f in CRAFTAX_CLASSIC.fluents if f.name.startswith("inv.")]

@@ -11,7 +11,7 @@ from flowrl_core.envs.worlds import used_up
 from flowrl_core.learning.learner import hyperparameters
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.vocabulary.environments import CORRIDOR
+from flowrl_core.vocabulary.catalogue import CORRIDOR
 
 HYPER = hyperparameters(TRAINING)
 PLAN = Plan("make_b", (Step("dig_a", 1), Step("goto_bench", 1), Step("make_b", 1)))

@@ -19,7 +19,7 @@ def stacked(home, plan, *, is_trained):
 
     from flowrl_core.envs.automaton import lower_plan
     from flowrl_core.specs.skill import SkillConfig
-    from flowrl_core.vocabulary.environments import CORRIDOR
+    from flowrl_core.vocabulary.catalogue import CORRIDOR
 
     with Registry.open(home) as registry:
         experts = {e.name: e.global_index for e in registry.experts() if e.name in plan.skills}

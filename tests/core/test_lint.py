@@ -17,7 +17,7 @@ from flowrl_core.proposals.recorded_transitions import load_transitions
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
 from flowrl_core.skills.model import Linear, Skill
 from flowrl_core.skills.planner import make_plan
-from flowrl_core.vocabulary.environments import CORRIDOR, CRAFTAX_CLASSIC
+from flowrl_core.vocabulary.catalogue import CORRIDOR, CRAFTAX_CLASSIC
 
 N, ONE = Linear(1, 0), Linear(0, 1)
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from flowrl_core.llm.answers import Judgement, ProposedSkills, proposed_skills, to_proposals
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Linear, Skill
-from flowrl_core.vocabulary.environments import CORRIDOR, CRAFTAX_CLASSIC
+from flowrl_core.vocabulary.catalogue import CORRIDOR, CRAFTAX_CLASSIC
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
 

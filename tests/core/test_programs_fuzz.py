@@ -14,7 +14,7 @@ from flowrl_core.programs.expressions import Expression
 from flowrl_core.programs.language import Checked, check_done, check_reward, lower
 from flowrl_core.programs.registers import registers_of
 from flowrl_core.programs.tables import stack
-from flowrl_core.vocabulary.environments import CRAFTAX_CLASSIC
+from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
 
 NUM_PROGRAMS = 6000
 ROWS_EACH = 16

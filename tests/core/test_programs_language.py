@@ -9,7 +9,7 @@ import pytest
 from flowrl_core.errors import ProgramError
 from flowrl_core.programs.expressions import TINY, interval_of
 from flowrl_core.programs.language import check_done, check_reward
-from flowrl_core.vocabulary.environments import CORRIDOR, CRAFTAX_CLASSIC
+from flowrl_core.vocabulary.catalogue import CORRIDOR, CRAFTAX_CLASSIC
 
 CHECKS = {"done": check_done, "reward": check_reward}
 
@@ -306,7 +306,7 @@ def test_checking_imports_no_jax():
         "import sys; from flowrl_core.programs.language import check_done;"
         "from flowrl_core.programs.language import lower; import flowrl_core.programs.tables;"
         "from flowrl_core.programs.registers import fill; from flowrl_core.programs.reference import evaluate;"
-        "from flowrl_core.vocabulary.environments import CORRIDOR; lower(check_done('near.bench', CORRIDOR), CORRIDOR);"
+        "from flowrl_core.vocabulary.catalogue import CORRIDOR; lower(check_done('near.bench', CORRIDOR), CORRIDOR);"
         "sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

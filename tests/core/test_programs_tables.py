@@ -13,7 +13,7 @@ from flowrl_core.programs import reference
 from flowrl_core.programs.language import check_done, check_reward, lower
 from flowrl_core.programs.registers import Registers, fill, registers_of
 from flowrl_core.programs.tables import CODES, NUM_INSTRUCTIONS, stack
-from flowrl_core.vocabulary.environments import CORRIDOR, CRAFTAX_CLASSIC
+from flowrl_core.vocabulary.catalogue import CORRIDOR, CRAFTAX_CLASSIC
 from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
 TINY = Vocabulary(

@@ -18,7 +18,7 @@ from flowrl_core.proposals.recorded_transitions import (
     transitions_file,
     vocabulary_digest,
 )
-from flowrl_core.vocabulary.environments import CORRIDOR, CRAFTAX_CLASSIC, vocabulary
+from flowrl_core.vocabulary.catalogue import CORRIDOR, CRAFTAX_CLASSIC, vocabulary
 
 ENVS = ("corridor", "craftax-classic")
 

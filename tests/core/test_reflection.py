@@ -24,7 +24,7 @@ from flowrl_core.stages.skill.process import process
 from flowrl_core.stages.skill.reflect import reflect
 from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.registry import Registry
-from flowrl_core.vocabulary.environments import CORRIDOR
+from flowrl_core.vocabulary.catalogue import CORRIDOR
 
 # Gains, a cost of time, and a term that nothing in these episodes moves.
 REWARD = "gained.b - 0.25 * gained.p - (0.01 + 0.01)"

@@ -23,7 +23,7 @@ from flowrl_core.storage.layout import RunDirectory
 from flowrl_core.storage.records import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
-from flowrl_core.vocabulary.environments import CORRIDOR
+from flowrl_core.vocabulary.catalogue import CORRIDOR
 
 NEEDED = [f"make_{item}" for item in "bcdefghijklm"]
 EXPERTS = {"dig_a", "goto_bench", *NEEDED, "make_p"}

@@ -12,7 +12,7 @@ from flowrl_core.envs.worlds import PoolUse
 from flowrl_core.learning.rollout import RolloutMode, expert_inputs, narrow, widen
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.vocabulary.environments import CORRIDOR
+from flowrl_core.vocabulary.catalogue import CORRIDOR
 
 ADAPTER = plain_states(corridor.make())
 BENCH_THEN_DIG = Plan("dig_a", (Step("goto_bench", 1), Step("dig_a", 1)))

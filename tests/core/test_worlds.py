@@ -20,7 +20,7 @@ from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.networks.policy_value import ActorCritic
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.vocabulary.environments import CORRIDOR, CORRIDOR_LENGTH
+from flowrl_core.vocabulary.catalogue import CORRIDOR, CORRIDOR_LENGTH
 
 ADAPTER = corridor.make()
 POOL, BATCH, MAX_USES = 12, 5, 3

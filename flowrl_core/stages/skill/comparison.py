@@ -18,7 +18,7 @@ from flowrl_core.stages.skill.context import RunContext
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records import Bundle, Compared, ExpertResult, Measured, VersionRecord
 from flowrl_core.storage.registry import Registry
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 
 if TYPE_CHECKING:
     from flowrl_core.learning.evaluation import Evaluation

@@ -14,7 +14,7 @@ from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import RunRecord
 from flowrl_core.storage.registry import Registry
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 
 if TYPE_CHECKING:
     from flowrl_core.envs.automaton import PlanArrays

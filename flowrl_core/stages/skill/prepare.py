@@ -37,7 +37,7 @@ from flowrl_core.storage.atomic import (
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records import RunRecord, VersionRecord
 from flowrl_core.storage.registry import Registry
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 
 __all__ = ["prepare", "run_seed"]
 

@@ -21,7 +21,7 @@ from flowrl_core.stages.skill.evaluate import verdict
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 
 if TYPE_CHECKING:
     from flowrl_core.learning.evaluation import Evaluation

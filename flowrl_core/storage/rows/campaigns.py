@@ -16,7 +16,7 @@ from flowrl_core.skills.model import Skill
 from flowrl_core.specs.campaign import CampaignSpec, continued
 from flowrl_core.storage import schema
 from flowrl_core.storage.records import Campaign, SkillRecord
-from flowrl_core.vocabulary.environments import vocabulary
+from flowrl_core.vocabulary.catalogue import vocabulary
 
 __all__ = [
     "all_of",
