@@ -19,6 +19,21 @@ MODULES = sorted(
     for path in (ROOT / layer).rglob("*.py")
     if "migrations" not in path.parts
 )
+CORE = [module for module in MODULES if module.startswith("flowrl_core.")]
+# From the top: a package imports from those below its line, and from no other. All that is not named here is a small
+# bottom: a module that imports other bottoms alone.
+ORDER = (
+    ("testing", "library"),
+    ("stages",),
+    ("llm", "compiled"),
+    ("storage",),
+    ("proposals", "learning"),
+    ("envs",),
+    ("skills", "networks"),
+    ("specs", "programs"),
+    ("vocabulary",),
+)
+RANKS = {package: rank for rank, packages in enumerate(reversed(ORDER), start=1) for package in packages}
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 FLOWS = sorted({deployment["entrypoint"] for deployment in DEPLOYMENTS})
 
@@ -31,6 +46,21 @@ def imports_of(module):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module
+
+
+def modules_of(module):
+    """The modules of ours that a module imports, wherever in it, for its types alone, too."""
+    spec = importlib.util.find_spec(module)
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            # `from package import name` imports the package's own code only where it takes a name of that.
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [one if one in MODULES else node.module for one in inner]
+        else:
+            continue
+        yield from (name for name in names if name in MODULES and name != module)
 
 
 def loaded_by(*modules):
@@ -46,6 +76,15 @@ def test_imports_point_downwards(module):
     above = LAYERS[LAYERS.index(layer) + 1 :]
     wrong = [name for name in imports_of(module) if name.split(".")[0] in above]
     assert not wrong, f"{module} imports from a layer above: {wrong}"
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_inside_the_core_imports_point_downwards(module):
+    package = module.split(".")[1]
+    for name in modules_of(module):
+        other = name.split(".")[1] if "." in name else ""
+        is_below = RANKS.get(other, 0) < RANKS.get(package, 0) or RANKS.get(other, 0) == RANKS.get(package, 0) == 0
+        assert other == package or is_below, f"{module} imports {name}, which does not lie below it"
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("flowrl_core")])
