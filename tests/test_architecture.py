@@ -25,7 +25,7 @@ CORE = [module for module in MODULES if module.startswith("flowrl_core.")]
 ORDER = (
     ("testing", "library"),
     ("stages",),
-    ("llm", "compiled"),
+    ("llm", "compiled", "report"),
     ("storage",),
     ("proposals", "learning"),
     ("envs",),

@@ -93,9 +93,10 @@ def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[Sk
 
 def print_end(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
     """Prints the campaign's table and the figures of the runs since its last start; the views that it shows."""
-    from flowrl_cli.views.summary import summary_lines, trace_of
+    from flowrl_cli.views.summary import summary_lines
     from flowrl_cli.views.tables import say
     from flowrl_cli.views.view import latest_directory
+    from flowrl_core.report.timeline import trace_of
 
     views = print_status(home, registry, campaign)
     traces, steps = [], {}

@@ -6,15 +6,8 @@ import json
 
 import pytest
 
-from flowrl_cli.views.summary import (
-    RunTrace,
-    greatest_overlap,
-    handovers,
-    most_at_once,
-    speed_up,
-    summary_lines,
-    trace_of,
-)
+from flowrl_cli.views.summary import summary_lines
+from flowrl_core.report.timeline import RunTrace, greatest_overlap, handovers, most_at_once, speed_up, trace_of
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage.records import RunRecord
