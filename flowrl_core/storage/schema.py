@@ -44,7 +44,7 @@ __all__ = [
     "versions",
 ]
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration: a database that says so needs nothing."""
 
 metadata = MetaData(
@@ -75,6 +75,9 @@ campaigns = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("env", Text, nullable=False),
+    Column("family", String(16), nullable=False, server_default=text("'skill'")),
+    # Of the library that it reads and writes: "" is the shared one, its own name a library of its own.
+    Column("line", String(64), nullable=False, server_default=text("''")),
     Column("spec", _Json, nullable=False),
     # Counted over all campaigns, so the greatest was started last, whatever the clock said.
     Column("start", Integer, nullable=False, unique=True),
@@ -145,11 +148,14 @@ experts = Table(
     "experts",
     metadata,
     Column("global_index", Integer, primary_key=True, autoincrement=False),
-    Column("identity", ForeignKey("skills.identity"), nullable=False, unique=True),
+    Column("identity", ForeignKey("skills.identity"), nullable=False),
+    # Of the library that it belongs to, see `campaigns.line`.
+    Column("line", String(64), nullable=False, server_default=text("''")),
     Column("kind", String(16), nullable=False),
     Column("observation_size", Integer, nullable=False),
     Column("num_actions", Integer, nullable=False),
     Column("width", Integer, nullable=False),
+    UniqueConstraint("identity", "line"),
 )
 
 versions = Table(
@@ -180,6 +186,8 @@ attempts = Table(
     Column("run", ForeignKey("runs.id"), nullable=False, index=True),
     Column("campaign", ForeignKey("campaigns.name"), nullable=False),
     Column("identity", ForeignKey("skills.identity"), nullable=False),
+    # The campaign's line: in each line a skill is trained once at a time, whoever asks for it.
+    Column("line", String(64), nullable=False, server_default=text("''")),
     Column("skill", Text, nullable=False),
     Column("number", Integer, nullable=False),
     Column("key", Text, nullable=False, unique=True),
@@ -191,10 +199,10 @@ attempts = Table(
     Column("ended_at", Float),
     UniqueConstraint("campaign", "skill", "number"),
     CheckConstraint("ended IN ('verdict', 'infrastructure', 'cancelled', 'rejected')", name="ended"),
-    # A skill is trained once at a time, whoever asks for it.
     Index(
         "ix_attempts_outstanding",
         "identity",
+        "line",
         unique=True,
         sqlite_where=text("ended IS NULL"),
         postgresql_where=text("ended IS NULL"),
@@ -254,6 +262,8 @@ bundles = Table(
     Column("id", Integer, primary_key=True),
     Column("run", ForeignKey("runs.id"), nullable=False, unique=True),
     Column("identity", ForeignKey("skills.identity"), nullable=False, index=True),
+    # Of the library in which it counts as learned, see `campaigns.line`.
+    Column("line", String(64), nullable=False, server_default=text("''")),
     Column("plan", _Json, nullable=False),
     Column("success", Float, nullable=False),
     Column("lower_bound", Float, nullable=False),

@@ -51,102 +51,124 @@ def _next_migration(directory: Path) -> Path:
     return directory
 
 
-def _first_schema(home: Home) -> dict[str, list[dict[str, Any]]]:
-    """A registry as the first migration makes it, with rows in each of its tables; these rows by table."""
+_RUN = {"kind": "skill", "campaign": "old", "identity": "i1", "skill": "wood", "created_at": 1.0}
+_TRIED = {"campaign": "old", "identity": "i1", "skill": "wood", "created_at": 1.0}
+_VERSION = {"kind": "skill", "expert": 0, "run": 1, "created_at": 1.0}
+_LOOK = {"run": 1, "episodes": 8, "successes": 7, "lower_bound": 0.5, "level": 0.05, "target": 0.8, "created_at": 1.0}
+_PROPOSAL = {"campaign": "old", "round": 1, "name": "wood", "model": "m", "call": "c", "created_at": 1.0}
+_Rows = dict[str, list[dict[str, Any]]]
+_FIRST: _Rows = {
+    "campaigns": [{"name": "old", "env": "e", "spec": {}, "start": 1, "created_at": 1.0, "started_at": 1.0}],
+    "skills": [{"identity": "i1", "name": "wood", "env": "e", "definition": {}, "created_at": 1.0}],
+    "runs": [{"id": 1, "ordinal": 1, "verdict": "learned", **_RUN}, {"id": 2, "ordinal": 2, "verdict": None, **_RUN}],
+    "attempts": [
+        {"id": 1, "run": 1, "number": 1, "key": "k1", "ended": "cancelled", "ended_in_start": 1, **_TRIED},
+        {"id": 2, "run": 2, "number": 2, "key": "k2", "ended": None, "ended_in_start": None, **_TRIED},
+    ],
+    "interruptions": [{"attempt": 1, "number": 1, "start": 1, "reason": "killed", "created_at": 1.0}],
+    "experts": [{"global_index": 0, "identity": "i1", "kind": "skill"} | SIZES],
+    "versions": [
+        {"id": 1, "content": "a", "frames": 5, "parent": None, **_VERSION},
+        {"id": 2, "content": "b", "frames": 7, "parent": 1, **_VERSION},
+    ],
+    "heads": [{"expert": 0, "version": 2}],
+    "looks": [{"number": 1, "frames": 9, "steps": [0.5], "worlds": [1, 2]} | _LOOK],
+    "merges": [
+        {"run": 1, "expert": 0, "action": "new", "version": 1, "to_version": 1, "frames": 5, "routed_frames": 5}
+    ],
+    "bundles": [
+        {"id": 1, "run": 1, "identity": "i1", "plan": {}, "success": 0.9, "lower_bound": 0.8, "episodes": 8}
+        | {"threshold": 0.7, "created_at": 1.0}
+    ],
+    "bundle_versions": [{"bundle": 1, "expert": 0, "version": 1}],
+    "campaign_skills": [{"campaign": "old", "name": "wood", "identity": "i1", "forgiven_run": 1}],
+}
+_SECOND: _Rows = {
+    "runs": [{"id": 3, "ordinal": 3, "verdict": "failed", "epoch": 2, **_RUN}],
+    "attempts": [{"id": 3, "run": 3, "number": 3, "key": "k3", "ended": "rejected", **_TRIED}],
+    "evaluations": [
+        {"id": 1, "identity": "i1", "of": "heads", "versions": {"0": 2}, "episodes": 8, "level": 0.05}
+        | {"created_at": 1.0}
+    ],
+    "merges": [
+        {"run": 3, "expert": 0, "action": "kept", "version": 2, "frames": 5, "routed_frames": 5}
+        | {"measured": {"head": 1}}
+    ],
+}
+_THIRD: _Rows = {
+    "runs": [{"id": 4, "ordinal": 4, "verdict": "failed", "reflection": {"total": 1.0}, **_RUN}],
+    "looks": [{"number": 2, "frames": 10, "steps": [0.5], "worlds": [3], "ends": [[1, 2]]} | _LOOK],
+    "proposals": [{"id": 1, "state": "accepted", "refusals": [], "repairs": [], "identity": "i1", **_PROPOSAL}],
+    "requests": [
+        {"id": 1, "campaign": "old", "model": "m", "outcome": "answered", "input_tokens": 1, "output_tokens": 2}
+        | {"cost": 0.5, "created_at": 1.0}
+    ],
+}
+_ADDED = {"0001": [_FIRST], "0002": [_FIRST, _SECOND], "0003": [_FIRST, _SECOND, _THIRD]}
+"""Rows that a registry of each schema can hold, by what it added."""
+
+
+def _older(home: Home, revision: str) -> _Rows:
+    """A registry of an older schema, with rows in each of its tables; these rows by table."""
     home.root.mkdir()
     engine = make_engine(home.registry_url)
-    bring_up_to_date(home, engine, head="0001")
-    run = {"kind": "skill", "campaign": "old", "identity": "i1", "skill": "wood", "created_at": 1.0}
-    tried = {"campaign": "old", "identity": "i1", "skill": "wood", "created_at": 1.0}
-    version = {"kind": "skill", "expert": 0, "run": 1, "created_at": 1.0}
-    rows: dict[str, list[dict[str, Any]]] = {
-        "campaigns": [{"name": "old", "env": "e", "spec": {}, "start": 1, "created_at": 1.0, "started_at": 1.0}],
-        "skills": [{"identity": "i1", "name": "wood", "env": "e", "definition": {}, "created_at": 1.0}],
-        "runs": [{"id": 1, "ordinal": 1, "verdict": "learned", **run}, {"id": 2, "ordinal": 2, **run}],
-        "attempts": [
-            {"id": 1, "run": 1, "number": 1, "key": "k1", "ended": "cancelled", "ended_in_start": 1, **tried},
-            {"id": 2, "run": 2, "number": 2, "key": "k2", "flow_run_id": "f", **tried},
-        ],
-        "interruptions": [{"attempt": 1, "number": 1, "start": 1, "reason": "killed", "created_at": 1.0}],
-        "experts": [{"global_index": 0, "identity": "i1", "kind": "skill"} | SIZES],
-        "versions": [
-            {"id": 1, "content": "a", "frames": 5, **version},
-            {"id": 2, "content": "b", "frames": 7, "parent": 1, **version},
-        ],
-        "heads": [{"expert": 0, "version": 2}],
-        "looks": [
-            {"run": 1, "number": 1, "frames": 9, "episodes": 8, "successes": 7, "lower_bound": 0.5, "level": 0.05}
-            | {"target": 0.8, "steps": [], "worlds": [], "created_at": 1.0}
-        ],
-        "merges": [
-            {"run": 1, "expert": 0, "action": "new", "version": 1, "to_version": 1, "frames": 5, "routed_frames": 5}
-        ],
-        "bundles": [
-            {"id": 1, "run": 1, "identity": "i1", "plan": {}, "success": 0.9, "lower_bound": 0.8, "episodes": 8}
-            | {"threshold": 0.7, "created_at": 1.0}
-        ],
-        "bundle_versions": [{"bundle": 1, "expert": 0, "version": 1}],
-        "campaign_skills": [{"campaign": "old", "name": "wood", "identity": "i1", "forgiven_run": 1}],
-    }
+    bring_up_to_date(home, engine, head=revision)
+    tables = sa.MetaData()
+    tables.reflect(engine)
+    rows: _Rows = {}
     with writing(engine) as tx:
-        for table, entries in rows.items():
-            for entry in entries:
-                tx.execute(sa.insert(schema.metadata.tables[table]).values(**entry))
+        for added in _ADDED[revision]:
+            for table, entries in added.items():
+                rows.setdefault(table, []).extend(entries)
+                for entry in entries:
+                    tx.execute(sa.insert(tables.tables[table]).values(**entry))
     engine.dispose()
     return rows
 
 
-def _kept(url: str, rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """What a database has in the places of these rows."""
+def _kept(url: str, rows: _Rows) -> _Rows:
+    """What a database has in the columns of these rows, in the order of their first column."""
     engine, kept = make_engine(url), {}
+    tables = sa.MetaData()
+    tables.reflect(engine)
     with reading(engine) as tx:
         for name, entries in rows.items():
-            table = schema.metadata.tables[name]
-            found = tx.execute(sa.select(*(table.c[column] for column in entries[0])).order_by(sa.text("1")))
-            kept[name] = [dict(row) for row in found.mappings()]
+            table = tables.tables[name]
+            keys = table.primary_key.columns
+            found = [dict(row) for row in tx.execute(sa.select(table).order_by(*keys)).mappings()]
+            kept[name] = [{c: row[c] for c in entry} for row, entry in zip(found, entries, strict=True)]
     engine.dispose()
     return kept
 
 
-def test_a_registry_of_the_first_schema_keeps_every_row(home: Home, empty_database: str) -> None:
-    rows = _first_schema(home)
-    expected = {name: [{c: entry.get(c) for c in entries[0]} for entry in entries] for name, entries in rows.items()}
+@pytest.mark.parametrize("revision", _ADDED)
+def test_a_registry_of_an_older_schema_keeps_every_row(home: Home, empty_database: str, revision: str) -> None:
+    rows = _older(home, revision)
     uuid = _kept(home.registry_url, {"meta": [{"uuid": ""}]})
+    assert _kept(home.registry_url, rows) == rows
     with Registry.open(home) as registry:
         assert [{"uuid": registry.uuid}] == uuid["meta"]
         assert (registry.attempt(1).end, registry.attempt(2).end) == ("cancelled", None)
-    assert _kept(home.registry_url, rows) == expected
-    assert _kept(home.registry_url, {"runs": [{"epoch": 0}]}) == {"runs": [{"epoch": 0}, {"epoch": 0}]}
+        assert (registry.run(1).reflection, registry.run(1).epoch) == (None, 0)
+        assert (registry.looks(1)[0].steps, registry.looks(1)[0].ends) == ((0.5,), ())
+    assert _kept(home.registry_url, rows) == rows
     if empty_database == "sqlite":
-        (backup,) = home.root.glob("registry-schema-0001-*.sqlite")
-        assert _kept(f"sqlite:///{backup}", rows | {"meta": [{"uuid": ""}]}) == expected | uuid
-        for file, revision in ((backup, "0001"), (home.registry, schema.HEAD)):
+        (backup,) = home.root.glob(f"registry-schema-{revision}-*.sqlite")
+        assert _kept(f"sqlite:///{backup}", rows | {"meta": [{"uuid": ""}]}) == rows | uuid
+        for file, found in ((backup, revision), (home.registry, schema.HEAD)):
             with sqlite3.connect(file) as connection:
-                assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
+                assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(found,)]
                 assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
-def test_runs_and_looks_of_the_second_schema_have_no_reflection_and_no_ends(home: Home, empty_database: str) -> None:
-    home.root.mkdir()
-    engine = make_engine(home.registry_url)
-    bring_up_to_date(home, engine, head="0002")
-    run = {"id": 1, "kind": "skill", "campaign": "old", "identity": "i1", "skill": "wood", "ordinal": 1}
-    look = {"run": 1, "number": 1, "frames": 9, "episodes": 8, "successes": 7, "lower_bound": 0.5, "level": 0.05}
-    rows: dict[str, dict[str, Any]] = {
-        "campaigns": {"name": "old", "env": "e", "spec": {}, "start": 1, "created_at": 1.0, "started_at": 1.0},
-        "skills": {"identity": "i1", "name": "wood", "env": "e", "definition": {}, "created_at": 1.0},
-        "runs": run | {"created_at": 1.0},
-        "looks": look | {"target": 0.8, "steps": [0.5], "worlds": [1, 2], "created_at": 1.0},
-    }
-    with writing(engine) as tx:
-        for table, entry in rows.items():
-            tx.execute(sa.insert(schema.metadata.tables[table]).values(**entry))
-    engine.dispose()
-    with Registry.open(home) as registry:
-        assert registry.run(1).reflection is None
-        (found,) = registry.looks(1)
-        assert (found.steps, found.ends) == ((0.5,), ())
-        assert registry.proposals("old") == [] and registry.spending("old").requests == 0
+def test_what_is_older_than_lines_belongs_to_the_shared_library(home: Home, empty_database: str) -> None:
+    _older(home, "0003")
+    Registry.open(home).close()
+    tables = ("campaigns", "experts", "bundles", "attempts")
+    assert _kept(home.registry_url, {"campaigns": [{"family": "", "line": ""}]})["campaigns"][0]["family"] == "skill"
+    for name in tables:
+        count = len([row for added in _ADDED["0003"] for row in added.get(name, [])])
+        assert _kept(home.registry_url, {name: [{"line": ""}] * count}) == {name: [{"line": ""}] * count}
 
 
 def _rules(engine: sa.Engine) -> dict[str, list[str]]:
@@ -164,10 +186,11 @@ def _rules(engine: sa.Engine) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.parametrize("revision", ["0001", "0003"])
 def test_a_migrated_registry_refuses_what_the_schema_refuses(
-    home: Home, empty_database: str, tmp_path: Path, request: pytest.FixtureRequest
+    home: Home, empty_database: str, revision: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    _first_schema(home)
+    _older(home, revision)
     with Registry.open(home) as registry:
         assert registry.end_attempt(2, "rejected").end == "rejected"
     is_sqlite = empty_database == "sqlite"
