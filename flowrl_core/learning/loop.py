@@ -1,0 +1,260 @@
+"""A training loop for any learner: resume, metrics, checkpoints, divergence, pauses. No JAX here.
+
+A family gives the loop three things and keeps its own knowledge to itself:
+
+- a `Trainable`: functions that make the first state, take one update, and say what a checkpoint holds;
+- where checkpoints and metrics lie: `storage.checkpoints.TrainCheckpoints` and `storage.metrics.MetricsFile`;
+- conditions: when to save (`CheckpointPolicy`), when to pause (for an evaluation, or at the end), when to stop (the
+  process has been asked to end).
+
+        loop = TrainingLoop("my run", trainable, checkpoints, metrics, policy=EveryUpdates(40))
+        end = loop.run(pause=is_finished, should_stop=should_stop, on_update=show)
+
+A killed run goes on from its last checkpoint. If `step` is a function of the state alone (random streams are part of
+the state, or are named by the update's number), it ends bit-equal to one that was never disturbed. A run that diverges
+goes back to its last checkpoint, wherever that is, so its further way depends on when it was saved.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from flowrl_core.errors import TrainingError
+
+__all__ = [
+    "CheckpointPolicy",
+    "CheckpointStore",
+    "EveryUpdates",
+    "MetricsLog",
+    "Progress",
+    "Trainable",
+    "TrainingLoop",
+    "UpdateResult",
+]
+
+logger = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+_SMALLER_STEP = 0.25
+"""Of the learning rate, once training has diverged."""
+
+
+@dataclass(frozen=True)
+class UpdateResult(Generic[S]):
+    """What one update made.
+
+    Attributes:
+        state: after it.
+        metrics: JSON-ready figures for the metrics file, without NaN and infinity.
+        problem: why the update cannot be used, such as "a loss is not finite (policy)"; empty: it can.
+    """
+
+    state: S
+    metrics: Mapping[str, Any]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Trainable(Generic[S]):
+    """A learner as a record of functions; `S` is all that its next update needs.
+
+    Attributes:
+        init: the state before the first update.
+        step: `step(state, update, step_scale)` takes the update of this number (from 1), with `step_scale` times the
+            configured step size. It may consume `state`.
+        tree: the arrays of a state, as a checkpoint holds them.
+        template: a tree of the same structure, whose leaves tell shape and dtype.
+        restore: the state of a tree that was read back.
+        facts: `facts(state, update)`: JSON-ready data kept beside the tree, which can be read without it.
+            `step_scale` is added to it.
+        problem: why a state is not worth saving; empty: it is. A loss is computed before its gradient is applied, so
+            parameters can be bad where the losses were good.
+    """
+
+    init: Callable[[], S]
+    step: Callable[[S, int, float], UpdateResult[S]]
+    tree: Callable[[S], Any]
+    template: Callable[[], Any]
+    restore: Callable[[Any], S]
+    facts: Callable[[S, int], Mapping[str, Any]] = lambda state, update: {}
+    problem: Callable[[S], str] = lambda state: ""
+
+
+class CheckpointStore(Protocol):
+    """Where checkpoints lie, such as `storage.checkpoints.TrainCheckpoints`."""
+
+    def latest(self, template: Any = None) -> tuple[int, Any, dict[str, Any]] | None:
+        """The update, tree and facts of the last whole checkpoint; None if there is none."""
+
+    def save(self, step: int, tree: Any, *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the checkpoint of an update."""
+
+
+class MetricsLog(Protocol):
+    """Where metrics lie, such as `storage.metrics.MetricsFile`."""
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Add the figures of one update; they have an `update`."""
+
+    def cut(self, update: int) -> None:
+        """Drop the figures of all later updates: they will be computed again."""
+
+
+class CheckpointPolicy(Protocol):
+    """When a checkpoint is due. One is saved at each pause and stop as well."""
+
+    def is_due(self, updates: int, seconds: float) -> bool:
+        """Whether to save now, so many updates and seconds after the last checkpoint (or the start)."""
+
+
+@dataclass(frozen=True)
+class EveryUpdates:
+    """A checkpoint each `updates` updates."""
+
+    updates: int
+
+    def is_due(self, updates: int, seconds: float) -> bool:
+        """Whether so many updates were taken since the last checkpoint."""
+        return updates >= self.updates
+
+
+@dataclass(frozen=True)
+class Progress(Generic[S]):
+    """Where training stands. The state is good until the next update, which may consume it.
+
+    Attributes:
+        update: updates of the run so far.
+        updates_per_second: of this process since it began or went back.
+    """
+
+    update: int
+    state: S
+    updates_per_second: float
+
+
+class TrainingLoop(Generic[S]):
+    """One process's work on a run; making it restores the run from its last checkpoint, or begins it.
+
+    Args:
+        name: of the run, for log lines.
+        before_save: called before each save, even where nothing has changed since the last one; what it raises keeps
+            the checkpoint from being written. Here a family checks that the run is still this process's.
+        smaller_step: the step scale after a divergence.
+    """
+
+    _state: S
+    _update: int
+    _saved_update: int
+    _step_scale: float
+
+    def __init__(
+        self,
+        name: str,
+        trainable: Trainable[S],
+        checkpoints: CheckpointStore,
+        metrics: MetricsLog,
+        *,
+        policy: CheckpointPolicy,
+        before_save: Callable[[], None] = lambda: None,
+        smaller_step: float = _SMALLER_STEP,
+    ) -> None:
+        self._name = name
+        self._trainable = trainable
+        self._checkpoints = checkpoints
+        self._metrics = metrics
+        self._policy = policy
+        self._before_save = before_save
+        self._smaller_step = smaller_step
+        self._restore()
+
+    def run(
+        self,
+        *,
+        pause: Callable[[S, int], bool],
+        should_stop: Callable[[], bool],
+        on_update: Callable[[Progress[S]], None],
+    ) -> Literal["paused", "stopped"]:
+        """Take updates until one of the conditions holds; either way a checkpoint is saved.
+
+        Args:
+            pause: `pause(state, update)`: whether training waits here for something else, or is over. It depends on
+                these alone, so that a run which is killed pauses at the same update.
+            should_stop: whether the process has been asked to end.
+            on_update: called after each update, and after going back.
+
+        Raises:
+            TrainingError: training diverged, and again after it had gone back with a smaller step.
+        """
+        while True:
+            if pause(self._state, self._update) and self.save():
+                return "paused"
+            if should_stop() and self.save():
+                return "stopped"
+            on_update(self.step())
+
+    def step(self) -> Progress[S]:
+        """Take one update, with a line of metrics, and a checkpoint if the policy says so."""
+        number = self._update + 1
+        result = self._trainable.step(self._state, number, self._step_scale)
+        if result.problem:
+            self._go_back(f"update {number}: {result.problem}")
+            return self._progress()
+        self._state, self._update = result.state, number
+        self._metrics.append({"update": number, "time": time.time(), **result.metrics})
+        if self._policy.is_due(number - self._saved_update, time.monotonic() - self._saved_at):
+            self.save()
+        return self._progress()
+
+    def save(self) -> bool:
+        """Save a checkpoint of this update, unless there is one; False if training had to go back instead."""
+        self._before_save()
+        if self._update == self._saved_update:
+            return True
+        if problem := self._trainable.problem(self._state):
+            self._go_back(f"update {self._update}: {problem}")
+            return False
+        facts = {**self._trainable.facts(self._state, self._update), "step_scale": self._step_scale}
+        self._checkpoints.save(self._update, self._trainable.tree(self._state), metadata=facts)
+        self._note_saved()
+        return True
+
+    def _restore(self) -> None:
+        """Go on from the last whole checkpoint, or begin."""
+        found = self._checkpoints.latest(self._trainable.template())
+        if found is not None:
+            self._update, tree, facts = found
+            logger.info("resuming %s from update %d", self._name, self._update)
+            self._state, self._step_scale = self._trainable.restore(tree), facts["step_scale"]
+        else:
+            self._update, self._state, self._step_scale = 0, self._trainable.init(), 1.0
+        self._metrics.cut(self._update)
+        self._note_saved()
+        self._first_update, self._began = self._update, time.monotonic()
+
+    def _go_back(self, why: str) -> None:
+        """Train again from the last checkpoint, once, with a smaller step.
+
+        What is computed is the same again after a kill, so it diverges again and comes here again: nothing of it need
+        be recorded before the next checkpoint.
+
+        Raises:
+            TrainingError: that was done before.
+        """
+        if self._step_scale < 1.0:
+            scale = f"{self._step_scale:g}"
+            raise TrainingError(f"{why}, also with {scale} of the learning rate; try a smaller learning_rate")
+        self._restore()
+        self._step_scale = self._smaller_step
+        logger.warning("%s; going on from update %d with %g of the learning rate", why, self._update, self._step_scale)
+
+    def _note_saved(self) -> None:
+        self._saved_update, self._saved_at = self._update, time.monotonic()
+
+    def _progress(self) -> Progress[S]:
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        return Progress(self._update, self._state, (self._update - self._first_update) / seconds)

@@ -1,0 +1,149 @@
+"""A skill's run as the training loop takes it: PPO's updates, the success window, and when a look is due."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowrl_core.learning.loop import Trainable, UpdateResult
+from flowrl_core.learning.schedule import look_target, next_action
+from flowrl_core.learning.success import SuccessWindow, empty_window
+from flowrl_core.randomness import jax_stream
+from flowrl_core.stages.skill.context import RunContext
+from flowrl_core.stages.timing import mark
+from flowrl_core.storage.records import Look
+
+if TYPE_CHECKING:
+    from flowrl_core.learning.learner import LearnerState
+    from flowrl_core.learning.ppo import Hyperparameters
+
+__all__ = ["LookSchedule", "SkillState", "skill_trainable"]
+
+
+@dataclass(frozen=True)
+class SkillState:
+    """What the next update needs, and how well the last ones went."""
+
+    learner: LearnerState
+    window: SuccessWindow
+
+
+@dataclass(frozen=True)
+class LookSchedule:
+    """How far a run is, in frames and success, and when training pauses for a look.
+
+    Attributes:
+        looks: those taken before this process began to train.
+    """
+
+    context: RunContext
+    looks: tuple[Look, ...]
+
+    @property
+    def budget(self) -> int:
+        """The most frames the run may use."""
+        return self.context.config.training.frames
+
+    def frames(self, updates: int) -> int:
+        """Environment steps of so many updates."""
+        return updates * self.context.config.training.num_envs * self.context.config.training.rollout_length
+
+    def success(self, state: SkillState) -> float | None:
+        """The smoothed training success; None until there is enough to say."""
+        return _json_number(self._success(state))
+
+    def target(self, update: int) -> float:
+        """The training success at which the next look is due."""
+        num_looks = sum(look.frames < self.frames(update) for look in self.looks)
+        return look_target(num_looks, self.context.config.evaluation)
+
+    def is_due(self, state: SkillState, update: int) -> bool:
+        """Whether training pauses here, for a look or because the run is over."""
+        frames, spec = self.frames(update), self.context.config.evaluation
+        if self.looks and frames < self.looks[-1].frames:
+            return False  # what was looked at is damaged: it is trained again, with the same numbers
+        return next_action(frames, self.budget, self._success(state), self.looks, spec) != "train"
+
+    def _success(self, state: SkillState) -> float:
+        return state.window.success(len(self.context.plan.steps), self.context.config.evaluation.min_episodes)
+
+
+def skill_trainable(context: RunContext, schedule: LookSchedule) -> Trainable[SkillState]:
+    """The run's learner: one rollout and one PPO update at a time."""
+    from flowrl_core.envs.automaton import MAX_STEPS
+    from flowrl_core.storage.checkpoints import load_tree
+
+    training = context.config.training
+    learner, plan = context.learner(), context.plan_arrays()
+
+    @functools.cache
+    def hyper(step_scale: float) -> Hyperparameters:
+        from flowrl_core.learning.learner import hyperparameters
+
+        return hyperparameters(training.model_copy(update={"learning_rate": training.learning_rate * step_scale}))
+
+    def init() -> SkillState:
+        seed, _ = load_tree(context.directory.seed)
+        worlds, key = (jax_stream(context.seed, name) for name in ("worlds", "train"))
+        return SkillState(learner.init(seed, worlds, key, training.world_uses), empty_window(MAX_STEPS))
+
+    def step(state: SkillState, update: int, step_scale: float) -> UpdateResult[SkillState]:
+        trained, stats, parts = learner.step(
+            state.learner, plan, hyper(step_scale), training.snapshot_fraction, training.world_uses
+        )
+        after = SkillState(trained, state.window)
+        losses = {name: float(value) for name, value in parts._asdict().items()}
+        if problem := _problem(losses):
+            return UpdateResult(after, {}, problem)
+        after.window.add(np.asarray(stats.attempts), np.asarray(stats.successes), int(stats.episodes))
+        mark("first_update")
+        return UpdateResult(after, _metrics(context, schedule, after, update, stats) | losses)
+
+    def restore(tree: Any) -> SkillState:
+        return SkillState(learner.resume(tree["learner"]), SuccessWindow.from_dict(tree["window"]))
+
+    return Trainable(
+        init=init,
+        step=step,
+        tree=lambda state: {"learner": state.learner, "window": state.window.as_dict()},
+        template=lambda: {"learner": learner.shape(), "window": empty_window(MAX_STEPS).as_dict()},
+        restore=restore,
+        facts=lambda state, update: {
+            "run_frames": schedule.frames(update),
+            "routed_frames": np.asarray(state.learner.routed_frames).tolist(),
+        },
+        problem=lambda state: "" if _is_finite(state.learner.params) else "a parameter is not finite",
+    )
+
+
+def _problem(losses: Mapping[str, float]) -> str:
+    which = ", ".join(name for name, value in losses.items() if not math.isfinite(value))
+    return f"a loss is not finite ({which})" if which else ""
+
+
+def _metrics(context: RunContext, schedule: LookSchedule, state: SkillState, update: int, stats: Any) -> dict[str, Any]:
+    return {
+        "run_frames": schedule.frames(update),
+        "success": schedule.success(state),
+        "target": schedule.target(update),
+        "steps": [_json_number(x) for x in state.window.steps(len(context.plan.steps), 1)],
+        "episodes": int(stats.episodes),
+        "finished": int(stats.finished),
+        "reward": _json_number(float(stats.reward)),
+        "routed_frames": np.asarray(stats.routed_frames)[: len(context.remap.global_to_local)].tolist(),
+    }
+
+
+def _is_finite(params: Any) -> bool:
+    import jax
+
+    return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(params))
+
+
+def _json_number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
