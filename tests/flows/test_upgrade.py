@@ -1,6 +1,7 @@
 """A home of the version before (d9fb884) and its server, after a power cut: all goes on by `flowrl up` of this one."""
 
 import contextlib
+import json
 import os
 import sqlite3
 import subprocess
@@ -10,13 +11,15 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from deployment_runs import end_of, on_server, runs_of
+from deployment_runs import end_of, on_server, runs_of, start
 from upgrade_home import KNOWN, is_bit_equal, unpack
 
 from flowrl_cli.server.connection import connected
 from flowrl_cli.server.record import Record
+from flowrl_core.installation import ROOT
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
+from tasks.orchestration.server.bootstrap import bootstrap_server
 from tasks.orchestration.server.inventory import take_inventory
 
 FLOWRL = str(Path(sys.executable).with_name("flowrl"))
@@ -35,6 +38,16 @@ def missed(database, runs, now):
             assert changed.rowcount == 1
 
 
+def deployed(database):
+    """What the old version had written into its deployment of evaluations."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        query = (
+            "SELECT entrypoint, pull_steps, infra_overrides FROM deployment WHERE entrypoint LIKE '%:evaluate_skill'"
+        )
+        ((entrypoint, pull, job),) = connection.execute(query)
+    return {"entrypoint": entrypoint, "pull_steps": json.loads(pull), "job_variables": json.loads(job)}
+
+
 @pytest.fixture(scope="module")
 def flowrl(tmp_path_factory, compiled):
     """Starts the command for the home, whose server and workers are up."""
@@ -45,19 +58,19 @@ def flowrl(tmp_path_factory, compiled):
     own = {"FLOWRL_HOME": str(home.root), "FLOWRL_SLOTS": "2", "PREFECT_HOME": str(home.prefect)}
     own["FLOWRL_SLOTS_DIR"] = str(tmp_path_factory.mktemp("slots"))
 
-    def start(*arguments):
+    def call(*arguments):
         return subprocess.Popen(
             [FLOWRL, *arguments], env={**kept, **own}, cwd=home.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
 
-    start.home = home
+    call.home, call.deployed = home, deployed(home.prefect / "prefect.db")
     try:
-        said = start("up").communicate(timeout=180)[0].decode()
+        said = call("up").communicate(timeout=180)[0].decode()
         assert "ready" in said, said
         with connected(Record.load(home).server):
-            yield start
+            yield call
     finally:
-        start("down").communicate(timeout=60)
+        call("down").communicate(timeout=60)
     assert not home.embedded.exists()
 
 
@@ -139,3 +152,24 @@ def test_the_campaign_that_was_killed_goes_on_to_the_end_that_it_would_have_had(
 def test_what_was_learned_before_is_not_learned_again(ended, registry):
     for skill in ("dig_a", "goto_bench", "make_b"):
         assert len(registry.runs(KNOWN["registry"]["identities"][skill])) == 1
+
+
+@pytest.mark.parametrize("server", ["embedded", "elsewhere"])
+def test_a_worker_runs_what_is_still_deployed_as_the_old_version_did(flowrl, server):
+    """It may be quicker than the renewal; and on a server elsewhere, where there was no command, nothing is renewed."""
+    old = flowrl.deployed
+    assert not (ROOT / old["entrypoint"].partition(":")[0]).exists() and "command" in old["job_variables"]
+    if server == "elsewhere":
+        old = old | {"job_variables": {"stream_output": False}}
+
+    async def put_back(client):
+        there = await client.read_deployment_by_name("evaluate-skill/gpu")
+        (await client._client.patch(f"/deployments/{there.id}", json=old)).raise_for_status()
+
+    on_server(put_back)
+    try:
+        end = end_of(start("evaluate-skill/gpu", campaign="learned", skill="dig_a", episodes=64))
+    finally:
+        bootstrap_server(own=True, registry=None)
+    assert end.name == "StillLearned", end
+    assert set(take_inventory().deployments.values()) == {True}

@@ -9,6 +9,7 @@ import yaml
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.objects import ConcurrencyOptions
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow, load_flow_from_entrypoint
@@ -17,7 +18,10 @@ from prefect.utilities.callables import parameter_schema
 from flowrl_core.errors import StorageError
 from flowrl_core.installation import ROOT
 
-__all__ = ["document", "ensure_deployments", "flow_of", "form_of"]
+__all__ = ["document", "ensure_deployments", "entrypoint_here", "flow_of", "form_of"]
+
+_EARLIER_PULLS: tuple[list[dict[str, Any]], ...] = ([{"tasks.orchestration.installation.enter": {}}],)
+"""The pull steps by which deployments of earlier versions are known."""
 
 
 async def ensure_deployments(client: PrefectClient, *, own: bool) -> None:
@@ -49,6 +53,19 @@ def document() -> dict[str, Any]:
     except FileNotFoundError as exc:
         raise StorageError(f"{path} is missing: install FlowRL again") from exc
     return found
+
+
+def entrypoint_here(deployment: DeploymentResponse) -> str | None:
+    """Return where this installation has the flow of a deployment of FlowRL's; None for anybody else's.
+
+    A deployment of an earlier version may name a file that has moved since. The flow's function keeps its name.
+    """
+    here = document()
+    if deployment.pull_steps not in (here["pull"], *_EARLIER_PULLS):
+        return None
+    function = (deployment.entrypoint or "").rpartition(":")[2]
+    entrypoints = [entry["entrypoint"] for entry in here["deployments"]]
+    return next((one for one in entrypoints if one.rpartition(":")[2] == function), deployment.entrypoint)
 
 
 def flow_of(entry: dict[str, Any]) -> Flow[..., Any]:

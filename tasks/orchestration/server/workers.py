@@ -33,7 +33,7 @@ from tasks.orchestration.devices.slots import free_slots, survey_here
 from tasks.orchestration.runs.tags import worker_name
 from tasks.orchestration.server import lasting
 from tasks.orchestration.server.bootstrap import POOLS
-from tasks.orchestration.server.deployments import document
+from tasks.orchestration.server.deployments import entrypoint_here
 
 __all__ = ["InstalledWorker", "SlotWorker", "main", "serve"]
 
@@ -45,6 +45,9 @@ _HEALTHY_S = 300.0
 """A worker that has served for so long ends for a new reason: the ends before it do not count any more."""
 _PAUSE_S = 1.0
 _LONGEST_WORDS = 300
+_EARLIER_ENGINE = " -m tasks.orchestration.engine"
+"""How the command ends that an earlier version wrote into its deployments. A worker may take a run of one before
+`flowrl up` has renewed it, and on somebody else's server they are not renewed."""
 
 
 async def serve(pools: Sequence[str] = POOLS) -> None:
@@ -69,13 +72,13 @@ class _Job(ProcessJobConfiguration):
         self, flow_run: FlowRun, deployment: DeploymentResponse | None = None, *rest: Any, **options: Any
     ) -> None:
         """Complete the command and the environment."""
-        is_ours = deployment is not None and deployment.pull_steps == document()["pull"]
-        if deployment is not None and is_ours and self.command is None:
+        entrypoint = entrypoint_here(deployment) if deployment is not None else None
+        if entrypoint and (self.command is None or self.command.endswith(_EARLIER_ENGINE)):
             # Without a command Prefect starts two interpreters for a run.
             self.command = shlex.join(command("tasks.orchestration.runs.engine"))
             self.working_dir = ROOT
             # Told where the flow is, the engine need not ask the server and run the pull steps to find it.
-            self.env.setdefault("PREFECT__FLOW_ENTRYPOINT", deployment.entrypoint)
+            self.env["PREFECT__FLOW_ENTRYPOINT"] = entrypoint
         super().prepare_for_flow_run(flow_run, deployment, *rest, **options)
 
 
