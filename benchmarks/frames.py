@@ -101,7 +101,7 @@ def ours(root: Path, spec: CampaignSpec, knowledge: Knowledge, skills: Sequence[
     home = Home(root)
     rows: list[Row] = []
     with Registry.open(home) as registry:
-        registry.start_campaign(spec, knowledge.skills)
+        registry.campaigns.start(spec, knowledge.skills)
     for skill in skills:
         rows.append(_learn(home, spec, knowledge, skill))
         print(f"  {rows[-1].protocol} {rows[-1].frames:.0f} frames, {rows[-1].note}", file=sys.stderr, flush=True)
@@ -114,7 +114,7 @@ def _learn(home: Home, spec: CampaignSpec, knowledge: Knowledge, skill: str) -> 
     own = {name: dict(getattr(knowledge, name).get(skill, {})) for name in ("training", "evaluation")}
     config, watch = resolve(skill, spec, **own), Stopwatch()
     with Registry.open(home) as registry:
-        attempt = registry.begin_attempt(spec.campaign, registry.skill(spec.campaign, skill).identity)
+        attempt = registry.attempts.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
     run, looks = attempt.run, []
     watch.run("look", prepare, home, run, config)  # it measures the heads
     while verdict(home, run) is None:
@@ -123,7 +123,7 @@ def _learn(home: Home, spec: CampaignSpec, knowledge: Knowledge, skill: str) -> 
         looks.append(f"{look.successes / look.episodes:.3f} at {look.frames}")
     outcome = watch.run("train", process, home, run)
     with Registry.open(home) as registry:
-        registry.end_attempt(attempt.id, "verdict")
+        registry.attempts.end(attempt.id, "verdict")
     return Row(
         protocol=skill,
         seed=spec.training.seed,

@@ -192,9 +192,9 @@ async def learn(registry: Registry, spec: CampaignSpec) -> dict[str, FlowRun]:
 def starts(home: Home, registry: Registry, source: Path, chain: int, length: int) -> Iterator[Start]:
     """Learn a chain; the start of each of its skills but the first."""
     spec = specification(source, chain, length)
-    registry.start_campaign(spec, load_knowledge(source).skills, is_new_start=False)
+    registry.campaigns.start(spec, load_knowledge(source).skills, is_new_start=False)
     flow_runs = asyncio.run(learn(registry, spec))
-    figures = registry.figures(spec.campaign)
+    figures = registry.skills.figures(spec.campaign)
     for number in range(2, length + 1):
         dependency, name = name_of(chain, number - 1), name_of(chain, number)
         learned, ordinal, flow_run = figures[dependency].ended_at, figures[name].ordinal, flow_runs[name]
@@ -205,7 +205,7 @@ def starts(home: Home, registry: Registry, source: Path, chain: int, length: int
         at = {
             "learned": learned,
             "settling": flow_runs[dependency].entered("COMPLETED"),
-            "event": registry.attempt(flow_run.attempt).created_at,
+            "event": registry.attempts.get(flow_run.attempt).created_at,
             "submission": flow_run.entered("SCHEDULED"),
             "worker": flow_run.entered("PENDING"),
             "process": timing["process_started"],

@@ -51,7 +51,7 @@ from flowrl_core.skills.skill_states import derive
 from flowrl_core.specs.campaign import CampaignSpec, LimitsSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import URL_VARIABLE, Home
-from flowrl_core.storage.records import Attempt
+from flowrl_core.storage.records.runs import Attempt
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.runs.campaign_runs import start_campaign_run, watch_campaign_run
 from tasks.orchestration.runs.submission import CAMPAIGN, SKILL, find_runs
@@ -240,14 +240,14 @@ def _runs_flow(process: psutil.Process, run: str) -> bool:
 def _resume(registry: Registry, known: Any) -> float:
     """Seconds until a campaign that is started again knows what is ready."""
     began = time.monotonic()
-    derive(known, known.skills, registry.facts(NAME))
+    derive(known, known.skills, registry.skills.facts(NAME))
     return time.monotonic() - began
 
 
 async def _runs(registry: Registry, known: Any, slots: int) -> list[Run]:
     needs = prerequisites(known, known.skills)
-    skills = registry.skills(NAME)
-    ended = {name: registry.runs(record.identity)[-1].ended_at or 0.0 for name, record in skills.items()}
+    skills = registry.skills.of(NAME)
+    ended = {name: registry.runs.of(record.identity)[-1].ended_at or 0.0 for name, record in skills.items()}
     order = sorted(ended.values())
     found = []
     for number, (attempt, at) in enumerate(await _attempts(registry)):
@@ -268,7 +268,7 @@ async def _attempts(registry: Registry) -> list[tuple[Attempt, dict[str, float]]
             times = {"SUBMITTED": run.created.timestamp()}
             for state in await client.read_flow_run_states(run.id):
                 times.setdefault(state.type.value, state.timestamp.timestamp())
-            found.append((registry.attempt(run.parameters["attempt"]), times))
+            found.append((registry.attempts.get(run.parameters["attempt"]), times))
     return sorted(found, key=lambda pair: pair[0].id)
 
 

@@ -22,7 +22,7 @@ from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, TrainingSpec
 from flowrl_core.stages.skill.train import UpdateReport
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import BundleFacts, ExpertResult
+from flowrl_core.storage.records.library import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.types import MergePolicy
 from flowrl_core.vocabulary.catalogue import vocabulary
@@ -65,15 +65,15 @@ def train_skill(
 
 def _learn(registry: Registry, campaign: str, skill: str, run: int, config: SkillConfig, epoch: int) -> None:
     """What preparing and processing write to the registry, without parameters."""
-    known = registry.skills(campaign)
-    env = registry.campaign(campaign).env
+    known = registry.skills.of(campaign)
+    env = registry.campaigns.get(campaign).env
     skills = {name: record.skill for name, record in known.items()}
     plan = make_plan(Knowledge(env, campaign, vocabulary(env), skills), skill)
-    experts = [registry.allocate_expert(known[name].identity, **_SIZES) for name in plan.skills]
+    experts = [registry.library.allocate(known[name].identity, **_SIZES) for name in plan.skills]
     seeds = {expert.global_index: expert.head.id if expert.head else None for expert in experts}
     remap = build_remap(list(seeds)).global_to_local
-    registry.seal_run(run, plan=plan, remap=remap, config=config, seeds=seeds, epoch=epoch)
-    registry.commit_run(
+    registry.runs.seal(run, plan=plan, remap=remap, config=config, seeds=seeds, epoch=epoch)
+    registry.runs.commit(
         run,
         verdict="learned",
         run_frames=_FRAMES,

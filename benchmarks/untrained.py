@@ -21,7 +21,7 @@ from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.skills.experts import build_remap, stack_experts
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Bundle
+from flowrl_core.storage.records.library import Bundle
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get
 from flowrl_core.vocabulary.catalogue import vocabulary
@@ -29,18 +29,20 @@ from flowrl_core.vocabulary.catalogue import vocabulary
 
 def compare(home: Home, registry: Registry, bundle: Bundle, episodes: int, seed: int) -> dict[str, Any]:
     """Success of a bundle's skill as learned, and with an untrained expert of its own."""
-    config = registry.run(bundle.run).config
-    definition = registry.definition(bundle.identity)
+    config = registry.runs.get(bundle.run).config
+    definition = registry.skills.definition(bundle.identity)
     assert config is not None
     remap = build_remap(list(bundle.versions))
     shapes = shapes_of(definition.env, config.training, len(bundle.versions))
     learner = compiled_learner(home.cache, shapes)
     experts = {
-        expert.name: expert.global_index for expert in registry.experts() if expert.global_index in bundle.versions
+        expert.name: expert.global_index
+        for expert in registry.library.experts()
+        if expert.global_index in bundle.versions
     }
     skills = {
-        expert.name: registry.definition(expert.identity).skill
-        for expert in registry.experts()
+        expert.name: registry.skills.definition(expert.identity).skill
+        for expert in registry.library.experts()
         if expert.global_index in bundle.versions
     }
     plan = lower_plan(
@@ -76,7 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     home = Home(args.home)
     with Registry.open(home) as registry:
-        found = [registry.bundle(expert.identity) for expert in registry.experts()]
+        found = [registry.library.bundle(expert.identity) for expert in registry.library.experts()]
         rows = [compare(home, registry, one, args.episodes, args.seed) for one in found if one is not None]
     if args.json:
         print(json.dumps({"rows": rows}))

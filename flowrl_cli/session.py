@@ -26,7 +26,7 @@ from flowrl_core.stages.skill.remarks import learned_before
 from flowrl_core.storage.atomic import write_bytes
 from flowrl_core.storage.damage import damaged_versions, in_words
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Campaign
+from flowrl_core.storage.records.campaigns import Campaign
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import naming_no_room, shortage
 from tasks.orchestration.devices.slots import survey_here
@@ -75,9 +75,9 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         check_server(found.url, credentials())
     with Registry.open(home) as registry:
         # The flow begins the new start; here the request is only recorded, if it fits what is known under its name.
-        campaign = registry.start_campaign(request.spec, request.knowledge.skills, is_new_start=False)
+        campaign = registry.campaigns.start(request.spec, request.knowledge.skills, is_new_start=False)
         _keep_knowledge(home, request)
-        earlier = learned_before(registry, campaign, registry.figures(campaign.name))
+        earlier = learned_before(registry, campaign, registry.skills.figures(campaign.name))
         say(*(f"{name}: {earlier[name]}" for name in request.needs if name in earlier))
         if request.spec.frontier.kind != "knowledge" and request.context.frontier.open:
             print(_estimate(request), flush=True)
@@ -101,7 +101,7 @@ def _check_widths(registry: Registry, request: Request) -> None:
         InputError: both widths are told.
     """
     for name, config in request.configs.items():
-        expert = registry.expert(request.context.knowledge.skills[name].identity(request.spec.env))
+        expert = registry.library.expert(request.context.knowledge.skills[name].identity(request.spec.env))
         if expert is not None and expert.width != config.training.width:
             problem = f"the expert of {name} has width {expert.width}, not {config.training.width}"
             raise InputError("training.width", problem, f"Use {expert.width}, or another FLOWRL_HOME")
@@ -109,13 +109,13 @@ def _check_widths(registry: Registry, request: Request) -> None:
 
 def _is_learned(registry: Registry, request: Request) -> bool:
     known, env = request.context.knowledge, request.spec.env
-    learned = [name for name, skill in known.skills.items() if registry.bundle(skill.identity(env)) is not None]
+    learned = [name for name, skill in known.skills.items() if registry.library.bundle(skill.identity(env)) is not None]
     return all(is_reached(known, target, learned) for target in request.spec.targets)
 
 
 def _finish_at_once(home: Home, request: Request) -> int:
     with Registry.open(home) as registry:
-        campaign = registry.start_campaign(request.spec, request.knowledge.skills)
+        campaign = registry.campaigns.start(request.spec, request.knowledge.skills)
         _keep_knowledge(home, request)
         print(f"Nothing to do: all targets of campaign {campaign.name} are learned")
         print_status(home, registry, campaign)
@@ -159,9 +159,9 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
         end = run(_show_until_end(home, registry, campaign, server, started))
         if not _is_unfinished(home, registry, request, started, end.name or ""):
             break
-    print_end(home, registry, registry.campaign(campaign.name))
+    print_end(home, registry, registry.campaigns.get(campaign.name))
     known = campaign_knowledge(registry, campaign)
-    learned = [name for name, fact in registry.facts(campaign.name).items() if fact.learned]
+    learned = [name for name, fact in registry.skills.facts(campaign.name).items() if fact.learned]
     missed = [target for target in request.spec.targets if not is_reached(known, target, learned)]
     if missed:
         print(f"Not learned: {', '.join(missed)} (the campaign's run ended {end.name}: {end.message})")
@@ -178,7 +178,7 @@ async def _show_until_end(
         while True:
             check()
             has_ended = watching.done()
-            draw(view_campaign(home, registry, campaign), registry.proposals(campaign.name))
+            draw(view_campaign(home, registry, campaign), registry.proposals.of(campaign.name))
             if has_ended:
                 return await watching
             await care.take()
@@ -212,7 +212,7 @@ def _is_unfinished(home: Home, registry: Registry, request: Request, run: Campai
     """
     if end in ("Cancelled", "NoRoom") or not (run.attached or end == "Crashed"):
         return False
-    views = view_campaign(home, registry, registry.campaign(request.spec.campaign))
+    views = view_campaign(home, registry, registry.campaigns.get(request.spec.campaign))
     return bool(run.attached and request.spec.retry) or any(view.state in ("ready", "submitted") for view in views)
 
 

@@ -77,8 +77,8 @@ def _is_up(home: Home) -> bool:
 def _end_attempts(registry: Registry, campaign: str, asked: Interrupted) -> None:
     """Note that what was under way has ended: no worker is left that would."""
     try:
-        for attempt in registry.outstanding(campaign):
-            registry.end_attempt(attempt.id, "cancelled", f"the campaign was {asked}")
+        for attempt in registry.attempts.outstanding(campaign):
+            registry.attempts.end(attempt.id, "cancelled", f"the campaign was {asked}")
     except Exception as exc:  # a full disk, for example: the next start finds out by itself
         _say(f"not noted in the registry: {exc}")
 

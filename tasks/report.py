@@ -18,7 +18,8 @@ from prefect.client.schemas.filters import ArtifactFilter
 from prefect.runtime import flow_run
 
 from flowrl_core.stages.skill.train import UpdateReport
-from flowrl_core.storage.records import ProposalRecord, SkillFigures
+from flowrl_core.storage.records.proposals import ProposalRecord
+from flowrl_core.storage.records.skills import SkillFigures
 
 __all__ = ["LOGGERS", "ProgressBar", "end_progress", "report_campaign", "report_proposals", "show_logs", "slug"]
 

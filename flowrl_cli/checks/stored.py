@@ -62,7 +62,7 @@ def examine_library(home: Home) -> Iterator[Diagnosis]:
         if registry is None:
             return
         with registry:
-            count = len(registry.relied_on())
+            count = len(registry.library.relied_on())
             damaged = damaged_versions(home, registry, by_size=_size(home.versions) > _MOST_READ)
     except FlowRLError:
         return  # that of the registry was told
@@ -85,10 +85,10 @@ def _read_rows(home: Home) -> None:
     if registry is None:
         return
     with registry:
-        for campaign in registry.campaigns():
-            registry.figures(campaign.name)
-            for record in registry.skills(campaign.name).values():
-                registry.runs(record.identity)
+        for campaign in registry.campaigns.all():
+            registry.skills.figures(campaign.name)
+            for record in registry.skills.of(campaign.name).values():
+                registry.runs.of(record.identity)
 
 
 def _schema(engine: sa.Engine) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from flowrl_core.storage.records import ExpertRecord, VersionRecord
+    from flowrl_core.storage.records.library import ExpertRecord, VersionRecord
     from flowrl_core.storage.registry import Registry
 
 __all__ = ["experts"]
@@ -39,18 +39,18 @@ def experts(
         return
     with registry:
         if expert is None:
-            _print_experts(registry.experts(), as_json)
+            _print_experts(registry.library.experts(), as_json)
         else:
             found = _find(registry, expert)
-            _print_versions(found, registry.versions(found.global_index), as_json)
+            _print_versions(found, registry.library.versions(found.global_index), as_json)
 
 
 def _find(registry: Registry, expert: str) -> ExpertRecord:
     from flowrl_cli.request.inputs import check_known
 
     # An earlier definition of a skill has an expert of the same name: the latest one is meant.
-    by_name = {record.name: record for record in registry.experts()}
-    by_name |= {str(record.global_index): record for record in registry.experts()}
+    by_name = {record.name: record for record in registry.library.experts()}
+    by_name |= {str(record.global_index): record for record in registry.library.experts()}
     check_known("expert", "expert", expert, by_name)
     return by_name[expert]
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from flowrl_core.storage.layout import Home
-    from flowrl_core.storage.records import RunRecord
+    from flowrl_core.storage.records.runs import RunRecord
     from flowrl_core.storage.registry import Registry
 
 __all__ = ["logs"]
@@ -39,12 +39,12 @@ def logs(
     if registry is None:
         raise InputError("skill", f"{skill!r} has no log", f"No campaign was ever started in {home.root}")
     with registry:
-        found = registry.last_campaign() if campaign is None else registry.campaign(campaign)
+        found = registry.campaigns.last() if campaign is None else registry.campaigns.get(campaign)
         if found is None:
             raise InputError("skill", f"{skill!r} has no log", f"No campaign was ever started in {home.root}")
-        records = registry.skills(found.name)
+        records = registry.skills.of(found.name)
         check_known("skill", "skill", skill, records)
-        runs = registry.runs(records[skill].identity)
+        runs = registry.runs.of(records[skill].identity)
         if not runs:
             raise InputError("skill", f"{skill!r} was not trained yet", "See `flowrl status`")
         _show(home, registry, runs[-1], follow=follow)
@@ -57,7 +57,7 @@ def _show(home: Home, registry: Registry, run: RunRecord, *, follow: bool) -> No
 
     shown = 0
     while True:
-        has_ended = not follow or registry.run(run.id).verdict is not None
+        has_ended = not follow or registry.runs.get(run.id).verdict is not None
         log = latest_directory(home, run.campaign, run.skill, run.ordinal).log
         if log.is_file():
             text = log.read_bytes()

@@ -93,9 +93,9 @@ async def _round(
     sent = draft(propose.question_of(context), spec.frontier)
     _print_question(sent)
     print(estimate(spec.frontier, sent.input_tokens), flush=True)
-    is_known = registry is not None and spec.campaign in {one.name for one in registry.campaigns()}
+    is_known = registry is not None and spec.campaign in {one.name for one in registry.campaigns.all()}
     if registry is not None and not dry_run and not is_known:
-        registry.start_campaign(spec, context.knowledge.skills, is_new_start=False)
+        registry.campaigns.start(spec, context.knowledge.skills, is_new_start=False)
         is_known = True
     # What a dry run spends for a campaign that is there is booked to it: it is spent.
     book = CampaignBook(registry, spec) if registry is not None and is_known else UnboundBook(spec.frontier)

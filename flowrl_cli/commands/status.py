@@ -11,7 +11,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from flowrl_cli.views.view import SkillView
     from flowrl_core.storage.layout import Home
-    from flowrl_core.storage.records import Campaign
+    from flowrl_core.storage.records.campaigns import Campaign
     from flowrl_core.storage.registry import Registry
 
 __all__ = ["print_end", "print_status", "status"]
@@ -49,7 +49,7 @@ def status(
         _say_nothing_started(home, as_json)
         return
     with registry:
-        found = registry.last_campaign() if campaign is None else registry.campaign(campaign)
+        found = registry.campaigns.last() if campaign is None else registry.campaigns.get(campaign)
         if found is None:
             _say_nothing_started(home, as_json)
         elif as_json:
@@ -60,8 +60,8 @@ def status(
             print_json(
                 {
                     **status_json(found, view_campaign(home, registry, found, asks_server=True)),
-                    "proposals": proposals_json(registry.proposals(found.name)),
-                    "spending": spending_json(registry.spending(found.name), found.spec.frontier),
+                    "proposals": proposals_json(registry.proposals.of(found.name)),
+                    "spending": spending_json(registry.requests.spending(found.name), found.spec.frontier),
                     "damaged": [asdict(one) for one in damaged_versions(home, registry, by_size=True)],
                     "troubles": troubles(home),
                 }
@@ -81,9 +81,9 @@ def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[Sk
     views = view_campaign(home, registry, campaign, asks_server=True)
     say(f"Campaign {campaign.name} ({campaign.env}), targets: {', '.join(campaign.targets)}", "")
     print_table(_COLUMNS, [_row(view) for view in views], first=_FIRST, prose=["why"], whole=["state"])
-    if proposals := registry.proposals(campaign.name):
+    if proposals := registry.proposals.of(campaign.name):
         print_proposals(proposals)
-    if (spent := registry.spending(campaign.name)).requests:
+    if (spent := registry.requests.spending(campaign.name)).requests:
         say("", spending_line(spent, campaign.spec.frontier))
     if damaged := damaged_versions(home, registry, by_size=True):
         problem, remedy = in_words(home, damaged)
@@ -103,7 +103,7 @@ def print_end(home: Home, registry: Registry, campaign: Campaign) -> tuple[Skill
     for view in views:
         if view.figures.run is None:
             continue
-        run = registry.run(view.figures.run)
+        run = registry.runs.get(view.figures.run)
         trace = trace_of(run, latest_directory(home, run.campaign, run.skill, run.ordinal).path)
         if run.campaign == campaign.name and (trace.first_line or 0.0) >= campaign.started_at:
             traces.append(trace)

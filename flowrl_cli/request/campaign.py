@@ -107,7 +107,7 @@ def _earlier(parameters: Mapping[str, Any], named: Naming) -> CampaignSpec:
         remedy = f"Add {named.example('targets', ['SKILL'])}; `flowrl plan SKILL` shows what it needs"
         raise InputError("targets", problem, remedy)
     with registry:
-        return registry.effective_spec(parse_campaign(named, **{**parameters, "targets": []}))
+        return registry.campaigns.effective_spec(parse_campaign(named, **{**parameters, "targets": []}))
 
 
 def _knowledge_of(spec: CampaignSpec) -> tuple[str, Knowledge, bytes | None]:

@@ -16,7 +16,7 @@ from flowrl_cli.server.fetching import Answer, NoAnswerError
 from flowrl_cli.server.record import Record, may_execute
 from flowrl_core.errors import InputError, StorageError
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Attempt
+from flowrl_core.storage.records.runs import Attempt
 from tasks.orchestration.runs.tags import campaign_tags
 
 __all__ = ["Execution", "executions"]

@@ -14,7 +14,8 @@ from flowrl_cli.process.signals import audience
 from flowrl_cli.views.proposals import proposal_line
 from flowrl_cli.views.tables import console, make_table, number, percent
 from flowrl_cli.views.view import SkillView
-from flowrl_core.storage.records import Look, ProposalRecord
+from flowrl_core.storage.records.proposals import ProposalRecord
+from flowrl_core.storage.records.runs import Look
 
 __all__ = ["Narrator", "live_table", "show"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from flowrl_core.proposals.model import Finding
 from flowrl_core.specs.campaign import FrontierSpec
 from flowrl_core.storage.limits import Spending
-from flowrl_core.storage.records import ProposalRecord
+from flowrl_core.storage.records.proposals import ProposalRecord
 
 __all__ = ["findings_text", "print_proposals", "proposal_line", "proposals_json", "spending_json", "spending_line"]
 

@@ -15,7 +15,9 @@ from flowrl_core.skills.skill_states import Standing, derive
 from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.remarks import broken_off, remarks
 from flowrl_core.storage.layout import Home, RunDirectory
-from flowrl_core.storage.records import Campaign, Look, SkillFigures
+from flowrl_core.storage.records.campaigns import Campaign
+from flowrl_core.storage.records.runs import Look
+from flowrl_core.storage.records.skills import SkillFigures
 from flowrl_core.storage.registry import Registry
 from flowrl_core.vocabulary.catalogue import vocabulary
 
@@ -75,7 +77,7 @@ def view_campaign(
     Args:
         asks_server: whether what is submitted is still executed; see `executions`.
     """
-    figures = registry.figures(campaign.name)
+    figures = registry.skills.figures(campaign.name)
     states = derive(campaign_knowledge(registry, campaign), campaign.targets, {n: f.fact for n, f in figures.items()})
     told = remarks(registry, campaign, figures)
     under_way = {
@@ -166,14 +168,14 @@ def _view_skill(
     if figures.run is None or figures.ordinal is None or figures.run_campaign is None:
         return SkillView(figures.name, state, threshold, figures)
     directory = latest_directory(home, figures.run_campaign, figures.name, figures.ordinal)
-    looks = tuple(registry.looks(figures.run))
+    looks = tuple(registry.runs.looks(figures.run))
     return SkillView(figures.name, state, threshold, figures, looks, read_progress(directory.metrics))
 
 
 def campaign_knowledge(registry: Registry, campaign: Campaign) -> Knowledge:
     """The skills as the campaign means them, whatever has become of the file since."""
-    skills = {name: record.skill for name, record in registry.skills(campaign.name).items()}
-    identities = {one.identity for one in registry.proposals(campaign.name)}
+    skills = {name: record.skill for name, record in registry.skills.of(campaign.name).items()}
+    identities = {one.identity for one in registry.proposals.of(campaign.name)}
     proposed = {name: skill for name, skill in skills.items() if skill.identity(campaign.env) in identities}
     given = {name: skill for name, skill in skills.items() if name not in proposed}
     base = Knowledge(campaign.env, f"campaign {campaign.name}", vocabulary(campaign.env), given)

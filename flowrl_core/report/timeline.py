@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowrl_core.storage.records import RunRecord
+    from flowrl_core.storage.records.runs import RunRecord
 
 __all__ = [
     "Handovers",

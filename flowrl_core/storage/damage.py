@@ -41,9 +41,9 @@ def damaged_versions(home: Home, registry: Registry, *, by_size: bool) -> list[D
     Args:
         by_size: look at the sizes of their files only; else at their checksums too.
     """
-    names = {expert.global_index: expert.name for expert in registry.experts()}
+    names = {expert.global_index: expert.name for expert in registry.library.experts()}
     found = []
-    for version in registry.relied_on():
+    for version in registry.library.relied_on():
         if problem := flaw(home.version(version.content), by_size=by_size):
             found.append(Damaged(version.expert, names[version.expert], version.id, version.content, problem))
     return found

@@ -36,7 +36,8 @@ from flowrl_core.stages.skill.remarks import remarks
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
-from flowrl_core.storage.records import Attempt, Campaign
+from flowrl_core.storage.records.campaigns import Campaign
+from flowrl_core.storage.records.runs import Attempt
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import check_going_on, naming_no_room
 from tasks.campaign.proposing import SkillSource, skill_source
@@ -169,17 +170,17 @@ class CampaignLoop:
         if limits.approval == "required":
             room = len(ready)  # they wait for a person, and take nothing from the others meanwhile
         else:
-            room = limits.max_parallel - len(self.registry.outstanding(self.campaign.name))
+            room = limits.max_parallel - len(self.registry.attempts.outstanding(self.campaign.name))
         for skill in ready[: max(0, room)]:
             await self._submit(knowledge.skills[skill])
 
     def _found(self, knowledge: Knowledge) -> Frontier:
-        return frontier(knowledge, self.campaign.targets, known_states(self.registry.facts(self.campaign.name)))
+        return frontier(knowledge, self.campaign.targets, known_states(self.registry.skills.facts(self.campaign.name)))
 
     async def _submit(self, skill: Skill) -> None:
         identity = skill.identity(self.campaign.env)
         try:
-            attempt = self.registry.begin_attempt(self.campaign.name, identity)
+            attempt = self.registry.attempts.begin(self.campaign.name, identity)
         except ConflictError as exc:  # another campaign was quicker
             logger.info("not submitted: %s", exc)
             return
@@ -191,20 +192,20 @@ class CampaignLoop:
 
     async def _send(self, attempt: Attempt) -> FlowRun:
         config = resolve(attempt.skill, self.campaign.spec, **self.source.settings(attempt.skill))
-        held = self.registry.definition(attempt.identity).skill if self._needs_approval(attempt) else None
+        held = self.registry.skills.definition(attempt.identity).skill if self._needs_approval(attempt) else None
         run = await submit(self.client, self.registry.uuid, attempt, config, held=held)
         if held is not None:
             logger.info("%s waits for approval: resume or cancel its run in the UI", attempt.skill)
         crash_point("after_submission")
-        self.registry.set_flow_run(attempt.id, str(run.id))
+        self.registry.attempts.set_flow_run(attempt.id, str(run.id))
         return run
 
     def _needs_approval(self, attempt: Attempt) -> bool:
         """Whether a person is to be asked; a run that was prepared already was approved before."""
-        return self.campaign.spec.limits.approval == "required" and self.registry.run(attempt.run).seeds is None
+        return self.campaign.spec.limits.approval == "required" and self.registry.runs.get(attempt.run).seeds is None
 
     def _snapshot(self, found: Frontier, is_growing: bool, is_cancelled: bool) -> Snapshot:
-        outstanding = self.registry.outstanding(self.campaign.name)
+        outstanding = self.registry.attempts.outstanding(self.campaign.name)
         mine = {attempt.skill for attempt in outstanding}
         waiting = [name for name in found.submitted if name not in mine]
         return Snapshot(
@@ -243,7 +244,7 @@ async def open_campaign(spec: CampaignSpec) -> AsyncIterator[CampaignLoop]:
             if flow_run.id:
                 check_begun(await client.read_flow_run_states(UUID(flow_run.id)))
             async with _alone(client, home, spec.campaign, tags), watching as watcher:
-                campaign = registry.start_campaign(spec, skills, is_new_start=False)
+                campaign = registry.campaigns.start(spec, skills, is_new_start=False)
                 await _tag(client, tags)
                 source = await skill_source(registry, campaign, knowledge, lambda: watcher.wake_in(0.0), home)
                 loop = CampaignLoop(client, home, registry, campaign, source, watcher)
@@ -251,7 +252,7 @@ async def open_campaign(spec: CampaignSpec) -> AsyncIterator[CampaignLoop]:
                 await _patiently(loop.reconcile)
                 try:
                     with naming_no_room(home):
-                        yield replace(loop, campaign=registry.start_campaign(spec, skills))
+                        yield replace(loop, campaign=registry.campaigns.start(spec, skills))
                 finally:
                     await source.close()
 
@@ -260,10 +261,10 @@ async def final_state(loop: CampaignLoop, snapshot: Snapshot) -> State:
     """The state in which the campaign's run ends, with a table of its skills on the run's page."""
     if snapshot.is_cancelled:
         return Cancelled(message="the campaign was cancelled")
-    figures = loop.registry.figures(loop.campaign.name)
+    figures = loop.registry.skills.figures(loop.campaign.name)
     told = remarks(loop.registry, loop.campaign, figures)
     await report_campaign(loop.campaign.name, snapshot.states, [figures[name] for name in snapshot.states], told)
-    if proposals := loop.registry.proposals(loop.campaign.name):
+    if proposals := loop.registry.proposals.of(loop.campaign.name):
         await report_proposals(loop.campaign.name, proposals)
     if not snapshot.missed:
         return Completed(message=f"learned {', '.join(loop.campaign.targets)}")
@@ -305,7 +306,7 @@ def _settled(home: Home, spec: CampaignSpec) -> CampaignSpec:
     if spec.targets:
         return spec
     with Registry.open(home) as registry:
-        return registry.effective_spec(spec)
+        return registry.campaigns.effective_spec(spec)
 
 
 def _knowledge(home: Home, spec: CampaignSpec) -> Knowledge:

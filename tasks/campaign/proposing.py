@@ -29,7 +29,7 @@ from flowrl_core.stages.proposals.propose import propose, question_of, record
 from flowrl_core.stages.proposals.spending import CampaignBook, estimate
 from flowrl_core.storage.journal import FileJournal
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Campaign
+from flowrl_core.storage.records.campaigns import Campaign
 from flowrl_core.storage.registry import Registry
 from tasks.options import PAID
 
@@ -229,7 +229,7 @@ async def skill_source(
     """
     spec = campaign.spec
     is_asking = spec.frontier.kind != "knowledge"
-    if not is_asking and not any(one.state == "accepted" for one in registry.proposals(campaign.name)):
+    if not is_asking and not any(one.state == "accepted" for one in registry.proposals.of(campaign.name)):
         return KnowledgeSource(knowledge)
     book = CampaignBook(registry, spec)
     journal = FileJournal(home.journal)

@@ -12,7 +12,8 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Attempt, AttemptEnd, Campaign
+from flowrl_core.storage.records.campaigns import Campaign
+from flowrl_core.storage.records.runs import Attempt, AttemptEnd
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.runs.approval import is_rejected
 from tasks.orchestration.runs.submission import (
@@ -63,10 +64,10 @@ class Reconciler:
         Returns:
             What a run said that found no room on the disk; empty if none did.
         """
-        mine = self.registry.outstanding(self.campaign.name)
+        mine = self.registry.attempts.outstanding(self.campaign.name)
         others = [
             fact.attempt
-            for fact in self.registry.facts(self.campaign.name).values()
+            for fact in self.registry.skills.facts(self.campaign.name).values()
             if fact.attempt is not None and fact.attempt.campaign != self.campaign.name
         ]
         runs = await read_runs(self.client, [one.flow_run_id for one in (*mine, *others) if one.flow_run_id])
@@ -90,9 +91,9 @@ class Reconciler:
             return
         if run is not None and not _is_over(run):
             return
-        if self.registry.run(attempt.run).verdict is not None:
+        if self.registry.runs.get(attempt.run).verdict is not None:
             await asyncio.to_thread(tidy, self.home, attempt.run)
-            self.registry.end_attempt(attempt.id, "verdict")
+            self.registry.attempts.end(attempt.id, "verdict")
             return
         if run is not None and _is_fresh_crash(run):
             self.wake_in(_FRESH_S)
@@ -100,15 +101,15 @@ class Reconciler:
         end, reason = _how(run)
         is_worth_it = end == "infrastructure" and run is not None and not _found_no_room(run)
         if is_worth_it and run is not None and await self._goes_on(attempt, run):
-            self.registry.count_retry(attempt.id, reason)
+            self.registry.attempts.count_retry(attempt.id, reason)
             logger.warning("%s broke off (%s); the same run goes on", attempt.skill, reason)
             return
         logger.warning("%s: attempt %d is over: %s, %s", attempt.skill, attempt.number, end, reason)
-        self.registry.end_attempt(attempt.id, end, reason)
+        self.registry.attempts.end(attempt.id, end, reason)
 
     async def _goes_on(self, attempt: Attempt, run: FlowRun) -> bool:
         """Whether the Prefect run that broke off is scheduled again, after a pause that grows with each try."""
-        fact = self.registry.facts(self.campaign.name).get(attempt.skill)
+        fact = self.registry.skills.facts(self.campaign.name).get(attempt.skill)
         if fact is None or fact.identity != attempt.identity or fact.retries >= self.campaign.spec.limits.max_retries:
             return False
         return await run_again(self.client, run, delay=min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 4**fact.retries))
@@ -122,7 +123,7 @@ class Reconciler:
             return
         end, reason = _how(run)
         logger.info("%s: attempt of campaign %s, which has ended, is over: %s", attempt.skill, attempt.campaign, reason)
-        self.registry.end_attempt(attempt.id, end, reason)
+        self.registry.attempts.end(attempt.id, end, reason)
 
 
 def _is_over(run: FlowRun) -> bool:

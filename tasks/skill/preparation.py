@@ -51,13 +51,13 @@ def workplace(run: int, attempt: int, stall_minutes: float) -> Iterator[int]:
     show_logs()
     home = Home.from_environment()
     with Registry.open(home) as registry:
-        record, this = registry.run(run), registry.attempt(attempt)
+        record, this = registry.runs.get(run), registry.attempts.get(attempt)
     if this.end is not None and record.verdict is None:
         raise ConflictError(f"attempt {this.number} of {record.skill} is over ({this.end}): another one does its work")
     directory = run_directory(home, record)
     with heeding_cancellation(attempt), own_run(directory), _logged(directory), device_slot():
         with Registry.open(home) as registry:
-            epoch = registry.claim_run(run)
+            epoch = registry.runs.claim(run)
         with watched(60.0 * stall_minutes, last_words=report_crash), naming_no_room(home):
             yield epoch
 

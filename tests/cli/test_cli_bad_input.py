@@ -218,9 +218,9 @@ def started(home) -> Home:
     found = Home(home)
     base = load_knowledge("corridor")
     with Registry.open(found) as registry:
-        registry.start_campaign(parse_campaign(env="corridor", targets=["dig_a"]), base.skills)
-        identity = registry.skill("default", "dig_a").identity
-        registry.allocate_expert(identity, observation_size=30, num_actions=18, width=64)
+        registry.campaigns.start(parse_campaign(env="corridor", targets=["dig_a"]), base.skills)
+        identity = registry.skills.get("default", "dig_a").identity
+        registry.library.allocate(identity, observation_size=30, num_actions=18, width=64)
     return found
 
 
@@ -234,10 +234,10 @@ def started(home) -> Home:
 )
 def test_what_disagrees_with_the_registry_changes_nothing(started, flowrl_here, refused, arguments, said):
     with Registry.open(started) as registry:
-        before = registry.campaigns()
+        before = registry.campaigns.all()
     refused(flowrl_here("campaign", *arguments), *said)
     with Registry.open(started) as registry:
-        assert registry.campaigns() == before
+        assert registry.campaigns.all() == before
     assert not started.embedded.exists()
 
 

@@ -24,7 +24,7 @@ from flowrl_core.specs.campaign import parse_campaign
 from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage.database import bring_up_to_date, make_engine
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import BundleFacts, ExpertResult
+from flowrl_core.storage.records.library import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import put
 
@@ -40,24 +40,24 @@ def learned(tmp_path_factory) -> Home:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("FLOWRL_REGISTRY_URL", raising=False)
         with Registry.open(home) as registry:
-            registry.start_campaign(parse_campaign(env="corridor", targets=list(NAMES)), KNOWLEDGE.skills)
+            registry.campaigns.start(parse_campaign(env="corridor", targets=list(NAMES)), KNOWLEDGE.skills)
             for number, name in enumerate(NAMES):
                 _learn(home, registry, name, {"w": np.full((50, 4), number, np.float32)})
     return home
 
 
 def _learn(home: Home, registry: Registry, name: str, params: dict[str, np.ndarray]) -> None:
-    identity = registry.skill("default", name).identity
-    attempt = registry.begin_attempt("default", identity)
-    expert = registry.allocate_expert(identity, observation_size=9, num_actions=18, width=64).global_index
+    identity = registry.skills.get("default", name).identity
+    attempt = registry.attempts.begin("default", identity)
+    expert = registry.library.allocate(identity, observation_size=9, num_actions=18, width=64).global_index
     plan = make_plan(KNOWLEDGE, name)
-    registry.seal_run(attempt.run, plan=plan, remap={expert: 0}, config=SkillConfig(), seeds={expert: None})
+    registry.runs.seal(attempt.run, plan=plan, remap={expert: 0}, config=SkillConfig(), seeds={expert: None})
     results = [ExpertResult(expert, put(home, params), 100, None)]
     facts = BundleFacts(0.9, 0.8, 512, 0.75)
-    registry.commit_run(
+    registry.runs.commit(
         attempt.run, verdict="learned", run_frames=100, results=results, policy="most_frames", bundle=facts
     )
-    registry.end_attempt(attempt.id, "verdict")
+    registry.attempts.end(attempt.id, "verdict")
     directory = home.archived_run("default", name, 1)
     directory.path.mkdir(parents=True)
     directory.log.write_text(f"how {name} went\n")
@@ -86,7 +86,7 @@ def snapshot(root: Path) -> dict[str, tuple[int, int]]:
 
 def first_version(home: Home) -> Path:
     with Registry.open(home) as registry:
-        head = registry.experts()[0].head
+        head = registry.library.experts()[0].head
     return home.version(head.content)
 
 

@@ -46,7 +46,7 @@ def test_a_round_is_recorded_and_the_status_tells_of_it(home, flowrl_here):
     assert done.returncode == 0, done.stderr
     assert "accepted: dig_a" in done.stdout and "refused: make_b" in done.stdout
     with Registry.open(Home(home)) as registry:
-        assert set(registry.skills("default")) == {"dig_a"}
+        assert set(registry.skills.of("default")) == {"dig_a"}
     shown = flowrl_here("status").stdout
     for text in ("dig_a", "ready", "make_b", "unprovided", "1 of 200 requests", "0.0250 US dollars"):
         assert text in shown, (text, shown)
@@ -61,7 +61,7 @@ def test_who_looks_on_is_told_of_each_proposal_once(home, flowrl_here):
     with ModelServer([say(answer(proposed("dig_a"), proposed("make_b")))]) as model:
         flowrl_here(*asking(model))
     with Registry.open(Home(home)) as registry:
-        records = registry.proposals("default")
+        records = registry.proposals.of("default")
     narrator = Narrator()
     assert list(narrator.tell((), records[:1])) == [], "what was there before is not told"
     (line,) = narrator.tell((), records)
@@ -83,8 +83,8 @@ def test_a_dry_run_of_a_campaign_is_booked_to_it_and_records_no_round(home, flow
         assert flowrl_here(*asking(model, "--dry-run")).returncode == 0
         assert len(model.requests) == 2
     with Registry.open(Home(home)) as registry:
-        assert [one.name for one in registry.proposals("default")] == ["dig_a"]
-        assert registry.spending("default").requests == 2
+        assert [one.name for one in registry.proposals.of("default")] == ["dig_a"]
+        assert registry.requests.spending("default").requests == 2
 
 
 def test_a_model_that_refuses_the_key_is_told_in_one_line(home, flowrl_here):

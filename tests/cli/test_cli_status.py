@@ -28,7 +28,8 @@ from flowrl_core.specs.campaign import parse_campaign
 from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import BundleFacts, ExpertResult, Look
+from flowrl_core.storage.records.library import BundleFacts, ExpertResult
+from flowrl_core.storage.records.runs import Look
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.runs.tags import campaign_tags
 
@@ -38,25 +39,25 @@ KNOWLEDGE = load_knowledge("corridor")
 
 def prepared_run(registry: Registry, campaign: str, skill: str) -> int:
     """An open, sealed run of the skill; its experts exist."""
-    record = registry.skill(campaign, skill)
-    run = registry.begin_attempt(campaign, record.identity).run
+    record = registry.skills.get(campaign, skill)
+    run = registry.attempts.begin(campaign, record.identity).run
     plan = make_plan(KNOWLEDGE, skill)
-    identities = [registry.skill(campaign, name).identity for name in plan.skills]
-    experts = [registry.allocate_expert(i, observation_size=9, num_actions=18, width=64) for i in identities]
+    identities = [registry.skills.get(campaign, name).identity for name in plan.skills]
+    experts = [registry.library.allocate(i, observation_size=9, num_actions=18, width=64) for i in identities]
     indices = sorted(expert.global_index for expert in experts)
     heads = {expert.global_index: expert.head.id if expert.head else None for expert in experts}
     remap = {index: local for local, index in enumerate(indices)}
-    registry.seal_run(run, plan=plan, remap=remap, config=SkillConfig(), seeds=heads)
+    registry.runs.seal(run, plan=plan, remap=remap, config=SkillConfig(), seeds=heads)
     return run
 
 
 def end_run(registry: Registry, run: int, *, successes: int, verdict: str) -> None:
-    plan, seeds = registry.run(run).plan, registry.run(run).seeds
+    plan, seeds = registry.runs.get(run).plan, registry.runs.get(run).seeds
     assert plan is not None
     assert seeds is not None
     look = Look(1000, 100, successes, successes / 100 - 0.05, 0.0125, 0.9, steps=(0.5,) * len(plan.steps))
-    registry.record_look(run, look)
-    registry.commit_run(
+    registry.runs.record_look(run, look)
+    registry.runs.commit(
         run,
         verdict=verdict,
         run_frames=1000,
@@ -74,14 +75,14 @@ def grown(tmp_path_factory) -> Home:
     with Registry.open(home) as registry:
         for name, targets in (("older", ["dig_a"]), ("demo", ["make_b", "make_c", "make_p"])):
             spec = parse_campaign(campaign=name, env="corridor", targets=targets)
-            registry.start_campaign(spec, KNOWLEDGE.skills)
+            registry.campaigns.start(spec, KNOWLEDGE.skills)
         for skill in ("dig_a", "goto_bench"):
             end_run(registry, prepared_run(registry, "demo", skill), successes=95, verdict="learned")
         end_run(registry, prepared_run(registry, "demo", "make_b"), successes=10, verdict="failed")
-        run = registry.run(prepared_run(registry, "demo", "make_c"))
-        for version in registry.relied_on():  # whole, though without any file
+        run = registry.runs.get(prepared_run(registry, "demo", "make_c"))
+        for version in registry.library.relied_on():  # whole, though without any file
             write_json(home.version(version.content) / "manifest.json", {"format": 1, "files": {}})
-        registry.count_retry(registry.outstanding("demo")[-1].id, "Crashed: killed")
+        registry.attempts.count_retry(registry.attempts.outstanding("demo")[-1].id, "Crashed: killed")
     directory = home.run_directory("demo", "make_c", run.ordinal)
     directory.path.mkdir(parents=True)
     directory.log.write_text("one line\n")
@@ -181,7 +182,7 @@ def in_words(form, value):
 def test_what_broke_a_run_off_is_told_and_that_it_goes_on(grown, at_grown):
     assert "broke off (Crashed: killed); tried again (1 of 2)" in at_grown("status").stdout
     with Registry.open(grown) as registry:
-        views = view_campaign(grown, registry, registry.campaign("demo"))
+        views = view_campaign(grown, registry, registry.campaigns.get("demo"))
     fact = next(view for view in views if view.name == "make_c").figures.fact
     calm = [replace(view, figures=replace(view.figures, fact=replace(view.figures.fact, retries=0))) for view in views]
     assert fact.retries == 1
@@ -248,7 +249,7 @@ def test_logs_shows_the_latest_run(grown, at_grown):
 
 def test_logs_follows_a_run_until_its_end(home):
     with Registry.open(Home(home)) as registry:
-        registry.start_campaign(parse_campaign(env="corridor", targets=["dig_a"]), KNOWLEDGE.skills)
+        registry.campaigns.start(parse_campaign(env="corridor", targets=["dig_a"]), KNOWLEDGE.skills)
         run = prepared_run(registry, "default", "dig_a")
         directory = latest_directory(Home(home), "default", "dig_a", 1)
         live = Home(home).run_directory("default", "dig_a", 1)
@@ -280,7 +281,7 @@ def test_progress_is_the_last_whole_line_of_the_metrics(grown):
 
 def test_the_narrator_tells_each_change_once(grown):
     with Registry.open(grown) as registry:
-        views = view_campaign(grown, registry, registry.campaign("demo"))
+        views = view_campaign(grown, registry, registry.campaigns.get("demo"))
     narrator = Narrator()
     blank = [replace(view, state="blocked", looks=(), progress=None) for view in views]
     assert list(narrator.tell(blank)) == []
@@ -297,7 +298,7 @@ def test_the_narrator_tells_each_change_once(grown):
 def test_the_board_fits_its_terminal_and_tells_what_broke_off(grown, monkeypatch, capsys, width):
     monkeypatch.setenv("COLUMNS", str(width))
     with Registry.open(grown) as registry:
-        console().print(live_table(view_campaign(grown, registry, registry.campaign("demo"))))
+        console().print(live_table(view_campaign(grown, registry, registry.campaigns.get("demo"))))
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= width
     assert "make_c: broke off (Crashed: killed); tried again (1 of 2)" in " ".join(out.split())
@@ -306,7 +307,7 @@ def test_the_board_fits_its_terminal_and_tells_what_broke_off(grown, monkeypatch
 
 def test_a_narrator_that_comes_late_tells_no_old_news(grown):
     with Registry.open(grown) as registry:
-        views = view_campaign(grown, registry, registry.campaign("demo"))
+        views = view_campaign(grown, registry, registry.campaigns.get("demo"))
     narrator = Narrator()
     assert sorted(narrator.tell(views)) == [
         "dig_a: learned before, success 95.0 %",
@@ -328,7 +329,7 @@ def test_what_was_under_way_is_stopped_once_nothing_of_the_homes_own_prefect_liv
 
     def state() -> str:
         with Registry.open(home) as registry:
-            views = view_campaign(home, registry, registry.campaign("demo"))
+            views = view_campaign(home, registry, registry.campaigns.get("demo"))
         return {view.name: str(view.state) for view in views}["make_c"]
 
     assert state() == "stopped"
@@ -348,8 +349,8 @@ def test_what_the_server_says_has_ended_is_stopped_unless_its_campaign_goes_on(s
     home = Home(tmp_path / "home")
     monkeypatch.setenv("PREFECT_API_URL", server.url)
     with Registry.open(home) as registry, get_client(sync_client=True) as client:
-        campaign = registry.start_campaign(parse_campaign(env="corridor", targets=["dig_a"]), KNOWLEDGE.skills)
-        attempt = registry.begin_attempt("default", registry.skill("default", "dig_a").identity)
+        campaign = registry.campaigns.start(parse_campaign(env="corridor", targets=["dig_a"]), KNOWLEDGE.skills)
+        attempt = registry.attempts.begin("default", registry.skills.get("default", "dig_a").identity)
         tags = campaign_tags(registry.uuid, "default")
 
         def begin(deployment: str, parameters: dict[str, object]) -> UUID:
@@ -367,7 +368,7 @@ def test_what_the_server_says_has_ended_is_stopped_unless_its_campaign_goes_on(s
         leading = begin("campaign/default", {"targets": ["dig_a"]})
         assert seen() == ("submitted", "")
         run = begin("train-skill/gpu", {"campaign": "none", "skill": "none", "attempt": 1, "run": 1})
-        registry.set_flow_run(attempt.id, str(run))
+        registry.attempts.set_flow_run(attempt.id, str(run))
         end(run)
         assert seen() == ("submitted", ""), "its campaign has it run again"
         end(leading)

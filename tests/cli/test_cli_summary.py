@@ -10,7 +10,7 @@ from flowrl_cli.views.summary import summary_lines
 from flowrl_core.report.timeline import RunTrace, greatest_overlap, handovers, most_at_once, speed_up, trace_of
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs.skill import SkillConfig
-from flowrl_core.storage.records import RunRecord
+from flowrl_core.storage.records.runs import RunRecord
 
 
 def run(skill: str, first_line: float, ended: float, *needs: str) -> RunTrace:

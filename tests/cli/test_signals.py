@@ -345,8 +345,8 @@ def test_a_request_while_it_is_imported_ends_the_command_in_a_line(home, tmp_pat
 def test_a_log_that_is_followed_can_be_left(home):
     with Registry.open(Home(home)) as registry:
         spec = parse_campaign(campaign="one", env="corridor", targets=["dig_a"])
-        registry.start_campaign(spec, load_knowledge("corridor").skills)
-        run = registry.run(registry.begin_attempt("one", registry.skill("one", "dig_a").identity).run)
+        registry.campaigns.start(spec, load_knowledge("corridor").skills)
+        run = registry.runs.get(registry.attempts.begin("one", registry.skills.get("one", "dig_a").identity).run)
     directory = Home(home).run_directory("one", "dig_a", run.ordinal)
     directory.path.mkdir(parents=True)
     directory.log.write_text("a line\n")

@@ -32,7 +32,7 @@ from flowrl_core.stages.skill.reflect import reflect
 from flowrl_core.stages.skill.train import UpdateReport, train
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import own_run
-from flowrl_core.storage.records import Attempt
+from flowrl_core.storage.records.runs import Attempt
 from flowrl_core.storage.registry import Registry
 
 KNOWLEDGE = load_knowledge(shipped("corridor"))
@@ -80,8 +80,8 @@ def copy_home(home: Home, root: Path) -> Home:
 def begin(home: Home, spec: CampaignSpec, skill: str, *, skills: Mapping[str, Skill] = KNOWLEDGE.skills) -> Attempt:
     """The campaign (started if need be) begins an attempt of the skill."""
     with Registry.open(home) as registry:
-        registry.start_campaign(spec, skills)
-        return registry.begin_attempt(spec.campaign, registry.skill(spec.campaign, skill).identity)
+        registry.campaigns.start(spec, skills)
+        return registry.attempts.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
 
 
 def drive(
@@ -94,7 +94,7 @@ def drive(
 ) -> RunOutcome | None:
     """The run driven to its end, from wherever it stands; None if it was stopped before."""
     with Registry.open(home) as registry:
-        record = registry.run(run)
+        record = registry.runs.get(run)
     with own_run(home.run_directory(record.campaign, record.skill, record.ordinal)):
         if record.verdict is None:
             prepare(home, run, config)
@@ -113,34 +113,34 @@ def learn(home: Home, spec: CampaignSpec, skill: str) -> tuple[int, RunOutcome]:
     outcome = drive(home, attempt.run, resolve(skill, spec))
     assert outcome is not None
     with Registry.open(home) as registry:
-        registry.end_attempt(attempt.id, "verdict")
+        registry.attempts.end(attempt.id, "verdict")
     return attempt.run, outcome
 
 
 def facts(home: Home, run: int) -> dict[str, Any]:
     """All that an ended run leaves, but for times: two runs that went the same way leave equal facts."""
     with Registry.open(home) as registry:
-        record = registry.run(run)
+        record = registry.runs.get(run)
         assert record.remap is not None
 
         def content(version: int | None) -> str | None:
-            return None if version is None else registry.version(version).content
+            return None if version is None else registry.library.version(version).content
 
         return {
             "verdict": (record.verdict, record.reason, record.run_frames),
             "reflection": record.reflection,
-            "looks": [asdict(look) for look in registry.looks(run)],
+            "looks": [asdict(look) for look in registry.runs.looks(run)],
             "merges": [
                 {**asdict(m), **{name: content(getattr(m, name)) for name in ("version", "from_version", "to_version")}}
-                for m in registry.merges(run)
+                for m in registry.runs.merges(run)
             ],
             "versions": {
-                index: [(v.content, v.frames, content(v.parent), v.run) for v in registry.versions(index)]
+                index: [(v.content, v.frames, content(v.parent), v.run) for v in registry.library.versions(index)]
                 for index in record.remap
             },
             "bundles": [
                 (b.skill, b.plan, b.success, b.lower_bound, {i: v.content for i, v in b.versions.items()})
-                for b in registry.bundles_with(max(record.remap))
+                for b in registry.library.bundles_with(max(record.remap))
             ],
             "metrics": metrics(home.archived_run(record.campaign, record.skill, record.ordinal).metrics),
             "files": sorted(

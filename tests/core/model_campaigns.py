@@ -18,7 +18,7 @@ from flowrl_core.stages.proposals.propose import propose, record
 from flowrl_core.stages.proposals.spending import CampaignBook
 from flowrl_core.storage.journal import FileJournal
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import ProposalRecord
+from flowrl_core.storage.records.proposals import ProposalRecord
 from flowrl_core.storage.registry import Registry
 
 NAME = "grown"
@@ -49,7 +49,7 @@ def grow(home: Home, spec: CampaignSpec, base: Knowledge = KNOWLEDGE) -> Proposa
     """The campaign taken to its end: what is ready is trained, else more is asked for."""
     base = initial_knowledge(base, spec)
     with Registry.open(home) as registry:
-        registry.start_campaign(spec, base.skills)
+        registry.campaigns.start(spec, base.skills)
         model = connect(spec.frontier, book=CampaignBook(registry, spec), journal=FileJournal(home.journal))
         while True:
             context = read_context(registry, spec.campaign, spec, base)
@@ -65,7 +65,7 @@ def grow(home: Home, spec: CampaignSpec, base: Knowledge = KNOWLEDGE) -> Proposa
 def one_round(home: Home, registry: Registry, spec: CampaignSpec) -> list[ProposalRecord]:
     """The campaign begun, and what its first round brought."""
     base = initial_knowledge(KNOWLEDGE, spec)
-    registry.start_campaign(spec, base.skills)
+    registry.campaigns.start(spec, base.skills)
     model = connect(spec.frontier, book=CampaignBook(registry, spec), journal=FileJournal(home.journal))
     context = read_context(registry, spec.campaign, spec, base)
     return record(registry, context, asyncio.run(propose(context, model.ask)))
@@ -77,6 +77,6 @@ def grow_in_child(home: Home, spec: CampaignSpec) -> dict[str, Any]:
 
 
 def _train(home: Home, registry: Registry, spec: CampaignSpec, context: ProposalContext, name: str) -> None:
-    attempt = registry.begin_attempt(spec.campaign, context.figures[name].identity)
+    attempt = registry.attempts.begin(spec.campaign, context.figures[name].identity)
     drive(home, attempt.run, resolve(name, spec, **context.settings(name)))
-    registry.end_attempt(attempt.id, "verdict")
+    registry.attempts.end(attempt.id, "verdict")

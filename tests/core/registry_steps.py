@@ -8,7 +8,8 @@ from flowrl_core.programs.model import Program
 from flowrl_core.skills.model import Linear, Plan, Skill, Step
 from flowrl_core.specs.campaign import CampaignSpec, parse_campaign
 from flowrl_core.specs.skill import SkillConfig
-from flowrl_core.storage.records import Attempt, BundleFacts, ExpertResult, Merge
+from flowrl_core.storage.records.library import BundleFacts, ExpertResult, Merge
+from flowrl_core.storage.records.runs import Attempt
 from flowrl_core.storage.registry import Registry
 
 
@@ -26,30 +27,30 @@ def make_spec(**changes: Any) -> CampaignSpec:
 
 
 def begin(registry: Registry, name: str, campaign: str = "default", **options: Any) -> Attempt:
-    return registry.begin_attempt(campaign, registry.skill(campaign, name).identity, **options)
+    return registry.attempts.begin(campaign, registry.skills.get(campaign, name).identity, **options)
 
 
 def seal(registry: Registry, run: int, names: list[str]) -> None:
     """Seal a run whose plan uses the named skills once each, seeded from their heads."""
-    experts = [registry.allocate_expert(registry.skill("default", name).identity, **SIZES) for name in names]
+    experts = [registry.library.allocate(registry.skills.get("default", name).identity, **SIZES) for name in names]
     seeds = {expert.global_index: expert.head.id if expert.head else None for expert in experts}
     remap = {index: local for local, index in enumerate(sorted(seeds))}
     plan = Plan(names[-1], tuple(Step(name, 1) for name in names))
-    registry.seal_run(run, plan=plan, remap=remap, config=SkillConfig(), seeds=seeds)
+    registry.runs.seal(run, plan=plan, remap=remap, config=SkillConfig(), seeds=seeds)
 
 
 def commit(registry: Registry, run: int, contents: dict[int, tuple[str, int]], **changes: Any) -> list[Merge]:
     """Commit results as `{global index: (content, routed frames)}`, seeded as the run was sealed."""
-    seeds = registry.run(run).seeds or {}
+    seeds = registry.runs.get(run).seeds or {}
     results = [ExpertResult(i, content, frames, seeds[i]) for i, (content, frames) in contents.items()]
     ending: dict[str, Any] = {"verdict": "learned", "run_frames": 100, "policy": "most_frames"}
     ending["bundle"] = BundleFacts(0.9, 0.8, 512, 0.75)
-    return registry.commit_run(run, results=results, **ending | changes)
+    return registry.runs.commit(run, results=results, **ending | changes)
 
 
 def learn(registry: Registry, names: list[str], contents: dict[int, tuple[str, int]], **changes: Any) -> list[Merge]:
     attempt = begin(registry, names[-1])
     seal(registry, attempt.run, names)
     merges = commit(registry, attempt.run, contents, **changes)
-    registry.end_attempt(attempt.id, "verdict")
+    registry.attempts.end(attempt.id, "verdict")
     return merges

@@ -8,14 +8,14 @@ from flowrl_core.compiled.cache import compilations
 from flowrl_core.errors import InputError
 from flowrl_core.stages.skill.assessment import assess
 from flowrl_core.statistics import wilson_lower
-from flowrl_core.storage.records import BundleFacts, ExpertResult
+from flowrl_core.storage.records.library import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
 
 
 def bundle_of(home, skill):
     with Registry.open(home) as registry:
-        return registry.bundle(registry.skill("basics", skill).identity)
+        return registry.library.bundle(registry.skills.get("basics", skill).identity)
 
 
 def noise(tree):
@@ -31,9 +31,9 @@ def spoil_head(home, skill):
     content = put(home, noise(get(home, version.content)))
     with Registry.open(home) as registry:
         run = begin(home, make_spec("spoiler", "make_b"), "make_b").run
-        config = registry.run(bundle.run).config
-        registry.seal_run(run, plan=bundle.plan, remap={index: 0}, config=config, seeds={index: version.id})
-        registry.commit_run(
+        config = registry.runs.get(bundle.run).config
+        registry.runs.seal(run, plan=bundle.plan, remap={index: 0}, config=config, seeds={index: version.id})
+        registry.runs.commit(
             run,
             verdict="learned",
             run_frames=10_000,
@@ -41,7 +41,7 @@ def spoil_head(home, skill):
             policy="most_frames",
             bundle=BundleFacts(0.9, 0.87, 512, 0.75),
         )
-        return registry.head(index)
+        return registry.library.head(index)
 
 
 def test_a_bundle_is_played_with_its_very_versions_and_recorded(home):
@@ -53,8 +53,8 @@ def test_a_bundle_is_played_with_its_very_versions_and_recorded(home):
     assert found.success == found.successes / 256 > 0.9 and found.is_still_learned
     assert found.lower_bound == wilson_lower(found.successes, 256, 0.05)
     with Registry.open(home) as registry:
-        (record,) = registry.evaluations(bundle.identity)
-        assert registry.evaluations(registry.skill("basics", "goto_bench").identity) == []
+        (record,) = registry.evaluations.of(bundle.identity)
+        assert registry.evaluations.of(registry.skills.get("basics", "goto_bench").identity) == []
     for name in ("of", "versions", "episodes", "successes", "lower_bound"):
         assert getattr(record, name) == getattr(found, name)
     assert (record.id, record.level, len(record.steps)) == (found.evaluation, 0.05, 1)
@@ -68,9 +68,9 @@ def test_no_two_assessments_share_worlds_and_none_shares_those_of_a_look(home):
     with Registry.open(home) as registry:
         used = []
         for skill in ("dig_a", "goto_bench"):
-            identity = registry.skill("basics", skill).identity
-            used += [record.worlds for record in registry.evaluations(identity)]
-            used += [look.worlds for look in registry.looks(registry.bundle(identity).run)]
+            identity = registry.skills.get("basics", skill).identity
+            used += [record.worlds for record in registry.evaluations.of(identity)]
+            used += [look.worlds for look in registry.runs.looks(registry.library.bundle(identity).run)]
     assert len(used) >= 6 and len(set(used)) == len(used)
 
 
@@ -82,8 +82,8 @@ def test_heads_that_were_spoiled_are_told_and_the_bundle_is_as_good_as_ever(home
     assert heads.lower_bound < heads.threshold and not heads.is_still_learned
     assert bundle.is_still_learned
     with Registry.open(home) as registry:
-        assert registry.facts("basics")["dig_a"].learned, "a verdict stands"
-        assert registry.head(head.expert) == head
+        assert registry.skills.facts("basics")["dig_a"].learned, "a verdict stands"
+        assert registry.library.head(head.expert) == head
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,6 @@ def test_what_cannot_be_assessed_is_refused_by_name_and_leaves_no_record(home, c
 def test_an_assessment_that_was_killed_counts_for_nothing_and_its_worlds_are_not_used_again(home):
     bundle = bundle_of(home, "dig_a")
     with Registry.open(home) as registry:
-        killed = registry.begin_evaluation(bundle.identity, "bundle", {0: 1}, episodes=16, level=0.05)
-        assert registry.evaluations(bundle.identity) == []
+        killed = registry.evaluations.begin(bundle.identity, "bundle", {0: 1}, episodes=16, level=0.05)
+        assert registry.evaluations.of(bundle.identity) == []
     assert assess(home, "basics", "dig_a", of="bundle", episodes=16).evaluation > killed

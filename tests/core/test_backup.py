@@ -29,7 +29,7 @@ CONFIG = resolve("make_b", SPEC)
 def parameters(home):
     """The hash of every head's parameters, which are there."""
     with Registry.open(home) as registry:
-        heads = {record.global_index: record.head.content for record in registry.experts() if record.head}
+        heads = {record.global_index: record.head.content for record in registry.library.experts() if record.head}
     for content in heads.values():
         get(home, content)
     return heads
@@ -54,10 +54,10 @@ def test_a_restored_home_goes_on_from_the_checkpoint_and_ends_as_the_other_does(
     (restored.root / "cache").symlink_to(home.cache)
     with Registry.open(home) as before, Registry.open(restored) as after:
         assert after.uuid != before.uuid, "or a server would answer with the other's runs"
-        assert len(before.outstanding("saved")) == 1 and after.outstanding("saved") == []
-        identity = after.skill("saved", "make_b").identity
-        after.start_campaign(SPEC, {name: entry.skill for name, entry in after.skills("saved").items()})
-        assert after.begin_attempt("saved", identity).run == run, "the open run is taken up"
+        assert len(before.attempts.outstanding("saved")) == 1 and after.attempts.outstanding("saved") == []
+        identity = after.skills.get("saved", "make_b").identity
+        after.campaigns.start(SPEC, {name: entry.skill for name, entry in after.skills.of("saved").items()})
+        assert after.attempts.begin("saved", identity).run == run, "the open run is taken up"
     assert drive(restored, run, CONFIG).success == drive(home, run, CONFIG).success
     assert parameters(restored) == parameters(home)
 

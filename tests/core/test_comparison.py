@@ -17,7 +17,7 @@ from flowrl_core.stages.skill.process import process
 from flowrl_core.stages.skill.train import train
 from flowrl_core.statistics import wilson_upper
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import BundleFacts, Compared, ExpertResult
+from flowrl_core.storage.records.library import BundleFacts, Compared, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
 
@@ -87,7 +87,7 @@ def test_both_policies_saw_the_same_training_and_evaluated_says_what_it_measured
         assert (measured.head, measured.episodes) == (kept[name].from_version, 512)
         assert measured.version_successes < measured.head_successes - 50
     with Registry.open(home) as registry:
-        assert {merge.name: merge for merge in registry.merges(run)} == kept
+        assert {merge.name: merge for merge in registry.runs.merges(run)} == kept
 
 
 def test_what_the_run_proved_is_a_bundle_whatever_became_of_the_heads(merged):
@@ -119,12 +119,12 @@ def move_head(home, skill):
     run = begin(home, spec, skill).run
     prepare(home, run, resolve(skill, spec))
     with Registry.open(home) as registry:
-        record = registry.run(run)
+        record = registry.runs.get(run)
         dig = min(record.remap)
-        heads = {index: registry.head(index) or registry.head(dig) for index in record.remap}
+        heads = {index: registry.library.head(index) or registry.library.head(dig) for index in record.remap}
         contents = {index: put(home, nudged(get(home, head.content), index)) for index, head in heads.items()}
-        frames = registry.head(dig).frames + 10**6
-        registry.commit_run(
+        frames = registry.library.head(dig).frames + 10**6
+        registry.runs.commit(
             run,
             verdict="learned",
             run_frames=frames,
@@ -132,7 +132,7 @@ def move_head(home, skill):
             policy="most_frames",
             bundle=BundleFacts(0.9, 0.8, 512, 0.75),
         )
-        return registry.head(dig).id
+        return registry.library.head(dig).id
 
 
 def nudged(tree, index):
@@ -161,7 +161,7 @@ def test_a_head_that_moved_while_it_was_measured_is_measured_again(judged, monke
     merges = {merge.name: merge for merge in process(home, run).merges}
     first, second = answers
     with Registry.open(home) as registry:
-        dig, goto = (next(e for e in registry.experts() if e.name == name) for name in SHARED)
+        dig, goto = (next(e for e in registry.library.experts() if e.name == name) for name in SHARED)
     for expert in (dig, goto):
         index = expert.global_index
         assert first.measured[index].head != second.measured[index].head == second.heads[index]
@@ -176,7 +176,7 @@ def test_a_head_that_moves_again_and_again_ends_in_a_conflict_and_changes_nothin
         process(home, run)
     assert len(answers) == 4
     with Registry.open(home) as registry:
-        assert registry.run(run).verdict is None and registry.merges(run) == []
+        assert registry.runs.get(run).verdict is None and registry.runs.merges(run) == []
     monkeypatch.undo()
     assert process(home, run).verdict == "learned", "left alone, it ends"
 
@@ -185,7 +185,7 @@ def test_what_did_not_change_and_what_has_no_head_is_not_measured(judged):
     home, run = judged
     with Registry.open(home) as registry:
         context = open_run(home, registry, run)
-        heads = {expert.global_index: expert.head for expert in registry.experts()}
+        heads = {expert.global_index: expert.head for expert in registry.library.experts()}
         (dig, same), (goto, _), (made, none) = sorted(heads.items())
         assert none is None
         results = [ExpertResult(dig, same.content, 0, same.id), ExpertResult(made, "any", 0, None)]

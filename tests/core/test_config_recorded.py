@@ -44,11 +44,11 @@ def empty_home(tmp_path, monkeypatch):
 def recorded(home, spec, skill, **own):
     """The field groups that the sealed run of a skill has: as its file says, and as its stages read them."""
     with Registry.open(home) as registry:
-        registry.start_campaign(spec, KNOWLEDGE.skills)
-        attempt = registry.begin_attempt(spec.campaign, registry.skill(spec.campaign, skill).identity)
+        registry.campaigns.start(spec, KNOWLEDGE.skills)
+        attempt = registry.attempts.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
         path = prepare(home, attempt.run, resolve(skill, spec, **own))
         read = open_run(home, registry, attempt.run).config
-        assert registry.run(attempt.run).config == read
+        assert registry.runs.get(attempt.run).config == read
     told = json.loads(RunDirectory(path).config.read_text())["parameters"]
     assert SkillConfig.model_validate(told) == read
     return told

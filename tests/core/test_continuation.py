@@ -29,7 +29,7 @@ def registry(tmp_path, monkeypatch):
 
 
 def start(registry, **parameters):
-    return registry.start_campaign(registry.effective_spec(parse_campaign(**parameters)), SKILLS)
+    return registry.campaigns.start(registry.campaigns.effective_spec(parse_campaign(**parameters)), SKILLS)
 
 
 def test_it_has_all_settings_of_the_earlier_start(registry):
@@ -46,7 +46,9 @@ def test_all_targets_that_were_ever_asked_for_are_meant(registry):
 
 def test_what_may_change_is_changed_by_what_is_given(registry):
     start(registry, **FIRST)
-    spec = registry.effective_spec(parse_campaign(campaign="night", limits={"max_retries": 9}, retry=["dig_a"]))
+    spec = registry.campaigns.effective_spec(
+        parse_campaign(campaign="night", limits={"max_retries": 9}, retry=["dig_a"])
+    )
     assert (spec.limits.max_retries, spec.limits.max_parallel, spec.retry) == (9, 3, ["dig_a"])
     assert start(registry, campaign="night", limits={"max_retries": 9}).spec.limits.max_retries == 9
 
@@ -60,16 +62,16 @@ def test_what_must_stay_is_refused_with_its_name(registry, given, field):
     with pytest.raises(InputError, match="was started with") as refused:
         start(registry, campaign="night", **given)
     assert refused.value.field == field
-    assert registry.campaign("night") == before
+    assert registry.campaigns.get("night") == before
 
 
 def test_without_an_earlier_start_it_is_refused_and_nothing_is_recorded(registry):
     with pytest.raises(InputError, match="there is no campaign 'night' to go on with.*started: none") as refused:
-        registry.effective_spec(parse_campaign(campaign="night"))
+        registry.campaigns.effective_spec(parse_campaign(campaign="night"))
     assert refused.value.field == "targets"
     with pytest.raises(InputError, match="targets"):
-        registry.start_campaign(parse_campaign(campaign="night", env="corridor"), SKILLS)
+        registry.campaigns.start(parse_campaign(campaign="night", env="corridor"), SKILLS)
     start(registry, **FIRST)
     with pytest.raises(InputError, match="started: night"):
-        registry.effective_spec(parse_campaign(campaign="day"))
-    assert [campaign.name for campaign in registry.campaigns()] == ["night"]
+        registry.campaigns.effective_spec(parse_campaign(campaign="day"))
+    assert [campaign.name for campaign in registry.campaigns.all()] == ["night"]

@@ -17,34 +17,34 @@ from flowrl_core.storage.registry import Registry
 def registry(new_home: Home, database: str) -> Iterator[Registry]:
     with Registry.open(new_home) as opened:
         for campaign in ("default", "other"):
-            opened.start_campaign(make_spec(campaign=campaign), SKILLS)
+            opened.campaigns.start(make_spec(campaign=campaign), SKILLS)
         yield opened
 
 
 def reserve(registry: Registry, campaign: str = "default", cost: float | None = 0.1, **limits: Any) -> int:
     bounds = {"input_tokens": 100, "output_tokens": 50}
-    return registry.reserve_request(campaign, "openai:m", **bounds, cost=cost, limits=FrontierSpec(**limits))
+    return registry.requests.reserve(campaign, "openai:m", **bounds, cost=cost, limits=FrontierSpec(**limits))
 
 
 def test_a_request_counts_with_the_most_it_can_be_until_it_is_settled(registry: Registry) -> None:
-    assert registry.spending("default") == Spending(0, 0, 0, 0, 0.0, 0)
+    assert registry.requests.spending("default") == Spending(0, 0, 0, 0, 0.0, 0)
     first, second = reserve(registry), reserve(registry)
-    assert registry.spending("default") == Spending(2, 0, 200, 100, 0.2, 0)
-    registry.settle_request(first, "answered", input_tokens=80, output_tokens=10, cost=0.02)
-    assert registry.spending("default") == Spending(2, 1, 180, 60, pytest.approx(0.12), 0)
-    registry.settle_request(second, "timeout")
-    assert registry.spending("default").tokens == 240, "what was not told counts with its bound"
-    assert registry.spending("other").requests == 0
+    assert registry.requests.spending("default") == Spending(2, 0, 200, 100, 0.2, 0)
+    registry.requests.settle(first, "answered", input_tokens=80, output_tokens=10, cost=0.02)
+    assert registry.requests.spending("default") == Spending(2, 1, 180, 60, pytest.approx(0.12), 0)
+    registry.requests.settle(second, "timeout")
+    assert registry.requests.spending("default").tokens == 240, "what was not told counts with its bound"
+    assert registry.requests.spending("other").requests == 0
 
 
 def test_the_first_settlement_stands_and_nonsense_frees_nothing(registry: Registry) -> None:
     request = reserve(registry)
-    registry.settle_request(request, "answered", input_tokens=-5_000, output_tokens=10**30, cost=-1.0)
-    assert registry.spending("default") == Spending(1, 1, 0, 2**53, 0.0, 0)
-    registry.settle_request(request, "timeout", input_tokens=1, output_tokens=1, cost=1.0)
-    assert registry.spending("default").cost == 0.0
+    registry.requests.settle(request, "answered", input_tokens=-5_000, output_tokens=10**30, cost=-1.0)
+    assert registry.requests.spending("default") == Spending(1, 1, 0, 2**53, 0.0, 0)
+    registry.requests.settle(request, "timeout", input_tokens=1, output_tokens=1, cost=1.0)
+    assert registry.requests.spending("default").cost == 0.0
     with pytest.raises(StorageError, match="no request 99"):
-        registry.settle_request(99, "answered")
+        registry.requests.settle(99, "answered")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_request_that_could_exceed_a_limit_is_not_booked(
         reserve(registry, **limits)
     with pytest.raises(BudgetError, match=said):
         reserve(registry, **limits)
-    assert registry.spending("default").requests == 3
+    assert registry.requests.spending("default").requests == 3
     reserve(registry, "other", **limits)
     reserve(registry, **{name: 2 * limit for name, limit in limits.items()})
 
@@ -73,12 +73,12 @@ def test_a_request_that_could_exceed_a_limit_is_not_booked(
 def test_a_limit_can_be_used_up_to_the_last_cent_and_token(registry: Registry) -> None:
     for _ in range(10):
         reserve(registry, max_cost=1.0, max_requests=10, max_tokens=1_500)
-    assert registry.spending("default").requests == 10
+    assert registry.requests.spending("default").requests == 10
 
 
 def test_money_is_limited_only_where_prices_are_known(registry: Registry) -> None:
     reserve(registry, cost=None)
-    assert registry.spending("default").unpriced == 1
+    assert registry.requests.spending("default").unpriced == 1
     with pytest.raises(BudgetError, match=r"'openai:m' has no known price. Name it in frontier.prices"):
         reserve(registry, cost=None, max_cost=1.0)
     with pytest.raises(BudgetError, match="and 1 requests without a known price"):

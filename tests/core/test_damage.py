@@ -76,8 +76,8 @@ def trained(home):
     """A home in which make_b was learned, so that dig_a has two versions: its first one, and its head."""
     learn(home, make_spec("before", "make_b"), "make_b")
     with Registry.open(home) as registry:
-        dig = next(expert for expert in registry.experts() if expert.name == "dig_a")
-        first, head = registry.versions(dig.global_index)
+        dig = next(expert for expert in registry.library.experts() if expert.name == "dig_a")
+        first, head = registry.library.versions(dig.global_index)
     assert dig.head == head and head.parent == first.id
     return home, first, head
 
@@ -86,7 +86,7 @@ def start_of_make_c(home):
     run = begin(home, make_spec("after", "make_c"), "make_c").run
     prepare(home, run, resolve("make_c", make_spec("after", "make_c")))
     with Registry.open(home) as registry:
-        return registry.run(run).seeds
+        return registry.runs.get(run).seeds
 
 
 @pytest.mark.parametrize("how", [truncated, flipped])
@@ -104,8 +104,8 @@ def test_a_version_that_a_bundle_holds_stands_in_where_all_before_the_head_are_d
     spec = make_spec("frozen", "make_d", limits={"merge": "frozen"})
     learn(home, spec, "make_d")
     with Registry.open(home) as registry:
-        last = registry.versions(head.expert)[-1]
-        assert registry.head(head.expert) == head and last.parent == head.id
+        last = registry.library.versions(head.expert)[-1]
+        assert registry.library.head(head.expert) == head and last.parent == head.id
     for version in (first, head):
         damage(home.version(version.content), flipped)
     assert start_of_make_c(home)[head.expert] == last.id

@@ -14,7 +14,7 @@ from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.storage.checkpoints import content_hash
 from flowrl_core.storage.layout import RunDirectory
-from flowrl_core.storage.records import BundleFacts, ExpertResult
+from flowrl_core.storage.records.library import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
 
@@ -49,15 +49,15 @@ def make_d(home, **evaluation):
     config = resolve("make_d", SPEC.model_copy(update={"overrides": overrides}))
     directory = RunDirectory(prepare(home, run, config))
     with Registry.open(home) as registry:
-        seeds = {e.name: registry.run(run).seeds.get(e.global_index) for e in registry.experts()}
+        seeds = {e.name: registry.runs.get(run).seeds.get(e.global_index) for e in registry.library.experts()}
     return json.loads(directory.config.read_text()), seeds
 
 
 def heads_and_bundle(home):
     """The head of each skill, and the versions by skill that make_b was learned with."""
     with Registry.open(home) as registry:
-        experts = registry.experts()
-        bundle = registry.bundle(registry.skill("heads", "make_b").identity)
+        experts = registry.library.experts()
+        bundle = registry.library.bundle(registry.skills.get("heads", "make_b").identity)
     names = {expert.global_index: expert.name for expert in experts}
     return {e.name: e.head for e in experts}, {names[i]: v for i, v in bundle.versions.items()}, bundle
 
@@ -67,11 +67,11 @@ def sibling_ends(home, change):
     run = begin(home, SIBLING, "make_o", skills=SKILLS).run
     prepare(home, run, resolve("make_o", SIBLING))
     with Registry.open(home) as registry:
-        record = registry.run(run)
+        record = registry.runs.get(run)
         dig, _ = record.remap
-        params = get(home, registry.head(dig).content)
+        params = get(home, registry.library.head(dig).content)
         contents = dict(zip(record.remap, (put(home, change(params)), put(home, params)), strict=True))
-        merges = registry.commit_run(
+        merges = registry.runs.commit(
             run,
             verdict="learned",
             run_frames=1_500,
@@ -110,7 +110,7 @@ def test_a_run_from_the_bundle_learns_and_heals_the_head(own):
     assert learn(own, SPEC, "make_d")[1].verdict == "learned"
     healed = heads_and_bundle(own)[0]["dig_a"]
     with Registry.open(own) as registry:
-        assert registry.version(healed.parent).content != spoiled.content
+        assert registry.library.version(healed.parent).content != spoiled.content
 
 
 def test_a_head_that_a_sibling_moved_and_did_not_spoil_is_used(own):

@@ -22,7 +22,7 @@ from flowrl_core.storage import schema
 from flowrl_core.storage.database import make_engine, writing
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.ownership import exclusive, own_run
-from flowrl_core.storage.records import BundleFacts, ExpertResult
+from flowrl_core.storage.records.library import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
 
@@ -49,7 +49,7 @@ class Past:
     def __init__(self, home, seed=0):
         self.home = home
         self.registry = Registry.open(home)
-        self.registry.start_campaign(CampaignSpec(env="corridor", targets=["pickaxe"]), SKILLS)
+        self.registry.campaigns.start(CampaignSpec(env="corridor", targets=["pickaxe"]), SKILLS)
         self.rng = np.random.default_rng(seed)
         self.written = {}
 
@@ -64,21 +64,21 @@ class Past:
     def begin(self, name):
         """A sealed, open run of a skill, whose plan has all skills up to it; its experts' global indices."""
         names = NAMES[: NAMES.index(name) + 1]
-        attempt = self.registry.begin_attempt("default", SKILLS[name].identity("corridor"), new_run=True)
-        experts = [self.registry.allocate_expert(SKILLS[n].identity("corridor"), **SIZES) for n in names]
+        attempt = self.registry.attempts.begin("default", SKILLS[name].identity("corridor"), new_run=True)
+        experts = [self.registry.library.allocate(SKILLS[n].identity("corridor"), **SIZES) for n in names]
         seeds = {e.global_index: e.head.id if e.head else None for e in experts}
         plan = Plan(name, tuple(Step(n, 1) for n in names))
         remap = {index: local for local, index in enumerate(seeds)}
-        self.registry.seal_run(attempt.run, plan=plan, remap=remap, config=SkillConfig(), seeds=seeds)
+        self.registry.runs.seal(attempt.run, plan=plan, remap=remap, config=SkillConfig(), seeds=seeds)
         return attempt, seeds
 
     def end(self, attempt, seeds, verdict):
         results = [ExpertResult(index, self.put(self.params()), 10, seed) for index, seed in seeds.items()]
         bundle = BundleFacts(0.9, 0.8, 512, 0.75) if verdict == "learned" else None
-        self.registry.commit_run(
+        self.registry.runs.commit(
             attempt.run, verdict=verdict, run_frames=100, results=results, policy="most_frames", bundle=bundle
         )
-        self.registry.end_attempt(attempt.id, "verdict")
+        self.registry.attempts.end(attempt.id, "verdict")
 
     def run(self, name, verdict):
         self.end(*self.begin(name), verdict)
@@ -113,13 +113,17 @@ def same(a, b):
 def needed(registry):
     """The contents of heads, bundles and open runs' seeds, by the registry's single answers."""
     found = set()
-    for expert in registry.experts():
+    for expert in registry.library.experts():
         found |= {expert.head.content} if expert.head else set()
-        found |= {v.content for bundle in registry.bundles_with(expert.global_index) for v in bundle.versions.values()}
+        found |= {
+            v.content for bundle in registry.library.bundles_with(expert.global_index) for v in bundle.versions.values()
+        }
     for name in NAMES:
-        for run in registry.runs(SKILLS[name].identity("corridor")):
+        for run in registry.runs.of(SKILLS[name].identity("corridor")):
             if run.verdict is None:
-                found |= {registry.version(version).content for version in run.seeds.values() if version is not None}
+                found |= {
+                    registry.library.version(version).content for version in run.seeds.values() if version is not None
+                }
     return found
 
 
@@ -189,7 +193,7 @@ def test_a_version_that_becomes_a_head_in_between_stays(past):
     past.params = lambda: params
     past.end(attempt, seeds, "learned")
     past.age_versions(50)
-    assert past.remove(found) == () and past.registry.head(0).content == content
+    assert past.remove(found) == () and past.registry.library.head(0).content == content
 
 
 def test_versions_that_are_written_while_others_are_removed_are_all_there(past):
@@ -230,7 +234,7 @@ def test_who_takes_a_version_and_who_removes_one_wait_for_each_other(past):
 def left_behind(past, name="wood"):
     """The directory of a run that ended 3 days ago, as its process left it when it died."""
     attempt, seeds = past.begin(name)
-    record = past.registry.run(attempt.run)
+    record = past.registry.runs.get(attempt.run)
     directory = past.home.run_directory("default", name, record.ordinal)
     (directory.path / "checkpoints").mkdir(parents=True)
     directory.config.write_text("{}")
@@ -261,7 +265,7 @@ def test_the_directory_of_an_ended_run_that_a_process_holds_stays(past):
 
 def test_the_directory_of_an_open_run_stays(past):
     attempt, _ = past.begin("wood")
-    directory = past.home.run_directory("default", "wood", past.registry.run(attempt.run).ordinal)
+    directory = past.home.run_directory("default", "wood", past.registry.runs.get(attempt.run).ordinal)
     directory.path.mkdir(parents=True)
     aged(directory.path, 400)
     assert past.find() == ()
@@ -324,7 +328,7 @@ def test_killed_in_between_it_leaves_a_whole_home(past):
     assert killed.returncode == -signal.SIGKILL
     found = past.find()
     assert len(found) == 2 and past.remove(found) == found
-    head = past.registry.head(0).content
+    head = past.registry.library.head(0).content
     assert same(get(past.home, head), past.written[head])
 
 

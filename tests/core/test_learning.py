@@ -22,9 +22,9 @@ def stacked(home, plan, *, is_trained):
     from flowrl_core.vocabulary.catalogue import CORRIDOR
 
     with Registry.open(home) as registry:
-        experts = {e.name: e.global_index for e in registry.experts() if e.name in plan.skills}
-        identity = next(e.identity for e in registry.experts() if e.name == plan.target)
-        versions = registry.bundle(identity).versions
+        experts = {e.name: e.global_index for e in registry.library.experts() if e.name in plan.skills}
+        identity = next(e.identity for e in registry.library.experts() if e.name == plan.target)
+        versions = registry.library.bundle(identity).versions
     remap = build_remap(experts.values())
     config = SkillConfig(training=TRAINING)
     trees = [
@@ -67,8 +67,8 @@ def test_the_frames_of_a_run_are_routed_to_its_experts_and_none_is_lost(home):
     assert sum(merge.routed_frames for merge in outcome.merges) == 1_024
     with Registry.open(home) as registry:
         for merge in outcome.merges:
-            parent = registry.version(merge.version).parent
-            before = registry.version(parent).frames if parent else 0
+            parent = registry.library.version(merge.version).parent
+            before = registry.library.version(parent).frames if parent else 0
             assert merge.frames == before + merge.routed_frames
     for line in facts(home, run)["metrics"]:
         assert sum(line["routed_frames"]) == 256

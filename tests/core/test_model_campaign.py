@@ -32,7 +32,7 @@ def test_a_rerun_with_the_journal_asks_nothing_and_learns_the_same_skills(tmp_pa
     assert first.frontier.states == second.frontier.states == learned
     assert first.briefing == second.briefing
     with Registry.open(again) as registry:
-        assert registry.spending(NAME).requests == 0
+        assert registry.requests.spending(NAME).requests == 0
 
 
 def test_a_skill_that_failed_comes_back_revised_with_what_its_episodes_did(tmp_path, basics):
@@ -63,7 +63,7 @@ def test_a_kill_between_an_answer_and_its_record_repeats_one_request_which_is_bo
         assert [(one.name, one.state) for one in context.history] == [("make_b", "refused")]
         assert len(model.requests) == 2
     with Registry.open(home) as registry:
-        assert registry.spending(NAME).requests == 2
+        assert registry.requests.spending(NAME).requests == 2
 
 
 def test_a_name_that_is_refused_again_and_again_is_not_looked_at_for_some_rounds(tmp_path):

@@ -12,7 +12,7 @@ from flowrl_core.programs.model import Program
 from flowrl_core.proposals.model import Examination, Finding, Proposal
 from flowrl_core.skills.model import Skill
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Examined
+from flowrl_core.storage.records.proposals import Examined
 from flowrl_core.storage.registry import Registry
 
 REFUSAL = Finding("program", "never_true", "done can never be true; compare within the range.", "0 of 64 episodes")
@@ -23,7 +23,7 @@ MODEL = {"model": "openai:m"}
 @pytest.fixture
 def registry(new_home: Home, database: str) -> Iterator[Registry]:
     with Registry.open(new_home) as opened:
-        opened.start_campaign(make_spec(), SKILLS)
+        opened.campaigns.start(make_spec(), SKILLS)
         yield opened
 
 
@@ -43,8 +43,8 @@ def other(name: str) -> Skill:
 
 def fail(registry: Registry, name: str) -> None:
     attempt = begin(registry, name)
-    registry.fail_run(attempt.run, "did not learn")
-    registry.end_attempt(attempt.id, "verdict")
+    registry.runs.fail(attempt.run, "did not learn")
+    registry.attempts.end(attempt.id, "verdict")
 
 
 def test_a_round_is_told_as_it_was_recorded(registry: Registry) -> None:
@@ -56,99 +56,105 @@ def test_a_round_is_told_as_it_was_recorded(registry: Registry) -> None:
         refused(make_skill("gem")),
         Examined(None, None, (MALFORMED,)),
     ]
-    accepted, second, third = registry.record_round("default", round_one, **MODEL, call="k1")
+    accepted, second, third = registry.proposals.record_round("default", round_one, **MODEL, call="k1")
     assert (accepted.state, accepted.name, accepted.frames) == ("accepted", "stone", 7_000)
     assert (accepted.proposal, accepted.repaired, accepted.repairs) == (proposed, repaired, (repair,))
     assert (accepted.refusals, accepted.revises, accepted.model, accepted.call) == ((), None, "openai:m", "k1")
-    assert registry.skill("default", "stone").identity == accepted.identity == repaired.skill.identity("corridor")
+    assert registry.skills.get("default", "stone").identity == accepted.identity == repaired.skill.identity("corridor")
     assert (second.state, second.name, second.refusals, second.identity) == ("refused", "gem", (REFUSAL,), None)
     assert (third.state, third.name, third.proposal, third.refusals) == ("refused", "", None, (MALFORMED,))
-    (fourth,) = registry.record_round("default", [refused(make_skill("gem"))], **MODEL, call="k2")
-    assert registry.proposals("default") == [accepted, second, third, fourth]
-    assert [record.round for record in registry.proposals("default")] == [1, 1, 1, 2]
-    assert set(registry.skills("default")) == {*SKILLS, "stone"}
+    (fourth,) = registry.proposals.record_round("default", [refused(make_skill("gem"))], **MODEL, call="k2")
+    assert registry.proposals.of("default") == [accepted, second, third, fourth]
+    assert [record.round for record in registry.proposals.of("default")] == [1, 1, 1, 2]
+    assert set(registry.skills.of("default")) == {*SKILLS, "stone"}
 
 
 def test_a_sound_proposal_that_is_refused_besides_is_no_skill(registry: Registry) -> None:
     full = Finding("interest", "enough", "The campaign has as many skills as it may have.")
-    (record,) = registry.record_round("default", [replace(sound(make_skill("stone")), refusals=(full,))], **MODEL)
-    assert record.state == "refused" and record.refusals == (full,) and "stone" not in registry.skills("default")
+    (record,) = registry.proposals.record_round(
+        "default", [replace(sound(make_skill("stone")), refusals=(full,))], **MODEL
+    )
+    assert record.state == "refused" and record.refusals == (full,) and "stone" not in registry.skills.of("default")
 
 
 def test_a_round_of_one_call_is_recorded_once_and_without_a_call_each_time(registry: Registry) -> None:
-    first = registry.record_round("default", [sound(make_skill("stone"))], **MODEL, call="k1")
-    assert registry.record_round("default", [sound(make_skill("stone"))], **MODEL, call="k1") == first
-    assert registry.record_round("default", [refused(make_skill("gem"))], **MODEL, call="k1") == first
-    assert registry.proposals("default") == first
+    first = registry.proposals.record_round("default", [sound(make_skill("stone"))], **MODEL, call="k1")
+    assert registry.proposals.record_round("default", [sound(make_skill("stone"))], **MODEL, call="k1") == first
+    assert registry.proposals.record_round("default", [refused(make_skill("gem"))], **MODEL, call="k1") == first
+    assert registry.proposals.of("default") == first
     for number in (2, 3):
-        (record,) = registry.record_round("default", [refused(make_skill("gem"))], **MODEL)
+        (record,) = registry.proposals.record_round("default", [refused(make_skill("gem"))], **MODEL)
         assert record.round == number
-    registry.start_campaign(make_spec(campaign="other"), SKILLS)
-    (elsewhere,) = registry.record_round("other", [sound(make_skill("stone"))], **MODEL, call="k1")
-    assert elsewhere.round == 1 and registry.proposals("other") == [elsewhere]
+    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    (elsewhere,) = registry.proposals.record_round("other", [sound(make_skill("stone"))], **MODEL, call="k1")
+    assert elsewhere.round == 1 and registry.proposals.of("other") == [elsewhere]
 
 
 def test_a_name_that_did_not_fail_is_not_taken_and_nothing_of_the_round_is_written(registry: Registry) -> None:
     twice = [sound(make_skill("stone")), sound(other("stone"))]
     learn(registry, ["wood"], {0: ("a", 50)})
     begin(registry, "table")
-    before = registry.skills("default")
+    before = registry.skills.of("default")
     for wrong in (twice, *([sound(make_skill("stone")), sound(other(name))] for name in SKILLS)):
         with pytest.raises(ConflictError, match="is a skill of the campaign already"):
-            registry.record_round("default", wrong, **MODEL)
-    assert registry.proposals("default") == [] and registry.skills("default") == before
+            registry.proposals.record_round("default", wrong, **MODEL)
+    assert registry.proposals.of("default") == [] and registry.skills.of("default") == before
 
 
 def test_a_revised_definition_takes_the_place_of_the_one_that_failed(registry: Registry) -> None:
-    (first,) = registry.record_round("default", [sound(make_skill("stone"))], **MODEL)
+    (first,) = registry.proposals.record_round("default", [sound(make_skill("stone"))], **MODEL)
     fail(registry, "stone")
-    (second,) = registry.record_round("default", [sound(other("stone"))], **MODEL)
-    assert second.revises == first.identity != second.identity == registry.skill("default", "stone").identity
-    assert not registry.facts("default")["stone"].failed
-    registry.start_campaign(make_spec(), SKILLS)
-    assert registry.skill("default", "stone").identity == second.identity, "the newest is what is meant"
-    assert registry.runs(first.identity or "")[0].verdict == "failed"
+    (second,) = registry.proposals.record_round("default", [sound(other("stone"))], **MODEL)
+    assert second.revises == first.identity != second.identity == registry.skills.get("default", "stone").identity
+    assert not registry.skills.facts("default")["stone"].failed
+    registry.campaigns.start(make_spec(), SKILLS)
+    assert registry.skills.get("default", "stone").identity == second.identity, "the newest is what is meant"
+    assert registry.runs.of(first.identity or "")[0].verdict == "failed"
 
 
 @pytest.mark.parametrize("how", ["verdict", "rejected"])
 def test_a_definition_that_failed_and_is_proposed_again_is_forgiven(registry: Registry, how: Any) -> None:
-    registry.record_round("default", [sound(make_skill("stone"))], **MODEL)
+    registry.proposals.record_round("default", [sound(make_skill("stone"))], **MODEL)
     if how == "verdict":
         fail(registry, "stone")
     else:
-        registry.end_attempt(begin(registry, "stone").id, "rejected", "too silly")
-    assert registry.facts("default")["stone"].cause == how
-    (again,) = registry.record_round("default", [sound(make_skill("stone"), 9_000)], **MODEL)
-    assert again.revises == again.identity and not registry.facts("default")["stone"].failed
+        registry.attempts.end(begin(registry, "stone").id, "rejected", "too silly")
+    assert registry.skills.facts("default")["stone"].cause == how
+    (again,) = registry.proposals.record_round("default", [sound(make_skill("stone"), 9_000)], **MODEL)
+    assert again.revises == again.identity and not registry.skills.facts("default")["stone"].failed
     fail(registry, "stone")
-    registry.record_round("default", [sound(other("stone"))], **MODEL)
+    registry.proposals.record_round("default", [sound(other("stone"))], **MODEL)
     fail(registry, "stone")
-    registry.record_round("default", [sound(make_skill("stone"))], **MODEL)
-    assert not registry.facts("default")["stone"].failed, "also where another definition was tried in between"
+    registry.proposals.record_round("default", [sound(make_skill("stone"))], **MODEL)
+    assert not registry.skills.facts("default")["stone"].failed, "also where another definition was tried in between"
     begin(registry, "stone")
 
 
 def test_accepted_proposals_stay_the_skills_of_a_campaign_that_starts_again(registry: Registry) -> None:
-    records = registry.record_round("default", [sound(make_skill("stone")), refused(make_skill("gem"))], **MODEL)
+    records = registry.proposals.record_round(
+        "default", [sound(make_skill("stone")), refused(make_skill("gem"))], **MODEL
+    )
     learned = learn(registry, ["stone"], {0: ("a", 50)})
-    registry.start_campaign(make_spec(targets=["stone"], limits={"max_skills": 3}, frontier={"kind": "model"}), SKILLS)
-    assert set(registry.skills("default")) == {*SKILLS, "stone"} and learned
-    assert registry.facts("default")["stone"].learned
-    assert registry.campaign("default").targets == ("pickaxe", "stone")
-    spec = registry.campaign("default").spec
+    registry.campaigns.start(make_spec(targets=["stone"], limits={"max_skills": 3}, frontier={"kind": "model"}), SKILLS)
+    assert set(registry.skills.of("default")) == {*SKILLS, "stone"} and learned
+    assert registry.skills.facts("default")["stone"].learned
+    assert registry.campaigns.get("default").targets == ("pickaxe", "stone")
+    spec = registry.campaigns.get("default").spec
     assert (spec.limits.max_skills, spec.frontier.kind) == (3, "model")
     # A knowledge base that has the name wins.
-    registry.start_campaign(make_spec(), SKILLS | {"stone": other("stone")}, is_new_start=False)
-    assert registry.skill("default", "stone").identity == other("stone").identity("corridor") != records[0].identity
-    registry.start_campaign(make_spec(campaign="other"), SKILLS)
-    assert set(registry.skills("other")) == set(SKILLS)
+    registry.campaigns.start(make_spec(), SKILLS | {"stone": other("stone")}, is_new_start=False)
+    assert (
+        registry.skills.get("default", "stone").identity == other("stone").identity("corridor") != records[0].identity
+    )
+    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    assert set(registry.skills.of("other")) == set(SKILLS)
 
 
 def test_a_skill_that_was_proposed_can_be_retried(registry: Registry) -> None:
-    registry.record_round("default", [sound(make_skill("stone"))], **MODEL)
+    registry.proposals.record_round("default", [sound(make_skill("stone"))], **MODEL)
     fail(registry, "stone")
-    registry.start_campaign(make_spec(retry=["stone"]), SKILLS)
-    assert not registry.facts("default")["stone"].failed
+    registry.campaigns.start(make_spec(retry=["stone"]), SKILLS)
+    assert not registry.skills.facts("default")["stone"].failed
 
 
 @pytest.mark.parametrize(
@@ -159,23 +165,23 @@ def test_a_skill_that_was_proposed_can_be_retried(registry: Registry) -> None:
     ],
 )
 def test_goals_may_be_targets_where_a_skill_could_gain_them(registry: Registry, goal: str, said: str) -> None:
-    registry.start_campaign(make_spec(targets=["inv.c", "near.bench"]), SKILLS)
-    assert registry.campaign("default").targets == ("pickaxe", "inv.c", "near.bench")
+    registry.campaigns.start(make_spec(targets=["inv.c", "near.bench"]), SKILLS)
+    assert registry.campaigns.get("default").targets == ("pickaxe", "inv.c", "near.bench")
     with pytest.raises(InputError, match=said) as error:
-        registry.start_campaign(make_spec(targets=[goal]), SKILLS)
+        registry.campaigns.start(make_spec(targets=[goal]), SKILLS)
     assert error.value.field == "targets"
 
 
 def test_names_of_a_strangers_making_are_stored(registry: Registry) -> None:
     odd = replace(make_skill("a\0b\ud800"), description="\0 \ud800 ☃")
-    (record,) = registry.record_round("default", [refused(odd)], **MODEL)
+    (record,) = registry.proposals.record_round("default", [refused(odd)], **MODEL)
     assert record.name == "a?b?" and record.proposal is not None and record.proposal.skill == odd
 
 
 def test_a_round_without_rows_and_an_answer_without_a_reason_are_mistakes(registry: Registry) -> None:
     with pytest.raises(ValueError, match="at least one row"):
-        registry.record_round("default", [], **MODEL)
+        registry.proposals.record_round("default", [], **MODEL)
     with pytest.raises(ValueError, match="says why"):
         Examined(None)
     with pytest.raises(InputError, match="there is no campaign 'nobody'"):
-        registry.proposals("nobody")
+        registry.proposals.of("nobody")

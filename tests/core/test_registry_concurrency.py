@@ -20,7 +20,7 @@ from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, writing
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import BundleFacts, ExpertResult
+from flowrl_core.storage.records.library import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 
 pytestmark = pytest.mark.long
@@ -32,7 +32,8 @@ import sys, json, time
 from pathlib import Path
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from flowrl_core.storage.records import BundleFacts, ExpertResult, Look
+from flowrl_core.storage.records.library import BundleFacts, ExpertResult
+from flowrl_core.storage.records.runs import Look
 root, mine = Path(sys.argv[1]), json.loads(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -42,7 +43,7 @@ COMMIT = """
 def commit(run, results):
     results = [ExpertResult(*result) for result in results]
     bundle = BundleFacts(0.9, 0.8, 512, 0.75)
-    return registry.commit_run(
+    return registry.runs.commit(
         run, verdict="learned", run_frames=100, results=results, policy="most_frames", bundle=bundle
     )
 for run, results in mine:
@@ -53,16 +54,16 @@ for run, results in mine:
 def _prepared(root: Path, names: list[str]) -> tuple[Registry, dict[str, int]]:
     """A registry in which the first skill is learned and each other has a sealed run that starts from its head."""
     registry = Registry.open(Home(root))
-    registry.start_campaign(
+    registry.campaigns.start(
         parse_campaign(env="corridor", targets=[names[-1]]), {name: make_skill(name) for name in names}
     )
-    skills = registry.skills("default")
+    skills = registry.skills.of("default")
     runs: dict[str, int] = {}
     for name in names:
-        runs[name] = registry.begin_attempt("default", skills[name].identity).run
+        runs[name] = registry.attempts.begin("default", skills[name].identity).run
         plan = [names[0]] if name == names[0] else [names[0], name]
-        experts = [registry.allocate_expert(skills[n].identity, **SIZES) for n in plan]
-        registry.seal_run(
+        experts = [registry.library.allocate(skills[n].identity, **SIZES) for n in plan]
+        registry.runs.seal(
             runs[name],
             plan=Plan(name, tuple(Step(n, 1) for n in plan)),
             remap={e.global_index: i for i, e in enumerate(experts)},
@@ -72,7 +73,7 @@ def _prepared(root: Path, names: list[str]) -> tuple[Registry, dict[str, int]]:
         if name == names[0]:
             ending: Any = {"policy": "most_frames", "bundle": BundleFacts(0.9, 0.8, 512, 0.75)}
             result = ExpertResult(0, "first", 50, None)
-            registry.commit_run(runs[name], verdict="learned", run_frames=100, results=[result], **ending)
+            registry.runs.commit(runs[name], verdict="learned", run_frames=100, results=[result], **ending)
     return registry, runs
 
 
@@ -114,7 +115,7 @@ def _dump(root: Path) -> dict[str, list[tuple[Any, ...]]]:
 def test_of_64_merges_from_8_processes_none_is_lost(tmp_path: Path) -> None:
     names = ["shared", *(f"skill{i}" for i in range(MERGES))]
     registry, runs = _prepared(tmp_path, names)
-    seed = registry.head(0)
+    seed = registry.library.head(0)
     assert seed is not None
     # Unlike frames, in no order: the head must end at the greatest, whoever comes last.
     frames = {name: 1 + (i * 37) % MERGES for i, name in enumerate(names[1:])}
@@ -125,14 +126,14 @@ def test_of_64_merges_from_8_processes_none_is_lost(tmp_path: Path) -> None:
     shares = [jobs[k::PROCESSES] for k in range(PROCESSES)]
     assert _at_once(COMMIT, tmp_path, shares) == [0] * PROCESSES
 
-    assert all(registry.run(run).verdict == "learned" for run in runs.values())
-    assert sorted(v.frames for v in registry.versions(0)) == [50, *range(51, 51 + MERGES)]
-    head = registry.head(0)
+    assert all(registry.runs.get(run).verdict == "learned" for run in runs.values())
+    assert sorted(v.frames for v in registry.library.versions(0)) == [50, *range(51, 51 + MERGES)]
+    head = registry.library.head(0)
     assert head is not None and head.frames == 50 + MERGES
-    assert all(len(registry.versions(i)) == 1 and registry.head(i) for i in range(1, MERGES + 1))
-    assert len(registry.bundles_with(0)) == MERGES + 1
+    assert all(len(registry.library.versions(i)) == 1 and registry.library.head(i) for i in range(1, MERGES + 1))
+    assert len(registry.library.bundles_with(0)) == MERGES + 1
 
-    merges = [registry.merges(runs[name])[0] for name in names[1:]]
+    merges = [registry.runs.merges(runs[name])[0] for name in names[1:]]
     updates = {merge.from_version: merge.to_version for merge in merges if merge.action == "updated"}
     # One unbroken chain from the seed to the head: no update was made on a head that had moved.
     assert len(updates) == Counter(merge.action for merge in merges)["updated"] >= 1
@@ -146,17 +147,17 @@ def test_of_64_merges_from_8_processes_none_is_lost(tmp_path: Path) -> None:
 # What a process measures is the number in the content's name: all measure the same.
 MEASURED_COMMIT = """
 from flowrl_core.errors import ConflictError
-from flowrl_core.storage.records import Compared, Measured
+from flowrl_core.storage.records.library import Compared, Measured
 def worth(content):
     return int(content.split()[-1])
 for run, (content, own) in mine:
     while True:
-        head, other = registry.head(0), max(registry.run(run).remap)
+        head, other = registry.library.head(0), max(registry.runs.get(run).remap)
         time.sleep(0.002)
         measured = Measured(head.id, 512, worth(head.content), worth(content))
         results = [ExpertResult(0, content, 1, 1), ExpertResult(other, own, 5, None)]
         try:
-            registry.commit_run(
+            registry.runs.commit(
                 run, verdict="learned", run_frames=100, results=results, policy="evaluated",
                 bundle=BundleFacts(0.9, 0.8, 512, 0.75), compared=Compared({0: head.id, other: None}, {0: measured}),
             )
@@ -177,11 +178,11 @@ def test_of_merges_measured_at_once_none_moves_a_head_that_it_was_not_measured_a
     shares = [jobs[k::PROCESSES] for k in range(PROCESSES)]
     assert _at_once(MEASURED_COMMIT, tmp_path, shares) == [0] * PROCESSES
 
-    values = {version.id: int(version.content.split()[-1]) for version in registry.versions(0)}
-    head = registry.head(0)
+    values = {version.id: int(version.content.split()[-1]) for version in registry.library.versions(0)}
+    head = registry.library.head(0)
     assert head is not None and values[head.id] == max(worth.values()) > 100
     for name in names[1:]:
-        merge = registry.merges(runs[name])[0]
+        merge = registry.runs.merges(runs[name])[0]
         assert merge.measured is not None and merge.from_version == merge.measured.head
         assert merge.measured.head_successes == values[merge.measured.head]
         assert (merge.action == "updated") == (values[merge.version] >= values[merge.measured.head])
@@ -222,15 +223,15 @@ def test_a_registry_opened_by_many_for_the_first_time_is_one(tmp_path: Path) -> 
 @pytest.mark.usefixtures("database")
 def test_one_skill_begun_by_many_at_once_has_one_attempt(tmp_path: Path) -> None:
     with Registry.open(Home(tmp_path)) as registry:
-        registry.start_campaign(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
-        identity = registry.skill("default", "wood").identity
+        registry.campaigns.start(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
+        identity = registry.skills.get("default", "wood").identity
         program = (
             "from flowrl_core.errors import ConflictError\n"
-            "try: registry.begin_attempt('default', mine)\n"
+            "try: registry.attempts.begin('default', mine)\n"
             "except ConflictError: sys.exit(7)"
         )
         assert sorted(_at_once(program, tmp_path, [identity] * 3)) == [0, 7, 7]
-        assert len(registry.outstanding("default")) == 1
+        assert len(registry.attempts.outstanding("default")) == 1
 
 
 @pytest.mark.usefixtures("database")
@@ -238,11 +239,11 @@ def test_indices_allocated_by_many_at_once_are_unlike_and_without_gaps(tmp_path:
     names = [f"skill{i}" for i in range(20)]
     with Registry.open(Home(tmp_path)) as registry:
         skills = {name: make_skill(name) for name in names}
-        registry.start_campaign(parse_campaign(env="corridor", targets=[names[0]]), skills)
+        registry.campaigns.start(parse_campaign(env="corridor", targets=[names[0]]), skills)
         identities = [skill.identity("corridor") for skill in skills.values()]
-        program = f"for i in mine: registry.allocate_expert(i, **{SIZES})"
+        program = f"for i in mine: registry.library.allocate(i, **{SIZES})"
         assert _at_once(program, tmp_path, [identities[k:] + identities[:k] for k in (0, 7, 14)]) == [0] * 3
-        assert [expert.global_index for expert in registry.experts()] == list(range(20))
+        assert [expert.global_index for expert in registry.library.experts()] == list(range(20))
 
 
 LOOKS = 20
@@ -257,24 +258,24 @@ def test_numbers_given_to_many_at_once_are_unlike_and_without_gaps(tmp_path: Pat
         # One name, which each campaign means in its own way: their runs share a series of ordinals.
         skills = {"twin": replace(make_skill("twin"), learn_count=k + 1)}
         spec = parse_campaign(env="corridor", targets=["twin"], campaign=f"c{k}")
-        registry.start_campaign(spec, skills)
-        campaigns.append([spec.campaign, registry.skill(spec.campaign, "twin").identity, k, runs["looked at"]])
+        registry.campaigns.start(spec, skills)
+        campaigns.append([spec.campaign, registry.skills.get(spec.campaign, "twin").identity, k, runs["looked at"]])
     program = f"""
 campaign, identity, k, run = mine
 for i in range({LOOKS}):
-    registry.record_look(run, Look({LOOKS} * k + i, 8, 4, 0.1, 0.05, 0.9))
-    attempt = registry.begin_attempt(campaign, identity)
-    registry.fail_run(attempt.run, "no")
-    registry.end_attempt(attempt.id, "verdict")
-    spec = registry.campaign(campaign).spec.model_copy(update={{"retry": ["twin"]}})
-    registry.start_campaign(spec, {{"twin": registry.skill(campaign, "twin").skill}})
+    registry.runs.record_look(run, Look({LOOKS} * k + i, 8, 4, 0.1, 0.05, 0.9))
+    attempt = registry.attempts.begin(campaign, identity)
+    registry.runs.fail(attempt.run, "no")
+    registry.attempts.end(attempt.id, "verdict")
+    spec = registry.campaigns.get(campaign).spec.model_copy(update={{"retry": ["twin"]}})
+    registry.campaigns.start(spec, {{"twin": registry.skills.get(campaign, "twin").skill}})
 """
     assert _at_once(program, tmp_path, campaigns) == [0] * 4
-    looks = registry.looks(runs["looked at"])
+    looks = registry.runs.looks(runs["looked at"])
     assert [look.number for look in looks] == list(range(1, 4 * LOOKS + 1))
-    found = [run for _, identity, _, _ in campaigns for run in registry.runs(identity)]
+    found = [run for _, identity, _, _ in campaigns for run in registry.runs.of(identity)]
     assert sorted(run.ordinal for run in found) == list(range(1, 4 * LOOKS + 1))
-    assert max(one.start for one in registry.campaigns()) == 1 + 4 + 4 * LOOKS
+    assert max(one.start for one in registry.campaigns.all()) == 1 + 4 + 4 * LOOKS
     registry.close()
 
 
@@ -284,23 +285,23 @@ from flowrl_core.specs.campaign import FrontierSpec
 booked = 0
 while True:
     try:
-        number = registry.reserve_request(
+        number = registry.requests.reserve(
             "default", "m", input_tokens=60, output_tokens=40, cost=0.25, limits=FrontierSpec(**mine)
         )
     except BudgetError:
         break
     booked += 1
     if booked % 2:
-        registry.settle_request(number, "answered", input_tokens=60, output_tokens=40, cost=0.25)
+        registry.requests.settle(number, "answered", input_tokens=60, output_tokens=40, cost=0.25)
 """
 
 
 @pytest.mark.usefixtures("database")
 def test_of_requests_reserved_by_many_at_once_none_exceeds_the_limit(tmp_path: Path) -> None:
     with Registry.open(Home(tmp_path)) as registry:
-        registry.start_campaign(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
+        registry.campaigns.start(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
         assert _at_once(RESERVE, tmp_path, [{"max_cost": 10.0}] * 4) == [0] * 4
-        spent = registry.spending("default")
+        spent = registry.requests.spending("default")
         assert (spent.requests, spent.cost) == (40, 10.0) and 0 < spent.answered < 40
 
 
@@ -309,11 +310,11 @@ def test_of_requests_reserved_by_many_at_once_none_exceeds_the_limit(tmp_path: P
 ROUND = """
 from flowrl_core.skills.model import Skill
 from flowrl_core.proposals.model import Examination, Finding, Proposal
-from flowrl_core.storage.records import Examined
+from flowrl_core.storage.records.proposals import Examined
 known = [Proposal(Skill.from_dict(data)) for data in mine]
 sound = [Examined(Examination(proposal, proposal), 5_000) for proposal in known]
 wrong = Examined(None, None, (Finding("answer", "malformed", "no JSON"),))
-registry.record_round("default", [*sound, wrong], model="m", call="k")
+registry.proposals.record_round("default", [*sound, wrong], model="m", call="k")
 """
 
 
@@ -322,15 +323,15 @@ def test_a_kill_while_a_round_is_recorded_leaves_it_whole_or_not_there_and_never
     tmp_path: Path, point: str
 ) -> None:
     with Registry.open(Home(tmp_path)) as registry:
-        registry.start_campaign(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
+        registry.campaigns.start(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
         work = [make_skill(name).as_dict() for name in ("stone", "iron")]
         assert _at_once(ROUND, tmp_path, [work], FLOWRL_CRASH_AT=point) == [-signal.SIGKILL]
         is_there = point == "after_round_record"
-        assert len(registry.proposals("default")) == (3 if is_there else 0)
-        assert set(registry.skills("default")) == {"wood", *(("stone", "iron") if is_there else ())}
+        assert len(registry.proposals.of("default")) == (3 if is_there else 0)
+        assert set(registry.skills.of("default")) == {"wood", *(("stone", "iron") if is_there else ())}
         assert _at_once(ROUND, tmp_path, [work]) == [0]
-        assert [record.round for record in registry.proposals("default")] == [1] * 3
-        assert set(registry.skills("default")) == {"wood", "stone", "iron"}
+        assert [record.round for record in registry.proposals.of("default")] == [1] * 3
+        assert set(registry.skills.of("default")) == {"wood", "stone", "iron"}
 
 
 POINTS = [
@@ -370,7 +371,7 @@ def test_a_kill_inside_a_commit_leaves_the_registry_as_before_or_after(
     for _ in range(2):
         with Registry.open(Home(tmp_path)) as again:
             results = [ExpertResult(*result) for result in _job(runs)[0][1]]
-            again.commit_run(
+            again.runs.commit(
                 runs["skill"],
                 verdict="learned",
                 run_frames=100,
@@ -390,7 +391,7 @@ def test_a_kill_inside_a_commit_on_postgres_leaves_nothing_of_it_and_no_lock(
     assert _at_once(COMMIT, tmp_path, [_job(runs)], FLOWRL_CRASH_AT="before_registry_commit") == [-signal.SIGKILL]
     assert _dump(tmp_path) == before
     assert _at_once(COMMIT, tmp_path, [_job(runs)]) == [0]
-    assert registry.run(runs["skill"]).verdict == "learned" and len(registry.merges(runs["skill"])) == 2
+    assert registry.runs.get(runs["skill"]).verdict == "learned" and len(registry.runs.merges(runs["skill"])) == 2
     registry.close()
 
 

@@ -59,7 +59,7 @@ def test_a_registry_is_read_and_an_empty_database_beside_what_one_has_left_is_re
     monkeypatch.setenv("FLOWRL_REGISTRY_URL", postgres_registry)
     home = Home(tmp_path)
     with Registry.open(home) as registry, Registry.read(home) as reader:
-        assert reader.uuid == registry.uuid and reader.relied_on() == []
+        assert reader.uuid == registry.uuid and reader.library.relied_on() == []
     monkeypatch.setenv("FLOWRL_REGISTRY_URL", postgres_database)
     assert Registry.read(home) is None
     home.version("left").mkdir(parents=True)
@@ -73,7 +73,7 @@ def test_a_registry_of_an_older_schema_is_migrated_by_who_reads_it(tmp_path, mon
     engine = make_engine(postgres_database)
     database.bring_up_to_date(Home(tmp_path), engine, head="0002")
     with Registry.read(Home(tmp_path)) as registry:
-        assert registry.relied_on() == [] and database.revision(engine) == schema.HEAD
+        assert registry.library.relied_on() == [] and database.revision(engine) == schema.HEAD
     engine.dispose()
 
 
@@ -82,12 +82,12 @@ def test_a_registry_goes_on_after_the_server_has_cut_its_connections(
 ):
     monkeypatch.setenv("FLOWRL_REGISTRY_URL", postgres_registry)
     with Registry.open(Home(tmp_path)) as registry:
-        assert registry.campaigns() == []
+        assert registry.campaigns.all() == []
         with postgres.connected() as admin:
             name = sa.make_url(postgres_registry).database
             cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
             assert admin.execute(cut, [name]).fetchone() >= (1,)
-        assert registry.campaigns() == []
+        assert registry.campaigns.all() == []
 
 
 def test_a_read_sees_one_state_throughout(engine):

@@ -20,7 +20,7 @@ from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.storage.checkpoints import load_tree
 from flowrl_core.storage.layout import RunDirectory
-from flowrl_core.storage.records import BundleFacts, ExpertResult
+from flowrl_core.storage.records.library import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
 from flowrl_core.vocabulary.catalogue import CORRIDOR
@@ -46,18 +46,18 @@ def plant(home, name, number):
     attempt = begin(home, spec, name)
     prepare(home, attempt.run, resolve(name, spec))
     with Registry.open(home) as registry:
-        record = registry.run(attempt.run)
-        own = registry.expert(record.identity)
+        record = registry.runs.get(attempt.run)
+        own = registry.library.expert(record.identity)
         rng = np.random.default_rng(number)
         params = initial_params(rng, own.observation_size, own.width, own.num_actions)
-        contents = {i: registry.head(i).content for i in record.remap if i != own.global_index}
+        contents = {i: registry.library.head(i).content for i in record.remap if i != own.global_index}
         contents[own.global_index] = put(home, params)
         results = [ExpertResult(i, contents[i], 256 if i == own.global_index else 0, record.seeds[i]) for i in contents]
         bundle = BundleFacts(0.9, 0.87, 512, 0.75)
-        registry.commit_run(
+        registry.runs.commit(
             attempt.run, verdict="learned", run_frames=256, results=results, policy="most_frames", bundle=bundle
         )
-        registry.end_attempt(attempt.id, "verdict")
+        registry.attempts.end(attempt.id, "verdict")
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def sealed(home, training, skill="make_p"):
 
 def by_name(home):
     with Registry.open(home) as registry:
-        return {expert.name: expert for expert in registry.experts()}
+        return {expert.name: expert for expert in registry.library.experts()}
 
 
 def same(a, b):
@@ -100,9 +100,9 @@ def test_experts_that_learn_nothing_come_back_bit_equal_through_prepare_train_an
     outcome = drive(own, run, config)
     assert outcome.run_frames == 256 and len(outcome.merges) == 15
     with Registry.open(own) as registry:
-        remap = registry.run(run).remap
+        remap = registry.runs.get(run).remap
         for merge in outcome.merges:
-            content = registry.version(merge.version).content
+            content = registry.library.version(merge.version).content
             assert same(get(own, content), expert_slice(seed, remap[merge.expert])), merge.name
             if merge.name != "make_p":
                 assert merge.version == before[merge.name].head.id, "the same content is the same version"

@@ -148,9 +148,9 @@ def test_a_registry_of_an_older_schema_keeps_every_row(home: Home, empty_databas
     assert _kept(home.registry_url, rows) == rows
     with Registry.open(home) as registry:
         assert [{"uuid": registry.uuid}] == uuid["meta"]
-        assert (registry.attempt(1).end, registry.attempt(2).end) == ("cancelled", None)
-        assert (registry.run(1).reflection, registry.run(1).epoch) == (None, 0)
-        assert (registry.looks(1)[0].steps, registry.looks(1)[0].ends) == ((0.5,), ())
+        assert (registry.attempts.get(1).end, registry.attempts.get(2).end) == ("cancelled", None)
+        assert (registry.runs.get(1).reflection, registry.runs.get(1).epoch) == (None, 0)
+        assert (registry.runs.looks(1)[0].steps, registry.runs.looks(1)[0].ends) == ((0.5,), ())
     assert _kept(home.registry_url, rows) == rows
     if empty_database == "sqlite":
         (backup,) = home.root.glob(f"registry-schema-{revision}-*.sqlite")
@@ -192,7 +192,7 @@ def test_a_migrated_registry_refuses_what_the_schema_refuses(
 ) -> None:
     _older(home, revision)
     with Registry.open(home) as registry:
-        assert registry.end_attempt(2, "rejected").end == "rejected"
+        assert registry.attempts.end(2, "rejected").end == "rejected"
     is_sqlite = empty_database == "sqlite"
     url = f"sqlite:///{tmp_path}/fresh.sqlite" if is_sqlite else request.getfixturevalue("postgres_registry")
     fresh, migrated = make_engine(url), make_engine(home.registry_url)

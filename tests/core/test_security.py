@@ -85,7 +85,7 @@ def test_a_pickle_among_the_worlds_is_refused_and_not_executed(basics, tmp_path)
 def test_parameters_put_in_the_place_of_others_are_noticed(basics, tmp_path):
     home = copy_home(basics, tmp_path / "home")
     with Registry.open(home) as registry:
-        content = next(record.head.content for record in registry.experts() if record.head)
+        content = next(record.head.content for record in registry.library.experts() if record.head)
     forged = {"w": np.zeros(3, np.float32)}
     shutil.rmtree(home.version(content))
     save_tree(home.version(content), forged)

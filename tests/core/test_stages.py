@@ -48,9 +48,9 @@ def test_a_sealed_directory_holds_the_plan_the_remap_the_configuration_and_the_s
     assert [step["skill"] for step in plan["steps"]] == ["dig_a", "goto_bench", "make_b"]
     assert directory.remap.is_file() and directory.module.is_file() and directory.seed.is_dir()
     with Registry.open(home) as registry:
-        record = registry.run(run)
+        record = registry.runs.get(run)
         assert record.plan.as_dict() == {name: plan[name] for name in ("target", "steps")}
-        heads = {e.global_index: e.head.id if e.head else None for e in registry.experts()}
+        heads = {e.global_index: e.head.id if e.head else None for e in registry.library.experts()}
     assert record.seeds == {index: heads[index] for index in record.remap}
     told = json.loads(directory.config.read_text())
     assert told["prior_knowledge"]["make_b"] == {"target": "bench", "actions": "all"}
@@ -78,13 +78,13 @@ def test_a_process_that_was_taken_for_dead_saves_nothing_once_another_has_begun(
     spec = make_spec("zombie", "make_b", training={"frames": 40_000, "checkpoint_updates": 2})
     run, config = attempted(home, spec, "make_b")
     with Registry.open(home) as registry:
-        zombie = registry.claim_run(run)
+        zombie = registry.runs.claim(run)
     directory = RunDirectory(prepare(home, run, config, epoch=zombie))
 
     def taken_over(report):
         if report.update == 3:
             with Registry.open(home) as registry:
-                registry.claim_run(run)
+                registry.runs.claim(run)
 
     with pytest.raises(ConflictError, match=r"taken over by another process \(claim 2, this one has 1\)"):
         train(home, run, should_stop=lambda: False, on_update=taken_over, epoch=zombie)
@@ -93,16 +93,16 @@ def test_a_process_that_was_taken_for_dead_saves_nothing_once_another_has_begun(
         with pytest.raises(ConflictError):
             stage(home, run, epoch=zombie)
     with Registry.open(home) as registry:
-        assert registry.run(run).verdict is None and registry.looks(run) == []
+        assert registry.runs.get(run).verdict is None and registry.runs.looks(run) == []
 
 
 def test_a_directory_that_another_process_has_sealed_is_not_thrown_away_by_one_taken_for_dead(home):
     run, config = attempted(home, make_spec("zombie", "make_b"), "make_b")
     with Registry.open(home) as registry:
-        zombie, owner = registry.claim_run(run), registry.claim_run(run)
+        zombie, owner = registry.runs.claim(run), registry.runs.claim(run)
     directory = RunDirectory(prepare(home, run, config, epoch=owner))
     with Registry.open(home) as registry:
-        assert registry.run(run).seeds is not None
+        assert registry.runs.get(run).seeds is not None
     train_on(home, run, stop_at=1)
     directory.config.unlink()  # so that the other has something to do, as if it had looked before it was sealed
     with pytest.raises(ConflictError):
@@ -126,21 +126,21 @@ def test_a_run_ends_by_the_definitions_it_began_with_though_the_knowledge_change
     prepare(home, run, config)
     train_on(home, run, stop_at=2)
     with Registry.open(home) as registry:
-        before = registry.skill("edited", what).identity
-        registry.start_campaign(spec, KNOWLEDGE.skills | {what: changed(KNOWLEDGE.skills[what])}, is_new_start=False)
-        assert registry.skill("edited", what).identity != before
+        before = registry.skills.get("edited", what).identity
+        registry.campaigns.start(spec, KNOWLEDGE.skills | {what: changed(KNOWLEDGE.skills[what])}, is_new_start=False)
+        assert registry.skills.get("edited", what).identity != before
     assert drive(home, run, config).verdict == "learned"
     assert facts(home, run) == facts(other, run)
     with Registry.open(home) as registry:
-        assert not registry.facts("edited")[what].learned, "what its name means now is still to be learned"
-        assert registry.bundle(before) is not None
+        assert not registry.skills.facts("edited")[what].learned, "what its name means now is still to be learned"
+        assert registry.library.bundle(before) is not None
 
 
 def test_a_definition_that_changes_before_its_run_is_prepared_is_trained_as_it_was_when_the_attempt_began(home):
     spec = make_spec("edited", "make_b")
     run, config = attempted(home, spec, "make_b")
     with Registry.open(home) as registry:
-        registry.start_campaign(spec, KNOWLEDGE.skills | {"make_b": changed(KNOWLEDGE.skills["make_b"])})
+        registry.campaigns.start(spec, KNOWLEDGE.skills | {"make_b": changed(KNOWLEDGE.skills["make_b"])})
     told = json.loads(RunDirectory(prepare(home, run, config)).plan.read_text())["skills"]["make_b"]
     assert told == KNOWLEDGE.skills["make_b"].as_dict()
 
@@ -162,7 +162,7 @@ def test_metrics_behind_the_checkpoint_and_a_torn_last_line_are_cut_on_resume(ho
 
 def damage_the_latest_checkpoint(home, run):
     with Registry.open(home) as registry:
-        record = registry.run(run)
+        record = registry.runs.get(run)
     directory = home.run_directory(record.campaign, record.skill, record.ordinal)
     steps = sorted(directory.checkpoints.glob("step-*"))
     largest = max((p for p in steps[-1].rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
@@ -215,7 +215,7 @@ def test_a_look_is_taken_once_for_a_checkpoint(home):
     look = evaluate(home, run)
     assert evaluate(home, run) == look
     with Registry.open(home) as registry:
-        assert registry.looks(run) == [look]
+        assert registry.runs.looks(run) == [look]
 
 
 def test_a_second_process_stage_changes_nothing(home):
@@ -228,18 +228,18 @@ def test_a_second_process_stage_changes_nothing(home):
 
 def test_a_run_that_does_not_learn_moves_no_head_and_leaves_its_evidence(home):
     with Registry.open(home) as registry:
-        heads = {expert.name: expert.head for expert in registry.experts()}
+        heads = {expert.name: expert.head for expert in registry.library.experts()}
     run, outcome = learn(home, make_spec("tiny", "make_b", **TINY), "make_b")
     assert outcome.verdict == "failed" and outcome.success < 0.5
     assert {merge.action for merge in outcome.merges} == {"kept"}
     with Registry.open(home) as registry:
-        record = registry.run(run)
+        record = registry.runs.get(run)
         assert "of 512 frames and 1 looks gave a best bound of" in record.reason
-        assert {e.name: e.head for e in registry.experts()} == heads | {"make_b": None}
-        assert registry.bundle(record.identity) is None
-        assert [look.frames for look in registry.looks(run)] == [512]
-        made = [v for index in record.remap for v in registry.versions(index) if v.run == run]
-        fact = registry.facts("tiny")["make_b"]
+        assert {e.name: e.head for e in registry.library.experts()} == heads | {"make_b": None}
+        assert registry.library.bundle(record.identity) is None
+        assert [look.frames for look in registry.runs.looks(run)] == [512]
+        made = [v for index in record.remap for v in registry.library.versions(index) if v.run == run]
+        fact = registry.skills.facts("tiny")["make_b"]
     assert fact.failed and fact.cause == "verdict"
     assert len(made) == 3 and all(get(home, version.content) for version in made)
 
@@ -247,7 +247,7 @@ def test_a_run_that_does_not_learn_moves_no_head_and_leaves_its_evidence(home):
 def test_an_ended_run_leaves_its_records_and_no_directory(home):
     run, _ = learn(home, make_spec("kept", "make_b", **TINY), "make_b")
     with Registry.open(home) as registry:
-        record = registry.run(run)
+        record = registry.runs.get(run)
     assert not home.run_directory("kept", "make_b", record.ordinal).path.exists()
     kept = {path.name for path in home.archived_run("kept", "make_b", record.ordinal).path.iterdir()}
     assert kept == {"module.py", "config.json", "plan.json", "remap.json", "metrics.jsonl", "timing.json"}
@@ -266,8 +266,8 @@ def test_another_width_than_the_experts_is_refused_and_nothing_is_written(home):
         prepare(home, run, config)
     assert not (home.runs / "wide").exists()
     with Registry.open(home) as registry:
-        assert registry.run(run).plan is None
-        assert "make_b" not in {expert.name for expert in registry.experts()}
+        assert registry.runs.get(run).plan is None
+        assert "make_b" not in {expert.name for expert in registry.library.experts()}
 
 
 def test_a_skill_can_be_learned_with_its_declared_actions_only(home):

@@ -38,9 +38,9 @@ def home(unpacked, tmp_path, compiled, monkeypatch):
 
 def library(registry):
     """What was learned, as the fixture tells it."""
-    experts = {record.global_index: record for record in registry.experts()}
+    experts = {record.global_index: record for record in registry.library.experts()}
     name_of = {index: record.name for index, record in experts.items()}
-    bundles = {record.name: registry.bundle(record.identity) for record in experts.values()}
+    bundles = {record.name: registry.library.bundle(record.identity) for record in experts.values()}
     return {
         "bundles": {
             name: {name_of[index]: version.content for index, version in bundle.versions.items()}
@@ -49,7 +49,7 @@ def library(registry):
         },
         "heads": {record.name: record.head.content for record in experts.values() if record.head},
         "versions": {
-            record.name: [{"content": one.content, "frames": one.frames} for one in registry.versions(index)]
+            record.name: [{"content": one.content, "frames": one.frames} for one in registry.library.versions(index)]
             for index, record in experts.items()
         },
     }
@@ -58,21 +58,25 @@ def library(registry):
 def states(registry):
     """The verdicts that stand in each campaign, of runs of its own."""
     found = {}
-    for campaign in registry.campaigns():
-        runs = [run for record in registry.skills(campaign.name).values() for run in registry.runs(record.identity)]
+    for campaign in registry.campaigns.all():
+        runs = [
+            run for record in registry.skills.of(campaign.name).values() for run in registry.runs.of(record.identity)
+        ]
         found[campaign.name] = {run.skill: run.verdict for run in runs if run.verdict and run.campaign == campaign.name}
     return found
 
 
 def evaluations(registry):
     """Each evaluation that was recorded, with the bundle whose plan was played, and what came of it."""
-    content = {v.id: v.content for expert in registry.experts() for v in registry.versions(expert.global_index)}
+    content = {
+        v.id: v.content for expert in registry.library.experts() for v in registry.library.versions(expert.global_index)
+    }
     for skill in LEARNED:
-        bundle = registry.bundle(registry.skill("learned", skill).identity)
-        for one in registry.evaluations(bundle.identity):
+        bundle = registry.library.bundle(registry.skills.get("learned", skill).identity)
+        for one in registry.evaluations.of(bundle.identity):
             versions = {index: content[version] for index, version in one.versions.items()}
             yield bundle, versions, one.episodes, one.worlds, (one.successes, one.steps)
-        look = registry.looks(bundle.run)[-1]
+        look = registry.runs.looks(bundle.run)[-1]
         versions = {index: version.content for index, version in bundle.versions.items()}
         yield bundle, versions, look.episodes, look.worlds, (look.successes, look.steps)
 
@@ -89,8 +93,8 @@ def test_the_library_is_what_it_was(home, way):
     with way(home) as registry:
         assert library(registry) == {name: KNOWN["registry"][name] for name in ("bundles", "heads", "versions")}
         assert states(registry) == KNOWN["registry"]["states"]
-        assert {attempt.skill for attempt in registry.outstanding("killed")} == {"make_c", "make_d"}
-        assert [attempt.skill for attempt in registry.outstanding("asked")] == ["make_e"]
+        assert {attempt.skill for attempt in registry.attempts.outstanding("killed")} == {"make_c", "make_d"}
+        assert [attempt.skill for attempt in registry.attempts.outstanding("asked")] == ["make_e"]
 
 
 def test_the_shipped_skills_are_those_that_were_learned(home):
@@ -144,8 +148,8 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_end_that_it_wo
     whole = [path for path in directory.checkpoints.glob("step-*") if not is_temporary(path)]
     step = max(int(path.name.removeprefix("step-")) for path in whole)
     with Registry.open(home) as registry:
-        (run,) = registry.runs(registry.skill("killed", "make_c").identity)
-        looks = registry.looks(run.id)
+        (run,) = registry.runs.of(registry.skills.get("killed", "make_c").identity)
+        looks = registry.runs.looks(run.id)
     assert (run.verdict, looks, len(before) > step >= 10) == (None, [], True)
 
     outcome = drive(home, run.id, run.config)
@@ -159,7 +163,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_end_that_it_wo
     )
     with Registry.open(home) as registry:
         bundle = library(registry)["bundles"]["make_c"]
-        (look,) = registry.looks(run.id)
+        (look,) = registry.runs.looks(run.id)
     assert [look.frames, look.episodes, list(look.worlds)] == [
         known["looks"][0][n] for n in ("frames", "episodes", "worlds")
     ]

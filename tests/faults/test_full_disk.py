@@ -76,7 +76,7 @@ def test_a_disk_that_fills_up_is_told_all_is_stopped_and_with_room_it_goes_on(di
     learned = set()
     if home.registry.exists():
         with Registry.open(home) as registry:
-            learned = {name for name, fact in registry.facts("default").items() if fact.learned}
+            learned = {name for name, fact in registry.skills.facts("default").items() if fact.learned}
     log = tmp_path / "second"
     again = start(disk, log)
     seconds = until(lambda: "campaign submitted\n" in log.read_text(), _GOES_ON_S)

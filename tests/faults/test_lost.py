@@ -51,7 +51,7 @@ def own_skills(server, name, factor):
 @pytest.fixture
 def endless(server, registry, request):
     """A campaign of its own that trains dig_a for ever."""
-    number = 2 + len(registry.campaigns())
+    number = 2 + len(registry.campaigns.all())
     name = f"lost-{number}"
     campaign = Endless(server.home, registry, name, "dig_a", knowledge=own_skills(server, name, number))
     yield campaign
@@ -65,7 +65,7 @@ def goes_on(endless, executions=2):
     until(lambda: flow_run(endless.attempt.flow_run_id).run_count >= executions, "the next execution")
     endless.trained_on(endless.checkpoint())
     assert "resuming dig_a from update" in endless.directory.log.read_text()
-    (attempt,) = endless.registry.outstanding(endless.name)
+    (attempt,) = endless.registry.attempts.outstanding(endless.name)
     assert attempt.id == endless.attempt.id
     lines = endless.directory.metrics.read_text().splitlines()[:-1]  # the last one may be in the making
     assert [json.loads(line)["update"] for line in lines] == list(range(1, len(lines) + 1)), "none lost or doubled"
@@ -159,7 +159,7 @@ def test_a_server_that_is_stopped_for_a_while_is_waited_for(endless):
 
 
 def test_a_run_that_hangs_ends_itself_and_goes_on_from_its_checkpoint(server, registry):
-    name = f"hang-{len(registry.campaigns())}"
+    name = f"hang-{len(registry.campaigns.all())}"
     limits = LimitsSpec(stall_minutes=0.25)
     wanted = spec(name, "dig_a", knowledge=own_skills(server, name, 1.5), limits=limits)
     write_text(server.crash_file, "before_look_record:1:hang")
@@ -169,7 +169,7 @@ def test_a_run_that_hangs_ends_itself_and_goes_on_from_its_checkpoint(server, re
         for path in server.crash_file.parent.glob(f"{server.crash_file.name}*"):
             path.unlink()
     assert end.is_completed(), end
-    fact = registry.facts(name)["dig_a"]
+    fact = registry.skills.facts(name)["dig_a"]
     assert fact.learned and fact.retries == 1
     with registry._engine.connect() as connection:
         reasons = (
@@ -179,7 +179,7 @@ def test_a_run_that_hangs_ends_itself_and_goes_on_from_its_checkpoint(server, re
 
 
 def test_a_run_that_dies_at_every_start_is_tried_a_bounded_number_of_times(server, registry):
-    name = f"doomed-{len(registry.campaigns())}"
+    name = f"doomed-{len(registry.campaigns.all())}"
     wanted = spec(name, "dig_a", knowledge=own_skills(server, name, 1.25), limits=LimitsSpec(max_retries=2))
     # Where the run's directory must be made there is a file, whatever the run's number.
     for number in range(1, 100):
@@ -188,9 +188,9 @@ def test_a_run_that_dies_at_every_start_is_tried_a_bounded_number_of_times(serve
         path.write_text("in the way")
     end = end_of(start(registry, wanted))
     assert end.name == "TargetsMissed"
-    fact = registry.facts(name)["dig_a"]
+    fact = registry.skills.facts(name)["dig_a"]
     assert (fact.cause, fact.retries) == ("infrastructure", 3) and fact.reason
-    assert registry.outstanding(name) == []
+    assert registry.attempts.outstanding(name) == []
     shutil.rmtree(server.home.runs / name)
 
 
@@ -209,8 +209,8 @@ def test_a_server_whose_database_was_replaced_by_an_empty_one_gets_everything_ag
     psutil.wait_procs([process for process in orphans if process], timeout=40)
     kept = endless.checkpoint()
     endless.run = start(endless.registry, endless.wanted)
-    attempt = until(lambda: next(iter(endless.registry.outstanding(endless.name)), None), "the new attempt")
-    until(lambda: endless.registry.attempt(attempt.id).flow_run_id, "its submission")
+    attempt = until(lambda: next(iter(endless.registry.attempts.outstanding(endless.name)), None), "the new attempt")
+    until(lambda: endless.registry.attempts.get(attempt.id).flow_run_id, "its submission")
     endless.trained_on(kept)
-    endless.attempt = next(iter(endless.registry.outstanding(endless.name)))
-    assert endless.registry.run(endless.attempt.run).ordinal and os.path.isdir(endless.directory.path)
+    endless.attempt = next(iter(endless.registry.attempts.outstanding(endless.name)))
+    assert endless.registry.runs.get(endless.attempt.run).ordinal and os.path.isdir(endless.directory.path)

@@ -152,4 +152,6 @@ def test_campaigns_end_well_whatever_dies(server):
             invariants.check(server.home, registry, wanted.campaign)
             disturbances += len(trouble.done)
             print(f"  ended well after {time.monotonic() - start:.0f} s", flush=True)
-        print(f"{len(registry.campaigns())} campaigns, {disturbances} disturbances, every invariant held", flush=True)
+        print(
+            f"{len(registry.campaigns.all())} campaigns, {disturbances} disturbances, every invariant held", flush=True
+        )

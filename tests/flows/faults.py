@@ -81,7 +81,7 @@ class Disturbed:
 
     def wanted(self, merge: MergePolicy = "most_frames") -> CampaignSpec:
         """A campaign that is still to be started."""
-        number = len(self.registry.campaigns())
+        number = len(self.registry.campaigns.all())
         # Whoever earns a little more for the same is another skill.
         rewards = re.compile(r'reward = "(gained\.[bc])"')
         text = rewards.sub(rf'reward = "{1 + number / 1000} * \1"', shipped("corridor").read_text())
@@ -143,7 +143,7 @@ class Disturbed:
         until(lambda: flow_run(again.id).state.is_running(), "the second start")
 
     def _kill_a_skill(self, campaign: str) -> None:
-        (attempt,) = (one for one in self.registry.outstanding(campaign) if one.flow_run_id)
+        (attempt,) = (one for one in self.registry.attempts.outstanding(campaign) if one.flow_run_id)
         until(lambda: process_of(attempt.flow_run_id), "the process of a skill").kill()
 
 

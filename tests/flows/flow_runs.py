@@ -98,12 +98,12 @@ class Endless:
         self.wanted = spec(name, skill, **ENDLESS, **changes)
         self.run = start(registry, self.wanted)
         self.attempt = until(self.submitted, "the submission")
-        self.directory = self.home.run_directory(name, skill, self.registry.run(self.attempt.run).ordinal)
+        self.directory = self.home.run_directory(name, skill, self.registry.runs.get(self.attempt.run).ordinal)
         self.trained_on(0)
 
     def submitted(self):
         """The outstanding attempt, once it is submitted."""
-        return next((one for one in self.registry.outstanding(self.name) if one.flow_run_id), None)
+        return next((one for one in self.registry.attempts.outstanding(self.name) if one.flow_run_id), None)
 
     def updates(self):
         with contextlib.suppress(OSError, ValueError, IndexError):

@@ -40,7 +40,7 @@ def check(home: Home, registry: Registry, campaign: str, *, targets_learned: boo
     _nothing_was_learned_twice(registry)
     _soon(lambda: _runs_not_ended(registry), "flow runs that have not ended")
     _soon(lambda: _processes_left(home), "processes of runs")
-    assert registry.outstanding(campaign) == []
+    assert registry.attempts.outstanding(campaign) == []
     assert _locked(home) == [], "locks are held"
     _run_directories_are_archived(home, registry)
     _the_database_is_whole(home)
@@ -48,10 +48,10 @@ def check(home: Home, registry: Registry, campaign: str, *, targets_learned: boo
 
 
 def _every_skill_is_decided(home: Home, registry: Registry, name: str, targets_learned: bool) -> None:
-    campaign = registry.campaign(name)
+    campaign = registry.campaigns.get(name)
     named = campaign.spec.knowledge
     knowledge = load_knowledge(home.knowledge_file(named) if named else shipped(campaign.env))
-    states = derive(knowledge, campaign.targets, registry.facts(name))
+    states = derive(knowledge, campaign.targets, registry.skills.facts(name))
     assert set(states.values()) <= _DECIDED, states
     if targets_learned:
         assert {states[target] for target in campaign.targets} == {"learned"}, states
@@ -59,12 +59,13 @@ def _every_skill_is_decided(home: Home, registry: Registry, name: str, targets_l
 
 def _nothing_was_learned_twice(registry: Registry) -> None:
     learned: collections.Counter[str] = collections.Counter()
-    for campaign in registry.campaigns():
-        for record in registry.skills(campaign.name).values():
-            runs = registry.runs(record.identity)
+    for campaign in registry.campaigns.all():
+        for record in registry.skills.of(campaign.name).values():
+            runs = registry.runs.of(record.identity)
             learned[record.name, record.identity] = sum(run.verdict == "learned" for run in runs)
     assert not {skill: times for skill, times in learned.items() if times > 1}
-    assert [expert.global_index for expert in registry.experts()] == list(range(len(registry.experts())))
+    experts = registry.library.experts()
+    assert [expert.global_index for expert in experts] == list(range(len(experts)))
 
 
 def _runs_not_ended(registry: Registry) -> list[str]:
@@ -108,9 +109,9 @@ def _locked(home: Home) -> list[str]:
 def _run_directories_are_archived(home: Home, registry: Registry) -> None:
     directories = [path for top in (home.runs, home.archive) for path in top.rglob("*") if path.is_dir()]
     assert not [path for path in directories if is_temporary(path)], "unfinished work of a process that was killed"
-    for campaign in registry.campaigns():
-        for record in registry.skills(campaign.name).values():
-            for run in registry.runs(record.identity):
+    for campaign in registry.campaigns.all():
+        for record in registry.skills.of(campaign.name).values():
+            for run in registry.runs.of(record.identity):
                 where = (run.campaign, run.skill, run.ordinal)
                 assert run.verdict is None or not home.run_directory(*where).path.exists(), where
                 if run.verdict == "learned":
@@ -128,10 +129,10 @@ def _the_database_is_whole(home: Home) -> None:
 
 def _every_version_in_use_is_whole(home: Home, registry: Registry) -> None:
     contents = set()
-    for expert in registry.experts():
+    for expert in registry.library.experts():
         if expert.head is not None:
             contents.add(expert.head.content)
-        for bundle in registry.bundles_with(expert.global_index):
+        for bundle in registry.library.bundles_with(expert.global_index):
             contents |= {version.content for version in bundle.versions.values()}
     assert contents
     for content in contents:

@@ -90,7 +90,7 @@ def test_a_form_that_is_offered_again_after_a_crash_stays_as_it_was(campaign, re
     _, runs = campaign
     before = offered(runs["dig_a"])
     other = resolve("dig_a", wanted(overrides=["dig_a.frames=1024"]))
-    asyncio.run(offer_changes(runs["dig_a"], registry.skill(CAMPAIGN, "dig_a").skill, other))
+    asyncio.run(offer_changes(runs["dig_a"], registry.skills.get(CAMPAIGN, "dig_a").skill, other))
     assert offered(runs["dig_a"]) == before
 
 
@@ -104,7 +104,7 @@ def test_a_change_that_no_run_can_take_is_refused_and_the_run_waits_on(campaign,
 def test_an_approved_skill_is_learned_while_the_others_wait(campaign, registry):
     _, runs = campaign
     resume(runs["goto_bench"], offered(runs["goto_bench"]))
-    until(lambda: registry.facts(CAMPAIGN)["goto_bench"].learned, "the approved skill")
+    until(lambda: registry.skills.facts(CAMPAIGN)["goto_bench"].learned, "the approved skill")
     assert set(waiting(registry)) == {"dig_a", "dig_too"}
 
 
@@ -120,8 +120,8 @@ def test_changes_made_in_the_form_are_what_the_run_trains_with(chromium, server,
         learning_rate.fill("0.002")
         form.get_by_role("button", name="Submit").click()
         expect(form).to_be_hidden()
-    until(lambda: registry.facts(CAMPAIGN)["dig_a"].failed, "the run that was given few frames")
-    config = registry.runs(registry.facts(CAMPAIGN)["dig_a"].identity)[-1].config
+    until(lambda: registry.skills.facts(CAMPAIGN)["dig_a"].failed, "the run that was given few frames")
+    config = registry.runs.of(registry.skills.facts(CAMPAIGN)["dig_a"].identity)[-1].config
     assert (config.training.frames, config.training.learning_rate) == (FEW, 0.002)
     assert config.training.model_copy(update={"frames": 60_000, "learning_rate": 1e-3}) == wanted().training
 
@@ -130,16 +130,16 @@ def test_a_rejected_skill_is_not_trained_and_the_campaign_ends_without_it(campai
     run, runs = campaign
     cancel(runs["dig_too"])
     assert end_of(run).message == "not learned: dig_a, dig_too"
-    fact = registry.facts(CAMPAIGN)["dig_too"]
+    fact = registry.skills.facts(CAMPAIGN)["dig_too"]
     assert (fact.cause, fact.attempt) == ("rejected", None)
     assert flow_run(runs["dig_too"].id).run_count == 0
 
 
 def test_a_rejection_stands_until_a_start_asks_for_the_skill_again(campaign, registry, wanted):
     assert end_of(start(registry, wanted())).is_failed()
-    assert registry.facts(CAMPAIGN)["dig_too"].cause == "rejected" and not waiting(registry)
+    assert registry.skills.facts(CAMPAIGN)["dig_too"].cause == "rejected" and not waiting(registry)
     again = start(registry, wanted(retry=["dig_too"]))
     until(lambda: "dig_too" in waiting(registry), "the question")
     assert asyncio.run(cancel_campaign(again.registry, again.campaign))
-    until(lambda: not registry.outstanding(CAMPAIGN), "the end of the attempt")
-    assert registry.facts(CAMPAIGN)["dig_too"].cause == "cancelled", "that was no answer to the question"
+    until(lambda: not registry.attempts.outstanding(CAMPAIGN), "the end of the attempt")
+    assert registry.skills.facts(CAMPAIGN)["dig_too"].cause == "cancelled", "that was no answer to the question"

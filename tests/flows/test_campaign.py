@@ -22,7 +22,7 @@ MIXED = spec("mixed", "make_b", "make_d", overrides=["make_d.frames=512", "make_
 
 
 def archived(server, registry, skill, name):
-    figures = registry.figures("mixed")[skill]
+    figures = registry.skills.figures("mixed")[skill]
     return (server.home.archived_run("mixed", skill, figures.ordinal).path / name).read_text()
 
 
@@ -36,15 +36,15 @@ def mixed(server, registry):
 def test_a_campaign_learns_what_it_can_and_fails_if_a_target_is_missed(mixed, registry):
     _, end = mixed
     assert end.is_failed() and end.message == "not learned: make_d"
-    facts = registry.facts("mixed")
+    facts = registry.skills.facts("mixed")
     assert {name for name, fact in facts.items() if fact.learned} == {"dig_a", "goto_bench", "make_b"}
-    assert registry.outstanding("mixed") == []
+    assert registry.attempts.outstanding("mixed") == []
 
 
 def test_a_skill_that_did_not_learn_ends_completed_and_is_not_tried_again(mixed, registry):
-    fact = registry.facts("mixed")["make_d"]
+    fact = registry.skills.facts("mixed")["make_d"]
     assert fact.cause == "verdict"
-    assert [one.verdict for one in registry.runs(fact.identity)] == ["failed"]
+    assert [one.verdict for one in registry.runs.of(fact.identity)] == ["failed"]
     runs = skill_runs(registry, "mixed")
     assert {run.name: run.state.name for run in runs} == {
         "dig_a": "Learned",
@@ -99,7 +99,7 @@ def test_a_campaign_with_another_seed_says_on_its_page_who_has_learned_a_skill_a
     again = spec("seeded", "dig_a", training=TRAINING.model_copy(update={"seed": 7}))
     assert end_of(start(registry, again)).is_completed()
     (row,) = asyncio.run(table())
-    by = registry.figures("seeded")["dig_a"].run_campaign
+    by = registry.skills.figures("seeded")["dig_a"].run_campaign
     assert row["why"] == f"learned already by campaign {by} with seed 0 (here 7)"
 
 
@@ -118,7 +118,7 @@ def test_a_start_waits_for_a_process_whose_run_the_server_has_ended(mixed, serve
         until(lambda: flow_run(run.id).state.is_running(), "the start")
         time.sleep(3)
         assert flow_run(run.id).state.is_running(), "neither refused nor begun"
-        assert registry.campaign("mixed").started_at < flow_run(run.id).start_time.timestamp()
+        assert registry.campaigns.get("mixed").started_at < flow_run(run.id).start_time.timestamp()
     assert end_of(run).message == "not learned: make_d"
 
 
@@ -135,7 +135,7 @@ def test_a_campaign_cancelled_while_its_worker_starts_it_begins_nothing(mixed, r
     until(lambda: flow_run(run.id).run_count, "its process")
     until(lambda: process_of(run.id) is None, "the end of its process")
     assert flow_run(run.id).state.is_cancelled()
-    assert "late" not in [campaign.name for campaign in registry.campaigns()]
+    assert "late" not in [campaign.name for campaign in registry.campaigns.all()]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_a_second_run_of_the_campaign_made_by_hand_is_refused_and_changes_nothin
     run = asyncio.run(by_hand())
     state = until(lambda: (state := flow_run(run.id).state).is_final() and state, "the end of the second run")
     assert state.name == "Refused" and "campaign endless is held by process" in state.message
-    assert [one.id for one in endless.registry.outstanding("endless")] == [endless.attempt.id]
+    assert [one.id for one in endless.registry.attempts.outstanding("endless")] == [endless.attempt.id]
 
 
 def test_a_killed_trainer_goes_on_in_the_same_prefect_run_from_its_checkpoint(endless):
@@ -181,10 +181,10 @@ def test_a_killed_trainer_goes_on_in_the_same_prefect_run_from_its_checkpoint(en
     kept = endless.checkpoint()
     endless.trained_on(kept)
     assert "resuming make_c from update" in endless.directory.log.read_text()
-    assert endless.registry.facts("endless")["make_c"].retries == 1
+    assert endless.registry.skills.facts("endless")["make_c"].retries == 1
     (shown,) = [
         one
-        for one in view_campaign(endless.home, endless.registry, endless.registry.campaign("endless"))
+        for one in view_campaign(endless.home, endless.registry, endless.registry.campaigns.get("endless"))
         if one.name == "make_c"
     ]
     assert shown.remark.startswith("broke off (Crashed: ") and shown.remark.endswith("; tried again (1 of 2)")
@@ -198,7 +198,7 @@ def test_a_campaign_that_was_killed_is_started_again_and_doubles_nothing(endless
     assert not endless.run.attached and endless.run.id != before.id
     until(lambda: flow_run(endless.run.id).state.is_running(), "the second start")
     time.sleep(3)
-    assert [one.id for one in endless.registry.outstanding("endless")] == [endless.attempt.id]
+    assert [one.id for one in endless.registry.attempts.outstanding("endless")] == [endless.attempt.id]
     assert len(skill_runs(endless.registry, "endless")) == 1
 
 
@@ -224,7 +224,7 @@ def test_cancelling_a_campaign_in_the_ui_ends_its_skills_and_marks_the_ledger(en
     until(lambda: flow_run(endless.run.id).state.is_cancelled(), "the end of the campaign's run")
     print(f"\ncancelled in {time.monotonic() - began:.1f} s")
     assert endless.checkpoint() == endless.updates(), "the last update is saved"
-    assert endless.registry.facts("endless")["make_c"].cause == "cancelled"
+    assert endless.registry.skills.facts("endless")["make_c"].cause == "cancelled"
     assert free_slots() == count_slots()
 
 
@@ -243,7 +243,7 @@ def test_cancelling_a_campaign_by_the_command_saves_a_checkpoint_and_leaves_no_p
     until(lambda: process_of(endless.attempt.flow_run_id) is None, "the end of the trainer")
     until(lambda: process_of(endless.run.id) is None, "the end of the campaign")
     assert endless.checkpoint() == endless.updates(), "the last update is saved"
-    assert endless.registry.facts("endless")["make_c"].cause == "cancelled"
+    assert endless.registry.skills.facts("endless")["make_c"].cause == "cancelled"
 
 
 def test_a_cancelled_run_whose_worker_does_not_hear_of_it_ends_by_itself(endless):
@@ -261,6 +261,6 @@ def test_a_cancelled_run_whose_worker_does_not_hear_of_it_ends_by_itself(endless
     finally:
         worker.resume()
     assert endless.checkpoint() == endless.updates(), "the last update is saved"
-    assert endless.registry.facts("endless")["make_c"].cause == "cancelled"
+    assert endless.registry.skills.facts("endless")["make_c"].cause == "cancelled"
     until(lambda: free_slots() == count_slots(), "free slots")
     assert flow_run(endless.attempt.flow_run_id).state.is_cancelled()

@@ -179,7 +179,7 @@ def test_nobody_else_s_deployments_are_changed(server, restored):
 
 
 def settings(registry, campaign):
-    return registry.campaign(campaign).spec.model_dump(exclude={"campaign"})
+    return registry.campaigns.get(campaign).spec.model_dump(exclude={"campaign"})
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def test_prefect_deployment_run_does_what_the_command_does(server, learned, by_c
 
 
 def test_the_schedule_goes_on_with_the_campaign_and_its_settings(learned, by_command, restored):
-    before = learned.campaign("by-command")
+    before = learned.campaigns.get("by-command")
 
     async def switch_on(client):
         nightly = await client.read_deployment_by_name("campaign/nightly")
@@ -228,7 +228,7 @@ def test_the_schedule_goes_on_with_the_campaign_and_its_settings(learned, by_com
 
     run = on_server(switch_on)
     assert end_of(run).message == "learned dig_a"
-    after = learned.campaign("by-command")
+    after = learned.campaigns.get("by-command")
     assert after.spec == before.spec and after.start > before.start
     assert on_server(lambda client: client.read_flow_run(run)).auto_scheduled
 
@@ -236,7 +236,7 @@ def test_the_schedule_goes_on_with_the_campaign_and_its_settings(learned, by_com
 def test_a_campaign_that_never_was_cannot_go_on(learned):
     end = end_of(start("campaign/nightly", campaign="never"))
     assert end.name == "Refused" and end.message.startswith("targets: none is named, and there is no campaign 'never'")
-    assert "never" not in [campaign.name for campaign in learned.campaigns()]
+    assert "never" not in [campaign.name for campaign in learned.campaigns.all()]
 
 
 def test_a_campaign_that_cannot_be_is_refused_in_the_words_of_the_command(learned):
@@ -252,14 +252,14 @@ def test_a_campaign_that_cannot_be_is_refused_in_the_words_of_the_command(learne
             make_request({**asked, **one})
         end = end_of(run)
         assert (end.name, end.message) == ("Refused", str(found.value))
-        assert one["campaign"] not in [campaign.name for campaign in learned.campaigns()]
+        assert one["campaign"] not in [campaign.name for campaign in learned.campaigns.all()]
 
 
 def test_parameters_are_read_as_options_and_files_are(learned):
     asked = {**ASKED, "training": {"width": "1.6e1", "num-envs": "64", "frames": "6e5"}}
     end = end_of(start("campaign/default", campaign="as-text", **asked))
     assert end.message == "learned dig_a"
-    assert learned.campaign("as-text").spec == make_request({"campaign": "as-text", **ASKED}).spec
+    assert learned.campaigns.get("as-text").spec == make_request({"campaign": "as-text", **ASKED}).spec
     assert end_of(start("housekeeping/default", **{"keep-days": "3e1"}, what=["leftovers"])).name == "DryRun"
 
 

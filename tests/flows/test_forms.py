@@ -60,7 +60,7 @@ def test_a_campaign_is_started_from_the_form_as_the_command_would(chromium, serv
     (run,) = ids("campaign/default") - before
     asked = {"env": "corridor", "targets": ["dig_a"], "training": {"width": 16}, "limits": {"max_parallel": 2}}
     assert end_of(run).message == "learned dig_a"
-    assert learned.campaign("by-form").spec == make_request({"campaign": "by-form", **asked}).spec
+    assert learned.campaigns.get("by-form").spec == make_request({"campaign": "by-form", **asked}).spec
 
 
 def test_a_form_that_is_asked_to_check_tells_a_wrong_value_at_its_field_and_starts_nothing(chromium, server):

@@ -50,7 +50,7 @@ def test_a_model_with_twelve_bad_habits_still_reaches_the_target(server, registr
         run = start(registry, wanted)
         state = end_of(run)
     assert state.is_completed(), state.message
-    records = registry.proposals("bad-habits")
+    records = registry.proposals.of("bad-habits")
     accepted = [one for one in records if one.state == "accepted"]
     assert [one.name for one in accepted] == ["goto_bench", "dig_a", "make_b"]
     refused = {one.round: one.refusals[0] for one in records if one.refusals}
@@ -59,7 +59,7 @@ def test_a_model_with_twelve_bad_habits_still_reaches_the_target(server, registr
     assert accepted[-1].repairs and accepted[-1].repaired.skill.program.reward == "gained.b"
     runs = [(run.start_time.timestamp(), run.end_time.timestamp()) for run in skill_runs(registry, "bad-habits")]
     assert any(begun < answered_at[0] < ended for begun, ended in runs), "the model answered while nothing trained"
-    assert registry.spending("bad-habits").requests == len(model.requests) == len(texts)
+    assert registry.requests.spending("bad-habits").requests == len(model.requests) == len(texts)
 
 
 def test_a_campaign_that_a_model_cannot_help_ends_and_says_why_and_never_spends_more_than_it_may(server, registry):
@@ -68,8 +68,8 @@ def test_a_campaign_that_a_model_cannot_help_ends_and_says_why_and_never_spends_
         for said, requests in (("2 rounds of proposals brought nothing sound", 2), ("frontier.max_requests", 3)):
             state = end_of(start(registry, hopeless))
             assert state.name == "TargetsMissed" and said in state.message
-            assert registry.spending("hopeless").requests == len(model.requests) == requests
-    assert [one.round for one in registry.proposals("hopeless")] == [1, 2, 3]
+            assert registry.requests.spending("hopeless").requests == len(model.requests) == requests
+    assert [one.round for one in registry.proposals.of("hopeless")] == [1, 2, 3]
     assert skill_runs(registry, "hopeless") == []
 
 
@@ -94,9 +94,9 @@ def test_a_hybrid_uses_what_is_known_and_a_fallback_answers_for_a_model_that_doe
         assert state.is_completed(), state.message
         assert len(broken.requests) == 1 and len(model.requests) == 1
         assert model.requests[0].headers["authorization"] == f"Bearer {KEY}"
-    (record,) = registry.proposals("hybrid")
+    (record,) = registry.proposals.of("hybrid")
     assert (record.name, record.state, record.model) == ("make_c", "accepted", f"scripted@{model.url}")
-    assert registry.facts("hybrid")["make_c"].learned
+    assert registry.skills.facts("hybrid")["make_c"].learned
     assert {"server.log", "registry.sqlite", "prefect.db"} <= {path.name for path in server.home.root.rglob("*")}
     assert any(server.home.journal.iterdir())
     assert _files_with(KEY, server.home.root) == []
@@ -107,8 +107,8 @@ def test_a_model_that_is_away_fails_no_skill(server, registry):
     with ModelServer(lambda *_: fault(status=401)) as broken:
         state = end_of(start(registry, spec("away", "inv.b", frontier=frontier(broken.url))))
     assert state.name == "TargetsMissed" and "unauthorized" in state.message
-    assert registry.proposals("away") == []
-    assert not any(fact.failed for fact in registry.facts("away").values())
+    assert registry.proposals.of("away") == []
+    assert not any(fact.failed for fact in registry.skills.facts("away").values())
 
 
 def _files_with(text, directory):

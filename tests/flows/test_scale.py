@@ -22,9 +22,9 @@ def measured(server, tmp_path_factory):
 
 def test_a_campaign_of_many_skills_learns_all_of_them(measured, registry):
     assert len(measured.runs) == SKILLS - 2
-    facts = registry.facts(scale.NAME)
+    facts = registry.skills.facts(scale.NAME)
     assert len(facts) == SKILLS and all(fact.learned for fact in facts.values())
-    assert registry.outstanding(scale.NAME) == []
+    assert registry.attempts.outstanding(scale.NAME) == []
 
 
 def test_each_skill_is_begun_when_it_can_be_and_costs_few_requests(measured):

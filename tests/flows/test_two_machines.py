@@ -120,7 +120,7 @@ def trained_where(registry, campaign, *skills):
 
     def look():
         found = {}
-        for attempt in registry.outstanding(campaign):
+        for attempt in registry.attempts.outstanding(campaign):
             if (process := process_of(attempt.flow_run_id)) is not None:
                 with contextlib.suppress(psutil.Error):
                     found[attempt.skill] = process.environ()["FLOWRL_MACHINE"]
@@ -153,14 +153,14 @@ def built_upon(machines, basics):
         where = trained_where(registry, "upon", "make_b")
         assert end_of(run).is_completed()
     assert where == {"make_b": other.name}
-    return registry.bundle(registry.skill("upon", "make_b").identity)
+    return registry.library.bundle(registry.skills.get("upon", "make_b").identity)
 
 
 def test_a_skill_trained_by_one_machine_is_used_by_the_other(machines, basics, built_upon):
     *_, registry = machines
-    learned = registry.bundle(registry.skill("upon", "dig_a").identity)
+    learned = registry.library.bundle(registry.skills.get("upon", "dig_a").identity)
     ((expert, version),) = learned.versions.items()
-    assert registry.run(built_upon.run).seeds[expert] == version.id
+    assert registry.runs.get(built_upon.run).seeds[expert] == version.id
     assert built_upon.versions[expert].parent == version.id
 
 
@@ -192,8 +192,8 @@ def test_run_directories_name_no_place_and_the_home_can_be_moved(machines, built
         assert "make_b" in said and "learned" in said
         run, outcome = learn(moved, spec("upon", "make_c", limits=LIMITS), "make_c")
         assert outcome.verdict == "learned"
-        seeds = registry.run(run).seeds
-        assert built_upon.run in {registry.version(seed).run for seed in seeds.values() if seed is not None}
+        seeds = registry.runs.get(run).seeds
+        assert built_upon.run in {registry.library.version(seed).run for seed in seeds.values() if seed is not None}
         assert assess(moved, "upon", "make_b", of="bundle", episodes=64).success > 0.5
     finally:
         moved.root.rename(home.root)

@@ -115,7 +115,7 @@ def test_what_was_queued_under_an_old_entrypoint_is_done(flowrl, deployment, nam
 def test_the_run_that_waited_for_approval_waited_on_and_learns(ended, registry):
     assert end_of(UUID(SERVER["suspended"])).name == "Learned"
     assert ended["asked"][0] == 0, ended["asked"][1]
-    assert registry.facts("asked")["make_e"].learned and registry.outstanding("asked") == []
+    assert registry.skills.facts("asked")["make_e"].learned and registry.attempts.outstanding("asked") == []
 
 
 def test_the_schedule_is_as_the_person_set_it_and_the_night_that_was_missed_is_made_up_for(flowrl):
@@ -139,19 +139,19 @@ def test_the_schedule_is_as_the_person_set_it_and_the_night_that_was_missed_is_m
 
 def test_the_campaign_that_was_killed_goes_on_to_the_end_that_it_would_have_had(ended, registry):
     assert ended["killed"][0] == 0, ended["killed"][1]
-    facts = registry.facts("killed")
-    assert all(facts[skill].learned for skill in ("make_c", "make_d")) and registry.outstanding("killed") == []
-    (run,) = registry.runs(facts["make_c"].identity)
+    facts = registry.skills.facts("killed")
+    assert all(facts[skill].learned for skill in ("make_c", "make_d")) and registry.attempts.outstanding("killed") == []
+    (run,) = registry.runs.of(facts["make_c"].identity)
     assert run.run_frames == KNOWN["killed"]["run_frames"]
-    bundle = registry.bundle(facts["make_c"].identity)
-    names = {record.global_index: record.name for record in registry.experts()}
+    bundle = registry.library.bundle(facts["make_c"].identity)
+    names = {record.global_index: record.name for record in registry.library.experts()}
     if is_bit_equal():
         assert {names[index]: one.content for index, one in bundle.versions.items()} == KNOWN["killed"]["bundle"]
 
 
 def test_what_was_learned_before_is_not_learned_again(ended, registry):
     for skill in ("dig_a", "goto_bench", "make_b"):
-        assert len(registry.runs(KNOWN["registry"]["identities"][skill])) == 1
+        assert len(registry.runs.of(KNOWN["registry"]["identities"][skill])) == 1
 
 
 @pytest.mark.parametrize("server", ["embedded", "elsewhere"])

@@ -58,9 +58,10 @@ def test_recorded_answers_lead_to_a_target_that_the_knowledge_base_lacks(tmp_pat
         assert len(model.requests) == len(RECORDED["answers"])
     with Registry.open(home) as registry:
         ends = {
-            one.name: (one.state, one.refusals[0].code if one.refusals else "") for one in registry.proposals("default")
+            one.name: (one.state, one.refusals[0].code if one.refusals else "")
+            for one in registry.proposals.of("default")
         }
-        facts = registry.facts("default")
+        facts = registry.skills.facts("default")
     assert ends == {
         "chop_trees": ("refused", "duplicate"),
         "place_crafting_table": ("accepted", ""),

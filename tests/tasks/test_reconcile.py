@@ -35,15 +35,15 @@ class Campaigner:
         self.spec = CampaignSpec(
             campaign="one", env="corridor", targets=["dig_a"], limits=LimitsSpec(max_retries=max_retries)
         )
-        self.campaign = self.registry.start_campaign(self.spec, self.skills)
+        self.campaign = self.registry.campaigns.start(self.spec, self.skills)
         self.sent, self.woken = [], []
 
     @property
     def fact(self):
-        return self.registry.facts("one")["dig_a"]
+        return self.registry.skills.facts("one")["dig_a"]
 
     def attempt(self):
-        return self.registry.begin_attempt("one", self.fact.identity)
+        return self.registry.attempts.begin("one", self.fact.identity)
 
     async def run_of(self, attempt, *states):
         """A Prefect run of the attempt that went through these states."""
@@ -51,7 +51,7 @@ class Campaigner:
             run = await client.create_flow_run_from_deployment(self.deployment)
             for state in (Running(), *states):
                 await client.set_flow_run_state(run.id, state, force=True)
-            self.registry.set_flow_run(attempt.id, str(run.id))
+            self.registry.attempts.set_flow_run(attempt.id, str(run.id))
             return await client.read_flow_run(run.id)
 
     async def reconcile(self):
@@ -102,7 +102,7 @@ def reconciled(one, *states):
         attempt = one.attempt()
         run = await one.run_of(attempt, *states)
         await one.reconcile()
-        return one.registry.attempt(attempt.id), await one.state_of(run)
+        return one.registry.attempts.get(attempt.id), await one.state_of(run)
 
     return asyncio.run(work())
 
@@ -116,7 +116,7 @@ def test_a_run_that_found_no_room_on_the_disk_is_not_tried_in_vain_and_its_campa
     attempt, now = reconciled(one, Failed(name=NO_ROOM, message="0 MB free"))
     assert (attempt.end, attempt.reason) == ("infrastructure", f"{NO_ROOM}: 0 MB free") and now.name == NO_ROOM
     assert one.full == "0 MB free"
-    one.registry.start_campaign(one.spec, one.skills)
+    one.registry.campaigns.start(one.spec, one.skills)
     assert reconciled(one, Crashed(message="killed"))[0].end is None and one.full == "", "the next start goes on"
 
 
@@ -143,7 +143,7 @@ def test_retries_are_bounded_and_leave_the_skill_failed_by_infrastructure(one):
         async with get_client() as client:
             await client.set_flow_run_state(run.id, Crashed(message="again"), force=True)
         await one.reconcile()
-        return one.registry.attempt(attempt.id)
+        return one.registry.attempts.get(attempt.id)
 
     attempt = asyncio.run(work())
     assert attempt.end == "infrastructure"
@@ -159,9 +159,9 @@ def test_a_cancelled_run_is_not_tried_again(one):
 def test_a_run_that_the_server_does_not_know_is_trouble(one):
     async def work():
         attempt = one.attempt()
-        one.registry.set_flow_run(attempt.id, "00000000-0000-4000-8000-000000000000")
+        one.registry.attempts.set_flow_run(attempt.id, "00000000-0000-4000-8000-000000000000")
         await one.reconcile()
-        return one.registry.attempt(attempt.id)
+        return one.registry.attempts.get(attempt.id)
 
     assert asyncio.run(work()).end == "infrastructure"
 
@@ -170,9 +170,9 @@ def test_the_registrys_verdict_wins_over_a_crash(one):
     async def work():
         attempt = one.attempt()
         run = await one.run_of(attempt, Crashed())
-        one.registry.fail_run(attempt.run, "did not learn")
+        one.registry.runs.fail(attempt.run, "did not learn")
         await one.reconcile()
-        return one.registry.attempt(attempt.id), await one.state_of(run)
+        return one.registry.attempts.get(attempt.id), await one.state_of(run)
 
     attempt, state = asyncio.run(work())
     assert attempt.end == "verdict" and state.is_crashed()
@@ -183,19 +183,19 @@ def test_an_attempt_that_was_never_submitted_is_submitted_under_its_key(one):
     attempt = one.attempt()
     asyncio.run(one.reconcile())
     assert [sent.key for sent in one.sent] == [attempt.key]
-    assert one.registry.attempt(attempt.id).end is None
+    assert one.registry.attempts.get(attempt.id).end is None
 
 
 def test_what_a_dead_campaign_left_behind_is_ended_by_another(one):
     async def work():
         attempt = one.attempt()
         await one.run_of(attempt, Crashed())
-        one.campaign = one.registry.start_campaign(one.spec.model_copy(update={"campaign": "two"}), one.skills)
+        one.campaign = one.registry.campaigns.start(one.spec.model_copy(update={"campaign": "two"}), one.skills)
         await one.reconcile()
-        return one.registry.attempt(attempt.id)
+        return one.registry.attempts.get(attempt.id)
 
     assert asyncio.run(work()).end == "infrastructure"
-    assert not one.registry.facts("two")["dig_a"].failed
+    assert not one.registry.skills.facts("two")["dig_a"].failed
 
 
 def test_a_run_that_was_scheduled_before_the_clock_was_set_back_starts_now(one):
@@ -205,7 +205,7 @@ def test_a_run_that_was_scheduled_before_the_clock_was_set_back_starts_now(one):
         attempt = one.attempt()
         run = await one.run_of(attempt, Scheduled(scheduled_time=later))
         await one.reconcile()
-        return one.registry.attempt(attempt.id), await one.state_of(run)
+        return one.registry.attempts.get(attempt.id), await one.state_of(run)
 
     attempt, state = asyncio.run(work())
     assert attempt.end is None and one.fact.retries == 0

@@ -19,8 +19,8 @@ def attempt(tmp_path, monkeypatch):
     monkeypatch.delenv("FLOWRL_REGISTRY_URL", raising=False)
     with Registry.open(home) as registry:
         spec = parse_campaign(env="corridor", targets=["dig_a"])
-        registry.start_campaign(spec, load_knowledge(shipped("corridor")).skills)
-        return home, registry.begin_attempt("default", registry.skill("default", "dig_a").identity)
+        registry.campaigns.start(spec, load_knowledge(shipped("corridor")).skills)
+        return home, registry.attempts.begin("default", registry.skills.get("default", "dig_a").identity)
 
 
 def test_each_process_that_begins_claims_the_run_and_fences_the_one_before(attempt):
@@ -29,20 +29,20 @@ def test_each_process_that_begins_claims_the_run_and_fences_the_one_before(attem
     with workplace(one.run, one.id, 15.0) as first, held, workplace(one.run, one.id, 15.0):
         pass
     with workplace(one.run, one.id, 15.0) as second, Registry.open(home) as registry:
-        assert (first, second, registry.run(one.run).epoch) == (1, 2, 2), "who was refused claimed nothing"
-        registry.check_claim(one.run, second)
+        assert (first, second, registry.runs.get(one.run).epoch) == (1, 2, 2), "who was refused claimed nothing"
+        registry.runs.check_claim(one.run, second)
         with pytest.raises(ConflictError):
-            registry.check_claim(one.run, first)
+            registry.runs.check_claim(one.run, first)
 
 
 @pytest.mark.parametrize("end", ["cancelled", "rejected", "infrastructure"])
 def test_an_attempt_that_is_over_finds_no_work_and_claims_nothing(attempt, end):
     home, one = attempt
     with Registry.open(home) as registry:
-        registry.end_attempt(one.id, end)
+        registry.attempts.end(one.id, end)
         with (
             pytest.raises(ConflictError, match=f"attempt 1 of dig_a is over .{end}."),
             workplace(one.run, one.id, 15.0),
         ):
             pass
-        assert registry.run(one.run).epoch == 0
+        assert registry.runs.get(one.run).epoch == 0

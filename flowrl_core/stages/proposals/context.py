@@ -18,7 +18,9 @@ from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.skill_states import known_states
 from flowrl_core.specs.campaign import CampaignSpec
-from flowrl_core.storage.records import ProposalRecord, RunRecord, SkillFact, SkillFigures
+from flowrl_core.storage.records.proposals import ProposalRecord
+from flowrl_core.storage.records.runs import RunRecord
+from flowrl_core.storage.records.skills import SkillFact, SkillFigures
 from flowrl_core.storage.registry import Registry
 from flowrl_core.text import folded
 
@@ -179,10 +181,10 @@ def read_context(
         base: see `initial_knowledge`.
         before: an earlier context of it: where nothing was accepted since, its plans are used again.
     """
-    if registry is None or campaign not in {one.name for one in registry.campaigns()}:
+    if registry is None or campaign not in {one.name for one in registry.campaigns.all()}:
         return ProposalContext(spec, base)
-    history = tuple(registry.proposals(campaign))
-    figures = registry.figures(campaign)
+    history = tuple(registry.proposals.of(campaign))
+    figures = registry.skills.figures(campaign)
     identities = {name: one.identity for name, one in figures.items()}
     mine = {
         one.name: one.repaired.skill
@@ -191,12 +193,12 @@ def read_context(
     }
     is_same = before is not None and before.accepted == mine
     knowledge, stale = (before.knowledge, before.stale) if before is not None and is_same else grown(base, mine)
-    ended = [run for run in registry.ended_runs() if run.campaign == campaign]
+    ended = [run for run in registry.runs.ended() if run.campaign == campaign]
     known = {one.identity: one.repaired for one in history if one.repaired is not None}
     failed: dict[str, list[Proposal]] = {}
     for run in ended:
         if run.verdict == "failed":
-            tried = known.get(run.identity) or Proposal(registry.definition(run.identity).skill)
+            tried = known.get(run.identity) or Proposal(registry.skills.definition(run.identity).skill)
             failed.setdefault(run.skill, []).append(tried)
     return ProposalContext(
         spec=spec,

@@ -17,7 +17,7 @@ from flowrl_core.proposals.gates import examine
 from flowrl_core.proposals.model import Examination, Finding
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.stages.proposals.context import ProposalContext
-from flowrl_core.storage.records import Examined, ProposalRecord
+from flowrl_core.storage.records.proposals import Examined, ProposalRecord
 from flowrl_core.storage.registry import Registry
 
 __all__ = ["Ask", "RoundOutcome", "check_frontier", "propose", "question_of", "record"]
@@ -131,7 +131,7 @@ def record(registry: Registry, context: ProposalContext, outcome: RoundOutcome) 
     rows = [Examined(None, refusals=outcome.faults)] if outcome.faults else []
     for one, late in zip(outcome.examinations, _refused_late(context, outcome), strict=True):
         rows.append(Examined(one, budget(one.repaired.difficulty, spec.training), late))
-    return registry.record_round(spec.campaign, rows, model=outcome.model, call=outcome.call)
+    return registry.proposals.record_round(spec.campaign, rows, model=outcome.model, call=outcome.call)
 
 
 def _refused_late(context: ProposalContext, outcome: RoundOutcome) -> list[tuple[Finding, ...]]:

@@ -26,7 +26,7 @@ class CampaignBook:
         limits = self.spec.frontier
         bounds = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         cost = cost_of(limits, model, **bounds)
-        request = self.registry.reserve_request(self.spec.campaign, model, **bounds, cost=cost, limits=limits)
+        request = self.registry.requests.reserve(self.spec.campaign, model, **bounds, cost=cost, limits=limits)
         self._models[request] = model
         return request
 
@@ -36,7 +36,7 @@ class CampaignBook:
         if input_tokens is not None and output_tokens is not None:
             cost = cost_of(self.spec.frontier, self._models[request], input_tokens, output_tokens)
         told = {"input_tokens": input_tokens, "output_tokens": output_tokens}
-        self.registry.settle_request(request, outcome, **told, cost=cost)
+        self.registry.requests.settle(request, outcome, **told, cost=cost)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from flowrl_core.randomness import jax_stream
 from flowrl_core.specs.skill import check_episodes
 from flowrl_core.stages.skill.comparison import play, setup_of
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Bundle, EvaluationOf, EvaluationRecord, VersionRecord
+from flowrl_core.storage.records.library import Bundle, EvaluationOf, EvaluationRecord, VersionRecord
 from flowrl_core.storage.registry import Registry
 
 __all__ = ["Assessment", "assess"]
@@ -62,8 +62,8 @@ def assess(home: Home, campaign: str, skill: str, *, of: EvaluationOf, episodes:
         CorruptError: a version is damaged or not there.
     """
     with Registry.open(home) as registry:
-        identity = registry.skill(campaign, skill).identity
-        bundle = registry.bundle(identity)
+        identity = registry.skills.get(campaign, skill).identity
+        bundle = registry.library.bundle(identity)
         if bundle is None:
             raise InputError("skill", f"{skill!r} is not learned yet", "Evaluate it once its campaign has learned it")
         versions = _versions(registry, bundle, of)
@@ -95,7 +95,7 @@ def _versions(registry: Registry, bundle: Bundle, of: EvaluationOf) -> dict[int,
     if of == "bundle":
         return dict(bundle.versions)
     # The run that made the bundle gave each of its experts a head.
-    heads = {record.global_index: record.head for record in registry.experts() if record.head is not None}
+    heads = {record.global_index: record.head for record in registry.library.experts() if record.head is not None}
     return {index: heads[index] for index in bundle.versions}
 
 
@@ -114,12 +114,12 @@ def _measure(
         raise InputError("episodes", f"{episodes} is not positive", f"Use for example {bundle.episodes}")
     check_episodes("episodes", episodes, setup.training.num_envs)
     ids = {index: version.id for index, version in versions.items()}
-    number = registry.begin_evaluation(bundle.identity, of, ids, episodes=episodes, level=_LEVEL)
+    number = registry.evaluations.begin(bundle.identity, of, ids, episodes=episodes, level=_LEVEL)
     key = jax_stream(number, "assessment")
     contents = {index: version.content for index, version in versions.items()}
     result = play(home, setup, contents, episodes, key)
     attempts, successes = np.array(result.step_attempts), np.array(result.step_successes)
-    return registry.record_evaluation(
+    return registry.evaluations.record(
         number,
         successes=result.successes,
         lower_bound=wilson_lower(result.successes, result.episodes, _LEVEL),

@@ -16,7 +16,7 @@ from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs.skill import TrainingSpec
 from flowrl_core.stages.skill.context import RunContext
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Bundle, Compared, ExpertResult, Measured, VersionRecord
+from flowrl_core.storage.records.library import Bundle, Compared, ExpertResult, Measured, VersionRecord
 from flowrl_core.storage.registry import Registry
 from flowrl_core.vocabulary.catalogue import vocabulary
 
@@ -47,13 +47,13 @@ class EvaluationSetup:
 
 def setup_of(registry: Registry, bundle: Bundle) -> EvaluationSetup:
     """The plan that a bundle was measured on, as it was played then."""
-    config = registry.run(bundle.run).config
+    config = registry.runs.get(bundle.run).config
     if config is None:
         raise StorageError(f"run {bundle.run} made bundle {bundle.id} and was never sealed; restore a backup")
-    experts = {record.global_index: record for record in registry.experts() if record.global_index in bundle.versions}
-    definitions = {index: registry.definition(record.identity) for index, record in experts.items()}
+    experts = {one.global_index: one for one in registry.library.experts() if one.global_index in bundle.versions}
+    definitions = {index: registry.skills.definition(record.identity) for index, record in experts.items()}
     return EvaluationSetup(
-        env=registry.definition(bundle.identity).env,
+        env=registry.skills.definition(bundle.identity).env,
         plan=bundle.plan,
         experts={record.name: index for index, record in experts.items()},
         skills={record.name: definitions[index].skill for index, record in experts.items()},
@@ -108,12 +108,12 @@ def compare(
     Args:
         before: an earlier answer; what it measured against a head that has not moved since stands.
     """
-    heads = {result.global_index: registry.head(result.global_index) for result in results}
-    identities = {record.global_index: record.identity for record in registry.experts()}
+    heads = {result.global_index: registry.library.head(result.global_index) for result in results}
+    identities = {record.global_index: record.identity for record in registry.library.experts()}
     measured: dict[int, Measured] = dict(before.measured) if before else {}
     for result in results:
         index, head = result.global_index, heads[result.global_index]
-        bundle = registry.bundle(identities[index])
+        bundle = registry.library.bundle(identities[index])
         if head is None or head.content == result.content or bundle is None:
             measured.pop(index, None)
         elif index not in measured or measured[index].head != head.id:

@@ -12,7 +12,7 @@ from flowrl_core.skills.experts import Remap
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage.layout import Home, RunDirectory
-from flowrl_core.storage.records import RunRecord
+from flowrl_core.storage.records.runs import RunRecord
 from flowrl_core.storage.registry import Registry
 from flowrl_core.vocabulary.catalogue import vocabulary
 
@@ -83,8 +83,8 @@ def open_run(home: Home, registry: Registry, run: int, *, epoch: int | None = No
         StorageError: its directory is not there or not sealed.
         ConflictError: it was claimed after `epoch`.
     """
-    record = registry.run(run)
-    registry.check_claim(run, epoch)
+    record = registry.runs.get(run)
+    registry.runs.check_claim(run, epoch)
     return _read(home, record, run_directory(home, record), epoch)
 
 

@@ -13,7 +13,7 @@ from flowrl_core.randomness import jax_stream
 from flowrl_core.stages.skill.context import PARAMS, RunContext, open_run
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Look, Verdict
+from flowrl_core.storage.records.runs import Look, Verdict
 from flowrl_core.storage.registry import Registry
 
 __all__ = ["evaluate", "verdict"]
@@ -30,13 +30,13 @@ def evaluate(home: Home, run: int, *, epoch: int | None = None) -> Look:
     """
     with Registry.open(home) as registry:
         context = open_run(home, registry, run, epoch=epoch)
-        looks = registry.looks(run)
+        looks = registry.runs.looks(run)
         frames, params = _latest(context)
         if looks and looks[-1].frames >= frames:
             return looks[-1]
         look = _look(context, len(looks) + 1, frames, params)
         crash_point("before_look_record")
-        recorded = registry.record_look(run, look, epoch=epoch)
+        recorded = registry.runs.record_look(run, look, epoch=epoch)
         crash_point("after_look_record")
     logger.info(
         "%s: look %d of %d at %d frames: %d of %d episodes, bound %.3f (needs %.2f)",
@@ -59,7 +59,7 @@ def verdict(home: Home, run: int) -> Verdict | None:
     """
     with Registry.open(home) as registry:
         context = open_run(home, registry, run)
-        looks = registry.looks(run)
+        looks = registry.runs.looks(run)
     if not looks or _saved_frames(context) < looks[-1].frames:
         return None
     frames = looks[-1].frames

@@ -20,7 +20,7 @@ from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.skill.comparison import EvaluationSetup, play
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records import Bundle, VersionRecord
+from flowrl_core.storage.records.library import Bundle, VersionRecord
 from flowrl_core.storage.registry import Registry
 
 __all__ = ["HeadsReport", "choose_seeds"]
@@ -67,7 +67,7 @@ def choose_seeds(
     Raises:
         CorruptError: a version that the run needs is damaged, and so is whatever could stand in for it.
     """
-    heads = {index: _whole(home, registry, registry.head(index)) for index in experts.values()}
+    heads = {index: _whole(home, registry, registry.library.head(index)) for index in experts.values()}
     prefix = Plan(plan.target, plan.steps[:-1])
     before = {experts[name] for name in prefix.skills}
     longest = {index: bundle for index in sorted(before) if (bundle := _longest(registry, index)) is not None}
@@ -119,14 +119,14 @@ def _stand_ins(registry: Registry, version: VersionRecord) -> Iterator[VersionRe
     found = version
     yield found
     while found.parent is not None:
-        found = registry.version(found.parent)
+        found = registry.library.version(found.parent)
         yield found
-    for bundle in registry.bundles_with(version.expert):
+    for bundle in registry.library.bundles_with(version.expert):
         yield bundle.versions[version.expert]
 
 
 def _longest(registry: Registry, index: int) -> Bundle | None:
-    bundles = registry.bundles_with(index)
+    bundles = registry.library.bundles_with(index)
     return max(bundles, key=lambda bundle: (len(bundle.plan.steps), bundle.id), default=None)
 
 

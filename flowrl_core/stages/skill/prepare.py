@@ -35,7 +35,8 @@ from flowrl_core.storage.atomic import (
     write_text,
 )
 from flowrl_core.storage.layout import Home, RunDirectory
-from flowrl_core.storage.records import RunRecord, VersionRecord
+from flowrl_core.storage.records.library import VersionRecord
+from flowrl_core.storage.records.runs import RunRecord
 from flowrl_core.storage.registry import Registry
 from flowrl_core.vocabulary.catalogue import vocabulary
 
@@ -80,7 +81,7 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
         ConflictError: the run was claimed after `epoch`.
     """
     with Registry.open(home) as registry:
-        record = registry.run(run)
+        record = registry.runs.get(run)
         directory = run_directory(home, record)
         if record.seeds is not None and directory.config.is_file():
             _mend_seed(home, registry, open_run(home, registry, run, epoch=epoch))
@@ -95,7 +96,7 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
         try:
             _write(home, RunDirectory(fresh), draft, versions, report)
             crash_point("before_seal")
-            registry.check_claim(run, epoch)  # or the directory below might be that of a run under way
+            registry.runs.check_claim(run, epoch)  # or the directory below might be that of a run under way
             if directory.path.exists():  # left by a kill between the two steps below; not sealed, so worth nothing
                 shutil.rmtree(directory.path)
             publish_directory(fresh, directory.path)
@@ -103,7 +104,7 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
             shutil.rmtree(fresh, ignore_errors=True)
         crash_point("between_seal_and_record")
         seeds = {index: version.id if version else None for index, version in versions.items()}
-        registry.seal_run(
+        registry.runs.seal(
             run, plan=draft.plan, remap=draft.remap.global_to_local, config=config, seeds=seeds, epoch=epoch
         )
     logger.info("prepared %s: %s", record.skill, " -> ".join(f"{s.skill} x{s.n}" for s in draft.plan.steps))
@@ -111,17 +112,17 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
 
 
 def _draft(registry: Registry, record: RunRecord, config: SkillConfig) -> _Draft:
-    campaign = registry.campaign(record.campaign)
-    known = registry.skills(record.campaign)
-    own = registry.definition(record.identity)
+    campaign = registry.campaigns.get(record.campaign)
+    known = registry.skills.of(record.campaign)
+    own = registry.skills.definition(record.identity)
     definitions = {name: entry.skill for name, entry in known.items()} | {own.name: own.skill}
     identities = {name: entry.identity for name, entry in known.items()} | {own.name: own.identity}
-    learned = [name for name, fact in registry.facts(record.campaign).items() if fact.learned]
+    learned = [name for name, fact in registry.skills.facts(record.campaign).items() if fact.learned]
     knowledge = Knowledge(campaign.env, f"campaign {record.campaign}", vocabulary(campaign.env), definitions)
     plan = make_plan(knowledge, record.skill, learned=learned)
     check_plan_fits(config, plan, definitions, knowledge.vocabulary)
     sizes = _sizes(campaign.env, config)
-    experts = {name: registry.allocate_expert(identities[name], **sizes).global_index for name in plan.skills}
+    experts = {name: registry.library.allocate(identities[name], **sizes).global_index for name in plan.skills}
     return _Draft(
         record=record,
         env=campaign.env,
@@ -202,7 +203,9 @@ def _mend_seed(home: Home, registry: Registry, context: RunContext) -> None:
     except CorruptError as exc:
         logger.warning("%s; made again from the same versions", exc)
         seeds = context.record.seeds or {}
-        versions = {index: registry.version(seed) if seed is not None else None for index, seed in seeds.items()}
+        versions = {
+            index: registry.library.version(seed) if seed is not None else None for index, seed in seeds.items()
+        }
         remove_directory(context.directory.seed)
         _write_seed(home, context.directory, context, versions)
 

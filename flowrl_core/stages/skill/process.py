@@ -24,7 +24,8 @@ from flowrl_core.storage.atomic import (
     temporary_beside,
 )
 from flowrl_core.storage.layout import Home, RunDirectory
-from flowrl_core.storage.records import BundleFacts, ExpertResult, Look, Merge, RunRecord, Verdict
+from flowrl_core.storage.records.library import BundleFacts, ExpertResult, Merge
+from flowrl_core.storage.records.runs import Look, RunRecord, Verdict
 from flowrl_core.storage.registry import Registry
 
 __all__ = ["RunOutcome", "archive", "process"]
@@ -60,13 +61,13 @@ def process(home: Home, run: int, *, epoch: int | None = None) -> RunOutcome:
         ConflictError: it was claimed after `epoch`.
     """
     with Registry.open(home) as registry:
-        record = registry.run(run)
+        record = registry.runs.get(run)
         if record.verdict is None:
             _commit(home, registry, run, epoch)
-            record = registry.run(run)
+            record = registry.runs.get(run)
         crash_point("after_registry_commit")
         archive(home, record)
-        merges, look = registry.merges(run), registry.looks(run)[-1]
+        merges, look = registry.runs.merges(run), registry.runs.looks(run)[-1]
     assert record.verdict is not None
     for merge in merges:
         logger.info("expert %d (%s): %s at %d frames", merge.expert, merge.name, merge.action, merge.frames)
@@ -78,7 +79,7 @@ def _commit(home: Home, registry: Registry, run: int, epoch: int | None) -> None
     verdict = verdict_of(home, run)
     if verdict is None:
         raise StorageError(f"run {run} has no verdict yet; train and evaluate it first")
-    look = registry.looks(run)[-1]
+    look = registry.runs.looks(run)[-1]
     mark("ended")
     write_timing(context.directory)
     results = _publish(home, context)
@@ -88,7 +89,7 @@ def _commit(home: Home, registry: Registry, run: int, epoch: int | None) -> None
             look.success, look.lower_bound, look.episodes, context.config.evaluation.threshold
         )
     else:
-        ending["reason"] = _why(context, registry.looks(run))
+        ending["reason"] = _why(context, registry.runs.looks(run))
     _commit_on_heads(home, registry, context, results, ending)
 
 
@@ -98,12 +99,12 @@ def _commit_on_heads(
     """Commit; once more if a head was moved by somebody else meanwhile."""
     policy, compared = context.config.merge, None
     for remaining in reversed(range(_COMMITS)):
-        registry.check_claim(context.record.id, context.epoch)
+        registry.runs.check_claim(context.record.id, context.epoch)
         if policy == "evaluated" and ending["verdict"] == "learned":
             compared = compare(home, registry, context, results, compared)
             crash_point("after_comparison")
         try:
-            registry.commit_run(context.record.id, results=results, policy=policy, compared=compared, **ending)
+            registry.runs.commit(context.record.id, results=results, policy=policy, compared=compared, **ending)
             return
         except ConflictError as exc:
             if not remaining:

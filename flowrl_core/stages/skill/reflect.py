@@ -47,8 +47,8 @@ def reflect(home: Home, run: int, *, epoch: int | None = None) -> Reflection | N
         ConflictError: it was claimed after `epoch`.
     """
     with Registry.open(home) as registry:
-        record = registry.run(run)
-        registry.check_claim(run, epoch)
+        record = registry.runs.get(run)
+        registry.runs.check_claim(run, epoch)
         if record.reflection is not None or not run_directory(home, record).config.is_file():
             return record.reflection
         context = open_run(home, registry, run, epoch=epoch)
@@ -59,7 +59,7 @@ def reflect(home: Home, run: int, *, epoch: int | None = None) -> Reflection | N
             raise StorageError(f"run {run} has no verdict yet; train and evaluate it first")
         reflection = _measure(context, *found)
         crash_point("before_reflection_record")
-        recorded = registry.record_reflection(run, reflection, epoch=epoch)
+        recorded = registry.runs.record_reflection(run, reflection, epoch=epoch)
     logger.info("%s: reflected on %d episodes", context.plan.target, recorded.episodes)
     return recorded
 

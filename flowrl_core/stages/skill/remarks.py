@@ -7,7 +7,8 @@ from typing import Any
 
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.specs.overrides import resolve
-from flowrl_core.storage.records import Campaign, SkillFigures
+from flowrl_core.storage.records.campaigns import Campaign
+from flowrl_core.storage.records.skills import SkillFigures
 from flowrl_core.storage.registry import Registry
 
 __all__ = ["broken_off", "learned_before", "remarks"]
@@ -27,7 +28,7 @@ def learned_before(registry: Registry, campaign: Campaign, figures: Mapping[str,
 
     Such a skill is not trained again: what this campaign's settings would have it trained with instead is told, too.
     """
-    specs = {one.name: one.spec for one in registry.campaigns()}
+    specs = {one.name: one.spec for one in registry.campaigns.all()}
     return {
         name: _by_another(campaign.spec, specs[one.run_campaign], name)
         for name, one in figures.items()

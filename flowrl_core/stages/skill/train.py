@@ -66,7 +66,7 @@ def train(
     """
     with Registry.open(home) as registry:
         context = open_run(home, registry, run, epoch=epoch)
-        schedule = LookSchedule(context, tuple(registry.looks(run)))
+        schedule = LookSchedule(context, tuple(registry.runs.looks(run)))
     loop = _loop(context, schedule)
     mark("ready")
     logged = -math.inf
@@ -91,7 +91,7 @@ def _loop(context: RunContext, schedule: LookSchedule) -> TrainingLoop[SkillStat
 
     def before_save() -> None:
         with Registry.open(context.home) as registry:
-            registry.check_claim(context.record.id, context.epoch)
+            registry.runs.check_claim(context.record.id, context.epoch)
         write_timing(context.directory)
 
     return TrainingLoop(

@@ -22,7 +22,7 @@ from flowrl_core.stages.skill.process import archive
 from flowrl_core.storage.atomic import crash_point, is_temporary, remove_directory
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.ownership import exclusive, own_run
-from flowrl_core.storage.records import RunRecord
+from flowrl_core.storage.records.runs import RunRecord
 from flowrl_core.storage.registry import Registry
 
 __all__ = ["KINDS", "Garbage", "Kind", "find_garbage", "remove_garbage"]
@@ -99,11 +99,11 @@ class _View:
     @functools.cached_property
     def needed(self) -> frozenset[str]:
         """Contents of versions."""
-        return self._registry.needed_contents()
+        return self._registry.library.needed_contents()
 
     @functools.cached_property
     def _runs(self) -> Mapping[tuple[str, str, int], RunRecord]:
-        return {(run.campaign, run.skill, run.ordinal): run for run in self._registry.ended_runs()}
+        return {(run.campaign, run.skill, run.ordinal): run for run in self._registry.runs.ended()}
 
     def ended_run(self, path: Path) -> RunRecord | None:
         """The run whose directory this is, if it has ended."""

@@ -45,19 +45,19 @@ async def cancel_skills(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -
             if any(run.id != flow_run.id for run in leading):
                 return  # started again meanwhile: the runs that live are the new start's
             await cancel_runs(client, await find_runs(client, tags, flow="train-skill", only_live=True))
-            outstanding = [one for one in registry.outstanding(name) if one.flow_run_id]
+            outstanding = [one for one in registry.attempts.outstanding(name) if one.flow_run_id]
             runs = await read_runs(client, [str(one.flow_run_id) for one in outstanding])
         for attempt in outstanding:
             run = runs.get(str(attempt.flow_run_id))
             if run is not None and run.state is not None and run.state.is_cancelled():
-                registry.end_attempt(attempt.id, "cancelled", CAMPAIGN_CANCELLED)
+                registry.attempts.end(attempt.id, "cancelled", CAMPAIGN_CANCELLED)
 
 
 def note_cancellation(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
     """Note in the registry that the attempt of a cancelled run is over."""
     with Registry.open(Home.from_environment()) as registry:
         if registry_tag(registry.uuid) in flow_run.tags:
-            registry.end_attempt(int(flow_run.parameters["attempt"]), "cancelled", "its run was cancelled")
+            registry.attempts.end(int(flow_run.parameters["attempt"]), "cancelled", "its run was cancelled")
 
 
 class RunCancelled(Exception):
@@ -107,7 +107,7 @@ def heeding_cancellation(attempt: int) -> Iterator[None]:
             raise
     except RunCancelled as exc:
         with Registry.open(Home.from_environment()) as registry:
-            registry.end_attempt(attempt, "cancelled", str(exc))
+            registry.attempts.end(attempt, "cancelled", str(exc))
         raise
     finally:
         over.set()

@@ -16,7 +16,7 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs.skill import SkillConfig
-from flowrl_core.storage.records import Attempt
+from flowrl_core.storage.records.runs import Attempt
 from tasks.orchestration.runs.approval import CAMPAIGN_CANCELLED, held_state, offer_changes
 from tasks.orchestration.runs.tags import APPROVAL, skill_tags
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,25 +13,24 @@ from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.skills.merging import decide
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import crash_point
-from flowrl_core.storage.records import (
-    BundleFacts,
-    Compared,
-    ExpertResult,
-    Measured,
-    Merge,
-    RunRecord,
-    Verdict,
-    VersionRecord,
-)
-from flowrl_core.storage.rows import library, runs
+from flowrl_core.storage.records.library import BundleFacts, Compared, ExpertResult, Measured, Merge, VersionRecord
+from flowrl_core.storage.records.runs import RunRecord, Verdict
+from flowrl_core.storage.registry.rows.library import add_bundle, add_version, heads_of, move_head
+from flowrl_core.storage.registry.rows.merges import merges_of
+from flowrl_core.storage.registry.rows.runs import claimed_run
 from flowrl_core.types import MergePolicy
 
-__all__ = ["Ending", "merges", "run"]
+__all__ = ["Ending", "commit_run"]
 
 
 @dataclass(frozen=True)
 class Ending:
-    """All that a run's end brings; see `Registry.commit_run`."""
+    """All that a run's end brings; the arguments of `Runs.commit`.
+
+    Raises:
+        InputError: a learned run without a bundle or experts, a failed one with a bundle, an expert that comes twice,
+            or no comparison where the policy needs one.
+    """
 
     verdict: Verdict
     run_frames: int
@@ -54,15 +52,20 @@ class Ending:
             raise InputError("compared", "missing under the policy 'evaluated'", "Compare the versions with the heads")
 
 
-def run(tx: sa.Connection, run_id: int, ending: Ending, epoch: int | None) -> list[Merge]:
-    """See `Registry.commit_run`."""
-    record = runs.check_claim(runs.get(tx, run_id), epoch)
+def commit_run(tx: sa.Connection, run_id: int, ending: Ending, epoch: int | None) -> list[Merge]:
+    """End a run with all that it brings, and return its merges; one that has its verdict keeps it.
+
+    Raises:
+        ConflictError: the run was claimed after `epoch` or never sealed, or an expert's head is not the one that the
+            ending was made for.
+    """
+    record = claimed_run(tx, run_id, epoch)
     if record.verdict is not None:
-        return merges(tx, [run_id]).get(run_id, [])
-    heads = library.heads(tx, [result.global_index for result in ending.results])
+        return merges_of(tx, [run_id]).get(run_id, [])
+    heads = heads_of(tx, [result.global_index for result in ending.results])
     versions: dict[int, int] = {}
     for result in sorted(ending.results, key=lambda r: r.global_index):
-        version = library.add_version(
+        version = add_version(
             tx,
             run_id,
             result.global_index,
@@ -75,28 +78,11 @@ def run(tx: sa.Connection, run_id: int, ending: Ending, epoch: int | None) -> li
         _merge(tx, run_id, ending, result, version, heads.get(result.global_index))
         crash_point("commit_merge")
     if ending.bundle is not None:
-        library.add_bundle(tx, run_id, record.identity, _plan(record), versions, ending.bundle)
+        add_bundle(tx, run_id, record.identity, _plan(record), versions, ending.bundle)
         crash_point("commit_bundle")
     ended = {"verdict": ending.verdict, "reason": ending.reason, "run_frames": ending.run_frames}
     tx.execute(sa.update(schema.runs).where(schema.runs.c.id == run_id).values(ended_at=time.time(), **ended))
-    return merges(tx, [run_id]).get(run_id, [])
-
-
-def merges(tx: sa.Connection, run_ids: Collection[int]) -> dict[int, list[Merge]]:
-    """The merges of these runs, by run and in order of the global index."""
-    rows = schema.merges.c
-    query = (
-        sa.select(schema.merges, schema.skills.c.name)
-        .join(schema.experts, rows.expert == schema.experts.c.global_index)
-        .join(schema.skills, schema.experts.c.identity == schema.skills.c.identity)
-        .where(rows.run.in_(run_ids))
-        .order_by(rows.run, rows.expert)
-    )
-    found: dict[int, list[Merge]] = collections.defaultdict(list)
-    for row in tx.execute(query).mappings():
-        measured = Measured(**row["measured"]) if row["measured"] else None
-        found[row["run"]].append(Merge(**{**row, "measured": measured}))
-    return found
+    return merges_of(tx, [run_id]).get(run_id, [])
 
 
 def _merge(
@@ -118,7 +104,7 @@ def _merge(
     )
     before = head.id if head else None
     after = before if action == "kept" else version.id
-    if action != "kept" and not library.move_head(tx, result.global_index, before, version.id):
+    if action != "kept" and not move_head(tx, result.global_index, before, version.id):
         raise ConflictError(
             f"the head of expert {result.global_index} was moved while run {run_id} ended; commit it again"
         )

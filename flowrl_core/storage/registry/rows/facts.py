@@ -1,4 +1,15 @@
-"""What is known of a campaign's skills: read in a few statements, whatever their number."""
+"""What is known of a campaign's skills, read in a few statements whatever their number.
+
+When a skill counts as failed, and how it is tried again:
+
+- `verdict`: its last run in this campaign did not learn. It stays failed until a start of the campaign names it in
+  `retry`, or its definition (so its identity) changes. A failure in another campaign does not count here; what another
+  campaign learned is learned here too.
+- `rejected`: a person refused to have it trained in this campaign. It stays failed until a start names it in `retry`.
+- `cancelled`: one of its attempts was cancelled since the campaign's last start. Starting the campaign again lifts it.
+- `infrastructure`: its attempts were interrupted more than `max_retries` times since the campaign's last start.
+  Starting the campaign again begins a new count.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +22,12 @@ import sqlalchemy as sa
 
 from flowrl_core.skills.skill_states import Cause
 from flowrl_core.storage import schema
-from flowrl_core.storage.records import Attempt, Campaign, SkillFact
-from flowrl_core.storage.rows import attempts
+from flowrl_core.storage.records.campaigns import Campaign
+from flowrl_core.storage.records.runs import Attempt
+from flowrl_core.storage.records.skills import SkillFact
+from flowrl_core.storage.registry.rows.attempts import outstanding_attempts
 
-__all__ = ["of_campaign"]
+__all__ = ["facts_of"]
 
 _runs, _attempts, _interruptions = schema.runs.c, schema.attempts.c, schema.interruptions.c
 
@@ -32,11 +45,12 @@ class _Known:
     decided: set[int]
 
 
-def of_campaign(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFact]:
-    """See `Registry.facts`."""
+def facts_of(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFact]:
+    """Return what is known of every skill of the campaign, by name."""
     known = _read(tx, campaign)
-    mine = schema.campaign_skills
-    rows = tx.execute(sa.select(mine).where(mine.c.campaign == campaign.name).order_by(mine.c.name)).mappings()
+    assigned = schema.campaign_skills.c
+    query = sa.select(schema.campaign_skills).where(assigned.campaign == campaign.name).order_by(assigned.name)
+    rows = tx.execute(query).mappings()
     limit = campaign.spec.limits.max_retries
     return {row["name"]: _fact(row["identity"], row["forgiven_run"], known, limit) for row in rows}
 
@@ -73,7 +87,7 @@ def _read(tx: sa.Connection, campaign: Campaign) -> _Known:
     last_ids = sa.select(sa.func.max(_runs.id)).where(_runs.campaign == campaign.name).group_by(_runs.identity)
     last_columns = (_runs.id, _runs.identity, _runs.verdict, _runs.reason)
     last_runs = tx.execute(sa.select(*last_columns).where(_runs.id.in_(last_ids))).mappings()
-    outstanding = attempts.outstanding(tx)
+    outstanding = outstanding_attempts(tx)
     decided = sa.select(_runs.id).where(_runs.verdict.is_not(None), _runs.id.in_([a.run for a in outstanding]))
     return _Known(
         learned=set(tx.execute(sa.select(schema.bundles.c.identity)).scalars()),
@@ -111,12 +125,13 @@ def _cancellations_of(tx: sa.Connection, campaign: Campaign) -> dict[str, str]:
 
 def _rejections_of(tx: sa.Connection, campaign: Campaign) -> dict[str, str]:
     """Reasons of the rejections that no start has forgiven, by identity."""
-    mine = schema.campaign_skills.c
+    assigned = schema.campaign_skills.c
+    is_current = sa.and_(assigned.campaign == _attempts.campaign, assigned.identity == _attempts.identity)
     query = (
         sa.select(_attempts.identity, _attempts.reason)
-        .join(schema.campaign_skills, sa.and_(mine.campaign == _attempts.campaign, mine.identity == _attempts.identity))
+        .join(schema.campaign_skills, is_current)
         .where(_attempts.campaign == campaign.name, _attempts.ended == "rejected")
-        .where(_attempts.id > sa.func.coalesce(mine.forgiven_attempt, 0))
+        .where(_attempts.id > sa.func.coalesce(assigned.forgiven_attempt, 0))
         .order_by(_attempts.id)
     )
     return dict(tx.execute(query).tuples().all())

@@ -8,25 +8,30 @@ from typing import Any
 import sqlalchemy as sa
 
 from flowrl_core.storage import schema
-from flowrl_core.storage.records import Campaign, Look, Merge, RunRecord, SkillFact, SkillFigures
-from flowrl_core.storage.rows import commit, facts, runs
+from flowrl_core.storage.records.campaigns import Campaign
+from flowrl_core.storage.records.library import Merge
+from flowrl_core.storage.records.runs import Look, RunRecord
+from flowrl_core.storage.records.skills import SkillFact, SkillFigures
+from flowrl_core.storage.registry.rows.facts import facts_of
+from flowrl_core.storage.registry.rows.merges import merges_of
+from flowrl_core.storage.registry.rows.runs import look_record, run_record
 
-__all__ = ["of_campaign"]
+__all__ = ["figures_of"]
 
 _runs, _looks, _bundles, _experts = schema.runs.c, schema.looks.c, schema.bundles.c, schema.experts.c
 
 
-def of_campaign(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFigures]:
-    """See `Registry.figures`."""
-    known = facts.of_campaign(tx, campaign)
+def figures_of(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFigures]:
+    """Return what a table of the campaign shows, by skill name."""
+    known = facts_of(tx, campaign)
     bundles = {row["identity"]: row for row in tx.execute(_newest_bundles()).mappings()}
     last = sa.select(sa.func.max(_runs.id)).where(_runs.campaign == campaign.name).group_by(_runs.identity)
     chosen = sa.select(schema.runs).where(
         sa.or_(_runs.id.in_(last), _runs.id.in_([b["run"] for b in bundles.values()]))
     )
-    records = {row["id"]: runs.run_record(row) for row in tx.execute(chosen).mappings()}
+    records = {row["id"]: run_record(row) for row in tx.execute(chosen).mappings()}
     last_of = {record.identity: record for record in records.values() if record.campaign == campaign.name}
-    looks, merges = _looks_of(tx, list(records)), commit.merges(tx, list(records))
+    looks, merges = _looks_of(tx, list(records)), merges_of(tx, list(records))
     indices = dict(tx.execute(sa.select(_experts.identity, _experts.global_index)).tuples().all())
 
     def figures(name: str, fact: SkillFact) -> SkillFigures:
@@ -76,5 +81,5 @@ def _looks_of(tx: sa.Connection, run_ids: list[int]) -> dict[int, list[Look]]:
     found: dict[int, list[Look]] = {}
     query = sa.select(schema.looks).where(_looks.run.in_(run_ids)).order_by(_looks.run, _looks.number)
     for row in tx.execute(query).mappings():
-        found.setdefault(row["run"], []).append(runs.look_record(row))
+        found.setdefault(row["run"], []).append(look_record(row))
     return found

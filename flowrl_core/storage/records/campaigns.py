@@ -1,0 +1,31 @@
+"""Records of campaigns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowrl_core.specs.campaign import CampaignSpec
+
+__all__ = ["Campaign"]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign as it was last started.
+
+    Attributes:
+        spec: its parameters; the targets are all that were ever asked of it, `retry` is empty.
+        start: number of its last start, counted over all campaigns: the greatest one was started last.
+    """
+
+    name: str
+    env: str
+    spec: CampaignSpec
+    start: int
+    created_at: float
+    started_at: float
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The skills it shall learn."""
+        return tuple(self.spec.targets)

@@ -1,0 +1,151 @@
+"""The library: experts, their versions and heads, and bundles."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from flowrl_core.errors import InputError
+from flowrl_core.skills.model import Plan
+from flowrl_core.storage import schema
+from flowrl_core.storage.database import reading, writing
+from flowrl_core.storage.records.library import Bundle, ExpertRecord, VersionRecord
+from flowrl_core.storage.registry.rows.library import heads_of, version_by_id, version_record
+
+__all__ = ["Library"]
+
+_experts, _versions, _heads, _bundles = schema.experts.c, schema.versions.c, schema.heads.c, schema.bundles.c
+
+
+@dataclass(frozen=True)
+class Library:
+    """The experts, versions and bundles of a registry; only `Runs.commit` adds versions, heads and bundles."""
+
+    engine: sa.Engine
+
+    def allocate(self, identity: str, *, observation_size: int, num_actions: int, width: int) -> ExpertRecord:
+        """Return the expert of an identity, given the next global index if it has none; twice gives the same.
+
+        Raises:
+            InputError: it exists with other sizes (both are named).
+        """
+        wanted = {"observation_size": observation_size, "num_actions": num_actions, "width": width}
+        with writing(self.engine) as tx:
+            found = _select_experts(tx, identity=identity)
+            if found:
+                _check_sizes(found[0], wanted)
+                return found[0]
+            last = tx.execute(sa.select(sa.func.max(_experts.global_index))).scalar()
+            index = 0 if last is None else last + 1
+            tx.execute(sa.insert(schema.experts).values(global_index=index, identity=identity, kind="skill", **wanted))
+            return _select_experts(tx, identity=identity)[0]
+
+    def expert(self, identity: str) -> ExpertRecord | None:
+        """Return the expert of an identity; None if none was allocated."""
+        with reading(self.engine) as tx:
+            return next(iter(_select_experts(tx, identity=identity)), None)
+
+    def experts(self) -> list[ExpertRecord]:
+        """Return all experts by global index."""
+        with reading(self.engine) as tx:
+            return _select_experts(tx)
+
+    def head(self, global_index: int) -> VersionRecord | None:
+        """Return the version the next run of this expert starts from; None before its skill is learned."""
+        with reading(self.engine) as tx:
+            return heads_of(tx, [global_index]).get(global_index)
+
+    def version(self, version_id: int) -> VersionRecord:
+        """Return the version of this id.
+
+        Raises:
+            StorageError: there is none.
+        """
+        with reading(self.engine) as tx:
+            return version_by_id(tx, version_id)
+
+    def versions(self, global_index: int) -> list[VersionRecord]:
+        """Return all versions of an expert, oldest first."""
+        query = sa.select(schema.versions).where(_versions.expert == global_index).order_by(_versions.id)
+        with reading(self.engine) as tx:
+            return [version_record(row) for row in tx.execute(query).mappings()]
+
+    def bundle(self, identity: str) -> Bundle | None:
+        """Return the versions with which an identity was measured as learned; None if it is not learned."""
+        with reading(self.engine) as tx:
+            return next(iter(_select_bundles(tx, _bundles.identity == identity)), None)
+
+    def bundles_with(self, global_index: int) -> list[Bundle]:
+        """Return all bundles that hold a version of this expert, newest first."""
+        held = schema.bundle_versions.c
+        with reading(self.engine) as tx:
+            return _select_bundles(tx, _bundles.id.in_(sa.select(held.bundle).where(held.expert == global_index)))
+
+    def relied_on(self) -> list[VersionRecord]:
+        """Return the versions that are a head or in a bundle, by expert: those that later runs start from, or may."""
+        needed = sa.select(_heads.version).union(sa.select(schema.bundle_versions.c.version))
+        query = sa.select(schema.versions).where(_versions.id.in_(needed)).order_by(_versions.expert, _versions.id)
+        with reading(self.engine) as tx:
+            return [version_record(row) for row in tx.execute(query).mappings()]
+
+    def needed_contents(self) -> frozenset[str]:
+        """Return the contents of all versions that are a head, in a bundle, or that an open run was seeded from."""
+        with reading(self.engine) as tx:
+            of_open_runs = tx.execute(sa.select(schema.runs.c.seeds).where(schema.runs.c.verdict.is_(None))).scalars()
+            seeds = {version for found in of_open_runs for version in (found or {}).values() if version is not None}
+            needed = sa.or_(
+                _versions.id.in_(sa.select(_heads.version)),
+                _versions.id.in_(sa.select(schema.bundle_versions.c.version)),
+                _versions.id.in_(seeds),
+            )
+            return frozenset(tx.execute(sa.select(_versions.content).where(needed)).scalars())
+
+
+def _check_sizes(expert: ExpertRecord, wanted: Mapping[str, int]) -> None:
+    for field, value in wanted.items():
+        has = getattr(expert, field)
+        if has != value:
+            raise InputError(
+                field,
+                f"the expert of {expert.name} (number {expert.global_index}) has {has}, this run {value}",
+                f"Use {has}, or another FLOWRL_HOME for experts of another size",
+            )
+
+
+def _select_experts(tx: sa.Connection, *, identity: str | None = None) -> list[ExpertRecord]:
+    newest = sa.select(sa.func.max(_bundles.id)).where(_bundles.identity == _experts.identity).scalar_subquery()
+    query = sa.select(schema.experts, schema.skills.c.name, newest.label("bundle")).join(schema.skills)
+    if identity is not None:
+        query = query.where(_experts.identity == identity)
+    rows = tx.execute(query.order_by(_experts.global_index)).mappings().all()
+    head = heads_of(tx, [row["global_index"] for row in rows])
+    copied = ("global_index", "identity", "name", "observation_size", "num_actions", "width", "bundle")
+    return [ExpertRecord(**{n: row[n] for n in copied}, head=head.get(row["global_index"])) for row in rows]
+
+
+def _select_bundles(tx: sa.Connection, where: sa.ColumnElement[bool]) -> list[Bundle]:
+    """The bundles, newest first, with the versions of each."""
+    query = sa.select(schema.bundles, schema.skills.c.name)
+    query = query.join(schema.skills, _bundles.identity == schema.skills.c.identity).where(where)
+    rows = tx.execute(query.order_by(_bundles.id.desc())).mappings().all()
+    members = _members(tx, [row["id"] for row in rows])
+    return [_bundle(row, members[row["id"]]) for row in rows]
+
+
+def _members(tx: sa.Connection, bundle_ids: Collection[int]) -> dict[int, dict[int, VersionRecord]]:
+    held = schema.bundle_versions.c
+    query = sa.select(held.bundle.label("bundle"), schema.versions).join(schema.versions, held.version == _versions.id)
+    found: dict[int, dict[int, VersionRecord]] = collections.defaultdict(dict)
+    for row in tx.execute(query.where(held.bundle.in_(bundle_ids)).order_by(held.expert)).mappings():
+        found[row["bundle"]][row["expert"]] = version_record(row)
+    return found
+
+
+def _bundle(row: Mapping[Any, Any], versions: Mapping[int, VersionRecord]) -> Bundle:
+    copied = ("id", "run", "identity", "success", "lower_bound", "episodes", "threshold")
+    figures = {name: row[name] for name in copied}
+    return Bundle(skill=row["name"], plan=Plan.from_dict(row["plan"]), versions=versions, **figures)

@@ -1,0 +1,40 @@
+"""Rows of campaigns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from flowrl_core.errors import InputError
+from flowrl_core.refusals import shown
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.storage import schema
+from flowrl_core.storage.records.campaigns import Campaign
+
+__all__ = ["all_campaigns", "campaign_by_name"]
+
+
+def campaign_by_name(tx: sa.Connection, name: str) -> Campaign:
+    """Return the campaign of this name.
+
+    Raises:
+        InputError: there is none; the message names those there are.
+    """
+    row = tx.execute(sa.select(schema.campaigns).where(schema.campaigns.c.name == name)).mappings().first()
+    if row is None:
+        known = ", ".join(tx.execute(sa.select(schema.campaigns.c.name)).scalars()) or "none"
+        raise InputError("campaign", f"there is no campaign {shown(name)}", f"Campaigns of this registry: {known}")
+    return _record(row)
+
+
+def all_campaigns(tx: sa.Connection) -> list[Campaign]:
+    """Return all campaigns, the one started last first."""
+    rows = tx.execute(sa.select(schema.campaigns).order_by(schema.campaigns.c.start.desc())).mappings()
+    return [_record(row) for row in rows]
+
+
+def _record(row: Mapping[Any, Any]) -> Campaign:
+    spec = CampaignSpec.model_validate(row["spec"])
+    return Campaign(row["name"], row["env"], spec, row["start"], row["created_at"], row["started_at"])

@@ -1,0 +1,81 @@
+"""Rows of versions, heads and bundles."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from flowrl_core.errors import StorageError
+from flowrl_core.storage import schema
+from flowrl_core.storage.records.library import BundleFacts, VersionRecord
+
+__all__ = ["add_bundle", "add_version", "heads_of", "move_head", "version_by_id", "version_record"]
+
+_versions, _heads = schema.versions.c, schema.heads.c
+
+
+def heads_of(tx: sa.Connection, global_indices: Collection[int]) -> dict[int, VersionRecord]:
+    """Return the heads of these experts; those without one are left out."""
+    query = sa.select(schema.versions).join(schema.heads, _heads.version == _versions.id)
+    query = query.where(_heads.expert.in_(global_indices)).order_by(_heads.expert)
+    return {row["expert"]: version_record(row) for row in tx.execute(query).mappings()}
+
+
+def move_head(tx: sa.Connection, expert: int, from_version: int | None, to_version: int) -> bool:
+    """Move a head if it still is `from_version` (compare and set), and return whether it was moved."""
+    if from_version is None:
+        tx.execute(sa.insert(schema.heads).values(expert=expert, version=to_version))
+        return True
+    compared = sa.update(schema.heads).where(_heads.expert == expert, _heads.version == from_version)
+    return tx.execute(compared.values(version=to_version)).rowcount == 1
+
+
+def version_by_id(tx: sa.Connection, version_id: int) -> VersionRecord:
+    """Return the version of this id.
+
+    Raises:
+        StorageError: there is none.
+    """
+    row = tx.execute(sa.select(schema.versions).where(_versions.id == version_id)).mappings().first()
+    if row is None:
+        raise StorageError(f"the registry has no version {version_id}")
+    return version_record(row)
+
+
+def add_version(
+    tx: sa.Connection, run: int, expert: int, content: str, *, routed_frames: int, parent: int | None
+) -> VersionRecord:
+    """Return the version of this content: the one the expert has, or a new one that counts its parent's frames too."""
+    has = sa.select(schema.versions).where(_versions.expert == expert, _versions.content == content)
+    row = tx.execute(has).mappings().first()
+    if row is not None:
+        return version_record(row)
+    before = version_by_id(tx, parent) if parent is not None else None
+    if before is not None and before.expert != expert:
+        raise StorageError(f"version {parent} belongs to expert {before.expert}, not {expert}")
+    values = {"kind": "skill", "expert": expert, "content": content, "parent": parent, "run": run}
+    frames = (before.frames if before else 0) + routed_frames
+    created = sa.insert(schema.versions).values(frames=frames, created_at=time.time(), **values).returning(_versions.id)
+    return version_by_id(tx, tx.execute(created).scalar_one())
+
+
+def add_bundle(
+    tx: sa.Connection, run: int, identity: str, plan: Mapping[str, Any], versions: Mapping[int, int], facts: BundleFacts
+) -> None:
+    """Record the bundle of a learned run; `versions`: global index to version."""
+    values = {"plan": plan, "success": facts.success, "lower_bound": facts.lower_bound, "episodes": facts.episodes}
+    created = sa.insert(schema.bundles).values(
+        run=run, identity=identity, threshold=facts.threshold, created_at=time.time(), **values
+    )
+    bundle = tx.execute(created.returning(schema.bundles.c.id)).scalar_one()
+    members = [{"bundle": bundle, "expert": expert, "version": version} for expert, version in versions.items()]
+    tx.execute(sa.insert(schema.bundle_versions), members)
+
+
+def version_record(row: Mapping[Any, Any]) -> VersionRecord:
+    """Return the version of a row."""
+    copied = ("id", "kind", "expert", "content", "frames", "parent", "run", "created_at")
+    return VersionRecord(**{name: row[name] for name in copied})
