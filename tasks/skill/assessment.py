@@ -14,7 +14,7 @@ from prefect.states import Completed
 from flowrl_core.stages.skill.assessment import Assessment, assess
 from flowrl_core.storage.layout import Home
 from tasks.options import IDEMPOTENT
-from tasks.orchestration.devices.slots import device_slot
+from tasks.orchestration.devices.slots import device_slots
 from tasks.orchestration.runs.termination import until_told
 from tasks.report import show_logs, slug
 
@@ -25,7 +25,7 @@ __all__ = ["assess_skill", "final_state", "device"]
 def device() -> Iterator[None]:
     """A device for the block."""
     show_logs()
-    with device_slot():
+    with device_slots():
         yield
 
 

@@ -19,7 +19,7 @@ from flowrl_core.storage.ownership import own_run
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import naming_no_room
 from tasks.options import IDEMPOTENT
-from tasks.orchestration.devices.slots import device_slot
+from tasks.orchestration.devices.slots import device_slots
 from tasks.orchestration.runs.cancellation import heeding_cancellation
 from tasks.orchestration.runs.termination import until_told
 from tasks.orchestration.runs.watchdog import report_crash, watched
@@ -55,7 +55,7 @@ def workplace(run: int, attempt: int, stall_minutes: float) -> Iterator[int]:
     if this.end is not None and record.verdict is None:
         raise ConflictError(f"attempt {this.number} of {record.skill} is over ({this.end}): another one does its work")
     directory = run_directory(home, record)
-    with heeding_cancellation(attempt), own_run(directory), _logged(directory), device_slot():
+    with heeding_cancellation(attempt), own_run(directory), _logged(directory), device_slots():
         with Registry.open(home) as registry:
             epoch = registry.runs.claim(run)
         with watched(60.0 * stall_minutes, last_words=report_crash), naming_no_room(home):

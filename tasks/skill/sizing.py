@@ -72,10 +72,10 @@ def _main(env: str, training: str) -> None:
     import tasks.skill.training  # noqa: F401
     from flowrl_core.learning.shapes import shapes_of
     from flowrl_core.stages.skill.memory import measure
-    from tasks.orchestration.devices.slots import device_slot
+    from tasks.orchestration.devices.slots import device_slots
 
     spec = TrainingSpec.model_validate_json(training)
-    with device_slot():
+    with device_slots():
         found = measure(Home.from_environment().cache, shapes_of(env, spec, spec.max_experts))
     sys.stdout.write(json.dumps(asdict(found)) + "\n")
 

@@ -11,7 +11,7 @@ import pytest
 from flowrl_core.errors import InputError
 from tasks.orchestration.devices.needs import Machine, Need, plan_slots
 from tasks.orchestration.devices.platforms import check_flags
-from tasks.orchestration.devices.slots import device_slot
+from tasks.orchestration.devices.slots import device_slots
 from tasks.orchestration.devices.survey import survey
 
 GB = 10**9
@@ -28,7 +28,7 @@ TINY = {
 
 def test_a_slot_is_shown_with_who_holds_it(flowrl_here, flowrl, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    with device_slot() as slot:
+    with device_slots() as (slot,):
         done = flowrl("devices", "--json")
         found = {one["name"]: one["holder"] for one in json.loads(done.stdout)["slots"]}
         assert found[slot.name]["pid"] == os.getpid()

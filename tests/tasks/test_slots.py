@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import logging
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,19 +18,28 @@ from flowrl_core.errors import InputError, ServiceError, StorageError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import find_holder
 from tasks.orchestration.devices.needs import Need, record_need
-from tasks.orchestration.devices.slots import count_slots, device_slot, free_slots, occupancy, slots_directory
+from tasks.orchestration.devices.slots import count_slots, device_slots, free_slots, occupancy, slots_directory
 from tasks.orchestration.devices.survey import slots, survey
 
 NOBODY = 65534
 HOLD = """
 import os, sys
-from tasks.orchestration.devices.slots import device_slot
+from tasks.orchestration.devices.slots import device_slots
 if len(sys.argv) > 1:
     os.setgid(int(sys.argv[1])), os.setuid(int(sys.argv[1]))
-with device_slot() as slot:
+with device_slots(os.environ.get("ROLE", "train"), int(os.environ.get("COUNT", "1"))) as slots:
     gpu = [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION")]
-    print(slot.name, *gpu, flush=True)
+    print(*(slot.name for slot in slots), *gpu, flush=True)
     sys.stdin.read()
+"""
+TAKE_SEVERAL = """
+import sys, time
+from tasks.orchestration.devices.slots import device_slots
+for _ in range(4):
+    with device_slots("actor", int(sys.argv[1])) as slots:
+        print(time.time(), *(slot.name for slot in slots), flush=True)
+        time.sleep(0.05)
+        print(time.time(), *(slot.name for slot in slots), flush=True)
 """
 NVIDIA_SMI = """#!/bin/sh
 cat "{listing}"
@@ -105,17 +116,17 @@ def test_a_wrong_number_of_slots_is_refused(monkeypatch, variable, text):
 
 def test_a_holder_has_one_core_of_its_own_for_the_block():
     before = os.sched_getaffinity(0)
-    with device_slot() as slot:
+    with device_slots() as (slot,):
         assert os.sched_getaffinity(0) == {int(slot.device)}
     assert os.sched_getaffinity(0) == before
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
 def test_two_holders_have_different_devices():
-    with device_slot() as one:
+    with device_slots() as (one,):
         # The second holder must see all cores, as another process does.
         os.sched_setaffinity(0, range(os.cpu_count()))
-        with device_slot() as other:
+        with device_slots() as (other,):
             assert one.device != other.device
 
 
@@ -127,7 +138,7 @@ def test_the_slot_of_a_killed_process_is_free_at_once_though_its_file_stays(dire
         holder.wait()
         assert f'"pid": {holder.pid}' in (directory / f"{name}.lock").read_text(), "it could not clean up"
         assert free_slots() == 1
-        with device_slot() as slot:
+        with device_slots() as (slot,):
             assert slot.name == name
             assert [holder.pid for _, holder in occupancy()] == [os.getpid()]
     assert (directory / f"{name}.lock").read_text() == ""
@@ -139,7 +150,7 @@ def test_who_waits_says_at_once_for_whom_and_goes_on_when_the_slot_is_free(monke
     got = threading.Event()
 
     def wait():
-        with device_slot():
+        with device_slots():
             got.set()
 
     with holding() as (holder, (name, *_)):
@@ -153,17 +164,131 @@ def test_who_waits_says_at_once_for_whom_and_goes_on_when_the_slot_is_free(monke
         waiter.join()
 
 
+two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
+
+
+@two_cores
+def test_several_slots_are_all_cores_that_the_holder_has():
+    before = os.sched_getaffinity(0)
+    with device_slots("actor", 2) as slots:
+        assert len({slot.device for slot in slots}) == 2
+        assert os.sched_getaffinity(0) == {int(slot.device) for slot in slots}
+        os.sched_setaffinity(0, before)
+        assert {slot for slot, holder in occupancy() if holder} == set(slots)
+    assert not [holder for _, holder in occupancy() if holder]
+
+
+@two_cores
+def test_processes_that_want_several_slots_each_all_get_them_and_never_share_one(monkeypatch):
+    """Each holding one and waiting for the other would wait for ever."""
+    monkeypatch.setenv("FLOWRL_SLOTS", "2")
+    takers = [
+        subprocess.Popen([sys.executable, "-c", TAKE_SEVERAL, count], stdout=subprocess.PIPE, text=True)
+        for count in ("2", "2", "2", "1")
+    ]
+    try:
+        said = [taker.communicate(timeout=120)[0].splitlines() for taker in takers]
+    finally:
+        for taker in takers:
+            taker.kill()
+    assert [len(lines) for lines in said] == [8] * 4
+    turns = [
+        (float(began.split()[0]), float(ended.split()[0]), set(began.split()[1:]))
+        for lines in said
+        for began, ended in zip(lines[::2], lines[1::2], strict=True)
+    ]
+    clashes = [
+        (one, other)
+        for one, other in itertools.combinations(turns, 2)
+        if one[2] & other[2] and max(one[0], other[0]) < min(one[1], other[1])
+    ]
+    assert clashes == []
+
+
+@contextlib.contextmanager
+def waiting_for(count):
+    """A thread that waits for so many slots: an event that it has them, and one that lets it go."""
+    got, end = threading.Event(), threading.Event()
+
+    def take():
+        with device_slots(count=count):
+            got.set()
+            end.wait(60)
+
+    waiter = threading.Thread(target=take)
+    waiter.start()
+    try:
+        yield got
+    finally:
+        end.set()
+        waiter.join()
+
+
+@two_cores
+def test_who_waits_for_several_leaves_a_free_one_to_others_at_first(monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS", "2")
+    with holding() as (holder, _), waiting_for(2) as got:
+        assert not got.wait(1.5)
+        with holding() as (_, (name, *_)):
+            assert name, "the other slot"
+        assert not got.is_set()
+        holder.kill()
+        assert got.wait(10)
+
+
+@two_cores
+def test_but_keeps_it_in_the_end_for_else_it_would_never_have_its_turn(monkeypatch, caplog):
+    monkeypatch.setenv("FLOWRL_SLOTS", "2")
+    monkeypatch.setattr("tasks.orchestration.devices.slots._PATIENCE_S", 0.5)
+    with holding() as (holder, (theirs, *_)), waiting_for(2) as got:
+        deadline = time.monotonic() + 10
+        while free_slots() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        held = {slot.name: holder.pid for slot, holder in occupancy() if holder}
+        assert held.pop(theirs) == holder.pid and list(held.values()) == [os.getpid()]
+        assert not got.is_set() and "waiting for 2 device slots" in caplog.text
+        holder.kill()
+        assert got.wait(10)
+
+
+def test_more_slots_than_the_machine_has_are_refused_at_once(monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS", "1")
+    with (
+        pytest.raises(InputError, match="device slots: 2 are asked for, and this machine has 1"),
+        device_slots(count=2),
+    ):
+        pass
+
+
+def test_an_actor_has_a_core_and_no_gpu_where_training_has_the_gpus(listing):
+    assert {slot.kind for slot in slots()} == {"gpu"}
+    with holding() as (_, (training, *_)), holding(ROLE="actor") as (_, (acting, *_)):
+        assert (training, acting) == ("gpu-0.0", slots("actor")[0].name)
+    with device_slots("actor"):
+        assert os.environ["JAX_PLATFORMS"] == "cpu"
+
+
+def test_several_gpus_are_seen_together_each_with_the_share_that_is_held(listing, monkeypatch):
+    with holding(COUNT="2") as (_, found):
+        assert found == ["gpu-0.0", "gpu-1.0", "0,1", "0.9"]
+    with holding(COUNT="3", FLOWRL_SLOTS_PER_GPU="3") as (_, found):
+        assert found == ["gpu-0.0", "gpu-1.0", "gpu-0.1", "0,1", "0.3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with holding(COUNT="2", FLOWRL_SLOTS_PER_GPU="3") as (_, found):
+        assert found == ["gpu-1.0", "gpu-1.1", "1", "0.6"]
+
+
 def test_what_others_put_in_the_place_of_a_lock_is_refused(directory, tmp_path, monkeypatch):
     monkeypatch.setenv("FLOWRL_SLOTS", "1")
     slots_directory()
     lock, mine = directory / f"{slots()[0].name}.lock", tmp_path / "mine"
     mine.write_text("precious")
     os.link(mine, lock)
-    with pytest.raises(StorageError, match="no plain file"), device_slot():
+    with pytest.raises(StorageError, match="no plain file"), device_slots():
         pass
     lock.unlink()
     lock.symlink_to(mine)
-    with pytest.raises(StorageError, match="is a link"), device_slot():
+    with pytest.raises(StorageError, match="is a link"), device_slots():
         pass
     assert mine.read_text() == "precious"
 
@@ -281,7 +406,7 @@ def test_a_gpu_that_is_gone_between_two_runs_is_told(listing, monkeypatch):
     listing.write_text(TWO_GPUS.splitlines()[0] + "\n")
     assert [slot.name for slot in slots()] == ["gpu-0.0"], "the others go on"
     listing.write_text("")
-    with pytest.raises(ServiceError, match="are gone"), device_slot():
+    with pytest.raises(ServiceError, match="are gone"), device_slots():
         pass
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert {slot.kind for slot in slots(known=["gpu-0.0.lock"])} == {"cpu"}
@@ -289,14 +414,14 @@ def test_a_gpu_that_is_gone_between_two_runs_is_told(listing, monkeypatch):
 
 def test_a_machine_that_never_had_a_gpu_trains_on_its_cores(listing):
     listing.write_text("")
-    with device_slot() as slot:
+    with device_slots() as (slot,):
         assert slot.kind == "cpu"
 
 
 @pytest.mark.parametrize("named", ["7", "7,0", "GPU-cc33", "GPU-", "MIG-no"])
 def test_a_gpu_that_is_named_and_not_there_is_refused(listing, monkeypatch, named):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    with pytest.raises(InputError, match=f"CUDA_VISIBLE_DEVICES: it names {named.split(',')[0]}"), device_slot():
+    with pytest.raises(InputError, match=f"CUDA_VISIBLE_DEVICES: it names {named.split(',')[0]}"), device_slots():
         pass
 
 
@@ -361,7 +486,7 @@ def test_numbers_in_an_order_that_nobody_can_tell_are_refused(listing, monkeypat
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert [slot.device for slot in slots()] == ["0"], "of equal GPUs the order is that of the bus"
-    with device_slot():
+    with device_slots():
         assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     listing.write_text(TWO_GPUS.replace("H200", "T4", 1))

@@ -1,7 +1,10 @@
-"""Device slots of this machine: which device a run gets.
+"""Device slots of this machine: which devices a run gets.
 
 A slot is a locked file in a directory of the machine, taken before JAX is imported and freed by the kernel when its
 holder dies. All homes and all users of the machine share it; two machines that share a home do not.
+
+A run that takes several slots gets all or none. Those who wait for several take turns, so that no two of them hold what
+the other waits for.
 """
 
 from __future__ import annotations
@@ -12,14 +15,15 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.storage.ownership import Holder, find_holder, hold_for_all_users
-from tasks.orchestration.devices.survey import Slot, Survey, survey
+from tasks.orchestration.devices.survey import MOST_VARIABLE, Role, Slot, Survey, survey
 
-__all__ = ["count_slots", "device_slot", "free_slots", "occupancy", "slots_directory", "survey_here"]
+__all__ = ["count_slots", "device_slots", "free_slots", "occupancy", "slots_directory", "survey_here"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,8 @@ _VARIABLE = "FLOWRL_SLOTS_DIR"
 _DEFAULT = Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()) / "flowrl-slots"
 _POLL_S = 0.25
 _TELL_S = 60.0
+_PATIENCE_S = 60.0
+"""So long a run that takes several slots leaves to others what it cannot use yet."""
 
 
 def survey_here() -> Survey:
@@ -64,7 +70,7 @@ def occupancy() -> tuple[tuple[Slot, Holder | None], ...]:
         InputError, ServiceError: as `survey_here`.
     """
     directory = slots_directory()
-    return tuple((slot, find_holder(_lock(directory, slot))) for slot in _slots(directory))
+    return tuple((slot, find_holder(_lock(directory, slot))) for slot in _survey(directory).slots)
 
 
 def slots_directory() -> Path:
@@ -90,44 +96,96 @@ def slots_directory() -> Path:
 
 
 @contextlib.contextmanager
-def device_slot() -> Iterator[Slot]:
-    """Hold one free slot for the block, and make its device the only one that JAX will see; waits until one is free.
+def device_slots(role: Role = "train", count: int = 1) -> Iterator[tuple[Slot, ...]]:
+    """Hold `count` free slots for the block, and make their devices the only ones that JAX will see.
+
+    Waits until so many are free. Who waits for several holds none of them meanwhile, for a minute; from then on it
+    keeps each that becomes free, since runs that take one at a time would never leave it enough. A process that holds
+    slots must not ask for more.
+
+    Args:
+        role: what they are for; an actor's are cores, and JAX sees no GPU then.
 
     Raises:
-        InputError, ServiceError: as `survey_here`, also when a device goes while it waits.
+        InputError, ServiceError: as `survey_here`, also when a device goes while it waits; or the machine has fewer.
     """
     with contextlib.ExitStack() as stack:
-        slot = _await_slot(stack)
-        logger.info("device slot %s", slot.name)
-        with _confined(slot):
-            yield slot
+        found = _await_slots(stack, role, count)
+        logger.info("device slot%s %s", "s" if count > 1 else "", ", ".join(slot.name for slot in found))
+        with _confined(found, role):
+            yield found
 
 
-def _await_slot(stack: contextlib.ExitStack) -> Slot:
+def _await_slots(stack: contextlib.ExitStack, role: Role, count: int) -> tuple[Slot, ...]:
     directory = slots_directory()
-    found, looked, told = _slots(directory), time.monotonic(), -_TELL_S
-    while True:
-        for _ in range(2):  # a slot that somebody is just looking at is taken at the second try
-            if slot := _take(stack, directory, found):
-                return slot
+    found = _enough(directory, role, count)
+    began = looked = time.monotonic()
+    taken: list[Slot] = []
+    tries, told, is_our_turn = 0, began - _TELL_S, count == 1
+    with contextlib.ExitStack() as turn:
+        while True:
+            is_our_turn = is_our_turn or _locks(turn, directory / f"several-{found[0].kind}.lock")
+            if is_our_turn:
+                is_patient = time.monotonic() - began < _PATIENCE_S
+                taken += _take(stack, directory, found, count - len(taken), all_or_none=is_patient)
+            if len(taken) == count:
+                return tuple(taken)
             # The kernel tells nobody that a lock is free. Not all at the same moment: see `_is_cut_otherwise`.
             time.sleep(_POLL_S * random.uniform(0.5, 1.5))
-        now = time.monotonic()
-        if now - told >= _TELL_S:
-            told = now
-            logger.warning("all device slots are taken, waiting for one: %s", _holders(directory, found))
-        if now - looked >= _TELL_S:
-            found, looked = _slots(directory), now
+            tries, now = tries + 1, time.monotonic()
+            # A slot that somebody is just looking at is taken at the second try.
+            if tries > 1 and now - told >= _TELL_S:
+                told = now
+                logger.warning("%s: %s", _waiting(count, taken), _holders(directory, found))
+            if now - looked >= _TELL_S:
+                found, looked = _enough(directory, role, count), now
 
 
-def _take(stack: contextlib.ExitStack, directory: Path, found: tuple[Slot, ...]) -> Slot | None:
-    for slot in found:
-        with contextlib.ExitStack() as attempt, contextlib.suppress(ConflictError):
-            attempt.enter_context(hold_for_all_users(_lock(directory, slot), note=_cut(slot)))
-            if not _is_cut_otherwise(directory, slot):
-                stack.push(attempt.pop_all())
-                return slot
-    return None
+def _enough(directory: Path, role: Role, count: int) -> tuple[Slot, ...]:
+    """The slots of the machine.
+
+    Raises:
+        InputError: there will never be so many.
+    """
+    found = _survey(directory, role).slots
+    if count > len(found):
+        problem = f"{count} are asked for, and this machine has {len(found)}"
+        raise InputError("device slots", problem, f"Ask for fewer, or see `flowrl devices` and {MOST_VARIABLE}")
+    return found
+
+
+def _take(
+    stack: contextlib.ExitStack, directory: Path, found: Sequence[Slot], count: int, *, all_or_none: bool
+) -> list[Slot]:
+    """Lock so many free ones; with `all_or_none`, none if there are fewer."""
+    taken: list[Slot] = []
+    with contextlib.ExitStack() as attempt:
+        for slot in found:
+            if len(taken) == count:
+                break
+            with contextlib.ExitStack() as one:
+                # One that this process holds already is refused like any other.
+                if _locks(one, _lock(directory, slot), note=_cut(slot)) and not _is_cut_otherwise(directory, slot):
+                    attempt.push(one.pop_all())
+                    taken.append(slot)
+        if not taken or (all_or_none and len(taken) < count):
+            return []
+        stack.push(attempt.pop_all())
+    return taken
+
+
+def _locks(stack: contextlib.ExitStack, path: Path, *, note: str = "") -> bool:
+    """Hold the lock file until the stack is closed; False if somebody else does."""
+    with contextlib.suppress(ConflictError):
+        stack.enter_context(hold_for_all_users(path, note=note))
+        return True
+    return False
+
+
+def _waiting(count: int, taken: Sequence[Slot]) -> str:
+    if count == 1:
+        return "all device slots are taken, waiting for one"
+    return f"waiting for {count} device slots" + (f", holding {len(taken)} of them" if taken else "")
 
 
 def _is_cut_otherwise(directory: Path, slot: Slot) -> bool:
@@ -146,19 +204,15 @@ def _cut(slot: Slot) -> str:
     return f"1/{slot.parts}"
 
 
-def _slots(directory: Path) -> tuple[Slot, ...]:
-    return _survey(directory).slots
-
-
-def _survey(directory: Path) -> Survey:
-    return survey(known=[path.name for path in directory.glob("*.lock")])
+def _survey(directory: Path, role: Role = "train") -> Survey:
+    return survey(role, known=[path.name for path in directory.glob("*.lock")])
 
 
 def _lock(directory: Path, slot: Slot) -> Path:
     return directory / f"{slot.lock}.lock"
 
 
-def _holders(directory: Path, found: tuple[Slot, ...]) -> str:
+def _holders(directory: Path, found: Sequence[Slot]) -> str:
     held = ((slot.name, find_holder(_lock(directory, slot))) for slot in found)
     return "; ".join(f"{name} by {holder}" for name, holder in held if holder) or "nobody, just now"
 
@@ -177,22 +231,30 @@ def _make_for_all_users(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _confined(slot: Slot) -> Iterator[None]:
-    if slot.kind == "gpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = slot.device
+def _confined(slots: Sequence[Slot], role: Role) -> Iterator[None]:
+    if slots[0].kind == "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(slot.device for slot in slots))
         # Or the numbers are not those of nvidia-smi.
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         if not os.environ.get("XLA_CLIENT_MEM_FRACTION"):  # the same by its newer name: XLA refuses both
-            os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(slot.memory_fraction))
+            os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(_memory_fraction(slots)))
         yield
         return
+    if role == "actor":
+        os.environ["JAX_PLATFORMS"] = "cpu"
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
     before = os.sched_getaffinity(0)
     # Of this thread and those that it starts; Prefect's, which exist already, keep all cores.
-    os.sched_setaffinity(0, {int(slot.device)})
+    os.sched_setaffinity(0, {int(slot.device) for slot in slots})
     try:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def _memory_fraction(slots: Sequence[Slot]) -> float:
+    """The share of each GPU's memory that its run takes; of several GPUs, of the one of which it has least."""
+    shares = min(Counter(slot.device for slot in slots).values())
+    return round(shares * slots[0].memory_fraction, 3)

@@ -1,7 +1,8 @@
 """The devices of this machine, cut into slots: room for one run each.
 
 On GPUs a slot is a GPU or a share of one; on a CPU it is one core: two pinned processes train faster together than two
-that share the cores, and a run that is resumed must compute with as many threads as before.
+that share the cores, and a run that is resumed must compute with as many threads as before. Actors take cores whatever
+else there is.
 
 How many there are follows from what this process is granted (`allotment`) and what a run takes (`needs`).
 """
@@ -22,10 +23,13 @@ from tasks.orchestration.devices.cuda import VISIBLE_VARIABLE, gpu_memory, visib
 from tasks.orchestration.devices.needs import GPU_MEMORY, SHIPPED, Machine, Need, known_need, plan_slots
 from tasks.orchestration.devices.platforms import check_flags, check_memory, platforms
 
-__all__ = ["MOST_VARIABLE", "PER_GPU_VARIABLE", "Slot", "Survey", "slots", "survey"]
+__all__ = ["MOST_VARIABLE", "PER_GPU_VARIABLE", "Role", "Slot", "Survey", "slots", "survey"]
 
 MOST_VARIABLE = "FLOWRL_SLOTS"
 PER_GPU_VARIABLE = "FLOWRL_SLOTS_PER_GPU"
+
+Role = Literal["train", "actor"]
+"""What a slot is for: training takes the device that JAX prefers (GPUs, else cores); an actor takes cores."""
 
 _DIGITS = 4
 _CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
@@ -92,17 +96,18 @@ class Survey:
     remarks: tuple[str, ...]
 
 
-def slots(*, known: Collection[str] = ()) -> tuple[Slot, ...]:
+def slots(role: Role = "train", *, known: Collection[str] = ()) -> tuple[Slot, ...]:
     """The slots of this machine; see `survey`."""
-    return survey(known=known).slots
+    return survey(role, known=known).slots
 
 
-def survey(*, known: Collection[str] = ()) -> Survey:
+def survey(role: Role = "train", *, known: Collection[str] = ()) -> Survey:
     """The slots of this machine: on each GPU that JAX can use, else per core; as many as the memory has room for.
 
     FLOWRL_SLOTS, where it is set, says how many at most in the memory's place.
 
     Args:
+        role: what they are for; those of an actor are cores in any case.
         known: names of the locks of slots that runs of this machine have had before.
 
     Raises:
@@ -112,7 +117,7 @@ def survey(*, known: Collection[str] = ()) -> Survey:
     """
     check_flags()
     parts, most = _number(PER_GPU_VARIABLE), _number(MOST_VARIABLE)
-    gpus, said = _gpus(known)
+    gpus, said = _gpus(known) if role == "train" else ({}, "")
     if gpus:
         check_memory()
     granted = allotment()
