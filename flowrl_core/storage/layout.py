@@ -3,16 +3,17 @@
     HOME/                              $FLOWRL_HOME, or .flowrl in the working directory
       registry.sqlite                  what was decided and learned
       knowledge/<name>.toml            the knowledge bases that campaigns name
-      versions/<content>/              immutable parameters of experts, named by their content
-      runs/<campaign>/<skill>-<k>/     the k-th run of a skill while it lasts (beside it `<skill>-<k>.lock`)
-      archive/<campaign>/<skill>-<k>/  what is kept of it afterwards
+      versions/<content>/              immutable parameters, named by their content
+      sealed/<family>/<digest>/        what a family made of inputs, named by the hash of these
+      runs/<campaign>/<name>-<k>/      the k-th run of this name while it lasts (beside it `<name>-<k>.lock`)
+      archive/<campaign>/<name>-<k>/   what is kept of it afterwards
       journal/<key>.json               what language models have answered
       cache/  prefect/                 compiled programs, the embedded server's home
       embedded.json                    the server and workers that were started here
       workers-<machine>.json           the workers that a machine has started for a server elsewhere
       prefect-<machine>/               their Prefect home
 
-Nothing is created by asking for a path.
+A run that belongs to no campaign lies in a directory named after its family. Nothing is created by asking for a path.
 """
 
 from __future__ import annotations
@@ -36,34 +37,14 @@ _MISREAD = "?*[]\\"
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The files of one run. `path` need not exist yet."""
+    """The files that a run of every family has. `path` need not exist yet."""
 
     path: Path
-
-    @property
-    def plan(self) -> Path:
-        """The plan as JSON."""
-        return self.path / "plan.json"
-
-    @property
-    def remap(self) -> Path:
-        """Global to local indices as JSON."""
-        return self.path / "remap.json"
 
     @property
     def config(self) -> Path:
         """The run's configuration as JSON."""
         return self.path / "config.json"
-
-    @property
-    def module(self) -> Path:
-        """The generated, readable Python module."""
-        return self.path / "module.py"
-
-    @property
-    def seed(self) -> Path:
-        """The seed checkpoint."""
-        return self.path / "seed"
 
     @property
     def checkpoints(self) -> Path:
@@ -115,19 +96,25 @@ class Home:
         """The home that FLOWRL_HOME names, else `.flowrl` in the working directory."""
         return cls(Path(os.environ.get(HOME_VARIABLE) or ".flowrl"))
 
+    @property
+    def _stores(self) -> tuple[Path, ...]:
+        return (self.versions, self.sealed, self.runs, self.archive, self.knowledge, self.journal, self.cache)
+
     def check_writable(self) -> None:
         """Nothing, if this user may write what is there of the home, or make it, and directories are directories.
 
         Raises:
             InputError: the place that cannot be written is named.
         """
-        for path in (self.versions, self.runs, self.archive, self.knowledge, self.journal, self.cache, self.prefect):
+        for path in (*self._stores, self.prefect):
             if os.path.lexists(path) and not path.is_dir():
                 what = f"a link to {path.readlink()}, which is no directory" if path.is_symlink() else "no directory"
                 raise InputError(HOME_VARIABLE, f"{path} is {what}", "Move it away, or put the directory back there")
         nearest = _nearest(self.root)
-        parts = (self.registry, self.versions, self.runs, self.archive, self.knowledge, self.journal, self.cache)
-        for path in (nearest, *(part for part in parts if nearest == self.root and os.path.exists(part))):
+        for path in (
+            nearest,
+            *(part for part in (self.registry, *self._stores) if nearest == self.root and os.path.exists(part)),
+        ):
             if not os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0)):
                 remedy = (
                     f"Give yourself access, or set {HOME_VARIABLE} to a directory that you may write. What is there "
@@ -138,7 +125,7 @@ class Home:
     @property
     def belongings(self) -> list[str]:
         """What only a registry can have left in the home, in words; empty for a home without."""
-        words = {self.versions: "versions of experts", self.runs: "runs", self.archive: "records of runs"}
+        words = {self.versions: "parameters", self.runs: "runs", self.archive: "records of runs"}
         return [f"{path.name}/ ({what})" for path, what in words.items() if _holds_directories(path)]
 
     @property
@@ -153,13 +140,18 @@ class Home:
 
     @property
     def versions(self) -> Path:
-        """The store of experts' parameters."""
+        """The store of parameters."""
         return self.root / "versions"
 
     @property
     def versions_lock(self) -> Path:
         """Held by who takes a version that is there for his own, and by who removes one."""
         return self.root / "versions.lock"
+
+    @property
+    def sealed(self) -> Path:
+        """The sealed directories of all families."""
+        return self.root / "sealed"
 
     @property
     def knowledge(self) -> Path:
@@ -204,13 +196,21 @@ class Home:
         """The Prefect home of those workers."""
         return self.root / f"prefect-{_component('machine', machine)}"
 
-    def run_directory(self, campaign: str, skill: str, ordinal: int) -> RunDirectory:
-        """The directory of a skill's `ordinal`-th run, while it lasts."""
-        return RunDirectory(self.runs / _component("campaign", campaign) / f"{_component('skill', skill)}-{ordinal}")
+    def run_directory(self, group: str, name: str, ordinal: int) -> RunDirectory:
+        """The directory of the `ordinal`-th run of this name, while it lasts.
 
-    def archived_run(self, campaign: str, skill: str, ordinal: int) -> RunDirectory:
-        """What is kept of a skill's `ordinal`-th run after its end."""
-        return RunDirectory(self.archive / _component("campaign", campaign) / f"{_component('skill', skill)}-{ordinal}")
+        Args:
+            group: its campaign; of a run that belongs to none, its family.
+        """
+        return RunDirectory(self.runs / _component("campaign", group) / f"{_component('name', name)}-{ordinal}")
+
+    def archived_run(self, group: str, name: str, ordinal: int) -> RunDirectory:
+        """What is kept of that run after its end."""
+        return RunDirectory(self.archive / _component("campaign", group) / f"{_component('name', name)}-{ordinal}")
+
+    def sealed_directory(self, family: str, digest: str) -> Path:
+        """What the family made of the inputs with this hash."""
+        return self.sealed / _component("family", family) / _component("inputs", digest)
 
     def knowledge_file(self, name: str) -> Path:
         """The knowledge base of this name, which is no path: what parameters name lies in the home.

@@ -11,7 +11,7 @@ from prefect import task
 
 from flowrl_core.errors import ConflictError
 from flowrl_core.specs.skill import SkillConfig
-from flowrl_core.stages.skill.context import run_directory
+from flowrl_core.stages.skill.directory import run_directory
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.timing import mark
 from flowrl_core.storage.layout import Home, RunDirectory

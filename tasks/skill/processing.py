@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flowrl_core.errors import FlowRLError
-from flowrl_core.stages.skill.context import run_directory
+from flowrl_core.stages.skill.directory import run_directory
 from flowrl_core.stages.skill.process import RunOutcome, process
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry

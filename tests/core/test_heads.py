@@ -11,9 +11,9 @@ from flowrl_core.compiled.cache import compilations
 from flowrl_core.programs.model import Program
 from flowrl_core.skills.model import Linear
 from flowrl_core.specs.overrides import resolve
+from flowrl_core.stages.skill.directory import SkillRunDirectory
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.storage.checkpoints import content_hash
-from flowrl_core.storage.layout import RunDirectory
 from flowrl_core.storage.records.library import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
@@ -47,7 +47,7 @@ def make_d(home, **evaluation):
     overrides = [f"make_d.{name}={value}" for name, value in evaluation.items()]
     run = begin(home, SPEC.model_copy(update={"campaign": "next", "overrides": overrides}), "make_d").run
     config = resolve("make_d", SPEC.model_copy(update={"overrides": overrides}))
-    directory = RunDirectory(prepare(home, run, config))
+    directory = SkillRunDirectory(prepare(home, run, config))
     with Registry.open(home) as registry:
         seeds = {e.name: registry.runs.get(run).seeds.get(e.global_index) for e in registry.library.experts()}
     return json.loads(directory.config.read_text()), seeds

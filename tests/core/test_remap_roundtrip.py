@@ -17,9 +17,9 @@ from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import build_remap, expert_slice, stack_experts
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs.overrides import resolve
+from flowrl_core.stages.skill.directory import SkillRunDirectory
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.storage.checkpoints import load_tree
-from flowrl_core.storage.layout import RunDirectory
 from flowrl_core.storage.records.library import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
@@ -69,7 +69,7 @@ def sealed(home, training, skill="make_p"):
     spec = make_spec("round", "make_p", training=training, evaluation=LOOK)
     run = begin(home, spec, skill).run
     config = resolve(skill, spec)
-    return run, config, RunDirectory(prepare(home, run, config))
+    return run, config, SkillRunDirectory(prepare(home, run, config))
 
 
 def by_name(home):

@@ -10,11 +10,11 @@ from corridor_runs import KNOWLEDGE, begin, copy_home, drive, facts, learn, make
 from flowrl_core.errors import ConflictError, InputError, StorageError
 from flowrl_core.programs.model import Program
 from flowrl_core.specs.overrides import resolve
+from flowrl_core.stages.skill.directory import SkillRunDirectory
 from flowrl_core.stages.skill.evaluate import evaluate, verdict
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.process import process
 from flowrl_core.stages.skill.train import train
-from flowrl_core.storage.layout import RunDirectory
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get
 
@@ -43,7 +43,7 @@ def test_a_sealed_run_is_returned_as_it_is(home):
 
 def test_a_sealed_directory_holds_the_plan_the_remap_the_configuration_and_the_seed(home):
     run, config = attempted(home, make_spec("seal", "make_b"), "make_b")
-    directory = RunDirectory(prepare(home, run, config))
+    directory = SkillRunDirectory(prepare(home, run, config))
     plan = json.loads(directory.plan.read_text())
     assert [step["skill"] for step in plan["steps"]] == ["dig_a", "goto_bench", "make_b"]
     assert directory.remap.is_file() and directory.module.is_file() and directory.seed.is_dir()
@@ -79,7 +79,7 @@ def test_a_process_that_was_taken_for_dead_saves_nothing_once_another_has_begun(
     run, config = attempted(home, spec, "make_b")
     with Registry.open(home) as registry:
         zombie = registry.runs.claim(run)
-    directory = RunDirectory(prepare(home, run, config, epoch=zombie))
+    directory = SkillRunDirectory(prepare(home, run, config, epoch=zombie))
 
     def taken_over(report):
         if report.update == 3:
@@ -100,7 +100,7 @@ def test_a_directory_that_another_process_has_sealed_is_not_thrown_away_by_one_t
     run, config = attempted(home, make_spec("zombie", "make_b"), "make_b")
     with Registry.open(home) as registry:
         zombie, owner = registry.runs.claim(run), registry.runs.claim(run)
-    directory = RunDirectory(prepare(home, run, config, epoch=owner))
+    directory = SkillRunDirectory(prepare(home, run, config, epoch=owner))
     with Registry.open(home) as registry:
         assert registry.runs.get(run).seeds is not None
     train_on(home, run, stop_at=1)
@@ -141,14 +141,14 @@ def test_a_definition_that_changes_before_its_run_is_prepared_is_trained_as_it_w
     run, config = attempted(home, spec, "make_b")
     with Registry.open(home) as registry:
         registry.campaigns.start(spec, KNOWLEDGE.skills | {"make_b": changed(KNOWLEDGE.skills["make_b"])})
-    told = json.loads(RunDirectory(prepare(home, run, config)).plan.read_text())["skills"]["make_b"]
+    told = json.loads(SkillRunDirectory(prepare(home, run, config)).plan.read_text())["skills"]["make_b"]
     assert told == KNOWLEDGE.skills["make_b"].as_dict()
 
 
 def test_metrics_behind_the_checkpoint_and_a_torn_last_line_are_cut_on_resume(home, caplog):
     caplog.set_level("INFO")
     run, config = attempted(home, make_spec("torn", "make_b", training={"frames": 2_000}), "make_b")
-    directory = RunDirectory(prepare(home, run, config))
+    directory = SkillRunDirectory(prepare(home, run, config))
     _, updates = train_on(home, run, stop_at=3)
     assert updates[0].success is None and "not known yet" in updates[0].said
     assert updates[0].said in caplog.text and "nan" not in caplog.text
@@ -272,6 +272,6 @@ def test_another_width_than_the_experts_is_refused_and_nothing_is_written(home):
 
 def test_a_skill_can_be_learned_with_its_declared_actions_only(home):
     run, config = attempted(home, make_spec("masks", "make_b", training={"action_masks": True}), "make_b")
-    told = json.loads(RunDirectory(prepare(home, run, config)).config.read_text())["prior_knowledge"]
+    told = json.loads(SkillRunDirectory(prepare(home, run, config)).config.read_text())["prior_knowledge"]
     assert told["make_b"]["actions"] == list(KNOWLEDGE.skills["make_b"].actions) == ["left", "right", "make_b"]
     assert drive(home, run, config).success >= 0.95

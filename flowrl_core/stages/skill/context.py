@@ -11,7 +11,8 @@ from flowrl_core.errors import StorageError
 from flowrl_core.skills.experts import Remap
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs.skill import SkillConfig
-from flowrl_core.storage.layout import Home, RunDirectory
+from flowrl_core.stages.skill.directory import SkillRunDirectory, run_directory
+from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.runs import RunRecord
 from flowrl_core.storage.registry import Registry
 from flowrl_core.vocabulary.catalogue import vocabulary
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from flowrl_core.envs.automaton import PlanArrays
     from flowrl_core.learning.learner import Learner
 
-__all__ = ["PARAMS", "RunContext", "open_run", "run_directory"]
+__all__ = ["PARAMS", "RunContext", "open_run"]
 
 PARAMS = ("learner", "params")
 """Where the experts' parameters are in a training checkpoint."""
@@ -40,7 +41,7 @@ class RunContext:
     home: Home
     record: RunRecord
     epoch: int | None
-    directory: RunDirectory
+    directory: SkillRunDirectory
     env: str
     seed: int
     config: SkillConfig
@@ -71,11 +72,6 @@ class RunContext:
         )
 
 
-def run_directory(home: Home, record: RunRecord) -> RunDirectory:
-    """Where the run works while it lasts."""
-    return home.run_directory(record.campaign, record.skill, record.ordinal)
-
-
 def open_run(home: Home, registry: Registry, run: int, *, epoch: int | None = None) -> RunContext:
     """The prepared run with this id.
 
@@ -88,7 +84,7 @@ def open_run(home: Home, registry: Registry, run: int, *, epoch: int | None = No
     return _read(home, record, run_directory(home, record), epoch)
 
 
-def _read(home: Home, record: RunRecord, directory: RunDirectory, epoch: int | None) -> RunContext:
+def _read(home: Home, record: RunRecord, directory: SkillRunDirectory, epoch: int | None) -> RunContext:
     if not directory.config.is_file():
         raise StorageError(f"run {record.id} has no sealed directory at {directory.path}; prepare it again")
     config = json.loads(directory.config.read_text(encoding="utf-8"))

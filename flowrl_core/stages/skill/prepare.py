@@ -21,7 +21,8 @@ from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs.skill import SkillConfig
-from flowrl_core.stages.skill.context import RunContext, open_run, run_directory
+from flowrl_core.stages.skill.context import RunContext, open_run
+from flowrl_core.stages.skill.directory import SkillRunDirectory, run_directory
 from flowrl_core.stages.skill.heads import HeadsReport, choose_seeds
 from flowrl_core.stages.skill.module import module_text
 from flowrl_core.stages.skill.setups import check_plan_fits
@@ -34,7 +35,7 @@ from flowrl_core.storage.atomic import (
     write_json,
     write_text,
 )
-from flowrl_core.storage.layout import Home, RunDirectory
+from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import VersionRecord
 from flowrl_core.storage.records.runs import RunRecord
 from flowrl_core.storage.registry import Registry
@@ -94,7 +95,7 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
         fresh = temporary_beside(directory.path)
         fresh.mkdir(parents=True)
         try:
-            _write(home, RunDirectory(fresh), draft, versions, report)
+            _write(home, SkillRunDirectory(fresh), draft, versions, report)
             crash_point("before_seal")
             registry.runs.check_claim(run, epoch)  # or the directory below might be that of a run under way
             if directory.path.exists():  # left by a kill between the two steps below; not sealed, so worth nothing
@@ -148,7 +149,7 @@ def _sizes(env: str, config: SkillConfig) -> dict[str, int]:
 
 def _write(
     home: Home,
-    directory: RunDirectory,
+    directory: SkillRunDirectory,
     draft: _Draft,
     versions: Mapping[int, VersionRecord | None],
     report: HeadsReport | None,
@@ -211,7 +212,7 @@ def _mend_seed(home: Home, registry: Registry, context: RunContext) -> None:
 
 
 def _write_seed(
-    home: Home, directory: RunDirectory, draft: _Draft | RunContext, versions: Mapping[int, VersionRecord | None]
+    home: Home, directory: SkillRunDirectory, draft: _Draft | RunContext, versions: Mapping[int, VersionRecord | None]
 ) -> None:
     from flowrl_core.learning.shapes import shapes_of
     from flowrl_core.storage.checkpoints import save_tree

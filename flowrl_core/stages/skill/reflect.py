@@ -16,7 +16,8 @@ from flowrl_core.programs.language import check_reward
 from flowrl_core.randomness import jax_stream, jax_substream
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.reflection import Reflection, Term
-from flowrl_core.stages.skill.context import PARAMS, RunContext, open_run, run_directory
+from flowrl_core.stages.skill.context import PARAMS, RunContext, open_run
+from flowrl_core.stages.skill.directory import run_directory
 from flowrl_core.stages.skill.evaluate import verdict
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
