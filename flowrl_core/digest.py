@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["digest"]
 
 
-def digest(value: Any) -> str:
-    """Sixteen hex digits of the SHA-256 of the value's canonical JSON."""
+def digest(value: Any, *, digits: int = 16) -> str:
+    """So many hex digits of the SHA-256 of the value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]

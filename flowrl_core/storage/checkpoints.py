@@ -20,15 +20,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from flowrl_core.errors import ConflictError, CorruptError, FlowRLError, StorageError
+from flowrl_core.storage import manifests
 from flowrl_core.storage.atomic import (
     crash_point,
     is_temporary,
     publish_directory,
     remove_directory,
     temporary_beside,
-    write_json,
 )
-from flowrl_core.storage.manifests import FORMAT, MANIFEST, checksum, verify
+from flowrl_core.storage.manifests import verify
 
 __all__ = ["TrainCheckpoints", "content_hash", "load_tree", "save_tree"]
 
@@ -60,17 +60,8 @@ def save_tree(directory: Path, tree: Any, *, metadata: Mapping[str, Any] | None 
         # Orbax refuses arrays without elements; their shape says everything.
         _write_arrays(temporary / _TREE, {_file_name(p): a for p, a in leaves.items() if a.size})
         described = [{"path": p, "dtype": a.dtype.name, "shape": a.shape} for p, a in leaves.items()]
-        sums = {str(f.relative_to(temporary)): checksum(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
-        write_json(
-            temporary / MANIFEST,
-            {
-                "format": FORMAT,
-                "metadata": dict(metadata or {}),
-                "leaves": described,
-                "empty": _empty_nodes(tree),
-                "files": sums,
-            },
-        )
+        facts = {"metadata": dict(metadata or {}), "leaves": described, "empty": _empty_nodes(tree)}
+        manifests.write(temporary, **facts)
         crash_point("tree_before_rename")
         publish_directory(temporary, directory)
     except FlowRLError:

@@ -1,4 +1,4 @@
-"""What says that a directory of arrays is whole: its manifest, with the size and SHA-256 of every file. No JAX here."""
+"""What says that a directory is whole: its manifest, with the size and SHA-256 of every file. No JAX here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from flowrl_core.errors import CorruptError, StorageError
+from flowrl_core.storage.atomic import write_json
 
-__all__ = ["FORMAT", "MANIFEST", "checksum", "flaw", "verify"]
+__all__ = ["FORMAT", "MANIFEST", "checksum", "flaw", "verify", "write"]
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -21,25 +22,32 @@ def checksum(file: Path) -> dict[str, Any]:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
 
 
+def write(directory: Path, **facts: Any) -> None:
+    """Write the manifest of a directory in which all files are by now, with JSON-ready facts beside their checksums."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    sums = {path.relative_to(directory).as_posix(): checksum(path) for path in files}
+    write_json(directory / MANIFEST, {"format": FORMAT, **facts, "files": sums})
+
+
 def verify(directory: Path) -> dict[str, Any]:
     """The manifest, after the checksum of every file was compared.
 
     Raises:
-        CorruptError: the checkpoint is not there, incomplete or changed.
+        CorruptError: the directory is not there, incomplete or changed.
         StorageError: it has another FlowRL's format.
     """
     manifest = _manifest(directory)
     if manifest["format"] != FORMAT:
-        raise StorageError(f"checkpoint {directory} has format {manifest['format']}, this FlowRL reads {FORMAT}")
+        raise StorageError(f"{directory} has format {manifest['format']}, this FlowRL reads {FORMAT}")
     for name, expected in manifest["files"].items():
         file = directory / name
         if not file.is_file() or checksum(file) != expected:
-            raise CorruptError(f"checkpoint {directory}: file {name} is missing or was changed")
+            raise CorruptError(f"{directory}: file {name} is missing or was changed")
     return manifest
 
 
 def flaw(directory: Path, *, by_size: bool = False) -> str | None:
-    """What keeps a checkpoint from being whole, in words; None if nothing does.
+    """What keeps a directory from being whole, in words; None if nothing does.
 
     Args:
         by_size: compare the files' sizes only, which reads none of them but the manifest.
@@ -68,4 +76,4 @@ def _manifest(directory: Path) -> dict[str, Any]:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         return {**manifest, "files": dict(manifest["files"]), "format": manifest["format"]}
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise CorruptError(f"checkpoint {directory} has no readable manifest: {exc}") from exc
+        raise CorruptError(f"{directory} has no readable manifest: {exc}") from exc

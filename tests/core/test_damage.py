@@ -8,9 +8,9 @@ from corridor_runs import begin, copy_home, drive, facts, learn, make_spec
 
 from flowrl_core.errors import CorruptError
 from flowrl_core.specs.overrides import resolve
+from flowrl_core.stages.skill.directory import SkillRunDirectory
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.train import train
-from flowrl_core.storage.layout import RunDirectory
 from flowrl_core.storage.registry import Registry
 
 SPEC = make_spec("torn", "make_b", training={"frames": 2_000, "checkpoint_updates": 2}, evaluation={"episodes": 64})
@@ -33,7 +33,7 @@ def damage(directory, how):
 
 def begun(home):
     run, config = begin(home, SPEC, "make_b").run, resolve("make_b", SPEC)
-    return run, config, RunDirectory(prepare(home, run, config))
+    return run, config, SkillRunDirectory(prepare(home, run, config))
 
 
 @pytest.fixture
@@ -129,4 +129,4 @@ def test_a_head_that_is_damaged_cannot_be_compared_and_is_replaced(trained, capl
     outcome = drive(home, run, config)
     merge = next(merge for merge in outcome.merges if merge.name == "dig_a")
     assert (outcome.verdict, merge.action, merge.measured) == ("learned", "updated", None)
-    assert f"expert {merge.expert} is not measured: checkpoint" in caplog.text and head.content in caplog.text
+    assert f"expert {merge.expert} is not measured: " in caplog.text and head.content in caplog.text

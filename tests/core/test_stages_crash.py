@@ -127,10 +127,11 @@ def test_the_undisturbed_run_has_what_a_kill_could_spoil(undisturbed):
 def test_every_crash_point_of_a_run_is_passed_below():
     sources = Path(flowrl_core.__file__).parent.rglob("*.py")
     named = {name for path in sources for name in re.findall(r'crash_point\("(\w+)"\)', path.read_text())}
-    # No run passes these; tests of their own do (housekeeping, rounds of proposals, restorations).
+    # No run passes these; tests of their own do (housekeeping, rounds of proposals, restorations, sealing).
     rounds = {"after_model_answer", "after_model_record", "before_round_record", "after_round_record"}
     restorations = {"restored_files", "restored_directory", "restored_registry"}
-    others = {"before_removal", *rounds, *restorations}
+    sealing = {"before_sealed_rename", "after_sealed_rename"}
+    others = {"before_removal", *rounds, *restorations, *sealing}
     assert named == {point.partition(":")[0] for _, point in POINTS} | others
 
 
