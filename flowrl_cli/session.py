@@ -23,8 +23,10 @@ from flowrl_cli.views.view import campaign_knowledge, view_campaign
 from flowrl_core.errors import InputError, ServiceError
 from flowrl_core.skills.goals import is_reached
 from flowrl_core.stages.skill.remarks import learned_before
+from flowrl_core.stages.upkeep.families import FAMILIES
 from flowrl_core.storage.atomic import write_bytes
-from flowrl_core.storage.damage import damaged_versions, in_words
+from flowrl_core.storage.damage import in_words
+from flowrl_core.storage.families import damage
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.campaigns import Campaign
 from flowrl_core.storage.registry import Registry
@@ -61,7 +63,7 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         with known:
             _check_widths(known, request)
             is_learned = _is_learned(known, request)
-            damaged = damaged_versions(home, known, by_size=True)
+            damaged = damage(home, known, FAMILIES, by_size=True)
         if is_learned:
             return _finish_at_once(home, request)
         if damaged:

@@ -54,7 +54,9 @@ def examine_registry(home: Home) -> Iterator[Diagnosis]:
 
 def examine_library(home: Home) -> Iterator[Diagnosis]:
     """The parameters of the experts that the registry counts on: are they there, and what they were?"""
-    from flowrl_core.storage.damage import damaged_versions, in_words
+    from flowrl_core.stages.upkeep.families import FAMILIES
+    from flowrl_core.storage.damage import in_words
+    from flowrl_core.storage.families import damage
     from flowrl_core.storage.registry import Registry
 
     try:
@@ -63,7 +65,7 @@ def examine_library(home: Home) -> Iterator[Diagnosis]:
             return
         with registry:
             count = len(registry.library.relied_on())
-            damaged = damaged_versions(home, registry, by_size=_size(home.versions) > _MOST_READ)
+            damaged = damage(home, registry, FAMILIES, by_size=_size(home.versions) > _MOST_READ)
     except FlowRLError:
         return  # that of the registry was told
     if damaged:

@@ -16,11 +16,12 @@ def backup(target: Path, /) -> None:
     target
         A directory that does not exist yet, outside FLOWRL_HOME.
     """
+    from flowrl_core.stages.upkeep.families import FAMILIES
     from flowrl_core.storage.backup import backup as save
     from flowrl_core.storage.layout import Home
 
     home = Home.from_environment()
-    copied = save(home, target)
+    copied = save(home, target, FAMILIES)
     print(f"saved {copied.rows} rows and {copied.versions} versions ({copied.bytes / 1e6:.1f} MB of files) to {target}")
 
 
@@ -33,12 +34,13 @@ def restore(source: Path, /) -> None:
         A directory that `flowrl backup` has made.
     """
     from flowrl_cli.process.signals import Interrupted
+    from flowrl_core.stages.upkeep.families import FAMILIES
     from flowrl_core.storage.backup import restore as fill
     from flowrl_core.storage.layout import Home
 
     home = Home.from_environment()
     try:
-        copied = fill(source, home)
+        copied = fill(source, home, FAMILIES)
     except Interrupted:
         if not home.registry_url.startswith("sqlite") or not home.registry.exists():
             print("Nothing was restored: run the same command again", file=sys.stderr)

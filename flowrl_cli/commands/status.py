@@ -55,14 +55,15 @@ def status(
         elif as_json:
             from flowrl_cli.views.proposals import proposals_json, spending_json
             from flowrl_cli.views.view import status_json, view_campaign
-            from flowrl_core.storage.damage import damaged_versions
+            from flowrl_core.stages.upkeep.families import FAMILIES
+            from flowrl_core.storage.families import damage
 
             print_json(
                 {
                     **status_json(found, view_campaign(home, registry, found, asks_server=True)),
                     "proposals": proposals_json(registry.proposals.of(found.name)),
                     "spending": spending_json(registry.requests.spending(found.name), found.spec.frontier),
-                    "damaged": [asdict(one) for one in damaged_versions(home, registry, by_size=True)],
+                    "damaged": [asdict(one) for one in damage(home, registry, FAMILIES, by_size=True)],
                     "troubles": troubles(home),
                 }
             )
@@ -76,7 +77,9 @@ def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[Sk
     from flowrl_cli.views.proposals import print_proposals, spending_line
     from flowrl_cli.views.tables import print_table, say
     from flowrl_cli.views.view import view_campaign
-    from flowrl_core.storage.damage import damaged_versions, in_words
+    from flowrl_core.stages.upkeep.families import FAMILIES
+    from flowrl_core.storage.damage import in_words
+    from flowrl_core.storage.families import damage
 
     views = view_campaign(home, registry, campaign, asks_server=True)
     say(f"Campaign {campaign.name} ({campaign.env}), targets: {', '.join(campaign.targets)}", "")
@@ -85,7 +88,7 @@ def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[Sk
         print_proposals(proposals)
     if (spent := registry.requests.spending(campaign.name)).requests:
         say("", spending_line(spent, campaign.spec.frontier))
-    if damaged := damaged_versions(home, registry, by_size=True):
+    if damaged := damage(home, registry, FAMILIES, by_size=True):
         problem, remedy = in_words(home, damaged)
         say("", f"Damaged: {problem}. To mend it, {remedy}")
     return views

@@ -3,8 +3,9 @@
 A backup is a directory:
 
     registry.sqlite   the registry's rows, whatever database they came from
-    versions/         parameters of experts
-    runs/  archive/  knowledge/  journal/
+    versions/         parameters
+    sealed/           prepared inputs that an open run was given or that a family needs
+    runs/  archive/   and the directories that are a family's own: knowledge/  journal/
 
 What can be made again is left out: compiled programs, the embedded Prefect and its history.
 """
@@ -18,7 +19,7 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +28,11 @@ import sqlalchemy as sa
 from flowrl_core.errors import CorruptError, FlowRLError, InputError, StorageError
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import crash_point, is_temporary, publish_directory, sync_directory, temporary_beside
-from flowrl_core.storage.damage import damaged_versions, in_words
+from flowrl_core.storage.damage import in_words
 from flowrl_core.storage.database import bring_up_to_date, make_engine, reading, revision, writing
+from flowrl_core.storage.families import Family, damage, needed_sealed
 from flowrl_core.storage.layout import Home, check_name
+from flowrl_core.storage.manifests import flaw
 from flowrl_core.storage.reader import check_whole, open_to_read, read_engine
 from flowrl_core.storage.registry import Registry
 
@@ -37,7 +40,9 @@ __all__ = ["Copied", "backup", "restore"]
 
 logger = logging.getLogger(__name__)
 
-_FILES = ("versions", "runs", "archive", "knowledge", "journal")
+_DIRECTORIES = ("versions", "runs", "archive")
+"""Of every family, copied as they are."""
+_SEALED = "sealed"
 _RESTORING = "restoring"
 """In a home: what is restored, until all of it has its place. As long as it is there, nothing of it is."""
 _RESTORED = "the registry was restored from a backup"
@@ -45,23 +50,26 @@ _RESTORED = "the registry was restored from a backup"
 
 @dataclass(frozen=True)
 class Copied:
-    """What a backup or a restoration has copied: rows of all tables, experts' versions, bytes of all files."""
+    """What a backup or a restoration has copied: rows of all tables, versions of parameters, bytes of all files."""
 
     rows: int
     versions: int
     bytes: int
 
 
-def backup(home: Home, target: Path) -> Copied:
+def backup(home: Home, target: Path, families: Sequence[Family]) -> Copied:
     """Copy what a home holds to `target`, which is there whole or not at all. Campaigns may go on meanwhile.
 
     Nothing of the home is changed, so it may be one that can only be read.
 
     The registry comes first: all that its rows name was written before them, so it is among the files copied after.
 
+    Args:
+        families: all whose runs the registry may hold; they say what is needed.
+
     Raises:
         InputError: `target` exists or cannot be used, or there is nothing to copy.
-        CorruptError: the registry, or a version that a head or a bundle needs, is not whole.
+        CorruptError: the registry, or something that a family counts on, is not whole.
         StorageError: a file cannot be read.
     """
     target = Path(target).absolute()
@@ -79,23 +87,27 @@ def backup(home: Home, target: Path) -> Copied:
         closing.callback(shutil.rmtree, fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         rows = _save_rows(source, fresh)
-        for name in _FILES:
+        for name in _whole_directories(families):
             _copy_tree(home.root / name, fresh / name)
-        _check_versions(Home(fresh), of=home)
-        copied = _count(fresh, rows)
+        _copy_sealed(home, Home(fresh), families)
+        _check_files(Home(fresh), families, of=home)
+        copied = _count(fresh, rows, families)
         publish_directory(fresh, target)
     return copied
 
 
-def restore(source: Path, home: Home) -> Copied:
+def restore(source: Path, home: Home, families: Sequence[Family]) -> Copied:
     """Fill an empty home, on whatever database it is configured for, with what a backup holds.
 
     The registry gets a new name, so that a server that knows the old one answers with none of its runs, and attempts
     that were outstanding are ended as trouble that was not theirs: the next start of a campaign goes on from there.
 
+    Args:
+        families: all whose runs the registry may hold.
+
     Raises:
         InputError: `source` is no backup, or the home holds something already, or cannot be written.
-        CorruptError: the backup's registry, or a version that a head or a bundle needs, is not whole.
+        CorruptError: the backup's registry, or something that a family counts on, is not whole.
         StorageError: the backup has a newer schema than this code.
     """
     source = Path(source).absolute()
@@ -103,30 +115,31 @@ def restore(source: Path, home: Home) -> Copied:
     if not (source / "registry.sqlite").is_file():
         raise InputError("source", f"{source} is no backup", "Name a directory that `flowrl backup` has made")
     home.check_writable()
-    _check_empty(home)
+    names = (*_whole_directories(families), _SEALED)
+    _check_empty(home, names)
     _check_rows(source)
-    _check_versions(Home(source), of=Home(source))
+    _check_files(Home(source), families, of=Home(source))
     is_new = not home.root.exists()
     stage = Home(home.root / _RESTORING)
-    _remove_unfinished(home)
+    _remove_unfinished(home, names)
     try:
         stage.root.mkdir(parents=True)
-        for name in _FILES:
+        for name in names:
             _copy_tree(source / name, stage.root / name)
         crash_point("restored_files")
-        rows = _fill_registry(source, home, stage)
+        rows = _fill_registry(source, home, stage, names)
     except BaseException:
         with contextlib.suppress(FlowRLError):  # it is restored already, or that is not known
-            _check_empty(home)
-            _remove_unfinished(home)
+            _check_empty(home, names)
+            _remove_unfinished(home, names)
             if is_new:
                 shutil.rmtree(home.root, ignore_errors=True)
         raise
     shutil.rmtree(stage.root, ignore_errors=True)
-    return _count(home.root, rows)
+    return _count(home.root, rows, families)
 
 
-def _fill_registry(source: Path, home: Home, stage: Home) -> int:
+def _fill_registry(source: Path, home: Home, stage: Home, names: Sequence[str]) -> int:
     """Load the rows, and give the files that were staged their names; how many rows.
 
     The registry comes last: what is there without it is the unfinished work of a restoration. An SQLite file of the
@@ -140,32 +153,32 @@ def _fill_registry(source: Path, home: Home, stage: Home) -> int:
         with writing(engine) as into:
             rows = _load_rows(source, stage, into)
             if not is_own:
-                _publish(stage, home)
+                _publish(stage, home, names)
     finally:
         engine.dispose()
     if is_own:
         with contextlib.closing(sqlite3.connect(stage.registry)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        _publish(stage, home)
+        _publish(stage, home, names)
         os.rename(stage.registry, home.registry)
         sync_directory(home.root)
     crash_point("restored_registry")
     return rows
 
 
-def _publish(stage: Home, home: Home) -> None:
-    for name in _FILES:
+def _publish(stage: Home, home: Home, names: Sequence[str]) -> None:
+    for name in names:
         if (stage.root / name).is_dir():
             os.rename(stage.root / name, home.root / name)
             crash_point("restored_directory")
     sync_directory(home.root)
 
 
-def _remove_unfinished(home: Home) -> None:
+def _remove_unfinished(home: Home, names: Sequence[str]) -> None:
     """Remove what a restoration that did not come to its end has left; nothing, if there was none."""
     stage = home.root / _RESTORING
     if stage.is_dir() and not home.registry.exists():
-        for name in _FILES:
+        for name in names:
             shutil.rmtree(home.root / name, ignore_errors=True)
     shutil.rmtree(stage, ignore_errors=True)
 
@@ -253,6 +266,26 @@ def _copy_tree(source: Path, target: Path) -> None:
             logger.info("%s went while it was copied", path)
 
 
+def _whole_directories(families: Sequence[Family]) -> tuple[str, ...]:
+    return (*_DIRECTORIES, *(name for family in families for name in family.directories))
+
+
+def _copy_sealed(home: Home, copy: Home, families: Sequence[Family]) -> None:
+    """Copy the sealed directories that are needed: all others can be made again, and may be large.
+
+    One that is missing or damaged is left out: it is made again from its inputs, unless its family says otherwise.
+    """
+    with _registry_of(copy) as registry:
+        needed = needed_sealed(home, registry, families)
+    for directory in sorted(needed):
+        if problem := flaw(directory):
+            logger.info("%s %s: left out, it is made again when it is needed", directory, problem)
+            continue
+        target = copy.root / directory.relative_to(home.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy_tree(directory, target)
+
+
 def _entries(directory: Path) -> list[Path]:
     with _readable():
         return sorted(directory.iterdir())
@@ -282,21 +315,25 @@ def _check_rows(source: Path) -> None:
         engine.dispose()
 
 
-def _check_versions(copy: Home, *, of: Home) -> None:
-    """All parameters that heads and bundles need are there and whole; a flaw is told as one of the home `of`."""
-    registry = Registry.read(copy, url=f"sqlite:///{copy.registry}")
-    if registry is None:
-        raise CorruptError(f"the registry {copy.registry} is empty")
-    with registry:
-        if damaged := damaged_versions(copy, registry, by_size=False):
+def _check_files(copy: Home, families: Sequence[Family], *, of: Home) -> None:
+    """All that families count on is there and whole; a flaw is told as one of the home `of`."""
+    with _registry_of(copy) as registry:
+        if damaged := damage(copy, registry, families, by_size=False):
             problem, remedy = in_words(of, damaged)
             raise CorruptError(f"{problem}. Nothing was copied: {remedy}")
 
 
-def _check_empty(home: Home) -> None:
+def _registry_of(copy: Home) -> Registry:
+    registry = Registry.read(copy, url=f"sqlite:///{copy.registry}")
+    if registry is None:
+        raise CorruptError(f"the registry {copy.registry} is empty")
+    return registry
+
+
+def _check_empty(home: Home, names: Sequence[str]) -> None:
     remedy = "Set FLOWRL_HOME to a new directory (and FLOWRL_REGISTRY_URL, if set, to an empty database)"
-    unfinished = _FILES if (home.root / _RESTORING).is_dir() else ()
-    for name in (*_FILES, "registry.sqlite"):
+    unfinished = names if (home.root / _RESTORING).is_dir() else ()
+    for name in (*names, "registry.sqlite"):
         if (home.root / name).exists() and name not in unfinished:
             raise InputError("FLOWRL_HOME", f"{home.root} holds {name} already", remedy)
     engine = make_engine(home.registry_url)
@@ -315,7 +352,9 @@ def _has_rows(connection: sa.Connection) -> bool:
     return any(connection.execute(sa.select(sa.literal(1)).select_from(one).limit(1)).first() for one in tables)
 
 
-def _count(root: Path, rows: int) -> Copied:
-    files = [path for name in _FILES for path in (root / name).rglob("*") if path.is_file()]
+def _count(root: Path, rows: int, families: Sequence[Family]) -> Copied:
+    files = [
+        path for name in (*_whole_directories(families), _SEALED) for path in (root / name).rglob("*") if path.is_file()
+    ]
     versions = [path for path in (root / "versions").glob("*") if path.is_dir()]
     return Copied(rows, len(versions), sum(path.stat().st_size for path in files))

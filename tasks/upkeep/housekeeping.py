@@ -10,7 +10,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flowrl_core.stages.upkeep.housekeeping import Garbage, Kind, find_garbage, remove_garbage
+from flowrl_core.stages.upkeep.housekeeping import Garbage, find_garbage, remove_garbage
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.options import IDEMPOTENT
@@ -23,7 +23,7 @@ _MOST_ROWS = 500
 
 
 @task(name="find", **IDEMPOTENT)
-def find(keep_days: int, what: Sequence[Kind]) -> tuple[Garbage, ...]:
+def find(keep_days: int, what: Sequence[str]) -> tuple[Garbage, ...]:
     """What nothing needs any more."""
     show_logs()
     home = Home.from_environment()

@@ -12,6 +12,7 @@ from flowrl_core.errors import CorruptError, InputError
 from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.train import train
+from flowrl_core.stages.upkeep.families import FAMILIES
 from flowrl_core.storage.backup import backup, restore
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
@@ -47,9 +48,9 @@ def amid_training(basics, tmp_path):
 
 def test_a_restored_home_goes_on_from_the_checkpoint_and_ends_as_the_other_does(amid_training, tmp_path):
     home, run = amid_training
-    saved = backup(home, tmp_path / "backup")
+    saved = backup(home, tmp_path / "backup", FAMILIES)
     restored = Home(tmp_path / "restored")
-    assert restore(tmp_path / "backup", restored).rows == saved.rows > 0
+    assert restore(tmp_path / "backup", restored, FAMILIES).rows == saved.rows > 0
     assert parameters(restored) == parameters(home) != {}
     (restored.root / "cache").symlink_to(home.cache)
     with Registry.open(home) as before, Registry.open(restored) as after:
@@ -64,9 +65,9 @@ def test_a_restored_home_goes_on_from_the_checkpoint_and_ends_as_the_other_does(
 
 def test_new_rows_do_not_collide_with_restored_ones(amid_training, tmp_path):
     home, run = amid_training
-    backup(home, tmp_path / "backup")
+    backup(home, tmp_path / "backup", FAMILIES)
     restored = Home(tmp_path / "restored")
-    restore(tmp_path / "backup", restored)
+    restore(tmp_path / "backup", restored, FAMILIES)
     (restored.root / "cache").symlink_to(home.cache)
     again, outcome = learn(restored, make_spec("later", "make_c", evaluation={"threshold": 0.2}), "make_c")
     assert again > run and outcome.verdict in ("learned", "failed")
@@ -76,31 +77,32 @@ def test_a_backup_is_refused_where_something_is_and_leaves_nothing_when_it_fails
     home, _ = amid_training
     (tmp_path / "there").mkdir()
     with pytest.raises(InputError, match="exists"):
-        backup(home, tmp_path / "there")
+        backup(home, tmp_path / "there", FAMILIES)
     with pytest.raises(InputError, match="outside"):
-        backup(home, home.root / "backup")
+        backup(home, home.root / "backup", FAMILIES)
     with pytest.raises(InputError, match="target: .* because of \\?"):
-        backup(home, tmp_path / "backup?")
+        backup(home, tmp_path / "backup?", FAMILIES)
     damaged = next(path for path in home.versions.rglob("*") if path.is_file() and path.name != "manifest.json")
     damaged.write_bytes(b"")
     with pytest.raises(CorruptError, match="expert . \\(.*\\): versions/.* of 0 bytes, not .* back from a backup"):
-        backup(home, tmp_path / "backup")
+        backup(home, tmp_path / "backup", FAMILIES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "there"]
 
 
 def test_a_restoration_is_refused_into_a_home_that_holds_something(amid_training, tmp_path):
     home, _ = amid_training
-    backup(home, tmp_path / "backup")
+    backup(home, tmp_path / "backup", FAMILIES)
     with pytest.raises(InputError, match="holds versions already"):
-        restore(tmp_path / "backup", home)
+        restore(tmp_path / "backup", home, FAMILIES)
     with pytest.raises(InputError, match="is no backup"):
-        restore(tmp_path, Home(tmp_path / "new"))
+        restore(tmp_path, Home(tmp_path / "new"), FAMILIES)
     assert not (tmp_path / "new").exists()
 
 
 RESTORE = (
     "import sys; from pathlib import Path; from flowrl_core.storage.backup import restore; "
-    "from flowrl_core.storage.layout import Home; restore(Path(sys.argv[1]), Home(Path(sys.argv[2])))"
+    "from flowrl_core.stages.upkeep.families import FAMILIES; from flowrl_core.storage.layout import Home; "
+    "restore(Path(sys.argv[1]), Home(Path(sys.argv[2])), FAMILIES)"
 )
 
 
@@ -115,24 +117,24 @@ RESTORE = (
 )
 def test_a_restoration_that_was_killed_is_whole_or_can_be_repeated(basics, tmp_path, point, is_whole):
     home = basics
-    backup(home, tmp_path / "backup")
+    backup(home, tmp_path / "backup", FAMILIES)
     target = Home(tmp_path / "restored")
     command = [sys.executable, "-c", RESTORE, str(tmp_path / "backup"), str(target.root)]
     killed = subprocess.run(command, env={**os.environ, "FLOWRL_CRASH_AT": point}, timeout=60, check=False)
     assert killed.returncode == -signal.SIGKILL
     if is_whole:
         with pytest.raises(InputError, match="holds versions already|holds registry"):
-            restore(tmp_path / "backup", target)
+            restore(tmp_path / "backup", target, FAMILIES)
     else:
         assert not target.registry.exists(), "it is no home"
-        restore(tmp_path / "backup", target)
+        restore(tmp_path / "backup", target, FAMILIES)
         assert not (target.root / "restoring").exists()
     assert parameters(target) == parameters(home) != {}
 
 
 def test_a_restoration_that_is_interrupted_leaves_nothing(basics, tmp_path, monkeypatch):
     home = basics
-    backup(home, tmp_path / "backup")
+    backup(home, tmp_path / "backup", FAMILIES)
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -143,17 +145,17 @@ def test_a_restoration_that_is_interrupted_leaves_nothing(basics, tmp_path, monk
             target.cache.mkdir(parents=True)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr("flowrl_core.storage.backup._load_rows", interrupted)
-            restore(tmp_path / "backup", target)
+            restore(tmp_path / "backup", target, FAMILIES)
         assert [path.name for path in target.root.glob("*")] == (["cache"] if there else [])
         assert target.root.exists() is there
-    restore(tmp_path / "backup", target)
+    restore(tmp_path / "backup", target, FAMILIES)
     assert parameters(target) == parameters(home) != {}
 
 
 def test_a_restoration_into_a_database_that_was_killed_can_be_repeated(
     basics, tmp_path, postgres_database, monkeypatch
 ):
-    backup(basics, tmp_path / "backup")
+    backup(basics, tmp_path / "backup", FAMILIES)
     expected = parameters(basics)
     monkeypatch.setenv("FLOWRL_REGISTRY_URL", postgres_database)
     target = Home(tmp_path / "restored")
@@ -162,10 +164,10 @@ def test_a_restoration_into_a_database_that_was_killed_can_be_repeated(
         command, env={**os.environ, "FLOWRL_CRASH_AT": "restored_directory"}, timeout=60, check=False
     )
     assert killed.returncode == -signal.SIGKILL
-    restore(tmp_path / "backup", target)
+    restore(tmp_path / "backup", target, FAMILIES)
     assert parameters(target) == expected != {}
     with pytest.raises(InputError, match="holds versions already"):
-        restore(tmp_path / "backup", target)
+        restore(tmp_path / "backup", target, FAMILIES)
     with pytest.raises(InputError, match="the database holds a registry already"):
-        restore(tmp_path / "backup", Home(tmp_path / "other"))
+        restore(tmp_path / "backup", Home(tmp_path / "other"), FAMILIES)
     assert parameters(target) == expected

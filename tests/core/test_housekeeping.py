@@ -17,7 +17,8 @@ from flowrl_core.programs.model import Program
 from flowrl_core.skills.model import Linear, Plan, Skill, Step
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.specs.skill import SkillConfig
-from flowrl_core.stages.upkeep.housekeeping import KINDS, find_garbage, remove_garbage
+from flowrl_core.stages.upkeep.families import KINDS
+from flowrl_core.stages.upkeep.housekeeping import find_garbage, kinds, remove_garbage
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import make_engine, writing
 from flowrl_core.storage.layout import URL_VARIABLE, Home
@@ -173,6 +174,10 @@ def test_only_the_kinds_that_are_asked_for_are_found(past):
     past.run("wood", "failed")
     past.age_versions(50)
     assert past.find(what=[kind for kind in KINDS if kind != "versions"]) == ()
+
+
+def test_the_form_lists_all_kinds():
+    assert set(KINDS) == set(kinds())
 
 
 def test_a_version_that_a_run_writes_again_in_between_stays(past):

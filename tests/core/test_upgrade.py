@@ -13,6 +13,7 @@ from upgrade_home import KNOWN, is_bit_equal, unpack
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.stages.skill.assessment import assess
 from flowrl_core.stages.skill.comparison import play, setup_of
+from flowrl_core.stages.upkeep.families import FAMILIES
 from flowrl_core.stages.upkeep.housekeeping import find_garbage, remove_garbage
 from flowrl_core.storage.atomic import is_temporary
 from flowrl_core.storage.backup import backup, restore
@@ -104,9 +105,9 @@ def test_the_shipped_skills_are_those_that_were_learned(home):
 
 
 def test_a_backup_of_it_is_whole(home, tmp_path):
-    backup(home, tmp_path / "backup")
+    backup(home, tmp_path / "backup", FAMILIES)
     restored = Home(tmp_path / "restored")
-    restore(tmp_path / "backup", restored)
+    restore(tmp_path / "backup", restored, FAMILIES)
     with Registry.read(restored) as registry:
         assert library(registry) == {name: KNOWN["registry"][name] for name in ("bundles", "heads", "versions")}
 

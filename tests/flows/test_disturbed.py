@@ -10,10 +10,12 @@ def disturbed(server, registry):
 
 
 def test_every_crash_point_is_among_those_that_are_tried():
-    # Housekeeping and restoring are no part of a campaign, and no model is asked here: tests/core passes those points.
+    # Housekeeping, restoring and sealing are no part of a campaign, and no model is asked here: tests/core passes
+    # those points.
     rounds = {"after_model_answer", "after_model_record", "before_round_record", "after_round_record"}
     restorations = {"restored_files", "restored_directory", "restored_registry"}
-    elsewhere = {"before_removal", "before_reflection_record", *rounds, *restorations}
+    sealing = {"before_sealed_rename", "after_sealed_rename"}
+    elsewhere = {"before_removal", "before_reflection_record", *rounds, *restorations, *sealing}
     assert named_points() - elsewhere == {point.partition(":")[0] for point, _ in CASES}
 
 

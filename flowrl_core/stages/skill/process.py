@@ -5,7 +5,6 @@ learning; under the merge policy `evaluated` it measures the run's versions agai
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,26 +12,22 @@ from typing import Any
 from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.skills.experts import expert_slice
 from flowrl_core.stages.skill.comparison import compare
-from flowrl_core.stages.skill.context import PARAMS, RunContext, open_run, run_directory
+from flowrl_core.stages.skill.context import PARAMS, RunContext, open_run
+from flowrl_core.stages.skill.directory import run_directory
 from flowrl_core.stages.skill.evaluate import verdict as verdict_of
+from flowrl_core.stages.skill.family import SKILLS
 from flowrl_core.stages.timing import mark, write_timing
-from flowrl_core.storage.atomic import (
-    crash_point,
-    publish_directory,
-    remove_directory,
-    remove_leftovers,
-    temporary_beside,
-)
-from flowrl_core.storage.layout import Home, RunDirectory
+from flowrl_core.storage.archive import archive
+from flowrl_core.storage.atomic import crash_point
+from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import BundleFacts, ExpertResult, Merge
-from flowrl_core.storage.records.runs import Look, RunRecord, Verdict
+from flowrl_core.storage.records.runs import Look, Verdict
 from flowrl_core.storage.registry import Registry
 
-__all__ = ["RunOutcome", "archive", "process"]
+__all__ = ["RunOutcome", "process"]
 
 logger = logging.getLogger(__name__)
 
-_ARCHIVED = ("module.py", "config.json", "plan.json", "remap.json", "metrics.jsonl", "training.log", "timing.json")
 _COMMITS = 4
 """Tries to commit while others move the heads."""
 
@@ -66,7 +61,8 @@ def process(home: Home, run: int, *, epoch: int | None = None) -> RunOutcome:
             _commit(home, registry, run, epoch)
             record = registry.runs.get(run)
         crash_point("after_registry_commit")
-        archive(home, record)
+        kept = home.archived_run(record.campaign, record.skill, record.ordinal)
+        archive(run_directory(home, record), kept, SKILLS.kept)
         merges, look = registry.runs.merges(run), registry.runs.looks(run)[-1]
     assert record.verdict is not None
     for merge in merges:
@@ -138,23 +134,3 @@ def _why(context: RunContext, looks: list[Look]) -> str:
         f"{looks[-1].frames} of {context.config.training.frames} frames and {len(looks)} looks gave a best bound of "
         f"{best:.3f}; {context.config.evaluation.threshold} was needed"
     )
-
-
-def archive(home: Home, record: RunRecord) -> None:
-    """Keep the run's records, then remove its directory; without a directory both were done before."""
-    directory = run_directory(home, record)
-    kept: RunDirectory = home.archived_run(record.campaign, record.skill, record.ordinal)
-    remove_leftovers(directory.path)
-    remove_leftovers(kept.path)
-    if not directory.path.is_dir():
-        return
-    if not kept.path.is_dir():
-        kept.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = temporary_beside(kept.path)
-        fresh.mkdir()
-        for name in _ARCHIVED:
-            if (directory.path / name).is_file():
-                shutil.copy2(directory.path / name, fresh / name)
-        publish_directory(fresh, kept.path)
-    crash_point("after_archive")
-    remove_directory(directory.path)

@@ -1,0 +1,18 @@
+"""The families of runs that this FlowRL knows: housekeeping and backup ask each of them."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from flowrl_core.stages.skill.family import SKILLS
+from flowrl_core.storage.families import Family
+
+__all__ = ["FAMILIES", "KINDS", "Kind"]
+
+FAMILIES: tuple[Family, ...] = (SKILLS,)
+"""A new family is one more entry."""
+
+Kind = Literal["records", "runs", "versions", "sealed", "leftovers", "learners"]
+"""A kind of garbage, those of the families included, as a form lists them."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
