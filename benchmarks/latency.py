@@ -175,9 +175,10 @@ async def learn(registry: Registry, spec: CampaignSpec) -> dict[str, FlowRun]:
     """Run the campaign to its end; the flow runs of its skills, by name."""
     from prefect.client.orchestration import get_client
 
-    from tasks.orchestration.runs.campaign_runs import start_campaign_run, watch_campaign_run
+    from tasks.campaign.campaign_runs import start_campaign_run, watch_campaign_run
     from tasks.orchestration.runs.submission import find_runs
     from tasks.orchestration.runs.tags import campaign_tags
+    from tasks.skill.submission import SKILL_FLOW
 
     end = None
     async for state in watch_campaign_run(await start_campaign_run(registry.uuid, spec)):
@@ -185,7 +186,7 @@ async def learn(registry: Registry, spec: CampaignSpec) -> dict[str, FlowRun]:
     if end is None or not end.is_completed():
         raise SystemExit(f"the campaign did not learn its targets: {end.message if end else 'no state'}")
     async with get_client() as client:
-        runs = await find_runs(client, campaign_tags(registry.uuid, spec.campaign), flow="train-skill")
+        runs = await find_runs(client, campaign_tags(registry.uuid, spec.campaign), flow=SKILL_FLOW)
         return {run.name: FlowRun(run.parameters["attempt"], await client.read_flow_run_states(run.id)) for run in runs}
 
 

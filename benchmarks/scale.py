@@ -53,9 +53,10 @@ from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.records.runs import Attempt
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.runs.campaign_runs import start_campaign_run, watch_campaign_run
-from tasks.orchestration.runs.submission import CAMPAIGN, SKILL, find_runs
+from tasks.campaign.campaign_runs import CAMPAIGN, start_campaign_run, watch_campaign_run
+from tasks.orchestration.runs.submission import find_runs
 from tasks.orchestration.runs.tags import campaign_tags
+from tasks.skill.submission import SKILL, SKILL_FLOW
 
 __all__ = ["Measured", "knowledge", "measure"]
 
@@ -263,7 +264,7 @@ async def _attempts(registry: Registry) -> list[tuple[Attempt, dict[str, float]]
     """The attempts in their order; when the flow run of each was created, and was first in each type of state."""
     found = []
     async with get_client() as client:
-        for run in await find_runs(client, campaign_tags(registry.uuid, NAME), flow="train-skill"):
+        for run in await find_runs(client, campaign_tags(registry.uuid, NAME), flow=SKILL_FLOW):
             assert run.created is not None
             times = {"SUBMITTED": run.created.timestamp()}
             for state in await client.read_flow_run_states(run.id):

@@ -29,7 +29,7 @@ from flowrl_core.vocabulary.catalogue import vocabulary
 from flows.campaign import campaign
 from tasks.orchestration.runs.cancellation import note_cancellation
 from tasks.report import ProgressBar
-from tasks.skill.preparation import workplace
+from tasks.skill.preparation import skill_workplace
 
 __all__ = ["campaign", "train_skill"]
 
@@ -56,7 +56,7 @@ def train_skill(
     config = SkillConfig(
         training=training, evaluation=evaluation, merge=merge, stall_minutes=stall_minutes, reflect=reflect
     )
-    with workplace(run, attempt, config.stall_minutes) as epoch, ProgressBar(skill) as shown:
+    with skill_workplace(run, attempt, config.stall_minutes) as epoch, ProgressBar(skill) as shown:
         shown.show(UpdateReport(1, _FRAMES, _FRAMES, 1.0, 1.0, 0.0))
         with Registry.open(Home.from_environment()) as registry:
             _learn(registry, campaign, skill, run, config, epoch)

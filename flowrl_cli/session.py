@@ -36,7 +36,7 @@ from tasks.orchestration.devices.slots import survey_here
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from tasks.orchestration.runs.campaign_runs import CampaignRun
+    from tasks.campaign.campaign_runs import CampaignRun
 
 __all__ = ["run_campaign"]
 
@@ -151,7 +151,7 @@ def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, reques
 
 def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request, server: Server) -> int:
     # Prefect takes two seconds to import: the address above need not wait for it.
-    from tasks.orchestration.runs.campaign_runs import start_campaign_run
+    from tasks.campaign.campaign_runs import start_campaign_run
 
     for _ in range(_MOST_STARTS):
         with asking(server, "the campaign's run"):
@@ -193,7 +193,7 @@ async def _until_end(run: CampaignRun, server: Server) -> State:
     Raises:
         ServiceError: the server was silent for too long; the runs go on.
     """
-    from tasks.orchestration.runs.campaign_runs import watch_campaign_run
+    from tasks.campaign.campaign_runs import watch_campaign_run
 
     answered = time.monotonic()
     async for state in watch_campaign_run(run):

@@ -59,7 +59,7 @@ def stop_campaign(
 async def _cancel(home: Home, registry: str, campaign: str, is_urgent: Callable[[], bool]) -> None:
     """Cancel the campaign and its skills' runs, for as long as that makes sense."""
     # Prefect takes two seconds to import.
-    from tasks.orchestration.runs.campaign_runs import cancel_campaign
+    from tasks.campaign.campaign_runs import cancel_campaign
 
     work = asyncio.create_task(cancel_campaign(registry, campaign))
     while not work.done() and not is_urgent() and _is_up(home):

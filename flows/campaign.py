@@ -12,9 +12,10 @@ from flowrl_core.specs.base import CampaignName
 from flowrl_core.specs.campaign import FrontierSpec, LimitsSpec, parse_campaign
 from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 from tasks.campaign.campaign_loop import final_state, open_campaign
+from tasks.campaign.cancellation import cancel_skills
 from tasks.campaign.reconcile import NO_ROOM
 from tasks.options import FLOW
-from tasks.orchestration.runs.cancellation import RunCancelled, cancel_skills
+from tasks.orchestration.runs.cancellation import RunCancelled
 from tasks.orchestration.runs.termination import told_anywhere
 
 __all__ = ["campaign"]

@@ -13,10 +13,10 @@ from flowrl_core.stages.timing import mark
 from flowrl_core.types import MergePolicy
 from tasks.campaign.reconcile import NO_ROOM
 from tasks.options import FLOW
-from tasks.orchestration.runs.approval import approved
 from tasks.orchestration.runs.cancellation import RunCancelled, note_cancellation
+from tasks.skill.approval import approved
 from tasks.skill.evaluation import evaluate_run, reflect_run, verdict_of
-from tasks.skill.preparation import prepare_run, workplace
+from tasks.skill.preparation import prepare_run, skill_workplace
 from tasks.skill.processing import final_state, give_up, is_decided, process_run
 from tasks.skill.training import train_run
 
@@ -57,7 +57,7 @@ def train_skill(
         training=training, evaluation=evaluation, merge=merge, stall_minutes=stall_minutes, reflect=reflect
     )
     try:
-        with workplace(run, attempt, stall_minutes) as epoch:
+        with skill_workplace(run, attempt, stall_minutes) as epoch:
             try:
                 if not is_decided(run):
                     prepare_run(run, approved(config), epoch)

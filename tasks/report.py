@@ -21,12 +21,9 @@ from flowrl_core.stages.skill.train import UpdateReport
 from flowrl_core.storage.records.proposals import ProposalRecord
 from flowrl_core.storage.records.skills import SkillFigures
 
-__all__ = ["LOGGERS", "ProgressBar", "end_progress", "report_campaign", "report_proposals", "show_logs", "slug"]
+__all__ = ["ProgressBar", "end_progress", "report_campaign", "report_proposals", "slug"]
 
 logger = logging.getLogger(__name__)
-
-LOGGERS = ("flowrl_core", "tasks")
-"""Whose lines belong to a run."""
 
 _EVERY_S = 2.0
 _MOST_PROPOSALS = 200
@@ -95,12 +92,6 @@ def end_progress(words: str) -> None:
             update_progress_artifact(artifact.id, progress=100.0, description=words)
     except Exception as exc:
         logger.debug("progress not ended: %r", exc)
-
-
-def show_logs() -> None:
-    """Let what the core and the tasks say reach the run's page: PREFECT_LOGGING_EXTRA_LOGGERS names these loggers."""
-    for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.INFO)
 
 
 async def report_campaign(

@@ -150,6 +150,24 @@ def test_every_name_in_all_exists_and_every_module_says_what_it_is(module):
     assert not missing, f"{module}.__all__ names what is not there: {missing}"
 
 
+@pytest.mark.parametrize("module", [one for one in MODULES if one.startswith("tasks.orchestration")])
+def test_orchestration_knows_no_family(module):
+    """It submits, watches and ends runs of whatever family, and gives them devices."""
+    families = ("tasks.skill", "tasks.campaign", "flowrl_core.stages", "flowrl_core.skills", "flowrl_core.specs")
+    assert [name for name in imports_of(module) if name.startswith(families)] == []
+    assert "skill" not in Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8").lower()
+
+
+def test_the_flow_of_skills_is_named_in_one_place_besides_its_definition():
+    named = [
+        str(path.relative_to(ROOT))
+        for top in (*LAYERS, "prefect.yaml")
+        for path in ([ROOT / top] if top.endswith(".yaml") else sorted((ROOT / top).rglob("*.py")))
+        if "train-skill" in path.read_text(encoding="utf-8")
+    ]
+    assert named == ["tasks/skill/submission.py", "flows/skill.py"]
+
+
 def test_prefect_itself_accepts_prefect_yaml():
     from prefect.cli.deploy._models import PrefectYamlModel
 
@@ -159,8 +177,9 @@ def test_prefect_itself_accepts_prefect_yaml():
 def test_entrypoints_load_and_the_deployments_that_are_submitted_to_are_there(monkeypatch):
     from prefect.flows import load_flow_from_entrypoint
 
-    from tasks.orchestration.runs.submission import CAMPAIGN, SKILL
+    from tasks.campaign.campaign_runs import CAMPAIGN
     from tasks.orchestration.server.bootstrap import POOLS
+    from tasks.skill.submission import SKILL
 
     monkeypatch.chdir(ROOT)
     flows = {at: load_flow_from_entrypoint(at, use_placeholder_flow=False) for at in FLOWS}

@@ -40,13 +40,16 @@ from flowrl_core.storage.records.campaigns import Campaign
 from flowrl_core.storage.records.runs import Attempt
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import check_going_on, naming_no_room
+from tasks.campaign.campaign_runs import live_campaign_runs
 from tasks.campaign.proposing import SkillSource, skill_source
 from tasks.campaign.reconcile import Reconciler
 from tasks.orchestration.runs.cancellation import check_begun
 from tasks.orchestration.runs.events import RECONCILE_S, TERMINAL, RunWatcher
-from tasks.orchestration.runs.submission import cancel_runs, find_runs, submit
+from tasks.orchestration.runs.run_log import show_logs
+from tasks.orchestration.runs.submission import cancel_runs, submit
 from tasks.orchestration.runs.tags import campaign_tags, registry_tag
-from tasks.report import report_campaign, report_proposals, show_logs
+from tasks.report import report_campaign, report_proposals
+from tasks.skill.submission import live_skill_runs, skill_submission
 
 __all__ = ["CampaignLoop", "Snapshot", "final_state", "open_campaign"]
 
@@ -146,8 +149,7 @@ class CampaignLoop:
         return self._snapshot(found, is_growing, is_cancelled)
 
     async def _stop_skills(self) -> None:
-        tags = campaign_tags(self.registry.uuid, self.campaign.name)
-        await cancel_runs(self.client, await find_runs(self.client, tags, flow="train-skill", only_live=True))
+        await cancel_runs(self.client, await live_skill_runs(self.client, self.registry.uuid, self.campaign.name))
 
     async def _is_cancelled(self) -> bool:
         """Whether this very run is being cancelled; the worker, which then ends its process, may learn of it late.
@@ -193,7 +195,7 @@ class CampaignLoop:
     async def _send(self, attempt: Attempt) -> FlowRun:
         config = resolve(attempt.skill, self.campaign.spec, **self.source.settings(attempt.skill))
         held = self.registry.skills.definition(attempt.identity).skill if self._needs_approval(attempt) else None
-        run = await submit(self.client, self.registry.uuid, attempt, config, held=held)
+        run = await submit(self.client, skill_submission(self.registry.uuid, attempt, config, held=held))
         if held is not None:
             logger.info("%s waits for approval: resume or cancel its run in the UI", attempt.skill)
         crash_point("after_submission")
@@ -238,14 +240,13 @@ async def open_campaign(spec: CampaignSpec) -> AsyncIterator[CampaignLoop]:
     skills = base.skills
     _check(home, spec, base)
     with Registry.open(home) as registry:
-        tags = campaign_tags(registry.uuid, spec.campaign)
         watching = RunWatcher([registry_tag(registry.uuid)], states=_WAKING)
         async with get_client() as client:
             if flow_run.id:
                 check_begun(await client.read_flow_run_states(UUID(flow_run.id)))
-            async with _alone(client, home, spec.campaign, tags), watching as watcher:
+            async with _alone(client, home, registry.uuid, spec.campaign), watching as watcher:
                 campaign = registry.campaigns.start(spec, skills, is_new_start=False)
-                await _tag(client, tags)
+                await _tag(client, campaign_tags(registry.uuid, spec.campaign))
                 source = await skill_source(registry, campaign, knowledge, lambda: watcher.wake_in(0.0), home)
                 loop = CampaignLoop(client, home, registry, campaign, source, watcher)
                 # What an earlier start left behind counts for that one: so it is settled before the new one begins.
@@ -273,7 +274,7 @@ async def final_state(loop: CampaignLoop, snapshot: Snapshot) -> State:
 
 
 @asynccontextmanager
-async def _alone(client: PrefectClient, home: Home, campaign: str, tags: list[str]) -> AsyncIterator[None]:
+async def _alone(client: PrefectClient, home: Home, registry: str, campaign: str) -> AsyncIterator[None]:
     """Hold the campaign's lock; one whose run the server has ended, but whose process lives, is waited for."""
     deadline = time.monotonic() + _GHOST_S
     with ExitStack() as stack:
@@ -282,7 +283,7 @@ async def _alone(client: PrefectClient, home: Home, campaign: str, tags: list[st
                 stack.enter_context(exclusive(home.runs / f"{campaign}.lock", what=f"campaign {campaign}"))
                 break
             except ConflictError:
-                live = await _patiently(lambda: find_runs(client, tags, flow="campaign", only_live=True))
+                live = await _patiently(lambda: live_campaign_runs(client, registry, campaign))
                 if time.monotonic() > deadline or any(str(run.id) != flow_run.id for run in live):
                     raise
             await asyncio.sleep(1.0)

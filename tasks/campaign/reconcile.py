@@ -15,17 +15,16 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.campaigns import Campaign
 from flowrl_core.storage.records.runs import Attempt, AttemptEnd
 from flowrl_core.storage.registry import Registry
+from tasks.campaign.campaign_runs import live_campaign_runs
 from tasks.orchestration.runs.approval import is_rejected
 from tasks.orchestration.runs.submission import (
     UNHEARD_S,
     age,
     end_cancelled,
-    find_runs,
     is_unheard,
     read_runs,
     run_again,
 )
-from tasks.orchestration.runs.tags import campaign_tags
 from tasks.skill.processing import tidy
 
 __all__ = ["NO_ROOM", "Reconciler"]
@@ -118,8 +117,7 @@ class Reconciler:
         """End what a campaign that does not run any more has left behind; a living one does that itself."""
         if run is not None and not _is_over(run):
             return
-        theirs = campaign_tags(self.registry.uuid, attempt.campaign)
-        if await find_runs(self.client, theirs, flow="campaign", only_live=True):
+        if await live_campaign_runs(self.client, self.registry.uuid, attempt.campaign):
             return
         end, reason = _how(run)
         logger.info("%s: attempt of campaign %s, which has ended, is over: %s", attempt.skill, attempt.campaign, reason)

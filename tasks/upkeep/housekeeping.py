@@ -14,8 +14,8 @@ from flowrl_core.stages.upkeep.housekeeping import Garbage, find_garbage, remove
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.options import IDEMPOTENT
+from tasks.orchestration.runs.run_log import show_logs
 from tasks.orchestration.runs.termination import until_told
-from tasks.report import show_logs
 
 __all__ = ["final_state", "find", "remove"]
 

@@ -27,8 +27,8 @@ from flowrl_core.skills.knowledge import shipped
 from flowrl_core.specs.campaign import LimitsSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.registry import Registry
+from tasks.campaign.campaign_runs import cancel_campaign
 from tasks.orchestration.devices.slots import count_slots, free_slots
-from tasks.orchestration.runs.campaign_runs import cancel_campaign
 
 HEARTBEAT_S = 35
 

@@ -32,7 +32,7 @@ from flowrl_core.errors import ServiceError
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.runs.campaign_runs import start_campaign_run, watch_campaign_run
+from tasks.campaign.campaign_runs import start_campaign_run, watch_campaign_run
 
 SECONDS = float(os.environ.get("SECONDS", 600))
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))

@@ -24,7 +24,7 @@ from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from flowrl_core.types import MergePolicy
-from tasks.orchestration.runs.campaign_runs import CampaignRun
+from tasks.campaign.campaign_runs import CampaignRun
 
 __all__ = ["CASES", "Disturbed", "named_points"]
 

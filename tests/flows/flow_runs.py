@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 from flowrl_core.storage.atomic import is_temporary
-from tasks.orchestration.runs.campaign_runs import start_campaign_run, watch_campaign_run
+from tasks.campaign.campaign_runs import start_campaign_run, watch_campaign_run
 from tasks.orchestration.runs.submission import find_runs, read_runs
 from tasks.orchestration.runs.tags import campaign_tags
 

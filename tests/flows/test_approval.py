@@ -13,8 +13,9 @@ from flowrl_core.skills.knowledge import shipped
 from flowrl_core.specs.campaign import LimitsSpec
 from flowrl_core.specs.overrides import resolve
 from flowrl_core.storage.atomic import write_text
-from tasks.orchestration.runs.approval import offer_changes
-from tasks.orchestration.runs.campaign_runs import cancel_campaign
+from tasks.campaign.campaign_runs import cancel_campaign
+from tasks.orchestration.runs.approval import offer
+from tasks.skill.approval import approval_form
 
 CAMPAIGN = "asked"
 TARGETS = ("goto_bench", "dig_a", "dig_too")
@@ -90,7 +91,7 @@ def test_a_form_that_is_offered_again_after_a_crash_stays_as_it_was(campaign, re
     _, runs = campaign
     before = offered(runs["dig_a"])
     other = resolve("dig_a", wanted(overrides=["dig_a.frames=1024"]))
-    asyncio.run(offer_changes(runs["dig_a"], registry.skills.get(CAMPAIGN, "dig_a").skill, other))
+    asyncio.run(offer(runs["dig_a"], approval_form(registry.skills.get(CAMPAIGN, "dig_a").skill, other)))
     assert offered(runs["dig_a"]) == before
 
 

@@ -14,9 +14,8 @@ from prefect.states import Cancelled, Cancelling
 from flowrl_cli.server import embedded
 from flowrl_cli.views.view import view_campaign
 from flowrl_core.storage.ownership import exclusive
+from tasks.campaign.campaign_runs import CAMPAIGN, cancel_campaign, start_campaign_run
 from tasks.orchestration.devices.slots import count_slots, free_slots
-from tasks.orchestration.runs.campaign_runs import cancel_campaign, start_campaign_run
-from tasks.orchestration.runs.submission import CAMPAIGN
 
 MIXED = spec("mixed", "make_b", "make_d", overrides=["make_d.frames=512", "make_d.min_frames=512"])
 

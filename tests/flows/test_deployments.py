@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from flowrl_cli.request.campaign import make_request
 from flowrl_core.errors import InputError
-from tasks.orchestration.runs.campaign_runs import start_campaign_run
+from tasks.campaign.campaign_runs import start_campaign_run
 from tasks.orchestration.server.bootstrap import bootstrap, bootstrap_server
 
 ROOT = Path(__file__).resolve().parents[2]

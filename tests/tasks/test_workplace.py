@@ -7,7 +7,7 @@ from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs.campaign import parse_campaign
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from tasks.skill.preparation import workplace
+from tasks.skill.preparation import skill_workplace
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def attempt(tmp_path, monkeypatch):
 def test_each_process_that_begins_claims_the_run_and_fences_the_one_before(attempt):
     home, one = attempt
     held = pytest.raises(ConflictError, match="dig_a-1 is held by process")
-    with workplace(one.run, one.id, 15.0) as first, held, workplace(one.run, one.id, 15.0):
+    with skill_workplace(one.run, one.id, 15.0) as first, held, skill_workplace(one.run, one.id, 15.0):
         pass
-    with workplace(one.run, one.id, 15.0) as second, Registry.open(home) as registry:
+    with skill_workplace(one.run, one.id, 15.0) as second, Registry.open(home) as registry:
         assert (first, second, registry.runs.get(one.run).epoch) == (1, 2, 2), "who was refused claimed nothing"
         registry.runs.check_claim(one.run, second)
         with pytest.raises(ConflictError):
@@ -41,8 +41,8 @@ def test_an_attempt_that_is_over_finds_no_work_and_claims_nothing(attempt, end):
     with Registry.open(home) as registry:
         registry.attempts.end(one.id, end)
         with (
-            pytest.raises(ConflictError, match=f"attempt 1 of dig_a is over .{end}."),
-            workplace(one.run, one.id, 15.0),
+            pytest.raises(ConflictError, match=f"attempt 1 of dig_a-1 is over .{end}."),
+            skill_workplace(one.run, one.id, 15.0),
         ):
             pass
         assert registry.runs.get(one.run).epoch == 0

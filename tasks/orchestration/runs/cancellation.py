@@ -1,6 +1,6 @@
-"""What follows from a cancellation at once: hooks of the flows, called by the worker that ended a run's process.
+"""What follows from the cancellation of a run that works for an attempt: it ends, and the registry knows at once.
 
-A campaign that goes on, or its next start, would settle the same later.
+Whoever submitted it would settle the same later.
 """
 
 from __future__ import annotations
@@ -21,40 +21,18 @@ from prefect.runtime import flow_run as this_run
 
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from tasks.orchestration.runs.approval import CAMPAIGN_CANCELLED
-from tasks.orchestration.runs.submission import cancel_runs, find_runs, read_runs
-from tasks.orchestration.runs.tags import campaign_tags, registry_tag
+from tasks.orchestration.runs.tags import registry_tag
 
-__all__ = ["RunCancelled", "cancel_skills", "check_begun", "heeding_cancellation", "note_cancellation"]
+__all__ = ["RunCancelled", "check_begun", "heeding_cancellation", "note_cancellation"]
 
 _POLL_S = 3.0
 
 
-async def cancel_skills(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
-    """Cancel the skills' runs of a campaign's run that was cancelled, and note those that had not started.
-
-    Prefect itself would cancel them, but looks for such runs only every forty seconds.
-    """
-    with Registry.open(Home.from_environment()) as registry:
-        if registry_tag(registry.uuid) not in flow_run.tags:
-            return
-        name = str(flow_run.parameters["campaign"])
-        async with get_client() as client:
-            tags = campaign_tags(registry.uuid, name)
-            leading = await find_runs(client, tags, flow="campaign", only_live=True)
-            if any(run.id != flow_run.id for run in leading):
-                return  # started again meanwhile: the runs that live are the new start's
-            await cancel_runs(client, await find_runs(client, tags, flow="train-skill", only_live=True))
-            outstanding = [one for one in registry.attempts.outstanding(name) if one.flow_run_id]
-            runs = await read_runs(client, [str(one.flow_run_id) for one in outstanding])
-        for attempt in outstanding:
-            run = runs.get(str(attempt.flow_run_id))
-            if run is not None and run.state is not None and run.state.is_cancelled():
-                registry.attempts.end(attempt.id, "cancelled", CAMPAIGN_CANCELLED)
-
-
 def note_cancellation(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
-    """Note in the registry that the attempt of a cancelled run is over."""
+    """Note in the registry that the attempt of a cancelled run is over: a hook of flows with a parameter `attempt`.
+
+    It is called by the worker that ended the run's process.
+    """
     with Registry.open(Home.from_environment()) as registry:
         if registry_tag(registry.uuid) in flow_run.tags:
             registry.attempts.end(int(flow_run.parameters["attempt"]), "cancelled", "its run was cancelled")

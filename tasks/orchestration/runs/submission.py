@@ -1,8 +1,9 @@
-"""Flow runs of skills: submitted under the key of their attempt, run again, cancelled, found again."""
+"""Flow runs: submitted under a key, run again, cancelled, found again."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,18 +13,15 @@ from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.deployments import arun_deployment
+from prefect.input import RunInput
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
-from flowrl_core.skills.model import Skill
-from flowrl_core.specs.skill import SkillConfig
-from flowrl_core.storage.records.runs import Attempt
-from tasks.orchestration.runs.approval import CAMPAIGN_CANCELLED, held_state, offer_changes
-from tasks.orchestration.runs.tags import APPROVAL, skill_tags
+from tasks.orchestration.runs.approval import CAMPAIGN_CANCELLED, held_state, offer
+from tasks.orchestration.runs.tags import APPROVAL
 
 __all__ = [
-    "CAMPAIGN",
-    "SKILL",
     "UNHEARD_S",
+    "Submission",
     "age",
     "cancel_runs",
     "end_cancelled",
@@ -34,52 +32,59 @@ __all__ = [
     "submit",
 ]
 
-CAMPAIGN = "campaign/default"
-"""The deployment of campaigns."""
-
-SKILL = "train-skill/gpu"
-"""The deployment of skills' runs."""
-
 UNHEARD_S = 60.0
 """So long after it was asked to end, the process of a run is gone: its worker kills it after half that time."""
 
 _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
 
 
-async def submit(
-    client: PrefectClient, registry: str, attempt: Attempt, config: SkillConfig, *, held: Skill | None = None
-) -> FlowRun:
-    """The flow run of an attempt: a new one the first time, the same one ever after, in whatever state it is.
+@dataclass(frozen=True)
+class Submission:
+    """What a family wants to run.
 
-    Called in a flow, the run is linked to it.
-
-    Args:
-        held: a new run waits until a person has approved of this skill.
+    Attributes:
+        deployment: as `flow/deployment`.
+        flow_run_name: what the run is called in the UI.
+        parameters: of the flow, JSON-ready.
+        tags: by which the run is found again, see `tags`.
+        key: names the run for good: submitted again, the same run comes back in whatever state it is.
+        held: a new run waits until a person has approved of it in the form of this class.
     """
-    facts = {"campaign": attempt.campaign, "skill": attempt.skill, "attempt": attempt.id, "run": attempt.run}
-    parameters = {**facts, **config.model_dump(mode="json")}
-    tags = skill_tags(registry, attempt.campaign, attempt.skill)
-    if held is not None:
-        deployment = await client.read_deployment_by_name(SKILL)
-        run = await client.create_flow_run_from_deployment(
-            deployment.id,
-            name=attempt.skill,
-            parameters=parameters,
-            tags=[*tags, APPROVAL],
-            idempotency_key=attempt.key,
-            state=held_state(),
+
+    deployment: str
+    flow_run_name: str
+    parameters: Mapping[str, Any]
+    tags: Sequence[str]
+    key: str
+    held: type[RunInput] | None = None
+
+
+async def submit(client: PrefectClient, wanted: Submission) -> FlowRun:
+    """Return the flow run of this key: a new one the first time, the same one ever after, in whatever state it is.
+
+    Called in a flow, a run that is not held is linked to it.
+    """
+    if wanted.held is None:
+        return await arun_deployment(
+            wanted.deployment,
+            client=client,
+            flow_run_name=wanted.flow_run_name,
+            parameters=dict(wanted.parameters),
+            tags=wanted.tags,
+            idempotency_key=wanted.key,
+            timeout=0,
         )
-        await offer_changes(run, held, config)
-        return run
-    return await arun_deployment(
-        SKILL,
-        client=client,
-        flow_run_name=attempt.skill,
-        parameters=parameters,
-        tags=tags,
-        idempotency_key=attempt.key,
-        timeout=0,
+    deployment = await client.read_deployment_by_name(wanted.deployment)
+    run = await client.create_flow_run_from_deployment(
+        deployment.id,
+        name=wanted.flow_run_name,
+        parameters=dict(wanted.parameters),
+        tags=[*wanted.tags, APPROVAL],
+        idempotency_key=wanted.key,
+        state=held_state(),
     )
+    await offer(run, wanted.held)
+    return run
 
 
 async def run_again(client: PrefectClient, run: FlowRun, *, delay: float) -> bool:

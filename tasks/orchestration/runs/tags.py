@@ -13,7 +13,6 @@ __all__ = [
     "is_from_here",
     "is_of_other_registry",
     "registry_tag",
-    "skill_tags",
     "worker_name",
 ]
 
@@ -23,7 +22,7 @@ FLOWRL = "flowrl"
 """On every flow run of FlowRL."""
 
 APPROVAL = "approval"
-"""On a skill's run that waited, or waits, for a person's approval."""
+"""On a run that waited, or waits, for a person's approval."""
 
 
 def registry_tag(registry: str) -> str:
@@ -38,13 +37,8 @@ def is_of_other_registry(tags: Iterable[str], registry: str | None) -> bool:
 
 
 def campaign_tags(registry: str, campaign: str) -> list[str]:
-    """All of a campaign's runs have these, its own and those of its skills."""
+    """All of a campaign's runs have these: its own, and those that it has submitted."""
     return [FLOWRL, registry_tag(registry), f"campaign:{campaign}"]
-
-
-def skill_tags(registry: str, campaign: str, skill: str) -> list[str]:
-    """The tags of one skill's run."""
-    return [*campaign_tags(registry, campaign), f"skill:{skill}"]
 
 
 def worker_name(pool: str) -> str:

@@ -18,12 +18,27 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from flowrl_core.errors import ServiceError
 from flowrl_core.specs.campaign import CampaignSpec
 from tasks.orchestration.runs.events import RunWatcher
-from tasks.orchestration.runs.submission import CAMPAIGN, cancel_runs, end_cancelled, find_runs, is_unheard
+from tasks.orchestration.runs.submission import cancel_runs, end_cancelled, find_runs, is_unheard
 from tasks.orchestration.runs.tags import campaign_tags
+from tasks.skill.submission import live_skill_runs
 
-__all__ = ["CampaignRun", "cancel_campaign", "start_campaign_run", "watch_campaign_run"]
+__all__ = [
+    "CAMPAIGN",
+    "CAMPAIGN_FLOW",
+    "CampaignRun",
+    "cancel_campaign",
+    "live_campaign_runs",
+    "start_campaign_run",
+    "watch_campaign_run",
+]
 
 logger = logging.getLogger(__name__)
+
+CAMPAIGN_FLOW = "campaign"
+"""The flow of campaigns; flows/campaign.py defines it."""
+
+CAMPAIGN = f"{CAMPAIGN_FLOW}/default"
+"""The deployment that is submitted to; prefect.yaml names its pool and queue."""
 
 _ALL_STATES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _RECONCILE_S = 5.0
@@ -60,7 +75,7 @@ async def start_campaign_run(registry: str, spec: CampaignSpec) -> CampaignRun:
 async def _start(registry: str, spec: CampaignSpec) -> CampaignRun:
     tags = campaign_tags(registry, spec.campaign)
     async with get_client() as client:
-        earlier = await find_runs(client, tags, flow="campaign")
+        earlier = await find_runs(client, tags, flow=CAMPAIGN_FLOW)
         gone = [run for run in earlier if is_unheard(run)]
         await end_cancelled(client, gone)
         for run in earlier:
@@ -109,18 +124,27 @@ async def cancel_campaign(registry: str, campaign: str, *, patience: float = 45.
     tags = campaign_tags(registry, campaign)
     try:
         async with get_client() as client, RunWatcher(tags[-1:]) as watcher:
-            return await _cancel(client, watcher, tags, patience)
+            return await _cancel(client, watcher, registry, campaign, patience)
     except (httpx.TransportError, PrefectHTTPStatusError) as exc:
         logger.warning("not cancelled: %r", exc)
         return False
 
 
-async def _cancel(client: PrefectClient, watcher: RunWatcher, tags: list[str], patience: float) -> bool:
+async def live_campaign_runs(client: PrefectClient, registry: str, campaign: str) -> list[FlowRun]:
+    """The runs of the campaign itself that are not in a final state.
+
+    Args:
+        registry: uuid of the registry.
+    """
+    return await find_runs(client, campaign_tags(registry, campaign), flow=CAMPAIGN_FLOW, only_live=True)
+
+
+async def _cancel(client: PrefectClient, watcher: RunWatcher, registry: str, campaign: str, patience: float) -> bool:
     deadline = time.monotonic() + patience
     while True:
         # The campaign first: or it would take the end of its skills' runs for something to act upon.
-        live = await find_runs(client, tags, flow="campaign", only_live=True)
-        live += await find_runs(client, tags, flow="train-skill", only_live=True)
+        live = await live_campaign_runs(client, registry, campaign)
+        live += await live_skill_runs(client, registry, campaign)
         if not live:
             return True
         if time.monotonic() > deadline:

@@ -1,0 +1,61 @@
+"""What a run of any family holds while a process works on it: its directory, its claim, its devices."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from flowrl_core.errors import ConflictError
+from flowrl_core.storage.layout import Home, RunDirectory
+from flowrl_core.storage.ownership import own_run
+from flowrl_core.storage.records.runs import RunRecord
+from flowrl_core.storage.registry import Registry
+from flowrl_core.storage.room import naming_no_room
+from tasks.orchestration.devices.slots import device_slots
+from tasks.orchestration.devices.survey import Role
+from tasks.orchestration.runs.cancellation import heeding_cancellation
+from tasks.orchestration.runs.run_log import logged, show_logs
+from tasks.orchestration.runs.watchdog import report_crash, watched
+
+__all__ = ["workplace"]
+
+
+@contextlib.contextmanager
+def workplace(
+    run: int,
+    attempt: int,
+    directory_of: Callable[[Home, RunRecord], RunDirectory],
+    *,
+    stall_minutes: float,
+    role: Role = "train",
+    slots: int = 1,
+) -> Iterator[int]:
+    """Own the run and its device slots for the block, and keep its log; the epoch under which the run is claimed.
+
+    The order matters: see README.md. A run that waits for slots is owned, but not claimed and not watched.
+
+    Args:
+        run, attempt: their ids in the registry.
+        directory_of: where the family keeps the run.
+        stall_minutes: without a `beat` for so long the process ends itself.
+        role, slots: the devices it takes, see `device_slots`.
+
+    Raises:
+        ConflictError: another process works on the run, or the attempt is over.
+        InputError, ServiceError: see `device_slots`.
+        RunCancelled: see `heeding_cancellation`.
+        NoRoomError: the disk became full meanwhile.
+    """
+    show_logs()
+    home = Home.from_environment()
+    with Registry.open(home) as registry:
+        record, this = registry.runs.get(run), registry.attempts.get(attempt)
+    directory = directory_of(home, record)
+    if this.end is not None and record.verdict is None:
+        which = f"attempt {this.number} of {directory.path.name}"
+        raise ConflictError(f"{which} is over ({this.end}): another one does its work")
+    with heeding_cancellation(attempt), own_run(directory), logged(directory), device_slots(role, slots):
+        with Registry.open(home) as registry:
+            epoch = registry.runs.claim(run)
+        with watched(60.0 * stall_minutes, last_words=report_crash), naming_no_room(home):
+            yield epoch
