@@ -23,7 +23,7 @@ import numpy as np
 from variants import game_learner, warm_up
 
 from flowrl_core.compiled.cache import compiled_learner
-from flowrl_core.envs.automaton import MAX_STEPS, PlanArrays, lower_plan
+from flowrl_core.envs.automaton import PlanArrays, lower_plan
 from flowrl_core.learning.evaluation import evaluate as play
 from flowrl_core.learning.learner import Learner, hyperparameters
 from flowrl_core.learning.rollout import RolloutStats
@@ -35,7 +35,7 @@ from flowrl_core.programs.model import Program
 from flowrl_core.randomness import jax_stream, numpy_stream
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge, shipped
-from flowrl_core.skills.model import Linear, Plan, Skill, Step
+from flowrl_core.skills.model import MAX_STEPS, Linear, Plan, Skill, Step
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.specs.overrides import resolve

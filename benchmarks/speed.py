@@ -151,9 +151,9 @@ def make(variant: str, size: Size, updates: int, cache: Path) -> Callable[[], di
 
 def mixed_plan(num_experts: int, episode_limit: int) -> Any:
     """24 steps, each done when the nearest tree in view has come nearer, with the experts taking turns."""
-    from flowrl_core.envs.automaton import MAX_STEPS, lower_plan
+    from flowrl_core.envs.automaton import lower_plan
     from flowrl_core.programs.model import Program
-    from flowrl_core.skills.model import Linear, Plan, Skill, Step
+    from flowrl_core.skills.model import MAX_STEPS, Linear, Plan, Skill, Step
     from flowrl_core.vocabulary.catalogue import vocabulary
 
     program = Program("closer.tree > 0", "gained.wood + 0.1 * d.health")

@@ -19,13 +19,12 @@ from flowrl_core.errors import PlanError
 from flowrl_core.programs.language import check_done, check_reward, lower
 from flowrl_core.programs.registers import fill, registers_of
 from flowrl_core.programs.tables import NUM_INSTRUCTIONS, Table, stack
-from flowrl_core.skills.model import Plan, Skill
+from flowrl_core.skills.model import MAX_STEPS, Plan, Skill
 from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = [
-    "MAX_STEPS",
     "NUM_STEP_FEATURES",
     "StepOutcome",
     "PlanArrays",
@@ -35,8 +34,6 @@ __all__ = [
     "step_features",
 ]
 
-MAX_STEPS = 24
-"""Steps a plan has room for (S); shorter plans are padded."""
 NUM_STEP_FEATURES = 3 + NUM_TARGET_FEATURES
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from flowrl_core.envs.automaton import MAX_STEPS, PlanArrays
+from flowrl_core.envs.automaton import PlanArrays
 from flowrl_core.envs.worlds import WorldPool
 from flowrl_core.learning.evaluation import Counts, Evaluation, played
 from flowrl_core.learning.learner import Learner
 from flowrl_core.learning.rollout import Trajectory
 from flowrl_core.programs.tables import Table, stack
+from flowrl_core.skills.model import MAX_STEPS
 
 __all__ = ["TermSums", "play_term"]
 

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from flowrl_core.envs.adapter import Adapter
-from flowrl_core.envs.automaton import MAX_STEPS, PlanArrays, judge, step_features
+from flowrl_core.envs.automaton import PlanArrays, judge, step_features
 from flowrl_core.envs.snapshots import Snapshots, pick, record
 from flowrl_core.envs.worlds import PoolUse, WorldPool, draw, put_rows
 from flowrl_core.networks.moe import routed_apply
+from flowrl_core.skills.model import MAX_STEPS
 from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf, Params
 

@@ -16,9 +16,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from flowrl_core.programs.model import Program
+from flowrl_core.programs.registers import COUNTS
 from flowrl_core.proposals.model import Difficulty, Proposal
 from flowrl_core.skills.constraints import KINDS
-from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.model import Linear, Skill
 from flowrl_core.vocabulary.model import Vocabulary
 

@@ -24,7 +24,7 @@ from flowrl_core.programs.registers import registers_of
 from flowrl_core.proposals.model import Finding, Proposal
 from flowrl_core.skills.effects import as_text
 from flowrl_core.skills.frontier import SkillState
-from flowrl_core.skills.model import Linear, Skill
+from flowrl_core.skills.model import MAX_STEPS, Linear, Skill
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["DERIVED", "Briefing", "Failure", "Known", "Refused", "judge_question", "propose_question"]
@@ -47,7 +47,6 @@ _STATES: Mapping[SkillState, str] = {
     "failed": "failed",
 }
 _KIND_NOTES = {"place": " (lost when left)", "distance": " (the largest: none in view)"}
-_MOST_STEPS = 24
 _MOST_TERMS = 8
 
 
@@ -219,7 +218,7 @@ def _failure(failure: Failure, vocab: Vocabulary) -> str:
 
 def _reflection(reflection: Mapping[str, Any]) -> Iterable[str]:
     """Lines on what the episodes did, of what is there."""
-    for step in list(reflection.get("steps", ()))[:_MOST_STEPS]:
+    for step in list(reflection.get("steps", ()))[:MAX_STEPS]:
         ends = ", ".join(f"{number(step[key])} {key.replace('_', ' ')}" for key in _ENDS if step.get(key) is not None)
         yield f"  step {data_string(str(step.get('skill', '')), 64)} n={step.get('n', 1)}: {ends}"
     for term in list(reflection.get("terms", ()))[:_MOST_TERMS]:

@@ -29,7 +29,7 @@ from flowrl_core.errors import ProgramError
 from flowrl_core.programs.expressions import Expression, bounds, fluents
 from flowrl_core.programs.parsing import parse
 from flowrl_core.programs.reference import every_value
-from flowrl_core.programs.registers import MAX_COUNT, Interval, Registers, registers_of
+from flowrl_core.programs.registers import COUNTS, Interval, Registers, registers_of
 from flowrl_core.programs.tables import NUM_INSTRUCTIONS, Table, lower_expression
 from flowrl_core.vocabulary.model import Vocabulary
 
@@ -151,12 +151,14 @@ def _extremes(expression: Expression, interval: Interval, ranges: Mapping[str, I
 def _true_at_start(checked: Checked, layout: Registers) -> int | None:
     """The smallest n with which a done condition is true in every new world, as far as that can be proven."""
     starts = {name: layout.slots[name].at_start for name in checked.fluents if name != "n"}
-    for n in range(1, MAX_COUNT + 1):
+    for n in COUNTS:
         ranges = {**starts, "n": (float(n), float(n))}
         if bounds(checked.expression, ranges)[0] == 1:
             return n
-    values = every_value(checked.expression, {**starts, "n": (1.0, float(MAX_COUNT))}, limit=_MOST_COMBINATIONS)
+    values = every_value(
+        checked.expression, {**starts, "n": (float(COUNTS[0]), float(COUNTS[-1]))}, limit=_MOST_COMBINATIONS
+    )
     if values is None:
         return None
-    always = np.broadcast_to(values, (*values.shape[:-1], MAX_COUNT)).reshape(-1, MAX_COUNT).min(axis=0) == 1
-    return int(always.argmax()) + 1 if always.any() else None
+    always = np.broadcast_to(values, (*values.shape[:-1], len(COUNTS))).reshape(-1, len(COUNTS)).min(axis=0) == 1
+    return COUNTS[int(always.argmax())] if always.any() else None

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from flowrl_core.vocabulary.model import Vocabulary
 
-__all__ = ["MAX_COUNT", "Interval", "Registers", "Register", "fill", "registers_of"]
+__all__ = ["COUNTS", "Interval", "Registers", "Register", "fill", "registers_of"]
 
-MAX_COUNT = 9
-"""The largest target count n of a plan step; the smallest is 1."""
+COUNTS: Final = range(1, 10)
+"""The target counts n that a plan step may have."""
 
 Interval = tuple[float, float]
 
@@ -105,7 +105,7 @@ def fill(xp: Any, now: Any, prev: Any, start: Any, n: Any, layout: Registers) ->
 
     now, prev, start = held(now), held(prev), held(start)
     delta = xp.maximum((now - prev) * layout.delta_sign, layout.delta_low)
-    count = xp.clip(xp.asarray(n, xp.float32), 1, MAX_COUNT)
+    count = xp.clip(xp.asarray(n, xp.float32), COUNTS[0], COUNTS[-1])
     return xp.concatenate([now, delta, now - start, count[..., None]], axis=-1)
 
 
@@ -127,5 +127,5 @@ def _named_slots(vocabulary: Vocabulary) -> Iterator[tuple[str, Register]]:
             yield f"closer.{rest}", delta
         elif fluent.kind == "vital":
             yield f"d.{fluent.name}", delta
-    counts = (1.0, float(MAX_COUNT))
+    counts = (float(COUNTS[0]), float(COUNTS[-1]))
     yield "n", Register(3 * num, False, counts, counts)

@@ -13,7 +13,7 @@ from flowrl_core.proposals.recorded_transitions import RecordedTransitions
 from flowrl_core.skills.constraints import PARTS
 from flowrl_core.skills.frontier import SkillState
 from flowrl_core.skills.knowledge import Knowledge
-from flowrl_core.skills.model import Skill
+from flowrl_core.skills.model import MAX_STEPS, Skill
 from flowrl_core.text import folded
 
 __all__ = ["GateContext", "effects_key", "mended", "refused"]
@@ -39,7 +39,7 @@ class GateContext:
     failed: Mapping[str, tuple[Proposal, ...]] = field(default_factory=dict)
     cooling: Mapping[str, str] = field(default_factory=dict)
     max_revisions: int = 2
-    max_steps: int = 24
+    max_steps: int = MAX_STEPS
 
     @cached_property
     def usable(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from flowrl_core.programs.language import Checked, check_done, check_reward
 from flowrl_core.programs.reference import evaluate_named
-from flowrl_core.programs.registers import MAX_COUNT, Registers
+from flowrl_core.programs.registers import COUNTS, Registers
 from flowrl_core.proposals.recorded_transitions import RecordedTransitions
 from flowrl_core.skills import symbolic
 from flowrl_core.skills.knowledge import Knowledge
@@ -67,7 +67,7 @@ class ProgramChecks:
     def lasting_counts(self) -> tuple[int, ...]:
         """The same and the most: what can be farmed shows where the skill is not done soon."""
         is_read = "n" in {*self.done.fluents, *self.reward.fluents}
-        return tuple(dict.fromkeys((*self.counts, MAX_COUNT))) if is_read else self.counts
+        return tuple(dict.fromkeys((*self.counts, COUNTS[-1]))) if is_read else self.counts
 
     @cached_property
     def read(self) -> tuple[Fluent, ...]:

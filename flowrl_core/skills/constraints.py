@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flowrl_core.nearest import nearest
-from flowrl_core.skills.effects import COUNTS
+from flowrl_core.programs.registers import COUNTS
 from flowrl_core.skills.model import Linear
 from flowrl_core.text import quoted
 from flowrl_core.vocabulary.model import Fluent, Vocabulary

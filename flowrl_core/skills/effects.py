@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from flowrl_core.skills.model import Linear
 
-__all__ = ["COUNTS", "as_text", "parse_amount"]
-
-COUNTS: Final = range(1, 10)
-"""The target counts n that a plan step may have."""
+__all__ = ["as_text", "parse_amount"]
 
 _TERM = re.compile(r"\s*([+-]?)\s*(?:(\d{1,4})(?:\s*\*\s*(n))?|(n)(?:\s*\*\s*(\d{1,4}))?)\s*", re.ASCII)
 

@@ -13,7 +13,7 @@ from typing import Any
 from flowrl_core.errors import InputError, KnowledgeError
 from flowrl_core.installation import data
 from flowrl_core.nearest import nearest
-from flowrl_core.skills.effects import COUNTS
+from flowrl_core.programs.registers import COUNTS
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.skill_table import parse_skill
 from flowrl_core.text import folded

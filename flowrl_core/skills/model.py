@@ -10,7 +10,10 @@ from typing import Any
 from flowrl_core.digest import digest
 from flowrl_core.programs.model import Program
 
-__all__ = ["Linear", "Plan", "Skill", "Step"]
+__all__ = ["MAX_STEPS", "Linear", "Plan", "Skill", "Step"]
+
+MAX_STEPS = 24
+"""The most steps of a plan that can be trained (S): learners are compiled for so many, and shorter plans are padded."""
 
 
 @dataclass(frozen=True)

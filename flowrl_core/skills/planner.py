@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from flowrl_core.errors import PlanError
+from flowrl_core.programs.registers import COUNTS
 from flowrl_core.skills import symbolic
-from flowrl_core.skills.effects import COUNTS
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.skills.providers import choices

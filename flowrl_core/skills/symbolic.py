@@ -8,7 +8,7 @@ place is lost unless the step's skill names it in its requirements (if with amou
 from __future__ import annotations
 
 from flowrl_core.errors import PlanError
-from flowrl_core.skills.effects import COUNTS
+from flowrl_core.programs.registers import COUNTS
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.vocabulary.model import Fluent

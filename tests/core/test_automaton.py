@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from flowrl_core.envs import corridor
-from flowrl_core.envs.automaton import MAX_STEPS, judge, lower_plan, step_features
+from flowrl_core.envs.automaton import judge, lower_plan, step_features
 from flowrl_core.errors import PlanError
 from flowrl_core.programs.model import Program
-from flowrl_core.skills.model import Linear, Plan, Skill, Step
+from flowrl_core.skills.model import MAX_STEPS, Linear, Plan, Skill, Step
 from flowrl_core.vocabulary.catalogue import CORRIDOR
 
 ADAPTER = corridor.make()

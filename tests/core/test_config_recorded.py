@@ -6,9 +6,9 @@ import typing
 import pytest
 from corridor_runs import KNOWLEDGE
 
-from flowrl_core.envs.automaton import MAX_STEPS
 from flowrl_core.learning.learner import hyperparameters
 from flowrl_core.learning.shapes import shapes_of
+from flowrl_core.skills.model import MAX_STEPS
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.specs.overrides import resolve
 from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, TrainingSpec

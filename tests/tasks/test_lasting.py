@@ -12,7 +12,7 @@ from tasks.orchestration.server.lasting import bound
 
 FLOOD = """
 import sys, time
-from tasks.orchestration import lasting
+from tasks.orchestration.server import lasting
 lasting.MOST_PRINTED, lasting._LOOK_S = 10_000, 0.01
 lasting.last()
 for number in range(int(sys.argv[1])):

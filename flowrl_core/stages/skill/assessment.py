@@ -10,7 +10,7 @@ import numpy as np
 from flowrl_core.errors import InputError
 from flowrl_core.randomness import jax_stream
 from flowrl_core.specs.skill import check_episodes
-from flowrl_core.stages.skill.comparison import play, setup_of
+from flowrl_core.stages.skill.comparison import LEVEL, play, setup_of
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import Bundle, EvaluationOf, EvaluationRecord, VersionRecord
 from flowrl_core.storage.registry import Registry
@@ -18,8 +18,6 @@ from flowrl_core.storage.registry import Registry
 __all__ = ["Assessment", "assess"]
 
 logger = logging.getLogger(__name__)
-
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Assessment:
     Attributes:
         evaluation: the registry's id of the record.
         versions: global index to the id of the version that was played.
-        success, lower_bound: share of the episodes that reached the end of the plan, and its one-sided bound at 0.05.
+        success, lower_bound: share of the episodes that reached the end of the plan, and its bound at `LEVEL`.
         threshold: what the bound must reach.
         is_still_learned: whether it does.
     """
@@ -114,7 +112,7 @@ def _measure(
         raise InputError("episodes", f"{episodes} is not positive", f"Use for example {bundle.episodes}")
     check_episodes("episodes", episodes, setup.training.num_envs)
     ids = {index: version.id for index, version in versions.items()}
-    number = registry.evaluations.begin(bundle.identity, of, ids, episodes=episodes, level=_LEVEL)
+    number = registry.evaluations.begin(bundle.identity, of, ids, episodes=episodes, level=LEVEL)
     key = jax_stream(number, "assessment")
     contents = {index: version.content for index, version in versions.items()}
     result = play(home, setup, contents, episodes, key)
@@ -122,7 +120,7 @@ def _measure(
     return registry.evaluations.record(
         number,
         successes=result.successes,
-        lower_bound=wilson_lower(result.successes, result.episodes, _LEVEL),
+        lower_bound=wilson_lower(result.successes, result.episodes, LEVEL),
         steps=[float(x) for x in successes / np.maximum(attempts, 1)],
         worlds=[int(x) for x in np.asarray(key)],
     )

@@ -23,9 +23,13 @@ from flowrl_core.vocabulary.catalogue import vocabulary
 if TYPE_CHECKING:
     from flowrl_core.learning.evaluation import Evaluation
 
-__all__ = ["EvaluationSetup", "compare", "setup_of", "play"]
+__all__ = ["LEVEL", "EvaluationSetup", "compare", "setup_of", "play"]
 
 logger = logging.getLogger(__name__)
+
+LEVEL = 0.05
+"""One-sided error level of the bound on a success that is measured once, outside a run's looks: those share a level of
+their own (`evaluation.level`)."""
 
 
 @dataclass(frozen=True)

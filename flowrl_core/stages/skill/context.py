@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowrl_core.errors import StorageError
 from flowrl_core.skills.experts import Remap
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from flowrl_core.envs.automaton import PlanArrays
     from flowrl_core.learning.learner import Learner
 
-__all__ = ["PARAMS", "RunContext", "open_run"]
+__all__ = ["RunContext", "open_run"]
 
-PARAMS = ("learner", "params")
+_PARAMS = ("learner", "params")
 """Where the experts' parameters are in a training checkpoint."""
 
 
@@ -57,6 +57,13 @@ class RunContext:
 
         shapes = shapes_of(self.env, self.config.training, len(self.remap.global_to_local))
         return compiled_learner(self.home.cache, shapes)
+
+    def latest_params(self) -> tuple[Any, dict[str, Any]] | None:
+        """The experts' parameters of the last whole checkpoint, and its metadata; None before the first one."""
+        from flowrl_core.storage.checkpoints import TrainCheckpoints
+
+        found = TrainCheckpoints(self.directory.checkpoints).latest(below=_PARAMS)
+        return found[1:] if found is not None else None
 
     def plan_arrays(self) -> PlanArrays:
         """The plan as arrays, with local experts."""

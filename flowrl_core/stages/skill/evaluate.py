@@ -10,7 +10,7 @@ import numpy as np
 from flowrl_core.errors import StorageError
 from flowrl_core.learning.schedule import look_level, look_target, next_action
 from flowrl_core.randomness import jax_stream
-from flowrl_core.stages.skill.context import PARAMS, RunContext, open_run
+from flowrl_core.stages.skill.context import RunContext, open_run
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.runs import Look, Verdict
@@ -31,7 +31,10 @@ def evaluate(home: Home, run: int, *, epoch: int | None = None) -> Look:
     with Registry.open(home) as registry:
         context = open_run(home, registry, run, epoch=epoch)
         looks = registry.runs.looks(run)
-        frames, params = _latest(context)
+        found = context.latest_params()
+        if found is None:
+            raise StorageError(f"run {context.record.id} has no checkpoint to look at; train it first")
+        params, frames = found[0], found[1]["run_frames"]
         if looks and looks[-1].frames >= frames:
             return looks[-1]
         look = _look(context, len(looks) + 1, frames, params)
@@ -65,16 +68,6 @@ def verdict(home: Home, run: int) -> Verdict | None:
     frames = looks[-1].frames
     action = next_action(frames, context.config.training.frames, math.nan, looks, context.config.evaluation)
     return action if action in ("learned", "failed") else None
-
-
-def _latest(context: RunContext) -> tuple[int, object]:
-    from flowrl_core.storage.checkpoints import TrainCheckpoints
-
-    found = TrainCheckpoints(context.directory.checkpoints).latest(below=PARAMS)
-    if found is None:
-        raise StorageError(f"run {context.record.id} has no checkpoint to look at; train it first")
-    _, params, metadata = found
-    return metadata["run_frames"], params
 
 
 def _saved_frames(context: RunContext) -> int:

@@ -18,7 +18,7 @@ from flowrl_core.errors import CorruptError
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs.skill import SkillConfig
-from flowrl_core.stages.skill.comparison import EvaluationSetup, play
+from flowrl_core.stages.skill.comparison import LEVEL, EvaluationSetup, play
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import Bundle, VersionRecord
 from flowrl_core.storage.registry import Registry
@@ -27,8 +27,6 @@ __all__ = ["HeadsReport", "choose_seeds"]
 
 logger = logging.getLogger(__name__)
 
-_LEVEL = 0.05
-
 
 @dataclass(frozen=True)
 class HeadsReport:
@@ -36,7 +34,7 @@ class HeadsReport:
 
     Attributes:
         episodes, successes: played up to the last step's entry, and those that got there.
-        upper_bound: of that success, one-sided at 0.05.
+        upper_bound: of that success, one-sided at `LEVEL`.
         bundle, bundle_lower_bound: the bundle with the longest plan among the prerequisites, and what it proved.
         seeded_from: where the prerequisites' parameters come from.
     """
@@ -150,5 +148,5 @@ def _measure(
     return {
         "episodes": result.episodes,
         "successes": result.successes,
-        "upper_bound": wilson_upper(result.successes, result.episodes, _LEVEL),
+        "upper_bound": wilson_upper(result.successes, result.episodes, LEVEL),
     }

@@ -12,7 +12,7 @@ from typing import Any
 from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.skills.experts import expert_slice
 from flowrl_core.stages.skill.comparison import compare
-from flowrl_core.stages.skill.context import PARAMS, RunContext, open_run
+from flowrl_core.stages.skill.context import RunContext, open_run
 from flowrl_core.stages.skill.directory import run_directory
 from flowrl_core.stages.skill.evaluate import verdict as verdict_of
 from flowrl_core.stages.skill.family import SKILLS
@@ -110,13 +110,12 @@ def _commit_on_heads(
 
 def _publish(home: Home, context: RunContext) -> list[ExpertResult]:
     """Write every expert of the run to the store of versions: one after another, each whole or not there."""
-    from flowrl_core.storage.checkpoints import TrainCheckpoints
     from flowrl_core.storage.versions import put
 
-    found = TrainCheckpoints(context.directory.checkpoints).latest(below=PARAMS)
+    found = context.latest_params()
     if found is None:
         raise StorageError(f"run {context.record.id} has no checkpoint to publish; train it first")
-    _, params, facts = found
+    params, facts = found
     names = {index: name for name, index in context.experts.items()}
     results = []
     for index, local in context.remap.global_to_local.items():

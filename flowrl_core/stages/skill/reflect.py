@@ -16,7 +16,7 @@ from flowrl_core.programs.language import check_reward
 from flowrl_core.randomness import jax_stream, jax_substream
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.reflection import Reflection, Term
-from flowrl_core.stages.skill.context import PARAMS, RunContext, open_run
+from flowrl_core.stages.skill.context import RunContext, open_run
 from flowrl_core.stages.skill.directory import run_directory
 from flowrl_core.stages.skill.evaluate import verdict
 from flowrl_core.storage.atomic import crash_point
@@ -53,23 +53,17 @@ def reflect(home: Home, run: int, *, epoch: int | None = None) -> Reflection | N
         if record.reflection is not None or not run_directory(home, record).config.is_file():
             return record.reflection
         context = open_run(home, registry, run, epoch=epoch)
-        found = _latest(context)
+        found = context.latest_params()
         if found is None:
             return None
         if record.verdict is None and verdict(home, run) is None:
             raise StorageError(f"run {run} has no verdict yet; train and evaluate it first")
-        reflection = _measure(context, *found)
+        params, facts = found
+        reflection = _measure(context, facts["run_frames"], params)
         crash_point("before_reflection_record")
         recorded = registry.runs.record_reflection(run, reflection, epoch=epoch)
     logger.info("%s: reflected on %d episodes", context.plan.target, recorded.episodes)
     return recorded
-
-
-def _latest(context: RunContext) -> tuple[int, Any] | None:
-    from flowrl_core.storage.checkpoints import TrainCheckpoints
-
-    found = TrainCheckpoints(context.directory.checkpoints).latest(below=PARAMS)
-    return (found[2]["run_frames"], found[1]) if found is not None else None
 
 
 def _measure(context: RunContext, frames: int, params: Any) -> Reflection:

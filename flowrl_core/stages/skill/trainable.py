@@ -14,6 +14,7 @@ from flowrl_core.learning.loop import Trainable, UpdateResult
 from flowrl_core.learning.schedule import look_target, next_action
 from flowrl_core.learning.success import SuccessWindow, empty_window
 from flowrl_core.randomness import jax_stream
+from flowrl_core.skills.model import MAX_STEPS
 from flowrl_core.stages.skill.context import RunContext
 from flowrl_core.stages.timing import mark
 from flowrl_core.storage.records.runs import Look
@@ -75,7 +76,6 @@ class LookSchedule:
 
 def skill_trainable(context: RunContext, schedule: LookSchedule) -> Trainable[SkillState]:
     """The run's learner: one rollout and one PPO update at a time."""
-    from flowrl_core.envs.automaton import MAX_STEPS
     from flowrl_core.storage.checkpoints import load_tree
 
     training = context.config.training
