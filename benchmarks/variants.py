@@ -36,8 +36,8 @@ def dense_learner(shapes: Shapes) -> Learner:
         shapes,
         {
             "flowrl_core.learning.rollout.routed_apply": dense_apply,
-            "flowrl_core.learning.functions.update": dense_update,
-            "flowrl_core.learning.functions.initial_optimizer_state": lambda params, hyper: _optimizer(hyper).init(
+            "flowrl_core.compiled.functions.update": dense_update,
+            "flowrl_core.compiled.functions.initial_optimizer_state": lambda params, hyper: _optimizer(hyper).init(
                 params
             ),
         },

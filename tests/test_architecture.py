@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,22 @@ def test_flows_load_no_jax_since_a_run_takes_its_device_before():
         "flax",
         "craftax",
     }
+
+
+# What earlier versions called something that stands in users' servers.
+EARLIER = ("tasks.orchestration.installation.enter", "tasks.orchestration.engine")
+OURS = re.compile(r"(flowrl_core|flowrl_cli|tasks\.(orchestration|campaign|skill|upkeep))(\.[a-z]\w*)+")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_that_is_named_in_a_string_exists(module):
+    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text())
+    for text in [
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]:
+        name = text.partition(":")[0]
+        if OURS.fullmatch(name) and name not in EARLIER:
+            assert name in MODULES or name.rpartition(".")[0] in MODULES, f"{module} names {name}"
 
 
 def test_one_place_says_which_name_a_person_may_have_meant():

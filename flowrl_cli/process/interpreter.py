@@ -32,7 +32,7 @@ def make_usual() -> None:
     if not is_utf8 or sys.warnoptions or sys.flags.optimize or sys.flags.inspect or sys.flags.dev_mode:
         environment = dict(os.environ)
         usual_environment(environment)
-        os.execve(sys.executable, command("flowrl_core.entry", *sys.argv[1:]), environment)
+        os.execve(sys.executable, command("flowrl_cli.entry", *sys.argv[1:]), environment)
     for name in _UNUSUAL:
         os.environ.pop(name, None)
     for stream in (sys.stdout, sys.stderr):

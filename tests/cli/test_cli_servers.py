@@ -141,7 +141,7 @@ def test_workers_join_only_a_prefect_server_that_answers_and_lets_them_in(home, 
 def test_a_configured_server_that_cannot_be_used_is_told_and_nothing_is_written(
     home, flowrl_here, monkeypatch, command
 ):
-    for module in ("embedded", "session"):
+    for module in ("server.embedded", "session"):
         monkeypatch.setattr(f"flowrl_cli.{module}.wait_healthy", functools.partial(wait_healthy, seconds=0.3))
     with answering(401, "{}") as url:
         for configured, said in (("http://127.0.0.1:1/api", "did not answer"), (url, "asks for a password")):

@@ -25,7 +25,8 @@ from tasks.orchestration.runs.tags import FLOWRL, is_from_here, is_of_other_regi
 __all__ = ["Living", "declare_lost", "living"]
 
 _EXECUTING = ("PENDING", "RUNNING", "CANCELLING")
-_WORKERS = "tasks.orchestration.server.workers"
+# Wherever the version that started them has the module: a worker may outlive an upgrade.
+_WORKERS = re.compile(r"tasks\.orchestration\.([a-z]+\.)?workers")
 _PID = re.compile(r":(\d+)$")
 _PAUSE_S = 2.0
 
@@ -48,7 +49,7 @@ def living() -> Living:
     runs, workers = set(), {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if any(_WORKERS in argument for argument in process.cmdline()):
+            if any(_WORKERS.search(argument) for argument in process.cmdline()):
                 workers[process.pid] = process.create_time()
             runs.add(process.environ().get("PREFECT__FLOW_RUN_ID", ""))
     return Living(frozenset(runs - {""}), workers)
