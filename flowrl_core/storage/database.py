@@ -120,8 +120,10 @@ def _on_begin_postgres(connection: sa.Connection) -> None:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         return
     # As on SQLite, writers come one after another. What a transaction decides depends on rows that it has only read
-    # (the greatest ordinal, the heads), which no lock on rows covers; and each statement sees all that was committed
-    # before the lock was given.
+    # (the greatest ordinal, the heads), which no lock on rows covers. Each statement sees all that was committed before
+    # the lock was granted; at a higher isolation level, which may be the database's default, all of them would see the
+    # state from before the wait.
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_BUSY_SECONDS}s'")
     # The lock of a machine that vanished, or of a process that was stopped, is not waited for longer than that either.
     connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_BUSY_SECONDS}s'")
