@@ -1,14 +1,15 @@
-"""Which known name a person may have meant."""
+"""Which known name a person may have meant, and how a message suggests it."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-__all__ = ["nearest", "several"]
+__all__ = ["did_you_mean", "nearest", "remedy_for", "several"]
 
 _LONGEST = 64
+_MOST_LISTED = 12
 
 
 def nearest(name: str, known: Collection[str], *, most: int = 3, cutoff: float = 0.5) -> list[str]:
@@ -18,6 +19,24 @@ def nearest(name: str, known: Collection[str], *, most: int = 3, cutoff: float =
         return same[:most]
     folded = {_plain(one): one for one in known}
     return [folded[one] for one in difflib.get_close_matches(plain[:_LONGEST], folded, n=most, cutoff=cutoff)]
+
+
+def remedy_for(name: str, known: Collection[str], *, most: int = 3, cutoff: float = 0.5, otherwise: str = "") -> str:
+    """Return the remedy for an unknown name: the known names most like it, else `otherwise`, else what is known.
+
+    Args:
+        most: so many names are suggested at most.
+        cutoff: how like it they must be, from 0 to 1.
+    """
+    if near := nearest(name, known, most=most, cutoff=cutoff):
+        return did_you_mean(near)
+    listed = sorted(known)[:_MOST_LISTED]
+    return otherwise or f"Known: {', '.join([*listed, *(['...'] if len(known) > len(listed) else [])]) or 'none'}"
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Return the question that suggests these names, of which there is at least one."""
+    return f"Did you mean {' or '.join(names)}?"
 
 
 def several(name: str, known: Collection[str]) -> list[str]:

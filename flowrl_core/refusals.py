@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming
-from flowrl_core.nearest import nearest
+from flowrl_core.nearest import did_you_mean, nearest
 
 __all__ = ["refusal", "shown", "sentence"]
 
@@ -132,7 +132,7 @@ def _nearest(keys: Sequence[str], model: type[BaseModel] | None) -> str:
     near = nearest(wanted, fields, cutoff=0.6)
     if wanted not in near:
         near += [path for path in _paths(model) if "." in path and path.split(".")[-1] == wanted]
-    return f"Did you mean {' or '.join(near)}?" if near else "Remove it or correct its name"
+    return did_you_mean(near) if near else "Remove it or correct its name"
 
 
 def _paths(model: type[BaseModel] | None) -> Iterator[str]:

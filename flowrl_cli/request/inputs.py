@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from flowrl_core.errors import CorruptError, InputError, StorageError
-from flowrl_core.nearest import nearest
+from flowrl_core.nearest import remedy_for
 from flowrl_core.refusals import shown
 from flowrl_core.storage.layout import URL_VARIABLE
 
@@ -24,18 +24,9 @@ __all__ = [
     "existing_registry",
     "open_knowledge",
     "registry_uuid",
-    "remedy_for",
 ]
 
 DEFAULT_ENV = "craftax-classic"
-
-
-def remedy_for(name: str, known: Collection[str]) -> str:
-    """The remedy for a name that is not known: the names most like it, else all of them."""
-    close = nearest(name, known)
-    if close:
-        return f"Did you mean {' or '.join(close)}?"
-    return f"Known: {', '.join(sorted(known)) or 'none'}"
 
 
 def check_known(field: str, kind: str, name: str, known: Collection[str]) -> None:

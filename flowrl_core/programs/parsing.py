@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from flowrl_core.errors import ProgramError
-from flowrl_core.nearest import nearest
+from flowrl_core.nearest import remedy_for
 from flowrl_core.programs import reference
 from flowrl_core.programs.expressions import Expression, Kind, Op, interval_of
 from flowrl_core.programs.registers import Interval, Register
@@ -191,8 +191,7 @@ class _Reader:
         ):
             self._refuse("not_allowed", f"`{_show(node)}` is not part of the language", f"{GRAMMAR}.")
         if name not in self._slots:
-            near = nearest(name, self._slots)
-            remedy = f"Did you mean {' or '.join(near)}?" if near else "`flowrl env fluents` lists all names."
+            remedy = remedy_for(name, self._slots, otherwise="`flowrl env fluents` lists all names.")
             self._refuse("unknown_name", f"there is no fluent `{_show(node)}`", remedy)
         slot = self._slots[name]
         return self._node("fluent", "truth" if slot.is_truth else "number", slot.interval, name=name)

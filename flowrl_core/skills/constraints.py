@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from flowrl_core.nearest import nearest
+from flowrl_core.nearest import remedy_for
 from flowrl_core.programs.registers import COUNTS
 from flowrl_core.skills.model import Linear
 from flowrl_core.text import quoted
@@ -72,9 +72,7 @@ def known_rule(field: str, value: object, known: Collection[str], code: str = "u
     """A name out of a closed set; the nearest of them are given."""
     if isinstance(value, str) and value in known:
         return None
-    near = nearest(str(value), known)
-    remedy = f"Did you mean {', '.join(near)}?" if near else f"Known: {_few(known)}"
-    return Broken(code, field, f"{quoted(value)} is not known", remedy)
+    return Broken(code, field, f"{quoted(value)} is not known", remedy_for(str(value), known))
 
 
 def kind_rule(part: Part, fluent: Fluent) -> Broken | None:
@@ -129,8 +127,3 @@ def ephemeral_rule(gain: Mapping[str, Linear], ephemeral: bool, vocab: Vocabular
 def _number(value: int) -> str:
     """A whole number as text; Python refuses to write those of thousands of digits."""
     return str(value) if abs(value) < 10**9 else f"{'-' if value < 0 else ''}more than {10**9}"
-
-
-def _few(known: Collection[str]) -> str:
-    listed = ", ".join(list(known)[:12])
-    return listed if len(known) <= 12 else f"{listed}, ..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from flowrl_core.errors import InputError, PlanError
-from flowrl_core.nearest import nearest, several
+from flowrl_core.nearest import nearest, remedy_for, several
 from flowrl_core.refusals import shown
 from flowrl_core.skills.constraints import KINDS
 from flowrl_core.skills.knowledge import Knowledge
@@ -32,15 +32,11 @@ def check_target(target: str, skills: Collection[str], vocabulary: Vocabulary) -
     if names := several(target, {*skills, *goals}):
         raise InputError("targets", f"{shown(target)} is a list", f"Name each target by itself: {' and '.join(names)}")
     if is_goal(target):
-        near = nearest(target, goals, cutoff=0.4) or goals[:5]
-        raise InputError(
-            "targets", f"{shown(target)} is nothing that a skill can bring", f"Did you mean {_listed(near)}?"
-        )
-    near = nearest(target, skills)
-    remedy = f"Did you mean {_listed(near)}?" if near else f"Skills: {', '.join(sorted(skills)[:8]) or 'none'}."
+        remedy = remedy_for(target, goals, cutoff=0.4)
+        raise InputError("targets", f"{shown(target)} is nothing that a skill can bring", remedy)
     brought = nearest(f"inv.{target.partition('_')[2] or target}", goals, most=2, cutoff=0.6)
     goal = f"Or name what it is to bring, such as {(brought or goals)[0]}"
-    raise InputError("targets", f"there is no skill {shown(target)}", f"{remedy} {goal}")
+    raise InputError("targets", f"there is no skill {shown(target)}", f"{remedy_for(target, skills)} {goal}")
 
 
 def check_provided(knowledge: Knowledge, targets: Iterable[str]) -> None:
@@ -82,7 +78,3 @@ def reached_by(
     return {
         target: provider_of(knowledge, target, failed, learned) if is_goal(target) else target for target in targets
     }
-
-
-def _listed(names: Iterable[str]) -> str:
-    return " or ".join(names)

@@ -12,7 +12,7 @@ from typing import Any
 
 from flowrl_core.errors import InputError, KnowledgeError
 from flowrl_core.installation import data
-from flowrl_core.nearest import nearest
+from flowrl_core.nearest import nearest, remedy_for
 from flowrl_core.programs.registers import COUNTS
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.skill_table import parse_skill
@@ -59,8 +59,7 @@ class Knowledge:
             InputError: there is none; the nearest names are given.
         """
         if name not in self.skills:
-            near = nearest(name, self.skills) or list(self.skills)[:8]
-            raise InputError("skill", f"{self.source} has no skill {name!r}", f"Did you mean {', '.join(near)}?")
+            raise InputError("skill", f"{self.source} has no skill {name!r}", remedy_for(name, self.skills))
         return self.skills[name]
 
     def settings(self, name: str) -> dict[str, dict[str, Any]]:

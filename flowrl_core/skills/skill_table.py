@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flowrl_core.errors import KnowledgeError, ProgramError
 from flowrl_core.naming import TomlNaming
-from flowrl_core.nearest import nearest
+from flowrl_core.nearest import remedy_for
 from flowrl_core.programs.language import check_done, check_reward
 from flowrl_core.programs.model import Program
 from flowrl_core.quantities import Whole
@@ -102,8 +102,7 @@ def parse_skill(file: str, name: str, values: Any, vocab: Vocabulary) -> ParsedS
         table.refuse("skill", "has a key twice, with - and with _", "Leave one of them out")
     for key in table.values:
         if key not in _KEYS:
-            near = nearest(key, _KEYS, most=1)
-            table.refuse(key, "unknown key", f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(_KEYS)}")
+            table.refuse(key, "unknown key", remedy_for(key, _KEYS, most=1))
     learn_count = table.get("learn_count", int, 1)
     table.keep(learn_count_rule(learn_count))
     target = table.values.get("target")

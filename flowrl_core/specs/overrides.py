@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming
-from flowrl_core.nearest import nearest
+from flowrl_core.nearest import remedy_for
 from flowrl_core.refusals import refusal, shown
 from flowrl_core.specs.base import Spec
 from flowrl_core.specs.campaign import CampaignSpec
@@ -57,8 +57,7 @@ def _parse_override(text: str, named: Naming) -> Override:
     group = next((name for name, model in _GROUPS.items() if field in model.model_fields), None)
     if group is None:
         known = [name for model in _GROUPS.values() for name in model.model_fields]
-        near = nearest(field.rpartition(".")[2], known, cutoff=0.6)
-        remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known fields: {', '.join(known)}"
+        remedy = remedy_for(field.rpartition(".")[2], known, cutoff=0.6)
         raise InputError(named(written), f"{found['field']!r} is no training or evaluation field", remedy)
     return Override(written, found["skill"], group, field, found["value"].strip())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowrl_core.errors import InputError
-from flowrl_core.nearest import nearest
+from flowrl_core.nearest import remedy_for
 from flowrl_core.vocabulary.game_rules import CORRIDOR_RULES, CRAFTAX_CLASSIC_RULES
 from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
@@ -91,6 +91,5 @@ def vocabulary(env: str) -> Vocabulary:
         InputError: no such environment; the nearest names are given.
     """
     if env not in _ALL:
-        near = nearest(env, _ALL, most=2, cutoff=0.3) or sorted(_ALL)
-        raise InputError("env", f"there is no environment {env!r}", f"Did you mean {' or '.join(near)}?")
+        raise InputError("env", f"there is no environment {env!r}", remedy_for(env, _ALL, most=2, cutoff=0.3))
     return _ALL[env]

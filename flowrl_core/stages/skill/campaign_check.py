@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming
-from flowrl_core.nearest import nearest
+from flowrl_core.nearest import remedy_for
 from flowrl_core.refusals import shown
 from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.goals import check_provided, check_target
@@ -71,9 +71,7 @@ def check_campaign(context: ProposalContext, named: Naming = AS_PATHS) -> Campai
 
 def _check_skill(field: str, name: str, known: Collection[str]) -> None:
     if name not in known:
-        near = nearest(name, known)
-        remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(sorted(known)) or 'none'}"
-        raise InputError(field, f"there is no skill {shown(name)}", remedy)
+        raise InputError(field, f"there is no skill {shown(name)}", remedy_for(name, known))
 
 
 def _refuse_twice(overrides: Sequence[Override], named: Naming) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from flowrl_core.errors import InputError
-from flowrl_core.nearest import nearest
+from flowrl_core.nearest import remedy_for
 from flowrl_core.skills.model import Skill
 from flowrl_core.storage import schema
 from flowrl_core.storage.records.skills import SkillRecord
@@ -32,8 +32,7 @@ def check_known(field: str, name: str, known: Mapping[str, Any]) -> None:
         InputError: of this field; the message suggests similar names.
     """
     if name not in known:
-        near = ", ".join(nearest(name, known)) or ", ".join(sorted(known)[:5])
-        raise InputError(field, f"there is no skill {name!r}", f"Did you mean: {near}")
+        raise InputError(field, f"there is no skill {name!r}", remedy_for(name, known))
 
 
 def define(tx: sa.Connection, env: str, skills: Mapping[str, Skill]) -> dict[str, str]:
