@@ -103,15 +103,18 @@ def _check_widths(registry: Registry, request: Request) -> None:
         InputError: both widths are told.
     """
     for name, config in request.configs.items():
-        expert = registry.library.expert(request.context.knowledge.skills[name].identity(request.spec.env))
+        identity = request.context.knowledge.skills[name].identity(request.spec.env)
+        expert = registry.library.expert(identity, line=request.spec.line)
         if expert is not None and expert.width != config.training.width:
             problem = f"the expert of {name} has width {expert.width}, not {config.training.width}"
-            raise InputError("training.width", problem, f"Use {expert.width}, or another FLOWRL_HOME")
+            remedy = f"Use {expert.width}, or another campaign name, with a library of its own (--fresh)"
+            raise InputError("training.width", problem, remedy)
 
 
 def _is_learned(registry: Registry, request: Request) -> bool:
-    known, env = request.context.knowledge, request.spec.env
-    learned = [name for name, skill in known.skills.items() if registry.library.bundle(skill.identity(env)) is not None]
+    known, env, line = request.context.knowledge, request.spec.env, request.spec.line
+    identities = {name: skill.identity(env) for name, skill in known.skills.items()}
+    learned = [name for name, one in identities.items() if registry.library.bundle(one, line=line) is not None]
     return all(is_reached(known, target, learned) for target in request.spec.targets)
 
 

@@ -126,12 +126,11 @@ def _below(model: type[BaseModel] | None, keys: Sequence[str]) -> FieldInfo | ty
 
 
 def _nearest(keys: Sequence[str], model: type[BaseModel] | None) -> str:
-    """Which field may be meant: one of the same table, else one of that name in another."""
+    """Which field may be meant: one of that name in another table, else one of the same table that is like it."""
     table, wanted = _below(model, keys[:-1]), keys[-1].lower().replace("-", "_") if keys else ""
     fields = table.model_fields if isinstance(table, type) else {}
-    near = nearest(wanted, fields, cutoff=0.6)
-    if wanted not in near:
-        near += [path for path in _paths(model) if "." in path and path.split(".")[-1] == wanted]
+    near = [path for path in _paths(model) if "." in path and path.split(".")[-1] == wanted and wanted not in fields]
+    near = near or nearest(wanted, fields, cutoff=0.6)
     return did_you_mean(near) if near else "Remove it or correct its name"
 
 

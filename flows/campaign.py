@@ -30,7 +30,9 @@ async def campaign(
     campaign: CampaignName = "default",
     env: str = "craftax-classic",
     knowledge: str = "",
+    fresh: bool = False,
     retry: list[str] = [],  # noqa: B006
+    from_scratch: bool = False,
     overrides: list[str] = [],  # noqa: B006
     limits: LimitsSpec = _LIMITS,
     evaluation: EvaluationSpec = _EVALUATION,
@@ -46,7 +48,9 @@ async def campaign(
         campaign: The campaign's name. One that was started before goes on
         env: The environment: craftax-classic, or corridor (a tiny one to try things out)
         knowledge: A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge. Empty: the one of the environment
-        retry: Skills that failed and are to be tried again
+        fresh: A library of the campaign's own: everything is learned anew, nothing of the shared library is changed
+        retry: Skills that failed and are to be trained on from where they stopped. Their overrides may change
+        from_scratch: Begin the skills to retry anew instead
         overrides: SKILL.FIELD=VALUE, one training or evaluation field of one skill each
         limits: How much of the machine is used, and what is done with results
         evaluation: How skills are judged
@@ -64,7 +68,9 @@ async def campaign(
             limits=limits,
             frontier=frontier,
             overrides=overrides,
+            fresh=fresh,
             retry=retry,
+            from_scratch=from_scratch,
         )
         async with told_anywhere(), open_campaign(spec) as loop:
             while not (snapshot := await loop.step()).is_over:

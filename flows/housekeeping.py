@@ -29,8 +29,8 @@ def housekeeping(
         keep_days: Records of ended runs, and compiled learners, stay for so many days after their last use
         delete: Remove what is found. Off: only list it
         what: records: of ended runs. runs: directories that ended runs left behind. versions: parameters of experts
-            that no head, no bundle and no open run needs. sealed: prepared inputs that no open run was given.
-            leftovers: unfinished files of processes that died. learners: compiled programs, with worlds
+            that no head, bundle, open run or failed skill's next run needs. sealed: prepared inputs that no open run
+            was given. leftovers: unfinished files of processes that died. learners: compiled programs, with worlds
     """
     found = find(keep_days, what)
     return final_state(found, remove(found, keep_days) if delete else None)

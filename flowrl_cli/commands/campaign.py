@@ -27,8 +27,10 @@ def campaign(
     campaign: str | None = None,
     env: str | None = None,
     knowledge: str | None = None,
+    fresh: Annotated[bool | None, Parameter(negative="")] = None,
     override: Annotated[list[str] | None, Parameter(negative="")] = None,
     retry: Annotated[list[str] | None, Parameter(negative="")] = None,
+    from_scratch: Annotated[bool | None, Parameter(negative="")] = None,
     keep: Annotated[bool, Parameter(negative="")] = False,
     config: Path | None = None,
     training: Annotated[TrainingSpec, Parameter(group=_TRAINING)] = _DEFAULTS[0],
@@ -51,15 +53,20 @@ def campaign(
         The environment (craftax-classic).
     knowledge
         A TOML file, or the name of a shipped knowledge base (the one of the environment).
+    fresh
+        A library of the campaign's own: it learns everything anew and changes nothing of the shared library.
     override
         SKILL.FIELD=VALUE: one training or evaluation field of one skill; repeat it for more.
     retry
-        A skill that failed and is to be tried again; repeat it for more.
+        A skill that failed and is to be trained on from where it stopped, with other overrides if you like; repeat it
+        for more.
+    from_scratch
+        Begin the skills to retry anew instead.
     keep
         Leave the local server and workers up at the end.
     config
-        A TOML file with `targets`, `campaign`, `env`, `knowledge`, `overrides`, `retry` and the tables `[training]`,
-        `[evaluation]`, `[limits]`, `[frontier]`. What is typed wins.
+        A TOML file with `targets`, `campaign`, `env`, `knowledge`, `fresh`, `overrides`, `retry`, `from_scratch` and
+        the tables `[training]`, `[evaluation]`, `[limits]`, `[frontier]`. What is typed wins.
     """
     from flowrl_cli.checks.installed import check_installation
     from flowrl_cli.process.account import check_directory
@@ -69,7 +76,7 @@ def campaign(
     from flowrl_cli.request.campaign import make_request, merge_sources
     from flowrl_cli.session import run_campaign
 
-    single = {"campaign": campaign, "env": env, "knowledge": knowledge}
+    single = {"campaign": campaign, "env": env, "knowledge": knowledge, "fresh": fresh, "from_scratch": from_scratch}
     several = {"targets": target, "overrides": override, "retry": retry}
     typed: dict[str, Any] = {name: value for name, value in {**single, **several}.items() if value is not None}
     for name, group in (

@@ -8,7 +8,6 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from flowrl_core.storage.records.library import ExpertRecord, VersionRecord
-    from flowrl_core.storage.registry import Registry
 
 __all__ = ["experts"]
 
@@ -17,55 +16,82 @@ def experts(
     expert: str | None = None,
     /,
     *,
+    line: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """List the experts of the library, or the versions of one.
+    """List the experts of the shared library and of those that campaigns have of their own, or the versions of one.
 
     Parameters
     ----------
     expert
         A global index or a skill's name: show the versions of that expert.
+    line
+        Only the library of this name: a campaign that was started with --fresh, or shared.
     as_json
         Print only JSON.
     """
     from flowrl_cli.request.inputs import existing_registry
     from flowrl_core.errors import InputError
+    from flowrl_core.specs.campaign import SHARED
 
     home, registry = existing_registry()
     if registry is None:
         if expert is not None:
             raise InputError("expert", f"there is no expert {expert!r}", f"The library in {home.root} is empty")
+        if line is not None:
+            _check_line(line, set())
         _print_experts([], as_json)
         return
     with registry:
+        if line is not None:
+            _check_line(line, {campaign.line for campaign in registry.campaigns.all()})
+        records = registry.library.experts(line="" if line == SHARED else line)
         if expert is None:
-            _print_experts(registry.library.experts(), as_json)
+            _print_experts(records, as_json)
         else:
-            found = _find(registry, expert)
+            found = _find(records, expert)
             _print_versions(found, registry.library.versions(found.global_index), as_json)
 
 
-def _find(registry: Registry, expert: str) -> ExpertRecord:
+def _check_line(line: str, known: set[str]) -> None:
     from flowrl_cli.request.inputs import check_known
+    from flowrl_core.specs.campaign import SHARED
 
+    check_known("line", "library", line, [SHARED, *sorted(known - {""})])
+
+
+def _find(records: list[ExpertRecord], expert: str) -> ExpertRecord:
+    """Return the expert of this index or name, of which there may be one in each library."""
+    from flowrl_cli.request.inputs import check_known
+    from flowrl_core.errors import InputError
+
+    by_index = {str(record.global_index): record for record in records}
     # An earlier definition of a skill has an expert of the same name: the latest one is meant.
-    by_name = {record.name: record for record in registry.library.experts()}
-    by_name |= {str(record.global_index): record for record in registry.library.experts()}
-    check_known("expert", "expert", expert, by_name)
-    return by_name[expert]
+    by_line = {record.line: record for record in records if record.name == expert}
+    check_known("expert", "expert", expert, by_index.keys() | {record.name for record in records})
+    if expert in by_index:
+        return by_index[expert]
+    if "" not in by_line and len(by_line) > 1:
+        remedy = f"Choose one with --line: {', '.join(sorted(by_line))}"
+        raise InputError("expert", f"{expert!r} has an expert in {len(by_line)} libraries", remedy)
+    return by_line.get("") or next(iter(by_line.values()))
 
 
 def _print_experts(records: list[ExpertRecord], as_json: bool) -> None:
     from flowrl_cli.views.tables import print_json, print_table
+    from flowrl_core.specs.campaign import SHARED
 
     if as_json:
         print_json({"experts": [_expert(record) for record in records]})
     elif not records:
         print("The library has no experts yet")
     else:
-        columns = ("expert", "skill", "identity", "head", "frames", "bundle", "inputs", "actions", "width")
-        rows = [tuple(_expert(record).values()) for record in records]
-        print_table(columns, rows, first=("skill", "expert", "frames", "head", "bundle", "width"))
+        columns = ("expert", "skill", "line", "identity", "head", "frames", "bundle", "inputs", "actions", "width")
+        rows = [{**_expert(record), "line": record.line or SHARED} for record in records]
+        table = [dict(zip(columns, row.values(), strict=True)) for row in rows]
+        shown = [name for name in columns if name != "line" or any(record.line for record in records)]
+        important = [name for name in ("skill", "line", "expert", "frames", "head", "bundle", "width") if name in shown]
+        print_table(shown, [[row[name] for name in shown] for row in table], first=important)
 
 
 def _print_versions(record: ExpertRecord, versions: list[VersionRecord], as_json: bool) -> None:
@@ -87,7 +113,7 @@ def _print_versions(record: ExpertRecord, versions: list[VersionRecord], as_json
         print_json({**_expert(record), "versions": rows})
         return
     columns = ("version", "content", "frames", "parent", "run", "head")
-    title = f"Expert {record.global_index}: {record.name}"
+    title = f"Expert {record.global_index}: {record.name}{f' of {record.line}' if record.line else ''}"
     first = ("version", "frames", "head", "parent", "run", "content")
     print_table(columns, [tuple(row.values()) for row in rows], title=title, first=first)
 
@@ -97,6 +123,7 @@ def _expert(record: ExpertRecord) -> dict[str, Any]:
     return {
         "expert": record.global_index,
         "skill": record.name,
+        "line": record.line,
         "identity": record.identity,
         "head": head.id if head else None,
         "frames": head.frames if head else None,

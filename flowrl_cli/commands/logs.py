@@ -44,7 +44,7 @@ def logs(
             raise InputError("skill", f"{skill!r} has no log", f"No campaign was ever started in {home.root}")
         records = registry.skills.of(found.name)
         check_known("skill", "skill", skill, records)
-        runs = registry.runs.of(records[skill].identity)
+        runs = registry.runs.of(records[skill].identity, line=found.line)
         if not runs:
             raise InputError("skill", f"{skill!r} was not trained yet", "See `flowrl status`")
         _show(home, registry, runs[-1], follow=follow)

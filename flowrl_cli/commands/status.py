@@ -82,7 +82,8 @@ def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[Sk
     from flowrl_core.storage.families import damage
 
     views = view_campaign(home, registry, campaign, asks_server=True)
-    say(f"Campaign {campaign.name} ({campaign.env}), targets: {', '.join(campaign.targets)}", "")
+    library = ", with a library of its own" if campaign.line else ""
+    say(f"Campaign {campaign.name} ({campaign.env}){library}, targets: {', '.join(campaign.targets)}", "")
     print_table(_COLUMNS, [_row(view) for view in views], first=_FIRST, prose=["why"], whole=["state"])
     if proposals := registry.proposals.of(campaign.name):
         print_proposals(proposals)

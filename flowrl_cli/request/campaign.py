@@ -80,7 +80,7 @@ def make_request(parameters: Mapping[str, Any], named: Naming = AS_PATHS) -> Req
     Raises:
         InputError: the first thing that is wrong, and its remedy.
     """
-    spec = parse_campaign(named, **parameters) if parameters.get("targets") else _earlier(parameters, named)
+    spec = _effective(parse_campaign(named, **{**parameters, "targets": parameters.get("targets") or []}), named)
     name, knowledge, content = _knowledge_of(spec)
     spec = spec.model_copy(update={"knowledge": name, "targets": list(dict.fromkeys(spec.targets))})
     check_frontier(spec)
@@ -99,15 +99,17 @@ def _context(spec: CampaignSpec, base: Knowledge) -> ProposalContext:
         return read_context(registry, spec.campaign, spec, base)
 
 
-def _earlier(parameters: Mapping[str, Any], named: Naming) -> CampaignSpec:
-    """The campaign's earlier start, which a start without targets goes on with."""
+def _effective(spec: CampaignSpec, named: Naming) -> CampaignSpec:
+    """Return what the start means in the registry as it is: a later one takes things over from the one before."""
     _, registry = existing_registry()
-    if registry is None:
-        problem = "no target is named, and no campaign was started here to go on with"
-        remedy = f"Add {named.example('targets', ['SKILL'])}; `flowrl plan SKILL` shows what it needs"
-        raise InputError("targets", problem, remedy)
-    with registry:
-        return registry.campaigns.effective_spec(parse_campaign(named, **{**parameters, "targets": []}))
+    if registry is not None:
+        with registry:
+            return registry.campaigns.effective_spec(spec)
+    if spec.targets:
+        return spec
+    problem = "no target is named, and no campaign was started here to go on with"
+    remedy = f"Add {named.example('targets', ['SKILL'])}; `flowrl plan SKILL` shows what it needs"
+    raise InputError("targets", problem, remedy)
 
 
 def _knowledge_of(spec: CampaignSpec) -> tuple[str, Knowledge, bytes | None]:

@@ -16,7 +16,7 @@ from flowrl_core.naming import Naming, as_override, toml_line
 __all__ = ["Written"]
 
 _OPTIONS = {"targets": "--target", "overrides": "--override", "retry": "--retry"}
-_FIELDS = ("campaign", "env", "knowledge")
+_FIELDS = ("campaign", "env", "knowledge", "fresh", "from_scratch")
 _GROUPS = ("training", "evaluation", "limits", "frontier")
 
 
@@ -45,7 +45,7 @@ class Written(Naming):
         if top == "overrides":
             return f"--override {rest}" if rest else "--override"
         if top in _OPTIONS or (top in _FIELDS and not rest):
-            return _OPTIONS.get(top, f"--{top}")
+            return _OPTIONS.get(top, f"--{top.replace('_', '-')}")
         if top in _GROUPS:
             return f"--{path.replace('_', '-')}"
         return path

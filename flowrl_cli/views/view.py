@@ -99,6 +99,7 @@ def status_json(campaign: Campaign | None, views: tuple[SkillView, ...]) -> dict
         return {"campaign": None, "targets": [], "skills": []}
     return {
         "campaign": campaign.name,
+        "line": campaign.line,
         "env": campaign.env,
         "targets": list(campaign.targets),
         "skills": [_skill_json(view) for view in views],

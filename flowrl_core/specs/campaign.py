@@ -15,7 +15,10 @@ from flowrl_core.specs.base import CampaignName, Spec
 from flowrl_core.specs.skill import STALL_MINUTES, EvaluationSpec, TrainingSpec
 from flowrl_core.types import MergePolicy
 
-__all__ = ["CampaignSpec", "FrontierSpec", "LimitsSpec", "continued", "parse_campaign"]
+__all__ = ["SHARED", "CampaignSpec", "FrontierSpec", "LimitsSpec", "parse_campaign"]
+
+SHARED = "shared"
+"""How the shared library is called where people choose one; in the registry its name is empty."""
 
 
 class LimitsSpec(Spec):
@@ -135,7 +138,7 @@ class FrontierSpec(Spec):
 
 
 class CampaignSpec(Spec):
-    """All parameters of a campaign. Without targets: those of its earlier start (see `continued`)."""
+    """All parameters of a campaign. Without targets: those of its earlier start (see `specs.continuation`)."""
 
     campaign: CampaignName = "default"
     env: str = Field(default="craftax-classic", min_length=1)
@@ -156,8 +159,20 @@ class CampaignSpec(Spec):
         description="SKILL.FIELD=VALUE: one training or evaluation field of one skill",
     )
     retry: list[str] = Field(
-        default=[], examples=[["collect_wood"]], description="Skills that failed and are to be tried again"
+        default=[],
+        examples=[["collect_wood"]],
+        description="Skills that failed and are to be trained on from where they stopped; their overrides may change",
     )
+    from_scratch: bool = Field(default=False, description="Begin the skills to retry anew instead")
+    fresh: bool = Field(
+        default=False,
+        description="Give the campaign a library of its own: it learns everything anew; the shared one stays as it is",
+    )
+
+    @property
+    def line(self) -> str:
+        """The library that the campaign reads and writes: its own, named after it, or the shared one, named ""."""
+        return self.campaign if self.fresh else ""
 
 
 def parse_campaign(named: Naming = AS_PATHS, /, **parameters: Any) -> CampaignSpec:
@@ -173,20 +188,3 @@ def parse_campaign(named: Naming = AS_PATHS, /, **parameters: Any) -> CampaignSp
         return CampaignSpec.model_validate(parameters)
     except ValidationError as exc:
         raise refusal(exc, named, model=CampaignSpec) from exc
-
-
-def continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
-    """A start without targets as it is meant: the earlier one again, but for what is given besides.
-
-    What equals a default counts as not given. What may not change under one name is refused by who starts it.
-    """
-    given = spec.model_dump(exclude_defaults=True, exclude={"targets", "retry"})
-    return before.model_copy(
-        update={
-            "retry": spec.retry,
-            **{
-                name: getattr(before, name).model_copy(update=value) if isinstance(value, dict) else value
-                for name, value in given.items()
-            },
-        }
-    )

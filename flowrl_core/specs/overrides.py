@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from flowrl_core.specs.base import Spec
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, TrainingSpec
 
-__all__ = ["Override", "origins", "overrides_of", "resolve"]
+__all__ = ["Override", "joined", "origins", "overrides_of", "resolve"]
 
 _OVERRIDE = re.compile(r"^(?P<skill>[^.=\s]+)\.(?P<field>[^=\s]+)=(?P<value>.+)$", re.DOTALL)
 
@@ -37,6 +37,11 @@ class Override:
     field: str
     value: str
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """The skill and the field that it sets."""
+        return self.skill, self.field
+
 
 def overrides_of(spec: CampaignSpec, named: Naming = AS_PATHS) -> list[Override]:
     """The campaign's overrides, in their order.
@@ -47,8 +52,23 @@ def overrides_of(spec: CampaignSpec, named: Naming = AS_PATHS) -> list[Override]
     return [_parse_override(text, named) for text in spec.overrides]
 
 
+def joined(before: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Return the overrides `before` that `given` does not set anew, then `given`; what is wrong with any is left in."""
+    anew = {_target(text) for text in given}
+    return [*(text for text in before if _target(text) not in anew), *given]
+
+
+def _matched(text: str) -> re.Match[str] | None:
+    return _OVERRIDE.match(text.lstrip("\ufeff").strip())
+
+
+def _target(text: str) -> tuple[str, ...]:
+    found = _matched(text)
+    return (found["skill"], found["field"].replace("-", "_")) if found else (text,)
+
+
 def _parse_override(text: str, named: Naming) -> Override:
-    found = _OVERRIDE.match(text.lstrip("\ufeff").strip())
+    found = _matched(text)
     if not found:
         problem = f"{shown(text)} is not SKILL.FIELD=VALUE"
         example = named.example("overrides.collect_wood.frames", 100_000)

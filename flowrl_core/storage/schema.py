@@ -8,6 +8,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -142,6 +144,8 @@ campaign_skills = Table(
     Column("forgiven_run", ForeignKey("runs.id")),
     # The same for an attempt that was rejected.
     Column("forgiven_attempt", ForeignKey("attempts.id")),
+    # Whether the next run begins anew, and does not go on from what the forgiven one left.
+    Column("from_scratch", Boolean, nullable=False, server_default=false()),
 )
 
 experts = Table(

@@ -233,7 +233,7 @@ async def open_campaign(spec: CampaignSpec) -> AsyncIterator[CampaignLoop]:
     """
     show_logs()
     home = Home.from_environment()
-    spec = _settled(home, spec)
+    spec = _effective(home, spec)
     check_frontier(spec)
     knowledge = _knowledge(home, spec)
     base = initial_knowledge(knowledge, spec)
@@ -303,11 +303,10 @@ def _check(home: Home, spec: CampaignSpec, base: Knowledge) -> None:
             logger.warning("%s: no target needs that skill, so it changes nothing now", override)
 
 
-def _settled(home: Home, spec: CampaignSpec) -> CampaignSpec:
-    if spec.targets:
-        return spec
-    with Registry.open(home) as registry:
-        return registry.campaigns.effective_spec(spec)
+def _effective(home: Home, spec: CampaignSpec) -> CampaignSpec:
+    """Return what the start means in the registry as it is; without one, it is the campaign's first."""
+    with (Registry.read(home) if spec.targets else Registry.open(home)) or nullcontext() as registry:
+        return registry.campaigns.effective_spec(spec) if registry is not None else spec
 
 
 def _knowledge(home: Home, spec: CampaignSpec) -> Knowledge:

@@ -41,6 +41,7 @@ def final_state(skill: str, found: Assessment) -> State:
     """The state in which the run ends, with a table of the figures on its page."""
     row = {
         "skill": skill,
+        **({"library": found.line} if found.line else {}),
         "success": found.success,
         "lower bound": found.lower_bound,
         "threshold": found.threshold,
@@ -51,5 +52,5 @@ def final_state(skill: str, found: Assessment) -> State:
     return Completed(
         name="StillLearned" if found.is_still_learned else "Worse",
         message=f"success {found.success:.3f}, lower bound {found.lower_bound:.3f} (threshold {found.threshold:.2f})"
-        f" in {found.episodes} episodes",
+        f" in {found.episodes} episodes{f', of the library {found.line}' if found.line else ''}",
     )

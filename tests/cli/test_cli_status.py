@@ -43,7 +43,8 @@ def prepared_run(registry: Registry, campaign: str, skill: str) -> int:
     run = registry.attempts.begin(campaign, record.identity).run
     plan = make_plan(KNOWLEDGE, skill)
     identities = [registry.skills.get(campaign, name).identity for name in plan.skills]
-    experts = [registry.library.allocate(i, observation_size=9, num_actions=18, width=64) for i in identities]
+    sizes = {"observation_size": 9, "num_actions": 18, "width": 64, "line": registry.campaigns.get(campaign).line}
+    experts = [registry.library.allocate(identity, **sizes) for identity in identities]
     indices = sorted(expert.global_index for expert in experts)
     heads = {expert.global_index: expert.head.id if expert.head else None for expert in experts}
     remap = {index: local for local, index in enumerate(indices)}
@@ -68,6 +69,12 @@ def end_run(registry: Registry, run: int, *, successes: int, verdict: str) -> No
     )
 
 
+def make_whole(home: Home, registry: Registry) -> None:
+    """Make what heads and bundles need whole, though without any file."""
+    for version in registry.library.relied_on():
+        write_json(home.version(version.content) / "manifest.json", {"format": 1, "files": {}})
+
+
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory) -> Home:
     """make_b and make_c need dig_a (learned); make_b failed, make_c runs; make_p needs both and more."""
@@ -80,8 +87,7 @@ def grown(tmp_path_factory) -> Home:
             end_run(registry, prepared_run(registry, "demo", skill), successes=95, verdict="learned")
         end_run(registry, prepared_run(registry, "demo", "make_b"), successes=10, verdict="failed")
         run = registry.runs.get(prepared_run(registry, "demo", "make_c"))
-        for version in registry.library.relied_on():  # whole, though without any file
-            write_json(home.version(version.content) / "manifest.json", {"format": 1, "files": {}})
+        make_whole(home, registry)
         registry.attempts.count_retry(registry.attempts.outstanding("demo")[-1].id, "Crashed: killed")
     directory = home.run_directory("demo", "make_c", run.ordinal)
     directory.path.mkdir(parents=True)
@@ -102,10 +108,20 @@ def test_status_json_has_exactly_the_agreed_shape(grown, at_grown):
     done = at_grown("status", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"campaign", "env", "targets", "skills", "proposals", "spending", "damaged", "troubles"}
+    assert set(found) == {
+        "campaign",
+        "line",
+        "env",
+        "targets",
+        "skills",
+        "proposals",
+        "spending",
+        "damaged",
+        "troubles",
+    }
     assert found["proposals"] == [] and found["spending"]["requests"] == 0
     assert found["troubles"] == []
-    assert found["campaign"] == "demo"
+    assert (found["campaign"], found["line"]) == ("demo", "")
     assert found["targets"] == ["make_b", "make_c", "make_p"]
     skills = {skill["name"]: skill for skill in found["skills"]}
     assert skills["dig_a"] == {
@@ -225,6 +241,70 @@ def test_a_campaign_with_nothing_to_do_says_so_and_starts_no_server(grown, home,
     assert done.stdout.startswith("Nothing to do")
     assert "95.0 %" in done.stdout
     assert not Home(home).embedded.exists()
+
+
+@pytest.fixture
+def side_by_side(grown, home) -> Home:
+    """The home that has grown, with two campaigns that have learned `dig_a` in libraries of their own."""
+    shutil.copytree(grown.root, home)
+    with Registry.open(Home(home)) as registry:
+        for seed in (1, 2):
+            named = {"campaign": f"seed-{seed}", "env": "corridor", "targets": ["dig_a"], "fresh": True}
+            registry.campaigns.start(parse_campaign(**named, training={"seed": seed}), KNOWLEDGE.skills)
+            end_run(registry, prepared_run(registry, f"seed-{seed}", "dig_a"), successes=90 + seed, verdict="learned")
+        make_whole(Home(home), registry)
+    return Home(home)
+
+
+def test_results_side_by_side_are_told_apart(side_by_side, flowrl_here, refused):
+    found = json.loads(flowrl_here("experts", "--json").stdout)["experts"]
+    assert [(e["line"], e["expert"]) for e in found if e["skill"] == "dig_a"] == [("", 0), ("seed-1", 4), ("seed-2", 5)]
+    assert len({e["head"] for e in found if e["skill"] == "dig_a"}) == 3
+    one = json.loads(flowrl_here("experts", "--line", "seed-2", "--json").stdout)["experts"]
+    assert one == [e for e in found if e["line"] == "seed-2"]
+    table = flowrl_here("experts").stdout
+    assert [line.split()[:3] for line in table.splitlines() if "seed-" in line] == [
+        ["4", "dig_a", "seed-1"],
+        ["5", "dig_a", "seed-2"],
+    ]
+    assert table.count("shared") == len(found) - 2 and "seed-" not in flowrl_here("experts", "--line", "shared").stdout
+    by_name = json.loads(flowrl_here("experts", "dig_a", "--line", "seed-1", "--json").stdout)
+    assert (by_name["expert"], len(by_name["versions"])) == (4, 1)
+    assert json.loads(flowrl_here("experts", "dig_a", "--json").stdout)["expert"] == 0, "the shared one"
+    refused(flowrl_here("experts", "--line", "seed_1"), "line: there is no library 'seed_1'. Did you mean seed-1")
+    for seed in (1, 2):
+        status = json.loads(flowrl_here("status", f"seed-{seed}", "--json").stdout)
+        (skill,) = status["skills"]
+        assert (status["line"], skill["state"], skill["success"]) == (f"seed-{seed}", "learned", 0.9 + seed / 100)
+    assert "Campaign seed-2 (corridor), with a library of its own" in flowrl_here("status").stdout
+    assert "library of its own" not in flowrl_here("status", "demo").stdout
+
+
+def test_what_a_later_start_may_not_say_of_a_library_or_a_retry_is_refused(side_by_side, flowrl_here, refused):
+    asked = ("campaign", "--env", "corridor", "--target", "make_b", "--target", "make_c", "--target", "make_p")
+    for arguments, said in (
+        (("--campaign", "demo", "--fresh"), "--fresh: campaign 'demo' was started in the shared library"),
+        (("--campaign", "shared", "--fresh"), "--campaign: 'shared' is the name of the library that campaigns share"),
+        (("--campaign", "demo", "--from-scratch"), "--from-scratch: there are no skills to retry. Name them (--retry"),
+        (("--campaign", "demo", "--override", "make_b.frames=7e5"), "--override make_b.frames: campaign 'demo' was"),
+        (
+            ("--campaign", "demo", "--retry", "make_b", "--override", "make_c.frames=7e5"),
+            "--override make_c.frames: campaign 'demo' was started without it, not with '7e5'",
+        ),
+        (
+            ("--campaign", "demo", "--retry", "dig_a", "--override", "dig_a.frames=7e5"),
+            "--override dig_a.frames: dig_a is learned",
+        ),
+        (
+            ("--campaign", "demo", "--retry", "make_c", "--override", "make_c.frames=7e5"),
+            "--override make_c.frames: a run of make_c has begun with other settings",
+        ),
+    ):
+        with Registry.open(side_by_side) as registry:
+            before = registry.campaigns.all()
+        refused(flowrl_here(*asked, *arguments), said)
+        with Registry.open(side_by_side) as registry:
+            assert registry.campaigns.all() == before
 
 
 def test_experts_are_listed_and_an_unknown_one_is_refused(grown, at_grown):

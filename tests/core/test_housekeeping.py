@@ -112,7 +112,7 @@ def same(a, b):
 
 
 def needed(registry):
-    """The contents of heads, bundles and open runs' seeds, by the registry's single answers."""
+    """The contents of heads, bundles, open runs' seeds and last failed runs, by the registry's single answers."""
     found = set()
     for expert in registry.library.experts():
         found |= {expert.head.content} if expert.head else set()
@@ -125,6 +125,9 @@ def needed(registry):
                 found |= {
                     registry.library.version(version).content for version in run.seeds.values() if version is not None
                 }
+        failed = [run for run in registry.runs.of(SKILLS[name].identity("corridor")) if run.verdict == "failed"]
+        if failed and registry.library.bundle(failed[-1].identity) is None:
+            found |= {registry.library.version(one.version).content for one in registry.runs.merges(failed[-1].id)}
     return found
 
 
@@ -161,8 +164,20 @@ def test_what_is_needed_loads_bit_equal_afterwards_and_a_second_run_finds_nothin
     assert len(kept) + sum(one.kind == "records" for one in found) == 4
 
 
+def test_what_a_failed_skill_may_go_on_from_stays_until_it_is_learned(past):
+    contents = []
+    for verdict in ("failed", "failed", "learned"):
+        past.run("wood", verdict)
+        contents += [content for content in past.written if content not in contents]
+        past.age_versions(50)
+        found = past.find()
+        assert {one.path.name for one in found} == set(contents[:-1])
+    past.remove(found)
+    assert [path.name for path in past.home.versions.iterdir()] == contents[2:]
+
+
 def test_listing_changes_nothing(past):
-    past.run("wood", "failed")
+    past.put(past.params())
     past.age_versions(50)
     before = sorted(past.home.root.rglob("*"))
     (garbage,) = past.find()
@@ -171,7 +186,7 @@ def test_listing_changes_nothing(past):
 
 
 def test_only_the_kinds_that_are_asked_for_are_found(past):
-    past.run("wood", "failed")
+    past.put(past.params())
     past.age_versions(50)
     assert past.find(what=[kind for kind in KINDS if kind != "versions"]) == ()
 
@@ -181,7 +196,7 @@ def test_the_form_lists_all_kinds():
 
 
 def test_a_version_that_a_run_writes_again_in_between_stays(past):
-    past.run("wood", "failed")
+    past.put(past.params())
     past.age_versions(50)
     ((content, params),) = past.written.items()
     found = past.find()
@@ -190,7 +205,7 @@ def test_a_version_that_a_run_writes_again_in_between_stays(past):
 
 
 def test_a_version_that_becomes_a_head_in_between_stays(past):
-    past.run("wood", "failed")
+    past.put(past.params())
     past.age_versions(50)
     ((content, params),) = past.written.items()
     found = past.find()
@@ -218,7 +233,7 @@ def test_versions_that_are_written_while_others_are_removed_are_all_there(past):
 
 
 def test_who_takes_a_version_and_who_removes_one_wait_for_each_other(past):
-    past.run("wood", "failed")
+    past.put(past.params())
     past.age_versions(50)
     ((content, params),) = past.written.items()
     found, removed = past.find(), []

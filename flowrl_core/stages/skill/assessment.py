@@ -26,6 +26,7 @@ class Assessment:
 
     Attributes:
         evaluation: the registry's id of the record.
+        line: of the library whose experts played: "" is the shared one.
         versions: global index to the id of the version that was played.
         success, lower_bound: share of the episodes that reached the end of the plan, and its bound at `LEVEL`.
         threshold: what the bound must reach.
@@ -34,6 +35,7 @@ class Assessment:
 
     evaluation: int
     skill: str
+    line: str
     of: EvaluationOf
     versions: dict[int, int]
     episodes: int
@@ -60,8 +62,8 @@ def assess(home: Home, campaign: str, skill: str, *, of: EvaluationOf, episodes:
         CorruptError: a version is damaged or not there.
     """
     with Registry.open(home) as registry:
-        identity = registry.skills.get(campaign, skill).identity
-        bundle = registry.library.bundle(identity)
+        identity, line = registry.skills.get(campaign, skill).identity, registry.campaigns.get(campaign).line
+        bundle = registry.library.bundle(identity, line=line)
         if bundle is None:
             raise InputError("skill", f"{skill!r} is not learned yet", "Evaluate it once its campaign has learned it")
         versions = _versions(registry, bundle, of)
@@ -78,6 +80,7 @@ def assess(home: Home, campaign: str, skill: str, *, of: EvaluationOf, episodes:
     return Assessment(
         evaluation=record.id,
         skill=skill,
+        line=line,
         of=of,
         versions=dict(record.versions),
         episodes=record.episodes,

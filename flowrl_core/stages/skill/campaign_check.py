@@ -12,6 +12,7 @@ from flowrl_core.refusals import shown
 from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.goals import check_provided, check_target
 from flowrl_core.skills.planner import plan_of
+from flowrl_core.specs.campaign import SHARED
 from flowrl_core.specs.overrides import Override, origins, overrides_of, resolve
 from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.proposals.context import ProposalContext
@@ -42,13 +43,20 @@ def check_campaign(context: ProposalContext, named: Naming = AS_PATHS) -> Campai
         named: how a person wrote a field, by its path (`training.frames`, `overrides.SKILL.frames`).
 
     Raises:
-        InputError: a target, a skill to retry or of an override that is not there; an override that is no such, or is
-            given twice; a value out of range; a setup with which a skill could not be learned.
+        InputError: a library of its own under the name of the shared one; a target, a skill to retry or of an override
+            that is not there; `from_scratch` without a skill to retry; an override that is no such, or is given twice;
+            a value out of range; a setup with which a skill could not be learned.
         PlanError, KnowledgeError: a target has no plan.
     """
     spec, known = context.spec, context.knowledge
     for target in spec.targets:
         check_target(target, known.skills, known.vocabulary)
+    if spec.line == SHARED:
+        problem = f"{SHARED!r} is the name of the library that campaigns share"
+        raise InputError(named("campaign"), problem, "Give a campaign with a library of its own another name")
+    if spec.from_scratch and not spec.retry:
+        remedy = f"Name them ({named.example('retry', ['SKILL'])}), or leave it out"
+        raise InputError(named("from_scratch"), "there are no skills to retry", remedy)
     for name in spec.retry:
         _check_skill(named("retry"), name, known.skills)
     if spec.frontier.kind == "knowledge":

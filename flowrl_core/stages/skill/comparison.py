@@ -113,11 +113,11 @@ def compare(
         before: an earlier answer; what it measured against a head that has not moved since stands.
     """
     heads = {result.global_index: registry.library.head(result.global_index) for result in results}
-    identities = {record.global_index: record.identity for record in registry.library.experts()}
+    experts = {record.global_index: record for record in registry.library.experts()}
     measured: dict[int, Measured] = dict(before.measured) if before else {}
     for result in results:
         index, head = result.global_index, heads[result.global_index]
-        bundle = registry.library.bundle(identities[index])
+        bundle = registry.library.bundle(experts[index].identity, line=experts[index].line)
         if head is None or head.content == result.content or bundle is None:
             measured.pop(index, None)
         elif index not in measured or measured[index].head != head.id:

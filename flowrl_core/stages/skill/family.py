@@ -53,4 +53,4 @@ SKILLS = Family(
         )
     },
 )
-"""Parameters of experts are needed by heads, bundles and the runs that are seeded from them."""
+"""Parameters of experts are needed by heads, by bundles, and by runs that are seeded from them or may be."""

@@ -5,6 +5,10 @@ run is sealed, the steps before its last one are played with the heads. If even 
 below the lower bound that a bundle of theirs was measured with, each of these experts starts from the bundle with the
 longest plan that it is part of. A version whose files are damaged is passed over for one that it was made from, or for
 one that a bundle was measured with.
+
+A run that goes on from a failed one takes its own expert from where that run stopped. Of the others, the failed run has
+trained its own versions, which no head has become: they have learned to lead to this very step, while the heads may
+have gone on with siblings. Both are played in the same fresh worlds, and those that lead there more often are taken.
 """
 
 from __future__ import annotations
@@ -27,16 +31,20 @@ __all__ = ["HeadsReport", "choose_seeds"]
 
 logger = logging.getLogger(__name__)
 
+_Source = Literal["heads", "run"]
+_Versions = dict[int, VersionRecord | None]
+_SAID: dict[_Source, str] = {"heads": "its heads", "run": "its failed run's versions"}
+
 
 @dataclass(frozen=True)
 class HeadsReport:
-    """What was measured of the heads.
+    """What was measured of the heads, or of what a failed run left if that was better.
 
     Attributes:
         episodes, successes: played up to the last step's entry, and those that got there.
         upper_bound: of that success, one-sided at `LEVEL`.
         bundle, bundle_lower_bound: the bundle with the longest plan among the prerequisites, and what it proved.
-        seeded_from: where the prerequisites' parameters come from.
+        seeded_from: where the prerequisites' parameters come from; `run`: from the failed run.
     """
 
     episodes: int
@@ -44,7 +52,7 @@ class HeadsReport:
     upper_bound: float
     bundle: int
     bundle_lower_bound: float
-    seeded_from: Literal["heads", "bundles"]
+    seeded_from: Literal["heads", "bundles", "run"]
 
 
 def choose_seeds(
@@ -56,39 +64,66 @@ def choose_seeds(
     env: str,
     config: SkillConfig,
     seed: int,
-) -> tuple[dict[int, VersionRecord | None], HeadsReport | None]:
-    """The version each expert of the plan starts from (None: initialise it), and the measurement, if one was made.
+    *,
+    left: Mapping[int, VersionRecord],
+) -> tuple[_Versions, HeadsReport | None]:
+    """Return the version each expert of the plan starts from (None: initialise it), and the measurement, if any.
 
     Args:
         experts: global index of each skill of the plan.
+        left: what the failed run that this one goes on from made of its experts; empty if it begins anew.
 
     Raises:
         CorruptError: a version that the run needs is damaged, and so is whatever could stand in for it.
     """
     heads = {index: _whole(home, registry, registry.library.head(index)) for index in experts.values()}
+    starts = _starts(home, registry, heads, left, experts[plan.target])
+    first = next(iter(starts.values()))
     prefix = Plan(plan.target, plan.steps[:-1])
     before = {experts[name] for name in prefix.skills}
     longest = {index: bundle for index in sorted(before) if (bundle := _longest(registry, index)) is not None}
-    has_moved = any(heads[index] != bundle.versions[index] for index, bundle in longest.items())
+    has_moved = any(
+        start[index] != bundle.versions[index] for start in starts.values() for index, bundle in longest.items()
+    )
     if not has_moved or config.evaluation.head_episodes == 0:
-        return heads, None  # the heads are what the bundles measured, or there is nothing to compare with
-    result = _measure(home, prefix, heads, experts, skills, env, config, seed)
+        return first, None  # they are what the bundles measured, or are not to be measured
+    results = {
+        name: _measure(home, prefix, start, experts, skills, env, config, seed) for name, start in starts.items()
+    }
+    source = max(results, key=lambda name: results[name]["successes"])  # of a tie the first
+    result = results[source]
     reference = max(longest.values(), key=lambda bundle: (len(bundle.plan.steps), bundle.id))
     is_worse = result["upper_bound"] < reference.lower_bound
     report = HeadsReport(
         **result,
         bundle=reference.id,
         bundle_lower_bound=reference.lower_bound,
-        seeded_from="bundles" if is_worse else "heads",
+        seeded_from="bundles" if is_worse else source,
     )
     logger.info(
-        "%s: the heads reach its last step in %d of %d episodes", plan.target, report.successes, report.episodes
+        "%s: %s reach its last step in %d of %d episodes", plan.target, _SAID[source], report.successes, report.episodes
     )
     if not is_worse:
-        return heads, report
-    logger.warning("%s: its heads are worse than bundle %d proved; starting from bundles", plan.target, reference.id)
+        return starts[source], report
+    logger.warning(
+        "%s: %s are worse than bundle %d proved; starting from bundles", plan.target, _SAID[source], reference.id
+    )
     proven = {index: _whole(home, registry, bundle.versions[index]) for index, bundle in longest.items()}
-    return heads | proven, report
+    return starts[source] | proven, report
+
+
+def _starts(
+    home: Home, registry: Registry, heads: _Versions, left: Mapping[int, VersionRecord], own: int
+) -> dict[_Source, _Versions]:
+    """Return what the run may start from, what a failed run left first; the own expert is the same in all."""
+    try:
+        kept = {index: _whole(home, registry, left[index]) for index in heads if index in left}
+    except CorruptError as exc:
+        logger.warning("%s; beginning anew", exc)
+        kept = {}
+    if own not in kept:
+        return {"heads": heads}
+    return {"run": heads | kept, "heads": heads | {own: kept[own]}}
 
 
 def _whole(home: Home, registry: Registry, version: VersionRecord | None) -> VersionRecord | None:

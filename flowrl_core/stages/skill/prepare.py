@@ -50,11 +50,12 @@ _PACKAGES = ("flowrl", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "cra
 
 @dataclass(frozen=True)
 class _Draft:
-    """A run that is about to be sealed."""
+    """A run that is about to be sealed; `before`: the failed one that it goes on from."""
 
     record: RunRecord
     env: str
     seed: int
+    before: RunRecord | None
     config: SkillConfig
     plan: Plan
     remap: Remap
@@ -62,18 +63,23 @@ class _Draft:
     skills: Mapping[str, Skill]
 
 
-def run_seed(seed: int, identity: str, ordinal: int) -> int:
-    """The seed of a run's random streams: no two runs of a registry share it, so no world of a look is ever used
-    again.
+def run_seed(seed: int, identity: str, ordinal: int, line: str = "") -> int:
+    """Return the seed of a run's random streams: no two runs of a registry share it, so no world of a look is ever
+    used again.
+
+    Args:
+        ordinal: of the run: in the shared library its own, in another line its number among the runs there.
     """
-    return int(numpy_stream(seed, "run", crc32(identity.encode()), ordinal).integers(2**31 - 1))
+    of_line = ("line", line) if line else ()
+    return int(numpy_stream(seed, "run", crc32(identity.encode()), *of_line, ordinal).integers(2**31 - 1))
 
 
 def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = None) -> Path:
     """The run's sealed directory; one that is sealed already is returned as it is (a damaged seed is made again).
 
     The plan is built now, from what is learned now, and proven by symbolic execution. Dependency experts come from
-    their heads (or from a bundle, see `heads`), the skill's own expert is initialised.
+    their heads (or from a bundle, see `heads`), the skill's own expert is initialised. Where a failed run is gone on
+    from, the own expert comes from that run's version, and the others may.
 
     Raises:
         PlanError: no valid plan.
@@ -89,7 +95,15 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
             return directory.path
         draft = _draft(registry, record, config)
         versions, report = choose_seeds(
-            home, registry, draft.plan, draft.experts, draft.skills, draft.env, config, draft.seed
+            home,
+            registry,
+            draft.plan,
+            draft.experts,
+            draft.skills,
+            draft.env,
+            config,
+            draft.seed,
+            left=_left(registry, draft.before),
         )
         remove_leftovers(directory.path)
         fresh = temporary_beside(directory.path)
@@ -112,6 +126,20 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
     return directory.path
 
 
+def _left(registry: Registry, before: RunRecord | None) -> dict[int, VersionRecord]:
+    """Return the versions that the failed run left, by expert; nothing without one."""
+    merges = registry.runs.merges(before.id) if before is not None else []
+    return {merge.expert: registry.library.version(merge.version) for merge in merges}
+
+
+def _seed(registry: Registry, record: RunRecord, seed: int, line: str) -> int:
+    """Return the run's seed. In a line of its own it does not depend on what else was trained in the home."""
+    if not line:
+        return run_seed(seed, record.identity, record.ordinal)
+    number = sum(one.id <= record.id for one in registry.runs.of(record.identity, line=line))
+    return run_seed(seed, record.identity, number, line)
+
+
 def _draft(registry: Registry, record: RunRecord, config: SkillConfig) -> _Draft:
     campaign = registry.campaigns.get(record.campaign)
     known = registry.skills.of(record.campaign)
@@ -123,11 +151,13 @@ def _draft(registry: Registry, record: RunRecord, config: SkillConfig) -> _Draft
     plan = make_plan(knowledge, record.skill, learned=learned)
     check_plan_fits(config, plan, definitions, knowledge.vocabulary)
     sizes = _sizes(campaign.env, config)
-    experts = {name: registry.library.allocate(identities[name], **sizes).global_index for name in plan.skills}
+    allocated = {name: registry.library.allocate(identities[name], line=campaign.line, **sizes) for name in plan.skills}
+    experts = {name: expert.global_index for name, expert in allocated.items()}
     return _Draft(
         record=record,
         env=campaign.env,
-        seed=run_seed(config.training.seed, record.identity, record.ordinal),
+        seed=_seed(registry, record, config.training.seed, campaign.line),
+        before=registry.runs.predecessor(record.id),
         config=config,
         plan=plan,
         remap=build_remap(list(experts.values())),
@@ -185,6 +215,7 @@ def _config(
         "skill": draft.record.skill,
         "identity": draft.record.identity,
         "run": draft.record.ordinal,
+        "goes_on_from": draft.before.ordinal if draft.before else None,
         "env": draft.env,
         "seed": draft.seed,
         "parameters": draft.config.model_dump(mode="json"),

@@ -126,7 +126,7 @@ def _why_run(view: View, path: Path) -> str:
 def _why_version(view: View, path: Path) -> str:
     if path.name in view.contents or view.is_young(path):
         return ""
-    return "no head, no bundle and no open run needs it"
+    return "no head, no bundle, no open run and no failed skill's next run needs it"
 
 
 def _why_sealed(view: View, path: Path) -> str:

@@ -14,12 +14,14 @@ class Campaign:
     """A campaign as it was last started.
 
     Attributes:
+        line: the library that it reads and writes: "" is the shared one, its own name a library of its own.
         spec: its parameters; the targets are all that were ever asked of it, `retry` is empty.
         start: number of its last start, counted over all campaigns: the greatest one was started last.
     """
 
     name: str
     env: str
+    line: str
     spec: CampaignSpec
     start: int
     created_at: float

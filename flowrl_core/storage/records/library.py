@@ -49,10 +49,17 @@ class VersionRecord:
 
 @dataclass(frozen=True)
 class ExpertRecord:
-    """An expert: one per identity. `head` is None until its skill is learned; `bundle` is that of its own skill."""
+    """An expert: one per identity and line.
+
+    Attributes:
+        line: of the library that it belongs to, see `Campaign`.
+        head: None until its skill is learned.
+        bundle: the newest of its own skill.
+    """
 
     global_index: int
     identity: str
+    line: str
     name: str
     observation_size: int
     num_actions: int
@@ -83,11 +90,17 @@ class BundleFacts:
 
 @dataclass(frozen=True)
 class Bundle:
-    """The versions of all experts of a plan with which a skill was measured. `versions`: global index to version."""
+    """The versions of all experts of a plan with which a skill was measured.
+
+    Attributes:
+        line: of the library in which the skill is learned by it, see `Campaign`.
+        versions: global index to version.
+    """
 
     id: int
     run: int
     identity: str
+    line: str
     skill: str
     plan: Plan
     versions: Mapping[int, VersionRecord]

@@ -27,17 +27,17 @@ class SkillFact(Fact):
     """What is known of one skill of a campaign; `skills.skill_states.derive` makes its state of this.
 
     Attributes:
-        learned: a bundle exists for its identity, made by any campaign.
+        learned: a bundle exists for its identity, made by any campaign of the same library.
         failed: not tried again as things are; `cause` says why.
         cause: `verdict` (its last run in this campaign did not learn), `infrastructure` (more trouble since the
             campaign's last start than `max_retries`), `cancelled` (since the campaign's last start), `rejected` (a
             person refused it, and no start has named it in `retry` since), else "".
-        executing: an attempt is outstanding whose run has no verdict, whichever campaign submitted it.
+        executing: an attempt is outstanding whose run has no verdict, whichever campaign of the library submitted it.
         identity: what the campaign means by the skill's name now.
         retries: infrastructure trouble since the campaign's last start; another try is due while it is at most
             `max_retries`.
         reason: of the failure or of the last trouble, in words.
-        attempt: the outstanding attempt, of whichever campaign.
+        attempt: the outstanding attempt, of whichever campaign of the library.
     """
 
     identity: str = ""

@@ -6,19 +6,21 @@ attempt breaks off, one *interruption* is recorded: by `count_retry` where the s
 `end(..., "infrastructure")` where it is not. It counts against the campaign's start during which it happened; how many
 make a skill fail is decided in `rows.facts`.
 
-An identity has at most one outstanding attempt, whichever campaign submitted it.
+An identity has at most one outstanding attempt in a library, whichever campaign submitted it.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import reading, writing
+from flowrl_core.storage.records.campaigns import Campaign
 from flowrl_core.storage.records.runs import Attempt, AttemptEnd
 from flowrl_core.storage.records.skills import SkillFact
 from flowrl_core.storage.registry.rows.attempts import attempt_by_id, outstanding_attempts
@@ -59,7 +61,7 @@ class Attempts:
                 raise StorageError(f"campaign {campaign!r} has no skill of identity {identity}; start it again")
             name, fact = known[identity]
             _check_may_begin(name, fact, new_run=new_run)
-            return _insert(tx, campaign, identity, name)
+            return _insert(tx, started, identity, name)
 
     def get(self, attempt_id: int) -> Attempt:
         """Return the attempt as it is now."""
@@ -99,16 +101,16 @@ class Attempts:
     def outstanding(self, campaign: str) -> list[Attempt]:
         """Return the campaign's attempts that have not ended, oldest first; those without a flow run: submit again."""
         with reading(self.engine) as tx:
-            return outstanding_attempts(tx, campaign)
+            return outstanding_attempts(tx, _attempts.campaign == campaign)
 
 
-def _insert(tx: sa.Connection, campaign: str, identity: str, name: str) -> Attempt:
-    run = _open_run(tx, campaign, identity, name)
-    last = sa.select(sa.func.max(_attempts.number)).where(_attempts.campaign == campaign, _attempts.skill == name)
+def _insert(tx: sa.Connection, campaign: Campaign, identity: str, name: str) -> Attempt:
+    run = _open_run(tx, campaign.name, identity, name)
+    last = sa.select(sa.func.max(_attempts.number)).where(_attempts.campaign == campaign.name, _attempts.skill == name)
     number = (tx.execute(last).scalar() or 0) + 1
     uuid = tx.execute(sa.select(schema.meta.c.uuid)).scalar_one()
-    key = f"{uuid}/{campaign}/{name}/{number}"
-    values = {"campaign": campaign, "identity": identity, "skill": name, "number": number, "key": key}
+    values: dict[str, Any] = {"campaign": campaign.name, "line": campaign.line, "identity": identity, "skill": name}
+    values |= {"number": number, "key": f"{uuid}/{campaign.name}/{name}/{number}"}
     created = sa.insert(schema.attempts).values(run=run, created_at=time.time(), **values).returning(_attempts.id)
     return attempt_by_id(tx, tx.execute(created).scalar_one())
 

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
 from flowrl_core.errors import InputError
 from flowrl_core.skills.goals import check_target
 from flowrl_core.skills.model import Skill
-from flowrl_core.specs.campaign import CampaignSpec, continued
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.continuation import changed_overrides, check_continues, continued
+from flowrl_core.specs.overrides import Override
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import reading, writing
 from flowrl_core.storage.records.campaigns import Campaign
 from flowrl_core.storage.registry.rows.campaigns import all_campaigns, campaign_by_name
+from flowrl_core.storage.registry.rows.facts import facts_of
 from flowrl_core.storage.registry.rows.proposals import with_accepted
-from flowrl_core.storage.registry.rows.skills import assign, check_known, define, forgive
+from flowrl_core.storage.registry.rows.skills import assign, check_known, define, forgive, skills_of
 from flowrl_core.vocabulary.catalogue import vocabulary
 
 __all__ = ["Campaigns"]
 
-_FREE_LIMITS = ("max_parallel", "max_retries", "max_skills", "approval", "stall_minutes")
-"""They change how a campaign uses the machine, not what it learns."""
+_runs = schema.runs.c
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class Campaigns:
     def start(self, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool = True) -> Campaign:
         """Begin a campaign, or start it again.
 
-        Targets are added to those it has; limits but `merge`, and the frontier, are replaced; all else must be the
-        same. Without targets it is the earlier start again (see `effective_spec`: it says which skills that start
-        needs). A new start begins a new count of retries, lifts cancellations, and forgives the failures and rejections
-        that `spec.retry` names. The proposals that the campaign has accepted stay its skills.
+        Targets are added to those it has; limits but `merge`, and the frontier, are replaced; the overrides of skills
+        to retry may change; all else must be the same, and its library stays (see `specs.continuation`). Without
+        targets it is the earlier start again (see `effective_spec`: it says which skills that start needs). A new start
+        begins a new count of retries, lifts cancellations, and forgives the failures and rejections that `spec.retry`
+        names: their next runs go on from the last failed ones, or begin anew with `spec.from_scratch`. The proposals
+        that the campaign has accepted stay its skills.
 
         Args:
             skills: all skills of the knowledge base, by name; a changed definition gets a new identity. They win over
@@ -48,14 +51,15 @@ class Campaigns:
 
         Raises:
             InputError: another environment than the registry's; other parameters than the campaign's (the field is
-                named); a target or a skill to retry that is not among the skills; a goal that no skill could gain.
+                named); an override that changes though its skill is learned or its run has begun; a target or a skill
+                to retry that is not among the skills; a goal that no skill could gain.
         """
         with writing(self.engine) as tx:
             known = with_accepted(tx, spec, skills)
             return _start(tx, _effective(tx, spec), known, is_new_start=is_new_start)
 
     def effective_spec(self, spec: CampaignSpec) -> CampaignSpec:
-        """Return what a start with these parameters means: without targets, the campaign's earlier start.
+        """Return what a start with these parameters means: see `specs.continuation.continued` for a later one.
 
         Raises:
             InputError: no targets, and there is no campaign of this name.
@@ -91,35 +95,39 @@ def _start(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], *
     _bind_environment(tx, spec.env)
     now = time.time()
     row = tx.execute(sa.select(schema.campaigns).where(schema.campaigns.c.name == spec.campaign)).mappings().first()
-    targets = list(spec.targets)
+    targets, changed = list(spec.targets), []
     if row is not None:
         before = CampaignSpec.model_validate(row["spec"])
-        _check_same(before, spec)
+        check_continues(before, spec)
         targets = [*before.targets, *targets]
-    stored = spec.model_copy(update={"targets": list(dict.fromkeys(targets)), "retry": []}).model_dump(mode="json")
+        changed = [one for one, _ in changed_overrides(before, spec)]
+    of_this_start = {"targets": list(dict.fromkeys(targets)), "retry": [], "from_scratch": False}
+    stored = spec.model_copy(update=of_this_start).model_dump(mode="json")
     last = tx.execute(sa.select(sa.func.max(schema.campaigns.c.start))).scalar() or 0
     if row is None:
-        values = {"name": spec.campaign, "env": spec.env, "created_at": now, "start": last + 1, "started_at": now}
-        tx.execute(sa.insert(schema.campaigns).values(spec=stored, **values))
+        values = {"name": spec.campaign, "env": spec.env, "line": spec.line, "start": last + 1}
+        tx.execute(sa.insert(schema.campaigns).values(spec=stored, created_at=now, started_at=now, **values))
     else:
         values = {"start": last + 1, "started_at": now} if is_new_start else {}
-        changed = sa.update(schema.campaigns).where(schema.campaigns.c.name == spec.campaign)
-        tx.execute(changed.values(spec=stored, **values))
+        again = sa.update(schema.campaigns).where(schema.campaigns.c.name == spec.campaign)
+        tx.execute(again.values(spec=stored, **values))
     _register(tx, spec, skills)
+    if changed:
+        _check_may_change(tx, campaign_by_name(tx, spec.campaign), changed)
     if is_new_start or row is None:
-        forgive(tx, spec.campaign, spec.retry)
+        forgive(tx, spec.campaign, spec.retry, from_scratch=spec.from_scratch)
     return campaign_by_name(tx, spec.campaign)
 
 
 def _effective(tx: sa.Connection, spec: CampaignSpec) -> CampaignSpec:
+    before = {campaign.name: campaign.spec for campaign in all_campaigns(tx)}
+    if spec.campaign in before:
+        return continued(spec, before[spec.campaign])
     if spec.targets:
         return spec
-    before = {campaign.name: campaign.spec for campaign in all_campaigns(tx)}
-    if spec.campaign not in before:
-        problem = f"none is named, and there is no campaign {spec.campaign!r} to go on with"
-        known = ", ".join(before) or "none"
-        raise InputError("targets", problem, f"Name the skills to learn, or a campaign that was started: {known}")
-    return continued(spec, before[spec.campaign])
+    problem = f"none is named, and there is no campaign {spec.campaign!r} to go on with"
+    known = ", ".join(before) or "none"
+    raise InputError("targets", problem, f"Name the skills to learn, or a campaign that was started: {known}")
 
 
 def _bind_environment(tx: sa.Connection, env: str) -> None:
@@ -130,24 +138,22 @@ def _bind_environment(tx: sa.Connection, env: str) -> None:
         raise InputError("env", f"this registry holds experts of {bound!r}, not of {env!r}", "Use another FLOWRL_HOME")
 
 
-def _check_same(before: CampaignSpec, after: CampaignSpec) -> None:
-    old, new = _fixed(before), _fixed(after)
-    for field in sorted(old.keys() | new.keys()):
-        if old.get(field) != new.get(field):
-            raise InputError(
-                field,
-                f"campaign {before.campaign!r} was started with {old.get(field)!r}, not {new.get(field)!r}",
-                "Use the same value, or another campaign name",
-            )
+def _check_may_change(tx: sa.Connection, campaign: Campaign, changed: Iterable[Override]) -> None:
+    """Return if each of the overrides counts for the next run of its skill.
 
-
-def _fixed(spec: CampaignSpec) -> dict[str, Any]:
-    """All that must not change under one name, by the field's full name."""
-    flat: dict[str, Any] = {"knowledge": spec.knowledge, "env": spec.env, "overrides": sorted(spec.overrides)}
-    for group in ("training", "evaluation", "limits"):
-        values = getattr(spec, group).model_dump()
-        flat |= {f"{group}.{name}": value for name, value in values.items() if name not in _FREE_LIMITS}
-    return flat
+    Raises:
+        InputError: the skill is learned, or its run has begun.
+    """
+    facts, identities = facts_of(tx, campaign), skills_of(tx, campaign.name)
+    is_sealed = (_runs.campaign == campaign.name, _runs.verdict.is_(None), _runs.plan_hash.is_not(None))
+    under_way = set(tx.execute(sa.select(_runs.identity).where(*is_sealed)).scalars())
+    for one in changed:
+        if facts[one.skill].learned:
+            remedy = "Leave the override out, or use another campaign name, with a library of its own (fresh)"
+            raise InputError(one.written, f"{one.skill} is learned, so it is not trained again", remedy)
+        if identities[one.skill].identity in under_way:
+            problem = f"a run of {one.skill} has begun with other settings, and goes on with them to its end"
+            raise InputError(one.written, problem, "Leave the override out until that run has failed")
 
 
 def _register(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill]) -> None:

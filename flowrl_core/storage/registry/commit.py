@@ -15,6 +15,7 @@ from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.records.library import BundleFacts, Compared, ExpertResult, Measured, Merge, VersionRecord
 from flowrl_core.storage.records.runs import RunRecord, Verdict
+from flowrl_core.storage.registry.rows.campaigns import campaign_by_name
 from flowrl_core.storage.registry.rows.library import add_bundle, add_version, heads_of, move_head
 from flowrl_core.storage.registry.rows.merges import merges_of
 from flowrl_core.storage.registry.rows.runs import claimed_run
@@ -78,7 +79,8 @@ def commit_run(tx: sa.Connection, run_id: int, ending: Ending, epoch: int | None
         _merge(tx, run_id, ending, result, version, heads.get(result.global_index))
         crash_point("commit_merge")
     if ending.bundle is not None:
-        add_bundle(tx, run_id, record.identity, _plan(record), versions, ending.bundle)
+        line = campaign_by_name(tx, record.campaign).line
+        add_bundle(tx, run_id, record.identity, line, _plan(record), versions, ending.bundle)
         crash_point("commit_bundle")
     ended = {"verdict": ending.verdict, "reason": ending.reason, "run_frames": ending.run_frames}
     tx.execute(sa.update(schema.runs).where(schema.runs.c.id == run_id).values(ended_at=time.time(), **ended))

@@ -1,4 +1,9 @@
-"""The library: experts, their versions and heads, and bundles."""
+"""The library: experts, their versions and heads, and bundles.
+
+It has lines: the shared one, named "", and one of its own for each campaign that was started so (`fresh`), under the
+campaign's name. A definition has an expert in each line in which it is trained; versions, heads and bundles belong to
+the line of their experts. Nothing that is done in one line reads or changes another.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ from flowrl_core.skills.model import Plan
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import reading, writing
 from flowrl_core.storage.records.library import Bundle, ExpertRecord, VersionRecord
+from flowrl_core.storage.registry.rows.failures import left_by_failed_runs
 from flowrl_core.storage.registry.rows.library import heads_of, version_by_id, version_record
 
 __all__ = ["Library"]
@@ -27,32 +33,36 @@ class Library:
 
     engine: sa.Engine
 
-    def allocate(self, identity: str, *, observation_size: int, num_actions: int, width: int) -> ExpertRecord:
-        """Return the expert of an identity, given the next global index if it has none; twice gives the same.
+    def allocate(
+        self, identity: str, *, observation_size: int, num_actions: int, width: int, line: str = ""
+    ) -> ExpertRecord:
+        """Return the expert of an identity in a line, given the next global index if it has none.
 
         Raises:
             InputError: it exists with other sizes (both are named).
         """
         wanted = {"observation_size": observation_size, "num_actions": num_actions, "width": width}
         with writing(self.engine) as tx:
-            found = _select_experts(tx, identity=identity)
+            is_it = (_experts.identity == identity, _experts.line == line)
+            found = _select_experts(tx, *is_it)
             if found:
                 _check_sizes(found[0], wanted)
                 return found[0]
             last = tx.execute(sa.select(sa.func.max(_experts.global_index))).scalar()
             index = 0 if last is None else last + 1
-            tx.execute(sa.insert(schema.experts).values(global_index=index, identity=identity, kind="skill", **wanted))
-            return _select_experts(tx, identity=identity)[0]
+            named = {"global_index": index, "identity": identity, "line": line, "kind": "skill"}
+            tx.execute(sa.insert(schema.experts).values(**named, **wanted))
+            return _select_experts(tx, *is_it)[0]
 
-    def expert(self, identity: str) -> ExpertRecord | None:
-        """Return the expert of an identity; None if none was allocated."""
+    def expert(self, identity: str, *, line: str = "") -> ExpertRecord | None:
+        """Return the expert of an identity in a line; None if none was allocated."""
         with reading(self.engine) as tx:
-            return next(iter(_select_experts(tx, identity=identity)), None)
+            return next(iter(_select_experts(tx, _experts.identity == identity, _experts.line == line)), None)
 
-    def experts(self) -> list[ExpertRecord]:
-        """Return all experts by global index."""
+    def experts(self, *, line: str | None = None) -> list[ExpertRecord]:
+        """Return the experts of one line, or of all, by global index."""
         with reading(self.engine) as tx:
-            return _select_experts(tx)
+            return _select_experts(tx, *([] if line is None else [_experts.line == line]))
 
     def head(self, global_index: int) -> VersionRecord | None:
         """Return the version the next run of this expert starts from; None before its skill is learned."""
@@ -74,10 +84,10 @@ class Library:
         with reading(self.engine) as tx:
             return [version_record(row) for row in tx.execute(query).mappings()]
 
-    def bundle(self, identity: str) -> Bundle | None:
-        """Return the versions with which an identity was measured as learned; None if it is not learned."""
+    def bundle(self, identity: str, *, line: str = "") -> Bundle | None:
+        """Return the versions with which an identity was last measured as learned in a line; None if it was not."""
         with reading(self.engine) as tx:
-            return next(iter(_select_bundles(tx, _bundles.identity == identity)), None)
+            return next(iter(_select_bundles(tx, _bundles.identity == identity, _bundles.line == line)), None)
 
     def bundles_with(self, global_index: int) -> list[Bundle]:
         """Return all bundles that hold a version of this expert, newest first."""
@@ -93,7 +103,11 @@ class Library:
             return [version_record(row) for row in tx.execute(query).mappings()]
 
     def needed_contents(self) -> frozenset[str]:
-        """Return the contents of all versions that are a head, in a bundle, or that an open run was seeded from."""
+        """Return the contents of all versions that are a head, in a bundle, or that a run starts from, or may.
+
+        These are the seeds of open runs, and what the last failed run of each skill left, until the skill is learned
+        (see `Runs.predecessor`).
+        """
         with reading(self.engine) as tx:
             of_open_runs = tx.execute(sa.select(schema.runs.c.seeds).where(schema.runs.c.verdict.is_(None))).scalars()
             seeds = {version for found in of_open_runs for version in (found or {}).values() if version is not None}
@@ -101,6 +115,7 @@ class Library:
                 _versions.id.in_(sa.select(_heads.version)),
                 _versions.id.in_(sa.select(schema.bundle_versions.c.version)),
                 _versions.id.in_(seeds),
+                _versions.id.in_(left_by_failed_runs()),
             )
             return frozenset(tx.execute(sa.select(_versions.content).where(needed)).scalars())
 
@@ -112,25 +127,24 @@ def _check_sizes(expert: ExpertRecord, wanted: Mapping[str, int]) -> None:
             raise InputError(
                 field,
                 f"the expert of {expert.name} (number {expert.global_index}) has {has}, this run {value}",
-                f"Use {has}, or another FLOWRL_HOME for experts of another size",
+                f"Use {has}, or a campaign with a library of its own (fresh) for experts of another size",
             )
 
 
-def _select_experts(tx: sa.Connection, *, identity: str | None = None) -> list[ExpertRecord]:
-    newest = sa.select(sa.func.max(_bundles.id)).where(_bundles.identity == _experts.identity).scalar_subquery()
-    query = sa.select(schema.experts, schema.skills.c.name, newest.label("bundle")).join(schema.skills)
-    if identity is not None:
-        query = query.where(_experts.identity == identity)
+def _select_experts(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[ExpertRecord]:
+    is_its_own = (_bundles.identity == _experts.identity, _bundles.line == _experts.line)
+    newest = sa.select(sa.func.max(_bundles.id)).where(*is_its_own).scalar_subquery()
+    query = sa.select(schema.experts, schema.skills.c.name, newest.label("bundle")).join(schema.skills).where(*where)
     rows = tx.execute(query.order_by(_experts.global_index)).mappings().all()
     head = heads_of(tx, [row["global_index"] for row in rows])
-    copied = ("global_index", "identity", "name", "observation_size", "num_actions", "width", "bundle")
+    copied = ("global_index", "identity", "line", "name", "observation_size", "num_actions", "width", "bundle")
     return [ExpertRecord(**{n: row[n] for n in copied}, head=head.get(row["global_index"])) for row in rows]
 
 
-def _select_bundles(tx: sa.Connection, where: sa.ColumnElement[bool]) -> list[Bundle]:
+def _select_bundles(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Bundle]:
     """The bundles, newest first, with the versions of each."""
     query = sa.select(schema.bundles, schema.skills.c.name)
-    query = query.join(schema.skills, _bundles.identity == schema.skills.c.identity).where(where)
+    query = query.join(schema.skills, _bundles.identity == schema.skills.c.identity).where(*where)
     rows = tx.execute(query.order_by(_bundles.id.desc())).mappings().all()
     members = _members(tx, [row["id"] for row in rows])
     return [_bundle(row, members[row["id"]]) for row in rows]
@@ -146,6 +160,6 @@ def _members(tx: sa.Connection, bundle_ids: Collection[int]) -> dict[int, dict[i
 
 
 def _bundle(row: Mapping[Any, Any], versions: Mapping[int, VersionRecord]) -> Bundle:
-    copied = ("id", "run", "identity", "success", "lower_bound", "episodes", "threshold")
+    copied = ("id", "run", "identity", "line", "success", "lower_bound", "episodes", "threshold")
     figures = {name: row[name] for name in copied}
     return Bundle(skill=row["name"], plan=Plan.from_dict(row["plan"]), versions=versions, **figures)

@@ -19,6 +19,7 @@ from flowrl_core.storage.database import reading, writing
 from flowrl_core.storage.records.library import BundleFacts, Compared, ExpertResult, Merge
 from flowrl_core.storage.records.runs import Look, RunRecord, Verdict
 from flowrl_core.storage.registry.commit import Ending, commit_run
+from flowrl_core.storage.registry.rows.failures import failed_before
 from flowrl_core.storage.registry.rows.merges import merges_of
 from flowrl_core.storage.registry.rows.runs import claimed_run, look_record, run_by_id, run_record
 from flowrl_core.types import MergePolicy
@@ -43,10 +44,19 @@ class Runs:
         with reading(self.engine) as tx:
             return run_by_id(tx, run_id)
 
-    def of(self, identity: str) -> list[RunRecord]:
-        """Return all runs of an identity, oldest first."""
+    def of(self, identity: str, *, line: str | None = None) -> list[RunRecord]:
+        """Return the runs of an identity, oldest first, of the campaigns of one line or of all."""
+        campaigns = sa.select(schema.campaigns.c.name).where(schema.campaigns.c.line == line)
         with reading(self.engine) as tx:
-            return _select(tx, _runs.identity == identity)
+            return _select(tx, _runs.identity == identity, *([] if line is None else [_runs.campaign.in_(campaigns)]))
+
+    def predecessor(self, run_id: int) -> RunRecord | None:
+        """Return the failed run from whose versions this one goes on; None if it begins anew.
+
+        A start that names the skill in `retry` has the next run go on, unless it says `from_scratch`.
+        """
+        with reading(self.engine) as tx:
+            return failed_before(tx, run_by_id(tx, run_id))
 
     def ended(self) -> list[RunRecord]:
         """Return all runs that have a verdict, oldest first."""
@@ -199,8 +209,8 @@ class Runs:
             return merges_of(tx, [run_id]).get(run_id, [])
 
 
-def _select(tx: sa.Connection, where: sa.ColumnElement[bool]) -> list[RunRecord]:
-    rows = tx.execute(sa.select(schema.runs).where(where).order_by(_runs.id)).mappings()
+def _select(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[RunRecord]:
+    rows = tx.execute(sa.select(schema.runs).where(*where).order_by(_runs.id)).mappings()
     return [run_record(row) for row in rows]
 
 

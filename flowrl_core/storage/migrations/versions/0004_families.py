@@ -1,4 +1,4 @@
-"""Lines of results: campaigns with a library of their own beside the shared one."""
+"""Lines of results: campaigns with a library of their own beside the shared one; skills that begin anew."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def upgrade() -> None:
     op.add_column("campaigns", _text("line", 64, ""))
     op.add_column("bundles", _text("line", 64, ""))
     op.add_column("attempts", _text("line", 64, ""))
+    op.add_column("campaign_skills", sa.Column("from_scratch", sa.Boolean(), server_default=sa.false(), nullable=False))
     with op.batch_alter_table("experts") as table:
         table.add_column(_text("line", 64, ""))
         table.drop_constraint("uq_experts_identity", type_="unique")

@@ -28,9 +28,9 @@ def attempt_by_id(tx: sa.Connection, attempt_id: int) -> Attempt:
     return found[0]
 
 
-def outstanding_attempts(tx: sa.Connection, campaign: str | None = None) -> list[Attempt]:
-    """Return the attempts that have not ended, oldest first, of one campaign or of all."""
-    return _select(tx, _attempts.ended.is_(None), *([_attempts.campaign == campaign] if campaign else []))
+def outstanding_attempts(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Attempt]:
+    """Return the attempts that have not ended, oldest first: all, or those for which the conditions hold."""
+    return _select(tx, _attempts.ended.is_(None), *where)
 
 
 def _select(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Attempt]:

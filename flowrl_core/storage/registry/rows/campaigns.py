@@ -37,4 +37,5 @@ def all_campaigns(tx: sa.Connection) -> list[Campaign]:
 
 def _record(row: Mapping[Any, Any]) -> Campaign:
     spec = CampaignSpec.model_validate(row["spec"])
-    return Campaign(row["name"], row["env"], spec, row["start"], row["created_at"], row["started_at"])
+    copied = ("name", "env", "line", "start", "created_at", "started_at")
+    return Campaign(spec=spec, **{name: row[name] for name in copied})

@@ -4,7 +4,7 @@ When a skill counts as failed, and how it is tried again:
 
 - `verdict`: its last run in this campaign did not learn. It stays failed until a start of the campaign names it in
   `retry`, or its definition (so its identity) changes. A failure in another campaign does not count here; what another
-  campaign learned is learned here too.
+  campaign of the same library learned is learned here too.
 - `rejected`: a person refused to have it trained in this campaign. It stays failed until a start names it in `retry`.
 - `cancelled`: one of its attempts was cancelled since the campaign's last start. Starting the campaign again lifts it.
 - `infrastructure`: its attempts were interrupted more than `max_retries` times since the campaign's last start.
@@ -30,6 +30,7 @@ from flowrl_core.storage.registry.rows.attempts import outstanding_attempts
 __all__ = ["facts_of"]
 
 _runs, _attempts, _interruptions = schema.runs.c, schema.attempts.c, schema.interruptions.c
+_bundles = schema.bundles.c
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,10 @@ def _read(tx: sa.Connection, campaign: Campaign) -> _Known:
     last_ids = sa.select(sa.func.max(_runs.id)).where(_runs.campaign == campaign.name).group_by(_runs.identity)
     last_columns = (_runs.id, _runs.identity, _runs.verdict, _runs.reason)
     last_runs = tx.execute(sa.select(*last_columns).where(_runs.id.in_(last_ids))).mappings()
-    outstanding = outstanding_attempts(tx)
+    outstanding = outstanding_attempts(tx, _attempts.line == campaign.line)
     decided = sa.select(_runs.id).where(_runs.verdict.is_not(None), _runs.id.in_([a.run for a in outstanding]))
     return _Known(
-        learned=set(tx.execute(sa.select(schema.bundles.c.identity)).scalars()),
+        learned=set(tx.execute(sa.select(_bundles.identity).where(_bundles.line == campaign.line)).scalars()),
         last_runs={row["identity"]: row for row in last_runs},
         interruptions=_interruptions_of(tx, campaign),
         cancellations=_cancellations_of(tx, campaign),

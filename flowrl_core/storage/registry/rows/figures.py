@@ -24,7 +24,7 @@ _runs, _looks, _bundles, _experts = schema.runs.c, schema.looks.c, schema.bundle
 def figures_of(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFigures]:
     """Return what a table of the campaign shows, by skill name."""
     known = facts_of(tx, campaign)
-    bundles = {row["identity"]: row for row in tx.execute(_newest_bundles()).mappings()}
+    bundles = {row["identity"]: row for row in tx.execute(_newest_bundles(campaign.line)).mappings()}
     last = sa.select(sa.func.max(_runs.id)).where(_runs.campaign == campaign.name).group_by(_runs.identity)
     chosen = sa.select(schema.runs).where(
         sa.or_(_runs.id.in_(last), _runs.id.in_([b["run"] for b in bundles.values()]))
@@ -32,7 +32,8 @@ def figures_of(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFigures]
     records = {row["id"]: run_record(row) for row in tx.execute(chosen).mappings()}
     last_of = {record.identity: record for record in records.values() if record.campaign == campaign.name}
     looks, merges = _looks_of(tx, list(records)), merges_of(tx, list(records))
-    indices = dict(tx.execute(sa.select(_experts.identity, _experts.global_index)).tuples().all())
+    experts = sa.select(_experts.identity, _experts.global_index).where(_experts.line == campaign.line)
+    indices = dict(tx.execute(experts).tuples().all())
 
     def figures(name: str, fact: SkillFact) -> SkillFigures:
         bundle = bundles.get(fact.identity)
@@ -72,8 +73,8 @@ def _of_run(
     )
 
 
-def _newest_bundles() -> sa.Select[Any]:
-    newest = sa.select(sa.func.max(_bundles.id)).group_by(_bundles.identity)
+def _newest_bundles(line: str) -> sa.Select[Any]:
+    newest = sa.select(sa.func.max(_bundles.id)).where(_bundles.line == line).group_by(_bundles.identity)
     return sa.select(schema.bundles).where(_bundles.id.in_(newest))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -63,13 +64,17 @@ def add_version(
 
 
 def add_bundle(
-    tx: sa.Connection, run: int, identity: str, plan: Mapping[str, Any], versions: Mapping[int, int], facts: BundleFacts
+    tx: sa.Connection,
+    run: int,
+    identity: str,
+    line: str,
+    plan: Mapping[str, Any],
+    versions: Mapping[int, int],
+    facts: BundleFacts,
 ) -> None:
     """Record the bundle of a learned run; `versions`: global index to version."""
-    values = {"plan": plan, "success": facts.success, "lower_bound": facts.lower_bound, "episodes": facts.episodes}
-    created = sa.insert(schema.bundles).values(
-        run=run, identity=identity, threshold=facts.threshold, created_at=time.time(), **values
-    )
+    values = {"run": run, "identity": identity, "line": line, "plan": plan, "created_at": time.time(), **asdict(facts)}
+    created = sa.insert(schema.bundles).values(**values)
     bundle = tx.execute(created.returning(schema.bundles.c.id)).scalar_one()
     members = [{"bundle": bundle, "expert": expert, "version": version} for expert, version in versions.items()]
     tx.execute(sa.insert(schema.bundle_versions), members)

@@ -55,8 +55,12 @@ def assign(tx: sa.Connection, campaign: str, name: str, identity: str | None) ->
         tx.execute(sa.insert(assigned).values(campaign=campaign, name=name, identity=identity))
 
 
-def forgive(tx: sa.Connection, campaign: str, names: Iterable[str]) -> None:
-    """Stop counting the failures and rejections that the campaign's skills of these names have had so far."""
+def forgive(tx: sa.Connection, campaign: str, names: Iterable[str], *, from_scratch: bool = False) -> None:
+    """Stop counting the failures and rejections that the campaign's skills of these names have had so far.
+
+    Args:
+        from_scratch: the next run of each begins anew; else it goes on from what the last failed one left.
+    """
     assigned, runs, tried = schema.campaign_skills, schema.runs.c, schema.attempts.c
     for name in names:
         is_skill = sa.and_(assigned.c.campaign == campaign, assigned.c.name == name)
@@ -70,7 +74,8 @@ def forgive(tx: sa.Connection, campaign: str, names: Iterable[str]) -> None:
             .where(tried.campaign == campaign, tried.identity == assigned.c.identity, tried.ended == "rejected")
             .scalar_subquery()
         )
-        tx.execute(sa.update(assigned).where(is_skill).values(forgiven_run=last, forgiven_attempt=rejected))
+        forgiven = {"forgiven_run": last, "forgiven_attempt": rejected, "from_scratch": from_scratch}
+        tx.execute(sa.update(assigned).where(is_skill).values(**forgiven))
 
 
 def skill_record(row: Mapping[Any, Any]) -> SkillRecord:

@@ -1,0 +1,88 @@
+"""A campaign's later starts: what they take over from the one before, and what must stay as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowrl_core.errors import InputError
+from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.overrides import Override, joined, overrides_of, resolve
+
+__all__ = ["changed_overrides", "check_continues", "continued"]
+
+_FREE_LIMITS = ("max_parallel", "max_retries", "max_skills", "approval", "stall_minutes")
+"""They change how a campaign uses the machine, not what it learns."""
+_OF_ONE_START = {"targets", "retry", "overrides"}
+_REMEDY = "Use the same value, or another campaign name"
+
+
+def continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
+    """Return what a start means, of a campaign whose last start had the parameters `before`.
+
+    With targets it says everything again, except that overrides are added to the earlier ones (each takes the place of
+    one of the same field and skill) and that the library stays. Without targets it is the earlier start again, changed
+    by what is given: what equals a default counts as not given. What must not change is refused by `check_continues`.
+    """
+    kept = {"overrides": joined(before.overrides, spec.overrides), "fresh": spec.fresh or before.fresh}
+    if spec.targets:
+        return spec.model_copy(update=kept)
+    given = spec.model_dump(exclude_defaults=True, exclude=_OF_ONE_START)
+    changed = {
+        name: getattr(before, name).model_copy(update=value) if isinstance(value, dict) else value
+        for name, value in given.items()
+    }
+    return before.model_copy(update={**changed, **kept, "retry": spec.retry})
+
+
+def check_continues(before: CampaignSpec, after: CampaignSpec) -> None:
+    """Return if the start `after` may follow `before` under one name.
+
+    Only targets, the frontier, limits of the machine, and the overrides of skills to retry may differ.
+
+    Raises:
+        InputError: something else does; the field is named, with its value before and now.
+    """
+    old, new = _fixed(before), _fixed(after)
+    for field in old:
+        if old[field] != new[field]:
+            problem = f"campaign {before.campaign!r} was started with {old[field]!r}, not {new[field]!r}"
+            raise InputError(field, problem, _REMEDY)
+    if after.fresh and not before.fresh:
+        problem = f"campaign {before.campaign!r} was started in the shared library, not with one of its own"
+        raise InputError("fresh", problem, "Leave it out, or use another campaign name")
+    for one, value in changed_overrides(before, after):
+        if one.skill not in after.retry:
+            earlier = f"with {value!r}" if value is not None else "without it"
+            problem = f"campaign {before.campaign!r} was started {earlier}, not with {one.value!r}"
+            remedy = f"{_REMEDY}; if {one.skill} has failed, name it in `retry`"
+            raise InputError(one.written, problem, remedy)
+
+
+def changed_overrides(before: CampaignSpec, after: CampaignSpec) -> list[tuple[Override, str | None]]:
+    """Return the overrides of `after` that `before` does not have, each with the value that it had (None: none).
+
+    Values are compared as they are meant: 1e5 is 100000.
+
+    Raises:
+        InputError: an override that names no field, or a value out of its range.
+    """
+    earlier = {one.key: one for one in overrides_of(before)}
+    changed = []
+    for one in overrides_of(after):
+        was = earlier.get(one.key)
+        if was is None or _meant(before, one) != _meant(after, one):
+            changed.append((one, was.value if was is not None else None))
+    return changed
+
+
+def _meant(spec: CampaignSpec, override: Override) -> Any:
+    return getattr(getattr(resolve(override.skill, spec), override.group), override.field)
+
+
+def _fixed(spec: CampaignSpec) -> dict[str, Any]:
+    """Return all that must not change under one name but the overrides, by the field's full name."""
+    flat: dict[str, Any] = {"knowledge": spec.knowledge, "env": spec.env}
+    for group in ("training", "evaluation", "limits"):
+        values = getattr(spec, group).model_dump()
+        flat |= {f"{group}.{name}": value for name, value in values.items() if name not in _FREE_LIMITS}
+    return dict(sorted(flat.items()))

@@ -1,0 +1,46 @@
+"""Failed runs that a skill may go on from: what they left, and which of them a run follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from flowrl_core.storage import schema
+from flowrl_core.storage.records.runs import RunRecord
+from flowrl_core.storage.registry.rows.runs import run_by_id
+
+__all__ = ["failed_before", "left_by_failed_runs"]
+
+_runs, _merges, _assigned = schema.runs.c, schema.merges.c, schema.campaign_skills.c
+_bundles, _campaigns = schema.bundles.c, schema.campaigns.c
+_HAS_FAILED = sa.and_(_runs.verdict == "failed", _runs.id.in_(sa.select(_merges.run)))
+"""With versions: a run that diverged, or that could not be planned, left none."""
+
+
+def failed_before(tx: sa.Connection, run: RunRecord) -> RunRecord | None:
+    """Return the failed run that this one goes on from; None if it begins anew.
+
+    It is the skill's last one in the campaign that left versions, once a start has forgiven its failure and did not
+    ask for a beginning from scratch.
+    """
+    is_skill = (_assigned.campaign == run.campaign, _assigned.identity == run.identity)
+    query = sa.select(_assigned.forgiven_run).where(*is_skill, sa.not_(_assigned.from_scratch))
+    forgiven = tx.execute(query).scalar()
+    is_before = (_runs.campaign == run.campaign, _runs.identity == run.identity, _runs.id <= (forgiven or 0))
+    found = tx.execute(sa.select(sa.func.max(_runs.id)).where(_HAS_FAILED, *is_before, _runs.id < run.id)).scalar()
+    return run_by_id(tx, found) if found is not None else None
+
+
+def left_by_failed_runs() -> sa.Select[Any]:
+    """Select the ids of the versions that skills may go on from: of each one's last failed run, until it is learned."""
+    is_learned = sa.exists().where(_bundles.identity == _runs.identity, _bundles.line == _campaigns.line)
+    is_assigned = sa.and_(_assigned.campaign == _runs.campaign, _assigned.identity == _runs.identity)
+    last = (
+        sa.select(sa.func.max(_runs.id))
+        .join(schema.campaigns, _runs.campaign == _campaigns.name)
+        .join(schema.campaign_skills, is_assigned)
+        .where(_HAS_FAILED, sa.not_(is_learned))
+        .group_by(_runs.campaign, _runs.identity)
+    )
+    return sa.select(_merges.version).where(_merges.run.in_(last))
