@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
+import sqlalchemy as sa
 from corridor_runs import KNOWLEDGE, begin, copy_home, drive, learn, make_spec
 
 from flowrl_core.errors import InputError
@@ -15,8 +17,12 @@ from flowrl_core.stages.proposals.context import read_context
 from flowrl_core.stages.skill.campaign_check import check_campaign
 from flowrl_core.stages.skill.directory import SkillRunDirectory, run_directory
 from flowrl_core.stages.skill.prepare import prepare
+from flowrl_core.storage import schema
 from flowrl_core.storage.checkpoints import content_hash, load_tree
+from flowrl_core.storage.database import make_engine, writing
+from flowrl_core.storage.records.library import ExpertResult
 from flowrl_core.storage.registry import Registry
+from flowrl_core.storage.versions import get, put
 
 FEW = ["make_b.frames=2048", "make_b.threshold=0.9"]
 MORE = ["make_b.frames=40000"]
@@ -92,15 +98,51 @@ def test_from_scratch_it_begins_anew(own):
     assert {name: seed for name, seed in seeds(home, run).items() if name != "make_b"} == heads
 
 
-def test_the_others_start_from_the_failed_run_or_from_their_heads_as_measured(own):
-    """The failed run has trained them towards this very skill; the heads may have gone on with siblings."""
-    home, first = own
-    run, config = prepared(home, AGAIN)
-    assert config["heads"]["seeded_from"] in ("run", "heads") and config["heads"]["episodes"] == 128
+def heads(home):
+    """The heads by skill."""
     with Registry.open(home) as registry:
-        heads = {one.name: one.head for one in registry.library.experts() if one.head is not None}
-    taken = {"run": left(home, first), "heads": heads}[config["heads"]["seeded_from"]]
-    assert {name: seeds(home, run)[name] for name in heads} == {name: taken[name].id for name in heads}
+        return {one.name: one.head for one in registry.library.experts() if one.head is not None}
+
+
+def noise(tree):
+    if isinstance(tree, dict):
+        return {name: noise(leaf) for name, leaf in tree.items()}
+    return np.random.default_rng(0).normal(size=tree.shape).astype(tree.dtype)
+
+
+def spoiling(home):
+    """A run of `make_b` in the campaign `spoilt`, failed by the record, that has made noise of `dig_a`."""
+    spec = SPEC.model_copy(update={"campaign": "spoilt"})
+    run, _ = prepared(home, spec)
+    with Registry.open(home) as registry:
+        record = registry.runs.get(run)
+        names = {one.global_index: one.name for one in registry.library.experts()}
+        whole = get(home, heads(home)["goto_bench"].content)
+        contents = {index: put(home, noise(whole) if names[index] == "dig_a" else whole) for index in record.remap}
+        results = [ExpertResult(index, contents[index], 500, record.seeds[index]) for index in record.remap]
+        registry.runs.commit(run, verdict="failed", run_frames=1_500, results=results, policy="most_frames")
+        registry.attempts.end(registry.attempts.outstanding("spoilt")[0].id, "verdict")
+    return run, spec.model_copy(update={"retry": ["make_b"]})
+
+
+def test_the_others_start_from_their_heads_where_the_failed_run_has_spoilt_them(home):
+    failed, again = spoiling(home)
+    run, config = prepared(home, again)
+    assert config["heads"]["seeded_from"] == "heads" and config["heads"]["episodes"] == 128
+    proven = heads(home)
+    assert seeds(home, run) == {name: one.id for name, one in (left(home, failed) | proven).items()}
+
+
+def test_the_others_start_from_the_failed_run_where_siblings_have_spoilt_the_heads(own):
+    home, failed = own
+    spoilt, _ = spoiling(home)
+    version = left(home, spoilt)["dig_a"]
+    with writing(make_engine(home.registry_url)) as tx:
+        tx.execute(sa.update(schema.heads).where(schema.heads.c.expert == version.expert).values(version=version.id))
+    assert heads(home)["dig_a"] == version
+    run, config = prepared(home, AGAIN)
+    assert config["heads"]["seeded_from"] == "run"
+    assert seeds(home, run) == {name: one.id for name, one in left(home, failed).items()}
 
 
 def test_a_version_that_is_gone_is_no_obstacle(own, caplog):

@@ -6,15 +6,15 @@ below the lower bound that a bundle of theirs was measured with, each of these e
 longest plan that it is part of. A version whose files are damaged is passed over for one that it was made from, or for
 one that a bundle was measured with.
 
-A run that goes on from a failed one takes its own expert from where that run stopped. Of the others, the failed run has
-trained its own versions, which no head has become: they have learned to lead to this very step, while the heads may
-have gone on with siblings. Both are played in the same fresh worlds, and those that lead there more often are taken.
+A run that goes on from a failed one takes its own expert from where that run stopped. The others, too, that run has
+trained towards this very step, as no head has been; but heads may have learned from siblings since. So its versions,
+the heads and the bundles' versions are played in the same fresh worlds, and those that lead there most often are taken.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,20 +31,19 @@ __all__ = ["HeadsReport", "choose_seeds"]
 
 logger = logging.getLogger(__name__)
 
-_Source = Literal["heads", "run"]
+_Source = Literal["run", "heads", "bundles"]
 _Versions = dict[int, VersionRecord | None]
-_SAID: dict[_Source, str] = {"heads": "its heads", "run": "its failed run's versions"}
 
 
 @dataclass(frozen=True)
 class HeadsReport:
-    """What was measured of the heads, or of what a failed run left if that was better.
+    """What was measured of the heads; of a run that goes on from a failed one, of the versions that were taken.
 
     Attributes:
         episodes, successes: played up to the last step's entry, and those that got there.
         upper_bound: of that success, one-sided at `LEVEL`.
         bundle, bundle_lower_bound: the bundle with the longest plan among the prerequisites, and what it proved.
-        seeded_from: where the prerequisites' parameters come from; `run`: from the failed run.
+        seeded_from: where the prerequisites' parameters come from; `run`: the failed run.
     """
 
     episodes: int
@@ -52,7 +51,7 @@ class HeadsReport:
     upper_bound: float
     bundle: int
     bundle_lower_bound: float
-    seeded_from: Literal["heads", "bundles", "run"]
+    seeded_from: _Source
 
 
 def choose_seeds(
@@ -77,53 +76,49 @@ def choose_seeds(
         CorruptError: a version that the run needs is damaged, and so is whatever could stand in for it.
     """
     heads = {index: _whole(home, registry, registry.library.head(index)) for index in experts.values()}
-    starts = _starts(home, registry, heads, left, experts[plan.target])
-    first = next(iter(starts.values()))
+    kept = _kept(home, registry, left, experts.values(), own=experts[plan.target])
+    heads |= {index: version for index, version in kept.items() if index == experts[plan.target]}
+    starts: dict[_Source, _Versions] = {"run": heads | kept, "heads": heads} if kept else {"heads": heads}
     prefix = Plan(plan.target, plan.steps[:-1])
     before = {experts[name] for name in prefix.skills}
     longest = {index: bundle for index in sorted(before) if (bundle := _longest(registry, index)) is not None}
-    has_moved = any(
-        start[index] != bundle.versions[index] for start in starts.values() for index, bundle in longest.items()
-    )
+    first = next(iter(starts.values()))
+    has_moved = any(first[index] != bundle.versions[index] for index, bundle in longest.items())
     if not has_moved or config.evaluation.head_episodes == 0:
         return first, None  # they are what the bundles measured, or are not to be measured
+    if kept:
+        starts["bundles"] = heads | _proven(home, registry, longest)
     results = {
         name: _measure(home, prefix, start, experts, skills, env, config, seed) for name, start in starts.items()
     }
     source = max(results, key=lambda name: results[name]["successes"])  # of a tie the first
     result = results[source]
     reference = max(longest.values(), key=lambda bundle: (len(bundle.plan.steps), bundle.id))
-    is_worse = result["upper_bound"] < reference.lower_bound
-    report = HeadsReport(
-        **result,
-        bundle=reference.id,
-        bundle_lower_bound=reference.lower_bound,
-        seeded_from="bundles" if is_worse else source,
-    )
-    logger.info(
-        "%s: %s reach its last step in %d of %d episodes", plan.target, _SAID[source], report.successes, report.episodes
-    )
-    if not is_worse:
-        return starts[source], report
-    logger.warning(
-        "%s: %s are worse than bundle %d proved; starting from bundles", plan.target, _SAID[source], reference.id
-    )
-    proven = {index: _whole(home, registry, bundle.versions[index]) for index, bundle in longest.items()}
-    return starts[source] | proven, report
+    counts = result["successes"], result["episodes"]
+    logger.info("%s: its last step is reached in %d of %d episodes (from %s)", plan.target, *counts, source)
+    if not kept and result["upper_bound"] < reference.lower_bound:
+        logger.warning(
+            "%s: its heads are worse than bundle %d proved; starting from bundles", plan.target, reference.id
+        )
+        source, starts["bundles"] = "bundles", heads | _proven(home, registry, longest)
+    proved = reference.lower_bound
+    return starts[source], HeadsReport(**result, bundle=reference.id, bundle_lower_bound=proved, seeded_from=source)
 
 
-def _starts(
-    home: Home, registry: Registry, heads: _Versions, left: Mapping[int, VersionRecord], own: int
-) -> dict[_Source, _Versions]:
-    """Return what the run may start from, what a failed run left first; the own expert is the same in all."""
+def _kept(
+    home: Home, registry: Registry, left: Mapping[int, VersionRecord], wanted: Collection[int], *, own: int
+) -> _Versions:
+    """Return what the failed run left of the wanted experts; nothing if the own one is not whole any more."""
     try:
-        kept = {index: _whole(home, registry, left[index]) for index in heads if index in left}
+        kept = {index: _whole(home, registry, left[index]) for index in wanted if index in left}
     except CorruptError as exc:
         logger.warning("%s; beginning anew", exc)
-        kept = {}
-    if own not in kept:
-        return {"heads": heads}
-    return {"run": heads | kept, "heads": heads | {own: kept[own]}}
+        return {}
+    return kept if own in kept else {}
+
+
+def _proven(home: Home, registry: Registry, longest: Mapping[int, Bundle]) -> _Versions:
+    return {index: _whole(home, registry, bundle.versions[index]) for index, bundle in longest.items()}
 
 
 def _whole(home: Home, registry: Registry, version: VersionRecord | None) -> VersionRecord | None:
