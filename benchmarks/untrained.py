@@ -78,7 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     home = Home(args.home)
     with Registry.open(home) as registry:
-        found = [registry.library.bundle(expert.identity) for expert in registry.library.experts()]
+        found = [registry.library.bundle(expert.identity, line=expert.line) for expert in registry.library.experts()]
         rows = [compare(home, registry, one, args.episodes, args.seed) for one in found if one is not None]
     if args.json:
         print(json.dumps({"rows": rows}))

@@ -48,9 +48,9 @@ async def campaign(
         campaign: The campaign's name. One that was started before goes on
         env: The environment: craftax-classic, or corridor (a tiny one to try things out)
         knowledge: A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge. Empty: the one of the environment
-        fresh: A library of the campaign's own: everything is learned anew, nothing of the shared library is changed
-        retry: Skills that failed and are to be trained on from where they stopped. Their overrides may change
-        from_scratch: Begin the skills to retry anew instead
+        fresh: Give the campaign a library of its own: it learns everything anew and leaves the shared one alone
+        retry: Failed skills whose training continues from where it stopped. Their overrides may change
+        from_scratch: Begin the training of the skills to retry anew, instead of continuing it
         overrides: SKILL.FIELD=VALUE, one training or evaluation field of one skill each
         limits: How much of the machine is used, and what is done with results
         evaluation: How skills are judged

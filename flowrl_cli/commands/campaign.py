@@ -54,14 +54,14 @@ def campaign(
     knowledge
         A TOML file, or the name of a shipped knowledge base (the one of the environment).
     fresh
-        A library of the campaign's own: it learns everything anew and changes nothing of the shared library.
+        Give the campaign a library of its own: it learns everything anew and leaves the shared one alone.
     override
         SKILL.FIELD=VALUE: one training or evaluation field of one skill; repeat it for more.
     retry
-        A skill that failed and is to be trained on from where it stopped, with other overrides if you like; repeat it
-        for more.
+        A failed skill whose training continues from where it stopped, with other overrides if you like; repeat it for
+        more.
     from_scratch
-        Begin the skills to retry anew instead.
+        Begin the training of the skills to retry anew, instead of continuing it.
     keep
         Leave the local server and workers up at the end.
     config

@@ -161,12 +161,14 @@ class CampaignSpec(Spec):
     retry: list[str] = Field(
         default=[],
         examples=[["collect_wood"]],
-        description="Skills that failed and are to be trained on from where they stopped; their overrides may change",
+        description="Failed skills whose training continues from where it stopped; their overrides may change",
     )
-    from_scratch: bool = Field(default=False, description="Begin the skills to retry anew instead")
+    from_scratch: bool = Field(
+        default=False, description="Begin the training of the skills to retry anew, instead of continuing it"
+    )
     fresh: bool = Field(
         default=False,
-        description="Give the campaign a library of its own: it learns everything anew; the shared one stays as it is",
+        description="Give the campaign a library of its own: it learns everything anew and leaves the shared one alone",
     )
 
     @property

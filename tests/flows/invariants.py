@@ -58,11 +58,11 @@ def _every_skill_is_decided(home: Home, registry: Registry, name: str, targets_l
 
 
 def _nothing_was_learned_twice(registry: Registry) -> None:
-    learned: collections.Counter[str] = collections.Counter()
+    learned: collections.Counter[tuple[str, str, str]] = collections.Counter()
     for campaign in registry.campaigns.all():
         for record in registry.skills.of(campaign.name).values():
-            runs = registry.runs.of(record.identity)
-            learned[record.name, record.identity] = sum(run.verdict == "learned" for run in runs)
+            runs = registry.runs.of(record.identity, line=campaign.line)
+            learned[record.name, record.identity, campaign.line] = sum(run.verdict == "learned" for run in runs)
     assert not {skill: times for skill, times in learned.items() if times > 1}
     experts = registry.library.experts()
     assert [expert.global_index for expert in experts] == list(range(len(experts)))

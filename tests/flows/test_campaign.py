@@ -89,6 +89,8 @@ def test_the_progress_of_training_is_on_the_page_of_its_run_and_task_and_ends_wi
 
 
 def test_a_campaign_with_another_seed_says_on_its_page_who_has_learned_a_skill_already(mixed, registry):
+    """And learns it once more, if it has a library of its own."""
+
     async def table():
         async with get_client() as client:
             kind = {"key": {"any_": ["campaign-seeded"]}}
@@ -96,10 +98,14 @@ def test_a_campaign_with_another_seed_says_on_its_page_who_has_learned_a_skill_a
             return json.loads(found.data)
 
     again = spec("seeded", "dig_a", training=TRAINING.model_copy(update={"seed": 7}))
-    assert end_of(start(registry, again)).is_completed()
+    apart = again.model_copy(update={"campaign": "apart", "fresh": True})
+    runs = [start(registry, one) for one in (again, apart)]
+    assert all(end_of(run).is_completed() for run in runs)
     (row,) = asyncio.run(table())
     by = registry.skills.figures("seeded")["dig_a"].run_campaign
     assert row["why"] == f"learned already by campaign {by} with seed 0 (here 7)"
+    figures = registry.skills.figures("apart")["dig_a"]
+    assert figures.run_campaign == "apart" and figures.expert != registry.skills.figures(by)["dig_a"].expert
 
 
 def test_a_second_start_repeats_nothing(mixed, registry):
@@ -119,6 +125,19 @@ def test_a_start_waits_for_a_process_whose_run_the_server_has_ended(mixed, serve
         assert flow_run(run.id).state.is_running(), "neither refused nor begun"
         assert registry.campaigns.get("mixed").started_at < flow_run(run.id).start_time.timestamp()
     assert end_of(run).message == "not learned: make_d"
+
+
+def test_a_skill_that_failed_goes_on_with_more_frames_under_the_same_campaign(mixed, server, registry):
+    expert = registry.library.expert(registry.skills.facts("mixed")["make_d"].identity)
+    (before,) = registry.library.versions(expert.global_index)
+    more = spec("mixed", retry=["make_d"], overrides=["make_d.frames=60000"])
+    assert end_of(start(registry, more)).message == "learned make_b, make_d"
+    head = registry.library.head(expert.global_index)
+    assert head.parent == before.id and head.frames > before.frames
+    config = json.loads(archived(server, registry, "make_d", "config.json"))
+    assert config["goes_on_from"] == registry.runs.get(before.run).ordinal
+    assert config["parameters"]["training"]["frames"] == 60_000
+    assert config["parameters"]["evaluation"]["min_frames"] == 512, "an override that was not given again stays"
 
 
 def test_a_campaign_cancelled_while_its_worker_starts_it_begins_nothing(mixed, registry):
