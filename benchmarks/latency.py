@@ -43,13 +43,13 @@ from pathlib import Path
 from typing import Any
 
 from flowrl_cli.server import embedded
+from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 from flowrl_core.storage.atomic import write_text
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
-from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
 
 PARTS = (
     "settling",

@@ -25,6 +25,7 @@ import numpy as np
 
 from flowrl_core.compiled.cache import compiled_learner
 from flowrl_core.envs.automaton import PlanArrays, blank_plan
+from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 from flowrl_core.learning.learner import Learner, LearnerState, hyperparameters
 from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.networks.initialisation import initial_params
@@ -34,7 +35,6 @@ from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.specs.skill import TrainingSpec
 from flowrl_core.stages.timing import mark, marks
-from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
 
 
 def plan_of(num_experts: int) -> PlanArrays:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowrl_cli.checks.finding import Diagnosis
-from flowrl_core.errors import InputError, StorageError
+from flowrl_core.errors import StorageError
 from flowrl_core.installation import ROOT, data
 
 __all__ = ["FILES", "check_installation", "examine_installation"]
@@ -152,16 +152,10 @@ def _entrypoints() -> Iterator[Path]:
 
 def _learning() -> Iterator[Path]:
     from flowrl_core.llm.prompting import PROMPTS
-    from flowrl_core.proposals.recorded_transitions import transitions_file
-    from flowrl_core.skills.knowledge import shipped
-    from flowrl_core.vocabulary.catalogue import ENVIRONMENTS
+    from flowrl_core.vocabulary.catalogue import ENVIRONMENTS, environment
 
-    for env in ENVIRONMENTS:
-        try:
-            yield shipped(env)
-        except InputError:
-            yield data("knowledge", f"{env.replace('-', '_')}.toml")
-        yield transitions_file(env)
+    for env in map(environment, ENVIRONMENTS):
+        yield from (path for path in (env.knowledge, env.transitions) if path is not None)
     for name in PROMPTS:
         yield data("llm", "prompts", f"{name}.md")
 

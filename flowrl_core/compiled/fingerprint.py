@@ -17,11 +17,12 @@ import jax
 from flowrl_core.compiled.numerics import compiler_settings, pin, undecided
 from flowrl_core.digest import digest
 from flowrl_core.learning.shapes import Shapes
+from flowrl_core.vocabulary.catalogue import environment
 
 __all__ = ["code_digest", "fingerprint", "import_closure"]
 
 _FUNCTIONS = "flowrl_core.compiled.functions"
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "craftax", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def fingerprint(shapes: Shapes) -> str:
@@ -35,10 +36,11 @@ def fingerprint(shapes: Shapes) -> str:
     """
     pin()
     device = jax.devices()[0]
+    packages = (*_PACKAGES, *environment(shapes.env).packages)
     return digest(
         {
             "shapes": asdict(shapes),
-            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "packages": {name: importlib.metadata.version(name) for name in packages},
             "code": _code(shapes.env),
             "device": [device.platform, device.device_kind, device.client.platform_version, platform.machine(), _cpu()],
             "settings": compiler_settings(),
@@ -50,7 +52,7 @@ def fingerprint(shapes: Shapes) -> str:
 @functools.cache
 def _code(env: str) -> str:
     """The hash of what is traced for an environment: the learner's functions and the environment's own adapter."""
-    return code_digest([_FUNCTIONS, f"flowrl_core.envs.{env.replace('-', '_')}"])
+    return code_digest([_FUNCTIONS, environment(env).traced])
 
 
 def code_digest(modules: Iterable[str]) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import pkgutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from flowrl_core.vocabulary.catalogue import environment
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["NUM_TARGET_FEATURES", "Adapter", "make_adapter", "plain_states"]
@@ -29,6 +32,10 @@ class Adapter:
         read: (observation, state) -> f32[F], the base fluents in the vocabulary's order.
         sight: (observation, state, target i32[]) -> f32[6]: sign dx, sign dy, dx, dy (scaled to about 1), in view,
             adjacent, of the nearest target of that kind; all zeros if none is in view or `target` is -1.
+        place: (state, values by base fluent) -> (observation, state), the state in which these fluents have these
+            values, outside jit. Fluents that are not named stay as they are, but for places and distances that give
+            way. It raises InputError, with the fluent as its field, where one cannot have its value.
+        render: state -> u8[H, W, 3], a picture of it, outside jit; None: there is none.
     """
 
     vocabulary: Vocabulary
@@ -37,6 +44,8 @@ class Adapter:
     step: Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any, jax.Array]]
     read: Callable[[jax.Array, Any], jax.Array]
     sight: Callable[[jax.Array, Any, jax.Array], jax.Array]
+    place: Callable[[Any, Mapping[str, float]], tuple[jax.Array, Any]]
+    render: Callable[[Any], np.ndarray] | None = None
 
     @property
     def num_actions(self) -> int:
@@ -50,21 +59,13 @@ class Adapter:
 
 
 def make_adapter(env: str) -> Adapter:
-    """The adapter of an environment, by name.
+    """Return the adapter of an environment, by name.
 
     Raises:
         InputError: no such environment.
     """
-    from flowrl_core.vocabulary.catalogue import vocabulary
-
-    name = vocabulary(env).env
-    if name == "corridor":
-        from flowrl_core.envs import corridor
-
-        return corridor.make()
-    from flowrl_core.envs import craftax_classic
-
-    return craftax_classic.make()
+    adapter: Adapter = pkgutil.resolve_name(environment(env).adapter)()
+    return adapter
 
 
 def plain_states(adapter: Adapter) -> Adapter:
@@ -90,10 +91,17 @@ def plain_states(adapter: Adapter) -> Adapter:
         obs, after, is_dead = adapter.step(key, rich(state), action)
         return obs, plain(after), is_dead
 
+    def place(state: Any, values: Mapping[str, float]) -> tuple[jax.Array, Any]:
+        obs, after = adapter.place(rich(state), values)
+        return obs, plain(after)
+
+    render = adapter.render
     return dataclasses.replace(
         adapter,
         reset=reset,
         step=step,
         read=lambda obs, state: adapter.read(obs, rich(state)),
         sight=lambda obs, state, target: adapter.sight(obs, rich(state), target),
+        place=place,
+        render=None if render is None else lambda state: render(rich(state)),
     )

@@ -1,6 +1,6 @@
 """Transitions that were recorded in an environment, on which the programs of a proposal are tried.
 
-The files are shipped (`knowledge/experience`) and recorded by `stages.proposals.recording`. No JAX here.
+The files lie with their environments and are recorded by `stages.proposals.recording`. No JAX here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from flowrl_core.digest import digest
-from flowrl_core.errors import StorageError
-from flowrl_core.installation import data
+from flowrl_core.errors import InputError, StorageError
 from flowrl_core.programs.registers import Registers, fill, registers_of
-from flowrl_core.vocabulary.catalogue import vocabulary
+from flowrl_core.vocabulary.catalogue import environment, vocabulary
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = [
@@ -132,8 +131,16 @@ def vocabulary_digest(vocab: Vocabulary) -> str:
 
 
 def transitions_file(env: str) -> Path:
-    """Where the recorded transitions of an environment are shipped."""
-    return data("knowledge", "experience", f"{env.replace('-', '_')}.npz")
+    """Return the file of an environment's recorded transitions.
+
+    Raises:
+        InputError: no such environment, or none are recorded of it.
+    """
+    path = environment(env).transitions
+    if path is None:
+        problem = f"{env} has no recorded transitions to try programs on"
+        raise InputError("env", problem, "Name a file for them in its entry of the catalogue")
+    return path
 
 
 def save_transitions(recorded: RecordedTransitions, path: Path) -> None:
@@ -154,7 +161,7 @@ def load_transitions(env: str) -> RecordedTransitions:
     """The transitions that are shipped for an environment, read once.
 
     Raises:
-        InputError: no such environment.
+        InputError: as `transitions_file`.
         StorageError: there is no such file, it cannot be read, or it was recorded with other fluents.
     """
     return read_transitions(transitions_file(env), vocabulary(env))

@@ -11,14 +11,13 @@ from types import MappingProxyType
 from typing import Any
 
 from flowrl_core.errors import InputError, KnowledgeError
-from flowrl_core.installation import data
-from flowrl_core.nearest import nearest, remedy_for
+from flowrl_core.nearest import remedy_for
 from flowrl_core.programs.registers import COUNTS
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.skill_table import parse_skill
 from flowrl_core.text import folded
 from flowrl_core.toml_files import read_toml
-from flowrl_core.vocabulary.catalogue import vocabulary
+from flowrl_core.vocabulary.catalogue import ENVIRONMENTS, environment, vocabulary
 from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
 __all__ = ["Knowledge", "in_order", "is_file_name", "load_knowledge", "needs_of", "shipped"]
@@ -119,18 +118,20 @@ def in_order(graph: Mapping[str, Iterable[str]], *, source: str) -> tuple[str, .
 
 
 def shipped(env: str) -> Path:
-    """The knowledge base that comes with FlowRL for an environment, as a file.
+    """Return the knowledge base that comes with an environment, as a file.
 
     Raises:
-        InputError: none is shipped under that name.
+        InputError: no environment of that name brings one.
     """
-    known = {path.stem.replace("_", "-"): path for path in sorted(data("knowledge").glob("*.toml"))}
-    name = env.replace("_", "-")
-    if name not in known:
-        near = nearest(name, known, most=2, cutoff=0.4) or list(known)
-        problem = f"no knowledge base is shipped for {env!r}"
-        raise InputError("knowledge", problem, f"Name a TOML file, or {' or '.join(near)}")
-    return known[name]
+    dashed = env.replace("_", "-")
+    nothing = f"no knowledge base is shipped for {env!r}"
+    try:
+        path = environment(dashed if dashed in ENVIRONMENTS else env).knowledge
+    except InputError as exc:
+        raise InputError("knowledge", f"{nothing}: {exc.problem}", f"Name a TOML file. {exc.remedy}") from exc
+    if path is None:
+        raise InputError("knowledge", nothing, "Name a TOML file")
+    return path
 
 
 def is_file_name(source: str) -> bool:
@@ -151,7 +152,7 @@ def load_knowledge(source: str | Path, vocab: Vocabulary | None = None) -> Knowl
     """
     path = shipped(source) if isinstance(source, str) and not is_file_name(source) else Path(source)
     data = _read(path)
-    file = path.name
+    file = _shown(path)
     for key in data:
         if key not in _TOP_KEYS:
             raise KnowledgeError(f"{file}: {key}", "unknown key", f"Known keys: {', '.join(_TOP_KEYS)}")
@@ -172,6 +173,11 @@ def load_knowledge(source: str | Path, vocab: Vocabulary | None = None) -> Knowl
     _refuse_what_nothing_provides(knowledge)
     _refuse_cycles(knowledge)
     return knowledge
+
+
+def _shown(path: Path) -> str:
+    """The file as errors name it: one that every environment has is named with its folder."""
+    return f"{path.parent.name}/{path.name}" if path.name == "knowledge.toml" else path.name
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,95 +1,119 @@
-"""What each environment lets skills speak of. No JAX here: the command line reads these in milliseconds."""
+"""The catalogue of environments: one entry for each, loaded by its name. No JAX here.
+
+A shipped environment is a folder of `flowrl_core/envs` and a line of the table below. Any other package brings its own
+as an entry point of the group `flowrl.environments`: named as the environment, with an `Environment` as its object.
+"""
 
 from __future__ import annotations
 
+import functools
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from flowrl_core.errors import InputError
 from flowrl_core.nearest import remedy_for
-from flowrl_core.vocabulary.game_rules import CORRIDOR_RULES, CRAFTAX_CLASSIC_RULES
-from flowrl_core.vocabulary.model import Fluent, Vocabulary
+from flowrl_core.vocabulary.model import Vocabulary
 
-__all__ = ["CORRIDOR", "CRAFTAX_CLASSIC", "ENVIRONMENTS", "vocabulary"]
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
-_ITEMS = (
-    "wood", "stone", "coal", "iron", "diamond", "sapling",
-    "wood_pickaxe", "stone_pickaxe", "iron_pickaxe", "wood_sword", "stone_sword", "iron_sword",
-)  # fmt: skip
-_ACHIEVEMENTS = (
-    "collect_wood", "place_table", "eat_cow", "collect_sapling", "collect_drink", "make_wood_pickaxe",
-    "make_wood_sword", "place_plant", "defeat_zombie", "collect_stone", "place_stone", "eat_plant", "defeat_skeleton",
-    "make_stone_pickaxe", "make_stone_sword", "wake_up", "place_furnace", "collect_coal", "collect_iron",
-    "collect_diamond", "make_iron_pickaxe", "make_iron_sword",
-)  # fmt: skip
-_BLOCKS = (
-    "grass", "water", "stone", "tree", "coal", "iron", "diamond", "crafting_table", "furnace", "plant", "ripe_plant",
-)  # fmt: skip
-_CREATURES = ("zombie", "cow", "skeleton")
+__all__ = ["ENTRY_POINTS", "ENVIRONMENTS", "Environment", "environment", "vocabulary"]
 
-# The view is 7 x 9 with the player in its middle: the farthest block in view is 3 + 4 steps away, and one more says
-# "none".
-CRAFTAX_CLASSIC = Vocabulary(
-    env="craftax-classic",
-    fluents=(
-        *(Fluent(f"inv.{item}", "count", 0, 9) for item in _ITEMS),
-        *(Fluent(f"ach.{name}", "flag", 0, 1) for name in _ACHIEVEMENTS),
-        Fluent("near.crafting_table", "place", 0, 1),
-        Fluent("near.furnace", "place", 0, 1),
-        *(Fluent(vital, "vital", 0, 9) for vital in ("health", "food", "drink", "energy")),
-        *(Fluent(f"dist.{kind}", "distance", 0, 8) for kind in (*_BLOCKS, *_CREATURES)),
-    ),
-    actions=(
-        "noop",
-        "left",
-        "right",
-        "up",
-        "down",
-        "do",
-        "sleep",
-        "place_stone",
-        "place_table",
-        "place_furnace",
-        "place_plant",
-        "make_wood_pickaxe",
-        "make_stone_pickaxe",
-        "make_iron_pickaxe",
-        "make_wood_sword",
-        "make_stone_sword",
-        "make_iron_sword",
-    ),  # fmt: skip
-    targets=(*_BLOCKS, *_CREATURES),
-    # 17 kinds of block and 4 of creature in each cell of the view, then 22 numbers.
-    observation_size=7 * 9 * (17 + 4) + 22,
-    rules=CRAFTAX_CLASSIC_RULES,
-)
+ENTRY_POINTS = "flowrl.environments"
+"""The group of entry points with which other packages bring environments."""
 
-CORRIDOR_LENGTH = 6
-CORRIDOR_ITEMS = tuple("abcdefghijklmnop")
+# By name, so that the command reads one entry in milliseconds, and no learner's code depends on another game's.
+_SHIPPED = {
+    "craftax-classic": "flowrl_core.envs.craftax_classic:ENVIRONMENT",
+    "corridor": "flowrl_core.envs.corridor:ENVIRONMENT",
+}
+ENVIRONMENTS = tuple(_SHIPPED)
+"""The names of the environments that come with FlowRL."""
 
-# A corridor of six cells with a mine or a bench for sixteen kinds of item; see envs/corridor.py for its rules.
-CORRIDOR = Vocabulary(
-    env="corridor",
-    fluents=(
-        *(Fluent(f"inv.{item}", "count", 0, 9) for item in CORRIDOR_ITEMS),
-        Fluent("near.bench", "place", 0, 1),
-        Fluent("dist.bench", "distance", 0, CORRIDOR_LENGTH),
-        Fluent("dist.mine", "distance", 0, CORRIDOR_LENGTH),
-    ),
-    actions=("left", "right", "dig", *(f"make_{item}" for item in CORRIDOR_ITEMS[1:])),
-    targets=("bench", "mine"),
-    observation_size=CORRIDOR_LENGTH + len(CORRIDOR_ITEMS),
-    rules=CORRIDOR_RULES,
-)
 
-_ALL = {v.env: v for v in (CRAFTAX_CLASSIC, CORRIDOR)}
-ENVIRONMENTS = tuple(_ALL)
-"""The names of all environments."""
+@dataclass(frozen=True)
+class Environment:
+    """All that FlowRL needs to know of an environment. What needs JAX is named as `MODULE:NAME` and imported when used.
+
+    Attributes:
+        vocabulary: what it lets skills speak of, with its rules in words.
+        adapter: the function that makes its `envs.adapter.Adapter`. A compiled learner depends on the source of that
+            module and of all modules of its package that it imports.
+        packages: distributions whose releases decide what the environment does; a compiled learner depends on them.
+        knowledge: the TOML file of its skills; None: whoever trains in it names one.
+        transitions: the file of its recorded transitions; None: proposals of skills cannot be tried.
+        scene: the `envs.scene.Scene` with which transitions are recorded.
+    """
+
+    vocabulary: Vocabulary
+    adapter: str
+    packages: tuple[str, ...] = ()
+    knowledge: Path | None = None
+    transitions: Path | None = None
+    scene: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.vocabulary.env
+
+    @property
+    def traced(self) -> str:
+        """The module whose code is traced into a compiled learner."""
+        return self.adapter.partition(":")[0]
+
+
+@functools.cache
+def environment(name: str) -> Environment:
+    """Return the environment of that name: a shipped one, or one that an installed package brings.
+
+    Raises:
+        InputError: there is none (the nearest names are given), two packages bring it, or its entry is broken.
+    """
+    if name in _SHIPPED:
+        found: Environment = pkgutil.resolve_name(_SHIPPED[name])
+        return found
+    brought = _entry_points()
+    candidates = [one for one in brought if one.name == name]
+    if not candidates:
+        known = [*_SHIPPED, *(one.name for one in brought)]
+        raise InputError("env", f"there is no environment {name!r}", remedy_for(name, known, most=2, cutoff=0.3))
+    if len(candidates) > 1:
+        raise InputError("env", f"{name!r} is brought by {_packages(candidates)}", "Uninstall all but one of them")
+    return _loaded(candidates[0])
 
 
 def vocabulary(env: str) -> Vocabulary:
-    """The vocabulary of an environment.
+    """Return the vocabulary of an environment.
 
     Raises:
-        InputError: no such environment; the nearest names are given.
+        InputError: as `environment`.
     """
-    if env not in _ALL:
-        raise InputError("env", f"there is no environment {env!r}", remedy_for(env, _ALL, most=2, cutoff=0.3))
-    return _ALL[env]
+    return environment(env).vocabulary
+
+
+def _entry_points() -> Sequence[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return list(entry_points(group=ENTRY_POINTS))
+
+
+def _loaded(entry: EntryPoint) -> Environment:
+    where = f"the entry point {entry.name} = {entry.value!r} of {_packages([entry])}"
+    remedy = "Correct or uninstall that package"
+    try:
+        found = entry.load()
+    except Exception as exc:  # whatever a stranger's module does at its import
+        raise InputError("env", f"{where} cannot be loaded: {type(exc).__name__}: {exc}", remedy) from exc
+    if not isinstance(found, Environment):
+        raise InputError("env", f"{where} is a {type(found).__name__}, not an Environment", remedy)
+    if found.name != entry.name:
+        raise InputError("env", f"{where} has a vocabulary of {found.name!r}", remedy)
+    return found
+
+
+def _packages(entries: Sequence[EntryPoint]) -> str:
+    return " and ".join(sorted(one.dist.name if one.dist is not None else "an unknown package" for one in entries))

@@ -144,8 +144,8 @@ SOME_OF_EACH = (
     "root/prefect.yaml",
     "root/flows/skill.py",
     "root/tasks/orchestration/engine.py",
-    "knowledge/corridor.toml",
-    "knowledge/experience/corridor.npz",
+    "envs/corridor/knowledge.toml",
+    "envs/corridor/recorded.npz",
     "llm/prompts/propose.md",
     "storage/migrations/versions",
     "learning/ppo.py",
@@ -163,7 +163,7 @@ def test_what_is_missing_is_said_before_anything_is_begun(installed, names):
 
 
 def test_what_is_missing_is_what_any_error_comes_from(installed):
-    with lacking(installed, "knowledge/craftax_classic.toml") as missing:
+    with lacking(installed, "envs/craftax_classic/knowledge.toml") as missing:
         done = installed.flowrl("plan", "make_wood_pickaxe")
     assert done.returncode == 1
     assert done.stderr.startswith(f"flowrl: this installation of FlowRL lacks {missing[0]}: install it again")

@@ -1,20 +1,18 @@
 """The plan automaton on the corridor, played by hand: pointer, rewards, boundaries, limits and snapshots."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowrl_core.envs import corridor
+from flowrl_core.envs.adapter import make_adapter
 from flowrl_core.envs.automaton import judge, lower_plan, step_features
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR
 from flowrl_core.errors import PlanError
 from flowrl_core.programs.model import Program
 from flowrl_core.skills.model import MAX_STEPS, Linear, Plan, Skill, Step
-from flowrl_core.vocabulary.catalogue import CORRIDOR
 
-ADAPTER = corridor.make()
+ADAPTER = make_adapter("corridor")
 SKILLS = {
     "dig_a": Skill(
         "dig_a", "", Program("since.a >= n", "gained.a"), gain={"inv.a": Linear(1)}, target="mine", actions=("dig",)
@@ -29,11 +27,9 @@ def arrays(plan=PLAN, experts=None, **kwargs):
 
 
 def state(cell, **items):
-    _, blank = corridor._reset(jax.random.PRNGKey(0))
-    names = [f.name.removeprefix("inv.") for f in CORRIDOR.fluents if f.name.startswith("inv.")]
-    return dataclasses.replace(
-        blank, cell=jnp.int32(cell), items=jnp.array([items.get(name, 0) for name in names], jnp.int32)
-    )
+    _, blank = ADAPTER.reset(jax.random.PRNGKey(0))
+    _, placed = ADAPTER.place(blank, {"dist.bench": cell} | {f"inv.{name}": count for name, count in items.items()})
+    return placed
 
 
 def read(s):

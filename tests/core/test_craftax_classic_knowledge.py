@@ -18,6 +18,7 @@ from craftax.craftax_classic.constants import Achievement, Action, BlockType
 from craftax.craftax_classic.envs.craftax_state import EnvParams, EnvState, Inventory, Mobs, StaticEnvParams
 from craftax.craftax_classic.game_logic import craftax_step
 
+from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 from flowrl_core.programs.language import check_done, check_reward
 from flowrl_core.programs.reference import evaluate
 from flowrl_core.programs.registers import fill, registers_of
@@ -25,7 +26,6 @@ from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Skill, Step
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.skills.symbolic import execute
-from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
 
 KNOWLEDGE = load_knowledge("craftax-classic")
 ITEMS = [f.name.removeprefix("inv.") for f in CRAFTAX_CLASSIC.fluents if f.name.startswith("inv.")]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from craftax.craftax_classic.envs.craftax_symbolic_env import CraftaxClassicSymbolicEnvNoAutoReset
 
-from flowrl_core.envs import craftax_classic
-from flowrl_core.envs.cell_choice import choose_cell
+from flowrl_core.envs.adapter import make_adapter
+from flowrl_core.envs.craftax_classic.cell_choice import choose_cell
 
 NUM_CELLS = 4096
 BATCH, LENGTH = 16, 200
@@ -77,7 +77,7 @@ def test_other_choices_are_refused():
 def test_thousands_of_steps_are_the_games_own_to_the_last_bit():
     game = CraftaxClassicSymbolicEnvNoAutoReset()
     params = game.default_params
-    adapter = craftax_classic.make()
+    adapter = make_adapter("craftax-classic")
     _, start = jax.jit(lambda keys: jax.lax.map(adapter.reset, keys))(jax.random.split(jax.random.PRNGKey(0), BATCH))
 
     def of_game(key, state, action):
@@ -102,7 +102,7 @@ def test_thousands_of_steps_are_the_games_own_to_the_last_bit():
 
 def test_a_step_sums_over_no_map():
     game = CraftaxClassicSymbolicEnvNoAutoReset()
-    adapter = craftax_classic.make()
+    adapter = make_adapter("craftax-classic")
     key = jax.ShapeDtypeStruct((2,), jnp.uint32)
     state = jax.eval_shape(adapter.reset, key)[1]
 

@@ -9,6 +9,7 @@ from corridor_runs import KNOWLEDGE, begin, drive, learn, make_spec
 from scipy.stats import binomtest
 
 from flowrl_core.envs.automaton import lower_plan
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR
 from flowrl_core.errors import InputError
 from flowrl_core.learning.evaluation import Counts, evaluate
 from flowrl_core.learning.learner import Learner
@@ -18,7 +19,6 @@ from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.setups import check_possible
 from flowrl_core.statistics import wilson_lower, wilson_upper
 from flowrl_core.storage.registry import Registry
-from flowrl_core.vocabulary.catalogue import CORRIDOR
 
 GOTO_BENCH = Plan("goto_bench", (Step("goto_bench", 1),))
 MAKE_B = Plan("make_b", (Step("dig_a", 1), Step("goto_bench", 1), Step("make_b", 1)))

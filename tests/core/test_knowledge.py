@@ -144,7 +144,7 @@ def test_a_wrong_env_is_named(load, head: str) -> None:
 
 
 def test_a_knowledge_base_for_another_environment_is_refused(tmp_path: Path) -> None:
-    from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
+    from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 
     path = tmp_path / "mine.toml"
     path.write_text('env = "corridor"' + DIG)

@@ -7,11 +7,11 @@ from corridor_runs import KNOWLEDGE, TRAINING
 
 from flowrl_core.compiled.functions import read_functions, trace_functions, write_functions
 from flowrl_core.envs.automaton import lower_plan
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR
 from flowrl_core.envs.worlds import used_up
 from flowrl_core.learning.learner import hyperparameters
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.vocabulary.catalogue import CORRIDOR
 
 HYPER = hyperparameters(TRAINING)
 PLAN = Plan("make_b", (Step("dig_a", 1), Step("goto_bench", 1), Step("make_b", 1)))

@@ -18,8 +18,8 @@ def stacked(home, plan, *, is_trained):
     from corridor_runs import KNOWLEDGE, TRAINING
 
     from flowrl_core.envs.automaton import lower_plan
+    from flowrl_core.envs.corridor.vocabulary import CORRIDOR
     from flowrl_core.specs.skill import SkillConfig
-    from flowrl_core.vocabulary.catalogue import CORRIDOR
 
     with Registry.open(home) as registry:
         experts = {e.name: e.global_index for e in registry.library.experts() if e.name in plan.skills}

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR
+from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 from flowrl_core.programs.language import check_reward
 from flowrl_core.programs.model import Program
 from flowrl_core.proposals.lint import lint
@@ -17,7 +19,6 @@ from flowrl_core.proposals.recorded_transitions import load_transitions
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
 from flowrl_core.skills.model import Linear, Skill
 from flowrl_core.skills.planner import make_plan
-from flowrl_core.vocabulary.catalogue import CORRIDOR, CRAFTAX_CLASSIC
 
 N, ONE = Linear(1, 0), Linear(0, 1)
 

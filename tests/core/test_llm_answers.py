@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR
+from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 from flowrl_core.llm.answers import Judgement, ProposedSkills, proposed_skills, to_proposals
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Linear, Skill
-from flowrl_core.vocabulary.catalogue import CORRIDOR, CRAFTAX_CLASSIC
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
 

@@ -7,8 +7,7 @@ import optax
 import pytest
 from corridor_runs import TRAINING
 
-from flowrl_core.envs import corridor
-from flowrl_core.envs.adapter import plain_states
+from flowrl_core.envs.adapter import make_adapter, plain_states
 from flowrl_core.learning.learner import hyperparameters
 from flowrl_core.learning.losses import ppo_loss
 from flowrl_core.learning.ppo import initial_optimizer_state, normalise_by_expert, shuffled_by_expert
@@ -17,7 +16,7 @@ from flowrl_core.learning.rollout import Inputs, Trajectory, widen
 from flowrl_core.networks.moe import take_expert
 from flowrl_core.randomness import jax_stream
 
-ADAPTER = plain_states(corridor.make())
+ADAPTER = plain_states(make_adapter("corridor"))
 T, B, A = TRAINING.rollout_length, TRAINING.num_envs, 18
 HYPER = hyperparameters(TRAINING)
 

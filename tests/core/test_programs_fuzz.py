@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 from flowrl_core.envs.evaluator import evaluate
 from flowrl_core.errors import ProgramError
 from flowrl_core.programs import reference
@@ -14,7 +15,6 @@ from flowrl_core.programs.expressions import Expression
 from flowrl_core.programs.language import Checked, check_done, check_reward, lower
 from flowrl_core.programs.registers import registers_of
 from flowrl_core.programs.tables import stack
-from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
 
 NUM_PROGRAMS = 6000
 ROWS_EACH = 16

@@ -6,10 +6,11 @@ import time
 
 import pytest
 
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR
+from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 from flowrl_core.errors import ProgramError
 from flowrl_core.programs.expressions import TINY, interval_of
 from flowrl_core.programs.language import check_done, check_reward
-from flowrl_core.vocabulary.catalogue import CORRIDOR, CRAFTAX_CLASSIC
 
 CHECKS = {"done": check_done, "reward": check_reward}
 
@@ -306,7 +307,7 @@ def test_checking_imports_no_jax():
         "import sys; from flowrl_core.programs.language import check_done;"
         "from flowrl_core.programs.language import lower; import flowrl_core.programs.tables;"
         "from flowrl_core.programs.registers import fill; from flowrl_core.programs.reference import evaluate;"
-        "from flowrl_core.vocabulary.catalogue import CORRIDOR; lower(check_done('near.bench', CORRIDOR), CORRIDOR);"
+        "from flowrl_core.envs.corridor.vocabulary import CORRIDOR as C; lower(check_done('near.bench', C), C);"
         "sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

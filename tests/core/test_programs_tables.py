@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR
+from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 from flowrl_core.envs.evaluator import evaluate
 from flowrl_core.errors import InputError, ProgramError
 from flowrl_core.programs import reference
 from flowrl_core.programs.language import check_done, check_reward, lower
 from flowrl_core.programs.registers import Registers, fill, registers_of
 from flowrl_core.programs.tables import CODES, NUM_INSTRUCTIONS, stack
-from flowrl_core.vocabulary.catalogue import CORRIDOR, CRAFTAX_CLASSIC
 from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
 TINY = Vocabulary(

@@ -8,6 +8,7 @@ from corridor_runs import KNOWLEDGE, begin, make_spec
 
 from flowrl_core.compiled.cache import compilations
 from flowrl_core.envs.automaton import lower_plan
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR
 from flowrl_core.errors import ConflictError, StorageError
 from flowrl_core.learning.reward_diagnostics import play_term
 from flowrl_core.programs.addends import addends, lower_term
@@ -24,7 +25,6 @@ from flowrl_core.stages.skill.process import process
 from flowrl_core.stages.skill.reflect import reflect
 from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.registry import Registry
-from flowrl_core.vocabulary.catalogue import CORRIDOR
 
 # Gains, a cost of time, and a term that nothing in these episodes moves.
 REWARD = "gained.b - 0.25 * gained.p - (0.01 + 0.01)"

@@ -11,6 +11,7 @@ import pytest
 from corridor_runs import KNOWLEDGE, TRAINING, begin, copy_home, drive, make_spec
 
 from flowrl_core.envs.automaton import lower_plan
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR
 from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.networks.moe import routed_apply
 from flowrl_core.randomness import jax_stream
@@ -23,7 +24,6 @@ from flowrl_core.storage.checkpoints import load_tree
 from flowrl_core.storage.records.library import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
-from flowrl_core.vocabulary.catalogue import CORRIDOR
 
 NEEDED = [f"make_{item}" for item in "bcdefghijklm"]
 EXPERTS = {"dig_a", "goto_bench", *NEEDED, "make_p"}

@@ -5,16 +5,15 @@ import numpy as np
 import pytest
 from corridor_runs import KNOWLEDGE
 
-from flowrl_core.envs import corridor
-from flowrl_core.envs.adapter import plain_states
+from flowrl_core.envs.adapter import make_adapter, plain_states
 from flowrl_core.envs.automaton import lower_plan
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR
 from flowrl_core.envs.worlds import PoolUse
 from flowrl_core.learning.rollout import RolloutMode, expert_inputs, narrow, widen
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.vocabulary.catalogue import CORRIDOR
 
-ADAPTER = plain_states(corridor.make())
+ADAPTER = plain_states(make_adapter("corridor"))
 BENCH_THEN_DIG = Plan("dig_a", (Step("goto_bench", 1), Step("dig_a", 1)))
 MAKE_B = Plan("make_b", (Step("dig_a", 1), Step("goto_bench", 1), Step("make_b", 1)))
 

@@ -11,8 +11,9 @@ from corridor_runs import KNOWLEDGE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowrl_core.envs import corridor
+from flowrl_core.envs.adapter import make_adapter
 from flowrl_core.envs.automaton import NUM_STEP_FEATURES, lower_plan
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR, CORRIDOR_LENGTH
 from flowrl_core.envs.snapshots import no_snapshots
 from flowrl_core.envs.worlds import draw, empty_pool, replace_used, staggered, used_up
 from flowrl_core.learning.rollout import RolloutMode, begin, rollout
@@ -20,9 +21,8 @@ from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.networks.policy_value import ActorCritic
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.skills.model import Plan, Step
-from flowrl_core.vocabulary.catalogue import CORRIDOR, CORRIDOR_LENGTH
 
-ADAPTER = corridor.make()
+ADAPTER = make_adapter("corridor")
 POOL, BATCH, MAX_USES = 12, 5, 3
 
 replace = jax.jit(functools.partial(replace_used, ADAPTER))

@@ -39,13 +39,13 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import VersionRecord
 from flowrl_core.storage.records.runs import RunRecord
 from flowrl_core.storage.registry import Registry
-from flowrl_core.vocabulary.catalogue import vocabulary
+from flowrl_core.vocabulary.catalogue import environment, vocabulary
 
 __all__ = ["prepare", "run_seed"]
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("flowrl", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "craftax")
+_PACKAGES = ("flowrl", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,7 @@ def _write(
 def _config(
     draft: _Draft, versions: Mapping[int, VersionRecord | None], names: Mapping[int, str], report: HeadsReport | None
 ) -> dict[str, Any]:
+    packages = (*_PACKAGES, *environment(draft.env).packages)
     told = {
         name: {
             "target": skill.target,
@@ -222,7 +223,7 @@ def _config(
         "prior_knowledge": told,
         "seeded_from": {names[i]: version.content if version else "initialised" for i, version in versions.items()},
         "heads": asdict(report) if report else None,
-        "packages": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in _PACKAGES},
+        "packages": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
     }
 
 

@@ -1,4 +1,4 @@
-"""A kit for tests: a language model with a script, a journal in memory, a book that allows so many requests."""
+"""A language model with a script, a journal in memory, a book that allows so many requests."""
 
 from __future__ import annotations
 

@@ -1,14 +1,31 @@
-"""The rules of each game in our own words, for who proposes skills. No JAX here.
+"""What Craftax-Classic lets skills speak of, and its rules for who proposes skills. No JAX here.
 
-Craftax-Classic's are those of the installed game (craftax 1.6.1, craftax_classic/game_logic.py); the corridor's are in
-envs/corridor.py. Tests act the recipes out.
+The rules are those of the installed game (craftax 1.6.1, craftax_classic/game_logic.py) in our own words. Tests act the
+recipes out.
 """
 
 from __future__ import annotations
 
-__all__ = ["CORRIDOR_RULES", "CRAFTAX_CLASSIC_RULES"]
+from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
-CRAFTAX_CLASSIC_RULES = (
+__all__ = ["CRAFTAX_CLASSIC"]
+
+_ITEMS = (
+    "wood", "stone", "coal", "iron", "diamond", "sapling",
+    "wood_pickaxe", "stone_pickaxe", "iron_pickaxe", "wood_sword", "stone_sword", "iron_sword",
+)  # fmt: skip
+_ACHIEVEMENTS = (
+    "collect_wood", "place_table", "eat_cow", "collect_sapling", "collect_drink", "make_wood_pickaxe",
+    "make_wood_sword", "place_plant", "defeat_zombie", "collect_stone", "place_stone", "eat_plant", "defeat_skeleton",
+    "make_stone_pickaxe", "make_stone_sword", "wake_up", "place_furnace", "collect_coal", "collect_iron",
+    "collect_diamond", "make_iron_pickaxe", "make_iron_sword",
+)  # fmt: skip
+_BLOCKS = (
+    "grass", "water", "stone", "tree", "coal", "iron", "diamond", "crafting_table", "furnace", "plant", "ripe_plant",
+)  # fmt: skip
+_CREATURES = ("zombie", "cow", "skeleton")
+
+_RULES = (
     "The world is 64 x 64 cells. The view shows 7 rows and 9 columns with the player in its middle.",
     "dist.X is the number of steps (rows plus columns) to the nearest X in view; 8 means that none is in view.",
     "near.crafting_table and near.furnace are true when one is in any of the 8 cells around the player.",
@@ -44,12 +61,39 @@ CRAFTAX_CLASSIC_RULES = (
     "ach.X is raised by the first X of an episode and stays raised.",
 )
 
-CORRIDOR_RULES = (
-    "Six cells in a row; the player begins in a random one with nothing in hand.",
-    "The mine is the last cell (dist.mine is 0 there): `dig` gives 1 a.",
-    "The bench is the first cell (near.bench is true and dist.bench is 0 there).",
-    "make_b to make_o use 1 a and give 1 of their kind, at the bench.",
-    "make_p needs 1 each of b to m in hand, uses none of them and gives 1 p, at the bench.",
-    "left and right go one cell and stop at the ends. Nothing kills, and nothing is lost.",
-    "At most 9 of each item can be held.",
+# The view is 7 x 9 with the player in its middle: the farthest block in view is 3 + 4 steps away, and one more says
+# "none".
+CRAFTAX_CLASSIC = Vocabulary(
+    env="craftax-classic",
+    fluents=(
+        *(Fluent(f"inv.{item}", "count", 0, 9) for item in _ITEMS),
+        *(Fluent(f"ach.{name}", "flag", 0, 1) for name in _ACHIEVEMENTS),
+        Fluent("near.crafting_table", "place", 0, 1),
+        Fluent("near.furnace", "place", 0, 1),
+        *(Fluent(vital, "vital", 0, 9) for vital in ("health", "food", "drink", "energy")),
+        *(Fluent(f"dist.{kind}", "distance", 0, 8) for kind in (*_BLOCKS, *_CREATURES)),
+    ),
+    actions=(
+        "noop",
+        "left",
+        "right",
+        "up",
+        "down",
+        "do",
+        "sleep",
+        "place_stone",
+        "place_table",
+        "place_furnace",
+        "place_plant",
+        "make_wood_pickaxe",
+        "make_stone_pickaxe",
+        "make_iron_pickaxe",
+        "make_wood_sword",
+        "make_stone_sword",
+        "make_iron_sword",
+    ),  # fmt: skip
+    targets=(*_BLOCKS, *_CREATURES),
+    # 17 kinds of block and 4 of creature in each cell of the view, then 22 numbers.
+    observation_size=7 * 9 * (17 + 4) + 22,
+    rules=_RULES,
 )

@@ -7,7 +7,8 @@ then 22 numbers on inventory, vitals, direction, sleep and light.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -19,8 +20,9 @@ from craftax.craftax_classic.constants import BlockType
 from craftax.craftax_classic.envs.craftax_symbolic_env import CraftaxClassicSymbolicEnvNoAutoReset
 
 from flowrl_core.envs.adapter import Adapter
-from flowrl_core.envs.cell_choice import choose_cell
-from flowrl_core.vocabulary.catalogue import CRAFTAX_CLASSIC
+from flowrl_core.envs.craftax_classic.cell_choice import choose_cell
+from flowrl_core.envs.craftax_classic.placing import placed
+from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 
 __all__ = ["make"]
 
@@ -45,6 +47,7 @@ def make() -> Adapter:
     env = CraftaxClassicSymbolicEnvNoAutoReset()
     params = env.default_params
     step_env = _step_env()
+    observe = jax.jit(env.get_obs)
 
     def reset(key: jax.Array) -> tuple[jax.Array, Any]:
         obs, state = env.reset_env(key, params)
@@ -54,6 +57,10 @@ def make() -> Adapter:
         obs, state, _, is_dead, _ = step_env(env, key, state, action, params)
         return obs, state, is_dead
 
+    def place(state: Any, values: Mapping[str, float]) -> tuple[jax.Array, Any]:
+        state = placed(state, values)
+        return observe(state), state
+
     return Adapter(
         vocabulary=CRAFTAX_CLASSIC,
         num_flags=_VIEW,
@@ -61,6 +68,8 @@ def make() -> Adapter:
         step=step,
         read=_read,
         sight=_sight,
+        place=place,
+        render=_render,
     )
 
 
@@ -74,6 +83,26 @@ def _step_env() -> Callable[..., Any]:
     spawn_mobs = _rebound(game_logic.spawn_mobs, jax=SimpleNamespace(random=random, lax=jax.lax))
     craftax_step = _rebound(game_logic.craftax_step, spawn_mobs=spawn_mobs)
     return _rebound(CraftaxClassicSymbolicEnvNoAutoReset.step_env, craftax_step=craftax_step)
+
+
+def _render(state: Any) -> np.ndarray:
+    return np.asarray(_renderer()(state)).round().clip(0, 255).astype(np.uint8)
+
+
+@functools.cache
+def _renderer() -> Callable[[Any], jax.Array]:
+    """The game's own renderer, with its pictures of 16 pixels as they are in its files.
+
+    It would take them from a pickle that it writes among the installed packages.
+    """
+    from craftax.craftax_classic import constants, renderer
+
+    size = constants.BLOCK_PIXEL_SIZE_IMG
+    make_renderer = _rebound(
+        renderer.make_craftax_pixel_renderer,
+        load_all_textures=lambda: {size: constants.load_all_textures_given_size(size)},
+    )
+    return jax.jit(make_renderer(size))
 
 
 def _rebound(function: Any, **names: Any) -> FunctionType:

@@ -2,19 +2,22 @@
 tests.
 
 Six cells in a row; the player starts in a random one. In the last cell is a mine: `dig` gives one `a`. In the first
-cell is a
-bench: `make_b` ... `make_o` turn one `a` into one of their kind, `make_p` needs one each of `b` ... `m` in hand and
-uses none. Nothing kills; an inventory holds nine of a kind.
+cell is a bench: `make_b` ... `make_o` turn one `a` into one of their kind, `make_p` needs one each of `b` ... `m` in
+hand and uses none. Nothing kills; an inventory holds nine of a kind.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flowrl_core.envs.adapter import NUM_TARGET_FEATURES, Adapter
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR, CORRIDOR_ITEMS, CORRIDOR_LENGTH
+from flowrl_core.envs.placing import cannot_be, wanted_values
 from flowrl_core.trees import tree_class
-from flowrl_core.vocabulary.catalogue import CORRIDOR, CORRIDOR_ITEMS, CORRIDOR_LENGTH
 
 __all__ = ["make"]
 
@@ -22,6 +25,9 @@ _NUM_ITEMS = len(CORRIDOR_ITEMS)
 _P = CORRIDOR_ITEMS.index("p")
 _NEEDED_FOR_P = slice(CORRIDOR_ITEMS.index("b"), CORRIDOR_ITEMS.index("m") + 1)
 _BENCH, _MINE = 0, CORRIDOR_LENGTH - 1
+_FLOOR, _PLAYER, _COUNT = (96, 96, 96), (40, 90, 220), (230, 180, 40)
+_COLOURS = {_BENCH: (140, 90, 40), _MINE: (30, 30, 30)}
+_SIDE = 16
 
 
 @tree_class
@@ -39,6 +45,8 @@ def make() -> Adapter:
         step=_step,
         read=_read,
         sight=_sight,
+        place=_place,
+        render=_render,
     )
 
 
@@ -79,3 +87,37 @@ def _sight(obs: jax.Array, state: _State, target: jax.Array) -> jax.Array:
     zero = jnp.float32(0)
     features = jnp.stack([jnp.sign(dx), zero, dx / CORRIDOR_LENGTH, zero, jnp.float32(1), is_adjacent])
     return jnp.where(target >= 0, features, jnp.zeros(NUM_TARGET_FEATURES))
+
+
+def _place(state: _State, values: Mapping[str, float]) -> tuple[jax.Array, _State]:
+    wanted = wanted_values(CORRIDOR, values)
+    items = np.array(state.items)
+    for i, item in enumerate(CORRIDOR_ITEMS):
+        items[i] = wanted.get(f"inv.{item}", items[i])
+    here = int(state.cell)
+    cells = sorted(range(CORRIDOR_LENGTH), key=lambda cell: abs(cell - here))
+    for name, value in wanted.items():
+        if not name.startswith("inv."):
+            cells = [cell for cell in cells if _places(cell)[name] == value]
+            if not cells:
+                raise cannot_be(name, value, "no cell is there, or none that the other places allow")
+    placed = _State(jnp.asarray(cells[0], state.cell.dtype), jnp.asarray(items))
+    return _observe(placed), placed
+
+
+def _places(cell: int) -> dict[str, int]:
+    return {"near.bench": int(cell == _BENCH), "dist.bench": cell - _BENCH, "dist.mine": _MINE - cell}
+
+
+def _render(state: _State) -> np.ndarray:
+    """The cells in a row, and below them a bar for each item, a pixel for each of a kind."""
+    pixels = np.zeros((2 * _SIDE, CORRIDOR_LENGTH * _SIDE, 3), np.uint8)
+    for cell in range(CORRIDOR_LENGTH):
+        left = cell * _SIDE
+        pixels[1 : _SIDE - 1, left + 1 : left + _SIDE - 1] = _COLOURS.get(cell, _FLOOR)
+    left = int(state.cell) * _SIDE
+    pixels[5 : _SIDE - 5, left + 5 : left + _SIDE - 5] = _PLAYER
+    width = pixels.shape[1] // _NUM_ITEMS
+    for i, count in enumerate(np.asarray(state.items)):
+        pixels[2 * _SIDE - 1 - count : 2 * _SIDE - 1, i * width + 1 : (i + 1) * width - 1] = _COUNT
+    return pixels

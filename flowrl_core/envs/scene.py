@@ -1,0 +1,35 @@
+"""What recording transitions needs to know of an environment. No JAX here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from flowrl_core.envs.adapter import Adapter
+
+__all__ = ["Scene"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """How the recorded transitions of an environment are played.
+
+    Attributes:
+        still: an action that changes nothing.
+        moves: the actions that move the player.
+        tool: the action that collects; a third of the actions of `late` are this one, and a third are moves.
+        target: what the errand is told the direction of.
+        errand: (step, sight f32[6]) -> the errand's next action.
+        late: (draw, adapter, state) -> the state as it could be late in an episode, in numpy.
+    """
+
+    still: str
+    moves: tuple[str, ...]
+    tool: str
+    target: str
+    errand: Callable[[int, np.ndarray], str]
+    late: Callable[[np.random.Generator, Adapter, Any], Any]
