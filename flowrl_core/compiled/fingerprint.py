@@ -87,17 +87,21 @@ def import_closure(modules: Iterable[str]) -> dict[str, Path]:
 def _file_of(module: str) -> Path | None:
     """The source of a module; None for what is no module, such as a name that is imported from one."""
     top, *parts = module.split(".")
-    origin = _origin(top)
-    if origin is None or not parts:
-        return origin
-    place = origin.parent.joinpath(*parts)
-    return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
+    source, directories = _top_level(top)
+    if not parts:
+        return source
+    places = (directory.joinpath(*parts) for directory in directories)
+    files = (path for place in places for path in (place / "__init__.py", place.with_suffix(".py")))
+    return next(filter(Path.is_file, files), None)
 
 
 @functools.cache
-def _origin(top: str) -> Path | None:
-    spec = importlib.util.find_spec(top) if top else None
-    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+def _top_level(name: str) -> tuple[Path | None, tuple[Path, ...]]:
+    """The source of a top-level module (None: a package without an `__init__.py`), and a package's directories."""
+    spec = importlib.util.find_spec(name) if name else None
+    if spec is None:
+        return None, ()
+    return Path(spec.origin) if spec.origin else None, tuple(map(Path, spec.submodule_search_locations or ()))
 
 
 def _imports(statements: Iterable[ast.stmt], package: Sequence[str]) -> Iterator[str]:
