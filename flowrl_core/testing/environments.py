@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,8 @@ def check_environment(name: str) -> None:
     assert adapter.vocabulary == entry.vocabulary, "the adapter has another vocabulary than the catalogue"
     for kind in ("actions", "targets"):
         assert len(set(getattr(entry.vocabulary, kind))) == len(getattr(entry.vocabulary, kind)), f"{kind} twice"
+    for package in entry.packages:
+        assert list(importlib.metadata.Distribution.discover(name=package)), f"packages: {package} is not installed"
     obs, state = _check_play(adapter)
     _check_places(adapter, obs, state)
     _check_picture(adapter, state)

@@ -9,6 +9,7 @@ from craftax.craftax_classic.game_logic import is_near_block
 
 from flowrl_core.envs.adapter import make_adapter
 from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
+from flowrl_core.errors import InputError
 
 NAMES = [fluent.name for fluent in CRAFTAX_CLASSIC.fluents]
 
@@ -107,3 +108,77 @@ def test_target_features_are_zero_when_there_is_nothing_to_see(adapter, world, o
     state = cleared(world[1])
     index = -1 if target is None else CRAFTAX_CLASSIC.targets.index(target)
     np.testing.assert_array_equal(adapter.sight(observe(state), state, jnp.int32(index)), 0)
+
+
+def placed(adapter, state, **values):
+    """The state with the fluents set (`dist_tree` for dist.tree), and what is read then."""
+    named = {
+        name.replace("_", ".", 1) if name.startswith(("dist_", "near_")) else name: v for name, v in values.items()
+    }
+    obs, after = adapter.place(state, named)
+    return after, fluents(adapter, obs, after)
+
+
+@pytest.mark.parametrize("corner", [None, (0, 0), (63, 1)])
+def test_whatever_is_set_together_is_read_together_or_refused(adapter, world, corner):
+    state = world[1] if corner is None else world[1].replace(player_position=jnp.array(corner, jnp.int32))
+    read, draw, count = jax.jit(adapter.read), np.random.default_rng(0), 0
+    for _ in range(60):
+        chosen = [fluent for fluent in CRAFTAX_CLASSIC.fluents if draw.random() < 0.3]
+        wanted = {fluent.name: int(draw.integers(fluent.low, fluent.high + 1)) for fluent in chosen}
+        try:
+            obs, after = adapter.place(state, wanted)
+        except InputError as exc:
+            assert exc.field in wanted
+            continue
+        values = dict(zip(NAMES, np.asarray(read(obs, after)), strict=True))
+        assert {name: values[name] for name in wanted} == wanted
+        count += 1
+    assert count > 10
+
+
+def test_a_block_is_put_before_the_player_and_what_was_nearer_becomes_sand(adapter, world):
+    state = with_block(cleared(world[1]), 0, 1, "TREE").replace(player_direction=jnp.int32(3))
+    after, values = placed(adapter, state, dist_tree=2, dist_iron=1)
+    y, x = np.asarray(state.player_position)
+    assert after.map[y, x + 1] == BlockType.SAND.value
+    assert after.map[y - 1, x] == BlockType.IRON.value, "the player looks up"
+    assert values["dist.tree"] == 2
+
+
+def test_a_table_is_near_where_the_game_takes_it_to_be(adapter, world):
+    for distance, near in ((1, True), (2, True), (2, False), (5, False)):
+        after, _ = placed(adapter, cleared(world[1]), dist_crafting_table=distance, near_crafting_table=near)
+        assert bool(is_near_block(after, BlockType.CRAFTING_TABLE.value)) == near
+    with pytest.raises(InputError, match=r"near\.crafting_table: cannot be 1 here: dist\.crafting_table is to be 5"):
+        placed(adapter, world[1], dist_crafting_table=5, near_crafting_table=1)
+
+
+def test_a_plant_that_is_put_grows_and_a_creature_is_on_the_games_map_of_them(adapter, world):
+    after, _ = placed(adapter, cleared(world[1]), dist_plant=1, dist_ripe_plant=2, dist_zombie=3)
+    for block in (BlockType.PLANT, BlockType.RIPE_PLANT):
+        (at,) = np.argwhere(np.asarray(after.map) == block.value)
+        (slot,) = np.flatnonzero((np.asarray(after.growing_plants_positions) == at).all(axis=1))
+        assert after.growing_plants_mask[slot]
+        assert after.growing_plants_age[slot] == (600 if block is BlockType.RIPE_PLANT else 0)
+    alive = np.asarray(after.zombies.position)[np.asarray(after.zombies.mask)]
+    assert np.asarray(after.mob_map)[tuple(alive.T)].all()
+    gone, _ = placed(adapter, after, dist_plant=8)
+    assert np.asarray(gone.growing_plants_mask).sum() == 1
+
+
+def test_a_creature_replaces_another_of_its_kind_where_all_are_there(adapter, world):
+    cows = world[1].cows.replace(mask=jnp.ones_like(world[1].cows.mask))
+    after, values = placed(adapter, cleared(world[1].replace(cows=cows)), dist_cow=2)
+    assert values["dist.cow"] == 2 and np.asarray(after.cows.mask).sum() == len(cows.mask)
+    assert np.asarray(after.cows.health)[np.asarray(after.cows.mask)].min() > 0
+
+
+def test_nobody_stands_in_a_tree(adapter, world):
+    with pytest.raises(InputError, match=r"dist\.tree: cannot be 0 here: the player would stand in it"):
+        placed(adapter, world[1], dist_tree=0)
+
+
+def test_five_kinds_do_not_fit_into_four_cells(adapter, world):
+    with pytest.raises(InputError, match="no cell is left for it"):
+        placed(adapter, world[1], dist_tree=1, dist_coal=1, dist_iron=1, dist_stone=1, dist_diamond=1)

@@ -77,6 +77,7 @@ def test_an_outside_environment_passes_the_same_checks(site: Path, name: str) ->
         (("0, 0, 0, 0, 1, 1", "1, 0, 0, 0, 1, 1"), "sight: the signs"),
         (("wanted.get(name, state[i])", "wanted.get(name, 0) // 2 * 2"), "place: "),
         (("wanted = wanted_values(ENVIRONMENT.vocabulary, values)", "wanted = dict(values)"), "place: inv.oil was set"),
+        (('packages=("', 'packages=("no_'), "packages: no_"),
         (('gain = { "inv.oil" = "n" }', 'gain = { "inv.light" = "n" }'), "no skill gains inv.oil"),
     ],
 )

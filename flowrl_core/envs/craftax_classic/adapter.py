@@ -58,7 +58,7 @@ def make() -> Adapter:
         return obs, state, is_dead
 
     def place(state: Any, values: Mapping[str, float]) -> tuple[jax.Array, Any]:
-        state = placed(state, values)
+        state = jax.tree.map(jnp.asarray, placed(state, values))
         return observe(state), state
 
     return Adapter(
