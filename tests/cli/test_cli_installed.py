@@ -123,7 +123,8 @@ def installed(built, tmp_path_factory) -> Installed:
 
 
 def test_the_packages_of_the_wheel_are_used(installed):
-    done = installed.python("-c", "import flowrl_cli, flows, tasks; print(flows.__file__); print(tasks.__file__)")
+    code = "import flowrl_core.anchored, flows, tasks; print(flows.__file__); print(tasks.__file__)"
+    done = installed.python("-c", code)
     inside = installed.packages / "flowrl_core" / "root"
     assert done.stdout.splitlines() == [f"{inside}/flows/__init__.py", f"{inside}/tasks/__init__.py"], done.stderr
 
@@ -143,7 +144,7 @@ def lacking(installed: Installed, *names: str) -> Iterator[list[str]]:
 SOME_OF_EACH = (
     "root/prefect.yaml",
     "root/flows/skill.py",
-    "root/tasks/orchestration/engine.py",
+    "root/tasks/orchestration/runs/engine.py",
     "envs/corridor/knowledge.toml",
     "envs/corridor/recorded.npz",
     "llm/prompts/propose.md",
