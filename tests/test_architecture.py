@@ -1,6 +1,7 @@
 """The layers: what imports what, what loads, and what the modules say of themselves."""
 
 import ast
+import graphlib
 import importlib
 import importlib.util
 import json
@@ -86,6 +87,14 @@ def test_inside_the_core_imports_point_downwards(module):
         other = name.split(".")[1] if "." in name else ""
         is_below = RANKS.get(other, 0) < RANKS.get(package, 0) or RANKS.get(other, 0) == RANKS.get(package, 0) == 0
         assert other == package or is_below, f"{module} imports {name}, which does not lie below it"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {module: set(modules_of(module)) for module in MODULES}
+    try:
+        list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as exc:
+        pytest.fail(f"a circle of imports: {' <- '.join(exc.args[1])}")
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("flowrl_core")])
