@@ -7,6 +7,7 @@ import tarfile
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import jax
 
@@ -20,7 +21,11 @@ def unpack(directory: Path) -> Path:
     """The home, below this directory."""
     with tarfile.open(_FIXTURES / "upgrade_home.tar.xz") as archive:
         archive.extractall(directory, filter="data")
-    return directory / "home"
+    home = directory / "home"
+    # Two that are unpacked on one machine must not take each other's processes for their own.
+    record = json.loads((home / "embedded.json").read_text()) | {"mark": uuid4().hex}
+    (home / "embedded.json").write_text(json.dumps(record))
+    return home
 
 
 def is_bit_equal() -> bool:

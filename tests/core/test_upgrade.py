@@ -29,10 +29,15 @@ def unpacked(tmp_path_factory):
 
 
 @pytest.fixture
-def home(unpacked, tmp_path, compiled, monkeypatch):
+def home(unpacked, tmp_path, monkeypatch):
     monkeypatch.delenv(URL_VARIABLE, raising=False)
     shutil.copytree(unpacked, tmp_path / "home")
-    home = Home(tmp_path / "home")
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def equipped(home, compiled):
+    """The home with compiled learners, which are not the test's own."""
     home.cache.symlink_to(compiled)
     return home
 
@@ -127,42 +132,42 @@ def test_housekeeping_takes_nothing_that_goes_on(home):
 
 
 @pytest.mark.long
-def test_bundles_and_heads_play_the_same_episodes_to_the_same_end(home):
-    with Registry.open(home) as registry:
+def test_bundles_and_heads_play_the_same_episodes_to_the_same_end(equipped):
+    with Registry.open(equipped) as registry:
         cases = list(evaluations(registry))
         assert len(cases) == 9 and len({case[-1] for case in cases}) > 5, "what is always won shows nothing"
         for *case, came in cases:
-            now = played(home, registry, *case)
+            now = played(equipped, registry, *case)
             assert now == came if is_bit_equal() else now[0] / case[2] == pytest.approx(came[0] / case[2], abs=0.1)
 
 
 @pytest.mark.long
-def test_a_bundle_is_measured_again(home):
-    found = assess(home, "learned", "make_b", of="bundle", episodes=256)
+def test_a_bundle_is_measured_again(equipped):
+    found = assess(equipped, "learned", "make_b", of="bundle", episodes=256)
     assert found.is_still_learned and found.evaluation > len(KNOWN["registry"]["evaluations"])
 
 
 @pytest.mark.long
-def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_end_that_it_would_have_had(home):
-    known, directory = KNOWN["killed"], home.run_directory("killed", "make_c", 1)
+def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_end_that_it_would_have_had(equipped):
+    known, directory = KNOWN["killed"], equipped.run_directory("killed", "make_c", 1)
     before = directory.metrics.read_bytes().splitlines()
     whole = [path for path in directory.checkpoints.glob("step-*") if not is_temporary(path)]
     step = max(int(path.name.removeprefix("step-")) for path in whole)
-    with Registry.open(home) as registry:
+    with Registry.open(equipped) as registry:
         (run,) = registry.runs.of(registry.skills.get("killed", "make_c").identity)
         looks = registry.runs.looks(run.id)
     assert (run.verdict, looks, len(before) > step >= 10) == (None, [], True)
 
-    outcome = drive(home, run.id, run.config)
+    outcome = drive(equipped, run.id, run.config)
 
-    after = home.archived_run("killed", "make_c", 1).metrics.read_bytes().splitlines()
+    after = equipped.archived_run("killed", "make_c", 1).metrics.read_bytes().splitlines()
     assert after[:step] == before[:step], "with their times: they were not trained again"
     assert (outcome.verdict, outcome.run_frames, len(after)) == (
         known["verdict"],
         known["run_frames"],
         known["updates"],
     )
-    with Registry.open(home) as registry:
+    with Registry.open(equipped) as registry:
         bundle = library(registry)["bundles"]["make_c"]
         (look,) = registry.runs.looks(run.id)
     assert [look.frames, look.episodes, list(look.worlds)] == [
