@@ -14,7 +14,6 @@ from flowrl_cli.server.fetching import NoAnswerError, fetch
 from flowrl_cli.server.record import Record, Server
 from flowrl_cli.server.versions import warning
 from flowrl_core.errors import InputError, ServiceError
-from flowrl_core.installation import ROOT
 from flowrl_core.proxies import check_proxies, named_proxies
 from flowrl_core.storage.layout import Home
 
@@ -112,7 +111,7 @@ def _belongings(server: Server, died: str | None) -> Iterator[Diagnosis]:
             yield Diagnosis(what, "wrong", "no worker is online" + (f"; it died: {died}" if died else ""), mend)
         else:
             yield Diagnosis(what, "ok", f"{len(workers)} online: {', '.join(workers)}")
-    deploy = "flowrl up" if server.is_embedded else f"prefect deploy --all, in {ROOT}"
+    deploy = "flowrl up" if server.is_embedded else "flowrl up --redeploy"
     for name, is_current in found.deployments.items():
         if is_current is None:
             yield Diagnosis(name, "wrong", "is not on the server", "flowrl up")

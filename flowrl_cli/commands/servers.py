@@ -23,6 +23,7 @@ def up(
     worker_only: Annotated[bool, Parameter(negative="")] = False,
     server: str | None = None,
     pool: Annotated[list[str] | None, Parameter(negative="")] = None,
+    redeploy: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Start what this machine needs, and leave it up: a Prefect server if none is configured, deployments, workers.
 
@@ -41,6 +42,8 @@ def up(
         The URL of that server's API, http://HOST:PORT/api (what PREFECT_API_URL says).
     pool
         A pool that the workers serve, control or gpu; repeat it for more (both).
+    redeploy
+        On a configured server, update FlowRL's deployments to this version; their schedules and parameters stay.
     """
     from flowrl_cli.checks.installed import check_installation
     from flowrl_cli.process.account import check_directory
@@ -59,11 +62,12 @@ def up(
             if value is not None:
                 raise InputError(name, "it is about workers of a server elsewhere", "Add --worker-only")
         with _nothing_half_done(home):
-            _up(home, host, port)
+            _up(home, host, port, redeploy=redeploy)
         return
-    for name, unused in (("host", host), ("port", port)):
+    for name, unused in (("host", host), ("port", port), ("redeploy", redeploy or None)):
         if unused is not None:
-            raise InputError(name, "no server is started here", "Leave it out, or leave out --worker-only")
+            problem = "nothing is deployed here" if name == "redeploy" else "no server is started here"
+            raise InputError(name, problem, "Leave it out, or leave out --worker-only")
     found = Configured.by_option(server) if server else configured()
     if found is None:
         raise InputError("server", "no server is named", "Add --server http://HOST:PORT/api")
@@ -124,7 +128,7 @@ def _nothing_half_done(home: Home) -> Iterator[None]:
         raise request from exc
 
 
-def _up(home: Home, host: str | None, port: int | None) -> None:
+def _up(home: Home, host: str | None, port: int | None, *, redeploy: bool) -> None:
     from flowrl_cli.server import embedded, workers
     from flowrl_cli.server.launch import SERVER, WORKERS
     from flowrl_cli.server.record import Record
@@ -133,7 +137,14 @@ def _up(home: Home, host: str | None, port: int | None) -> None:
     before = Record.load(home)
     was_up = {name: before is not None and before.alive(name) is not None for name in (SERVER, WORKERS)}
     try:
-        server = embedded.up(home, keep=True, host=host, port=port, say=lambda text: print(f"{text} ...", flush=True))
+        server = embedded.up(
+            home,
+            keep=True,
+            host=host,
+            port=port,
+            redeploy=redeploy,
+            say=lambda text: print(f"{text} ...", flush=True),
+        )
     except NoRoomError:
         if not was_up[SERVER]:
             embedded.down(home)
@@ -148,7 +159,7 @@ def _up(home: Home, host: str | None, port: int | None) -> None:
         if not record.address.is_loopback:
             print(f"others join by: flowrl up --worker-only --server {server.ui}/api")
             print("with PREFECT_API_AUTH_STRING as this server's password; commands need PREFECT_API_URL as well")
-    _say_inventory(record)
+    _say_inventory(record, is_updated=server.is_embedded or redeploy)
     _say_state("workers", WORKERS, record, was_up[WORKERS])
     _say_ready(home, record)
 
@@ -171,14 +182,14 @@ def _say_state(what: str, name: str, record: Record, was_up: bool) -> None:
     print(f"{what}: {'already up' if was_up else 'started'}, {number}", flush=True)
 
 
-def _say_inventory(record: Record) -> None:
+def _say_inventory(record: Record, *, is_updated: bool) -> None:
     from flowrl_cli.server.connection import asking
     from tasks.orchestration.server.inventory import take_inventory
 
     with asking(record.server, "what it has"):
         found = take_inventory()
-    # On anybody else's server nothing that was there is changed.
-    state = "there" if record.elsewhere else "up to date"
+    # On anybody else's server nothing that was there is changed, unless that was asked for.
+    state = "up to date" if is_updated else "there"
     for what, names in (
         ("pools", [f"{pool} (queues {', '.join(queues)})" for pool, queues in found.queues.items()]),
         ("automations", found.automations),

@@ -63,6 +63,7 @@ def up(
     keep: bool = False,
     host: str | None = None,
     port: int | None = None,
+    redeploy: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Server:
     """The server to use, with the deployments on it: the configured one, else an embedded one, started if need be.
@@ -73,6 +74,7 @@ def up(
         home: whose campaigns it serves.
         keep: leave the embedded server up when its last user has left.
         host, port: where the embedded one shall listen; by default on a free port that only this machine can reach.
+        redeploy: update the deployments on a configured server, too.
         say: told in words what takes time.
 
     Raises:
@@ -87,7 +89,7 @@ def up(
         connection = credentials()
         check_server(found.url, connection)
         server = Server(found.url, is_embedded=False, address=connection.get(variable_of("ui_url"), ""))
-        _deploy(home, server)
+        _deploy(home, server, redeploy=redeploy)
         return server
     with naming_no_room(home), _locked(home):
         home.prefect.mkdir(parents=True, exist_ok=True)
@@ -322,7 +324,7 @@ def _await_start(home: Home, record: Record) -> None:
     )
 
 
-def _deploy(home: Home, server: Server) -> None:
+def _deploy(home: Home, server: Server, *, redeploy: bool = False) -> None:
     """Bring the deployments to the server, and tell it which runs were lost.
 
     Raises:
@@ -331,4 +333,4 @@ def _deploy(home: Home, server: Server) -> None:
     from tasks.orchestration.server.bootstrap import bootstrap_server
 
     with asking(server, "its deployments"):
-        bootstrap_server(own=server.is_embedded, registry=registry_uuid(home))
+        bootstrap_server(own=server.is_embedded, registry=registry_uuid(home), redeploy=redeploy)

@@ -100,7 +100,7 @@ def restored(server):
 
 def test_prefect_deploy_and_bootstrap_make_the_same_deployments(server, restored):
     on_server(delete_deployments)
-    on_server(lambda client: bootstrap(client, own=False))
+    on_server(lambda client: bootstrap(client, update=False))
     of_bootstrap = on_server(deployments)
     on_server(delete_deployments)
     deploy_all(server)
@@ -154,7 +154,7 @@ def test_what_people_set_stays_when_the_deployments_are_brought_up_to_date(serve
             "job_variables": {"command": "false"},
         }
         (await client._client.patch(path, json=changed)).raise_for_status()
-        await bootstrap(client, own=True)
+        await bootstrap(client, update=True)
         return await client.read_deployment_by_name("campaign/nightly")
 
     nightly = on_server(set_up)
@@ -168,7 +168,7 @@ def test_nobody_else_s_deployments_are_changed(server, restored):
         (await client._client.patch(f"/deployments/{gpu.id}", json={"description": "theirs"})).raise_for_status()
         nightly = await client.read_deployment_by_name("campaign/nightly")
         await client.delete_deployment(nightly.id)
-        await bootstrap(client, own=False)
+        await bootstrap(client, update=False)
         return await deployments(client)
 
     found = on_server(set_up)

@@ -58,9 +58,10 @@ def flowrl(tmp_path_factory, compiled):
     own = {"FLOWRL_HOME": str(home.root), "FLOWRL_SLOTS": "2", "PREFECT_HOME": str(home.prefect)}
     own["FLOWRL_SLOTS_DIR"] = str(tmp_path_factory.mktemp("slots"))
 
-    def call(*arguments):
+    def call(*arguments, **variables):
+        environment = {**kept, **own, **variables}
         return subprocess.Popen(
-            [FLOWRL, *arguments], env={**kept, **own}, cwd=home.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [FLOWRL, *arguments], env=environment, cwd=home.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
 
     call.home, call.deployed = home, deployed(home.prefect / "prefect.db")
@@ -154,22 +155,42 @@ def test_what_was_learned_before_is_not_learned_again(ended, registry):
         assert len(registry.runs.of(KNOWN["registry"]["identities"][skill])) == 1
 
 
-@pytest.mark.parametrize("server", ["embedded", "elsewhere"])
-def test_a_worker_runs_what_is_still_deployed_as_the_old_version_did(flowrl, server):
+@pytest.fixture
+def put_back(flowrl):
+    """Gives the evaluations the deployment that they had, as on a server that nobody has brought up to date."""
+
+    def put(**others):
+        async def patch(client):
+            there = await client.read_deployment_by_name("evaluate-skill/gpu")
+            (await client._client.patch(f"/deployments/{there.id}", json=flowrl.deployed | others)).raise_for_status()
+
+        on_server(patch)
+
+    yield put
+    bootstrap_server(own=True, registry=None)
+
+
+@pytest.mark.parametrize("others", [{}, {"job_variables": {"stream_output": False}}], ids=["embedded", "elsewhere"])
+def test_a_worker_runs_what_is_still_deployed_as_the_old_version_did(flowrl, put_back, others):
     """It may be quicker than the renewal; and on a server elsewhere, where there was no command, nothing is renewed."""
-    old = flowrl.deployed
-    assert not (ROOT / old["entrypoint"].partition(":")[0]).exists() and "command" in old["job_variables"]
-    if server == "elsewhere":
-        old = old | {"job_variables": {"stream_output": False}}
-
-    async def put_back(client):
-        there = await client.read_deployment_by_name("evaluate-skill/gpu")
-        (await client._client.patch(f"/deployments/{there.id}", json=old)).raise_for_status()
-
-    on_server(put_back)
-    try:
-        end = end_of(start("evaluate-skill/gpu", campaign="learned", skill="dig_a", episodes=64))
-    finally:
-        bootstrap_server(own=True, registry=None)
+    assert not (ROOT / flowrl.deployed["entrypoint"].partition(":")[0]).exists()
+    put_back(**others)
+    end = end_of(start("evaluate-skill/gpu", campaign="learned", skill="dig_a", episodes=64))
     assert end.name == "StillLearned", end
-    assert set(take_inventory().deployments.values()) == {True}
+
+
+def test_a_server_elsewhere_is_brought_up_to_date_when_that_is_asked_for(flowrl, put_back, tmp_path):
+    async def nightly(client):
+        (schedule,) = (await client.read_deployment_by_name("campaign/nightly")).schedules
+        return schedule.active, schedule.parameters
+
+    put_back()
+    elsewhere = {"FLOWRL_HOME": str(tmp_path / "home"), "PREFECT_API_URL": Record.load(flowrl.home).server.url}
+    try:
+        for options, is_current in ((), False), (("--redeploy",), True):
+            said = flowrl("up", *options, **elsewhere).communicate(timeout=120)[0].decode()
+            assert ("deployments: up to date" in said) == is_current, said
+            assert take_inventory().deployments["evaluate-skill/gpu"] == is_current
+    finally:
+        flowrl("down", **elsewhere).communicate(timeout=60)
+    assert on_server(nightly) == (True, {"campaign": "learned"})

@@ -27,12 +27,17 @@ _HEARTBEAT_S = 30  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY; Prefect takes no less
 _LOST = "flowrl: a run without heartbeat has crashed"
 
 
-def bootstrap_server(*, own: bool, registry: str | None) -> None:
-    """`bootstrap`, then `declare_lost`, on the server that Prefect's settings name."""
+def bootstrap_server(*, own: bool, registry: str | None, redeploy: bool = False) -> None:
+    """`bootstrap`, then `declare_lost`, on the server that Prefect's settings name.
+
+    Args:
+        own: the server was started by this machine: what is there is brought up to date.
+        redeploy: so it is on anybody else's server, too.
+    """
 
     async def work() -> None:
         async with get_client() as client:
-            await bootstrap(client, own=own)
+            await bootstrap(client, update=own or redeploy)
             await declare_lost(client, registry=registry, own=own)
 
     asyncio.run(work())
@@ -48,16 +53,15 @@ def tell_lost(*, own: bool, registry: str | None) -> None:
     asyncio.run(work())
 
 
-async def bootstrap(client: PrefectClient, *, own: bool) -> None:
+async def bootstrap(client: PrefectClient, *, update: bool) -> None:
     """Bring pools, deployments and the automation to a server. Safe to repeat.
 
     Args:
-        own: the server was started by this machine: what is there is brought up to date. On anybody else's server
-            only what is missing is added.
+        update: bring the deployments that are there up to date. Else only what is missing is added.
     """
     for pool in POOLS:
         await _ensure_pool(client, pool)
-    await ensure_deployments(client, own=own)
+    await ensure_deployments(client, update=update)
     if not await client.read_automations_by_name(_LOST):
         await client.create_automation(_lost_automation())
 

@@ -24,21 +24,20 @@ _EARLIER_PULLS: tuple[list[dict[str, Any]], ...] = ([{"tasks.orchestration.insta
 """The pull steps by which deployments of earlier versions are known."""
 
 
-async def ensure_deployments(client: PrefectClient, *, own: bool) -> None:
+async def ensure_deployments(client: PrefectClient, *, update: bool) -> None:
     """Bring the deployments to a server that has their pools.
 
     What people have set there stays: schedules, parameters and whether a deployment is paused.
 
     Args:
-        own: the server was started by this machine: what is there is brought up to date. On anybody else's server
-            only what is missing is added.
+        update: bring what is there up to date. Else only what is missing is added.
 
     Raises:
         StorageError: there is no prefect.yaml.
     """
     wanted = document()
     for entry in wanted["deployments"]:
-        await _ensure(client, entry, wanted["pull"], own=own)
+        await _ensure(client, entry, wanted["pull"], update=update)
 
 
 def document() -> dict[str, Any]:
@@ -80,7 +79,7 @@ def form_of(flow: Flow[..., Any]) -> dict[str, Any]:
     return parameter_schema(flow).model_dump(exclude_unset=True)
 
 
-async def _ensure(client: PrefectClient, entry: dict[str, Any], pull: list[dict[str, Any]], *, own: bool) -> None:
+async def _ensure(client: PrefectClient, entry: dict[str, Any], pull: list[dict[str, Any]], *, update: bool) -> None:
     flow = flow_of(entry)
     wanted = _code(entry, flow, pull)
     try:
@@ -89,7 +88,7 @@ async def _ensure(client: PrefectClient, entry: dict[str, Any], pull: list[dict[
         flow_id = await client.create_flow_from_name(flow.name)
         await client.create_deployment(flow_id=flow_id, name=entry["name"], **wanted, **_first(entry))
         return
-    if own:
+    if update:
         await client.update_deployment(there.id, DeploymentUpdate(**wanted))
 
 
