@@ -114,7 +114,7 @@ def _learn(home: Home, spec: CampaignSpec, knowledge: Knowledge, skill: str) -> 
     own = {name: dict(getattr(knowledge, name).get(skill, {})) for name in ("training", "evaluation")}
     config, watch = resolve(skill, spec, **own), Stopwatch()
     with Registry.open(home) as registry:
-        attempt = registry.attempts.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
+        attempt = registry.skill_runs.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
     run, looks = attempt.run, []
     watch.run("look", prepare, home, run, config)  # it measures the heads
     while verdict(home, run) is None:

@@ -248,15 +248,15 @@ def _resume(registry: Registry, known: Any) -> float:
 async def _runs(registry: Registry, known: Any, slots: int) -> list[Run]:
     needs = prerequisites(known, known.skills)
     skills = registry.skills.of(NAME)
-    ended = {name: registry.runs.of(record.identity)[-1].ended_at or 0.0 for name, record in skills.items()}
+    ended = {name: registry.skill_runs.of(record.identity)[-1].ended_at or 0.0 for name, record in skills.items()}
     order = sorted(ended.values())
     found = []
     for number, (attempt, at) in enumerate(await _attempts(registry)):
         if number < slots:
             continue
-        free = max([order[number - slots], *(ended[name] for name in needs[attempt.skill])])
-        ways = (at["SUBMITTED"], at["PENDING"], at["RUNNING"], ended[attempt.skill])
-        found.append(Run(attempt.skill, free, attempt.created_at, *ways))
+        free = max([order[number - slots], *(ended[name] for name in needs[attempt.name])])
+        ways = (at["SUBMITTED"], at["PENDING"], at["RUNNING"], ended[attempt.name])
+        found.append(Run(attempt.name, free, attempt.created_at, *ways))
     return found
 
 

@@ -72,8 +72,8 @@ def _learn(registry: Registry, campaign: str, skill: str, run: int, config: Skil
     experts = [registry.library.allocate(known[name].identity, **_SIZES) for name in plan.skills]
     seeds = {expert.global_index: expert.head.id if expert.head else None for expert in experts}
     remap = build_remap(list(seeds)).global_to_local
-    registry.runs.seal(run, plan=plan, remap=remap, config=config, seeds=seeds, epoch=epoch)
-    registry.runs.commit(
+    registry.skill_runs.seal(run, plan=plan, remap=remap, config=config, seeds=seeds, epoch=epoch)
+    registry.skill_runs.commit(
         run,
         verdict="learned",
         run_frames=_FRAMES,

@@ -29,7 +29,7 @@ from flowrl_core.vocabulary.catalogue import vocabulary
 
 def compare(home: Home, registry: Registry, bundle: Bundle, episodes: int, seed: int) -> dict[str, Any]:
     """Success of a bundle's skill as learned, and with an untrained expert of its own."""
-    config = registry.runs.get(bundle.run).config
+    config = registry.skill_runs.get(bundle.run).config
     definition = registry.skills.definition(bundle.identity)
     assert config is not None
     remap = build_remap(list(bundle.versions))

@@ -90,7 +90,7 @@ def _read_rows(home: Home) -> None:
         for campaign in registry.campaigns.all():
             registry.skills.figures(campaign.name)
             for record in registry.skills.of(campaign.name).values():
-                registry.runs.of(record.identity)
+                registry.skill_runs.of(record.identity)
 
 
 def _schema(engine: sa.Engine) -> str | None:

@@ -86,11 +86,16 @@ def _print_experts(records: list[ExpertRecord], as_json: bool) -> None:
     elif not records:
         print("The library has no experts yet")
     else:
-        columns = ("expert", "skill", "line", "identity", "head", "frames", "bundle", "inputs", "actions", "width")
+        columns = ["expert", "skill", "env", "line", "identity", "head", "frames", "bundle"]
+        columns += ["inputs", "actions", "width"]
         rows = [{**_expert(record), "line": record.line or SHARED} for record in records]
         table = [dict(zip(columns, row.values(), strict=True)) for row in rows]
-        shown = [name for name in columns if name != "line" or any(record.line for record in records)]
-        important = [name for name in ("skill", "line", "expert", "frames", "head", "bundle", "width") if name in shown]
+        hidden = set() if any(record.line for record in records) else {"line"}
+        hidden |= set() if len({record.env for record in records}) > 1 else {"env"}
+        shown = [name for name in columns if name not in hidden]
+        first = ("skill", "env", "line", "expert", "frames", "head", "bundle", "width")
+        first = ("skill", "env", "line", "expert", "frames", "head", "bundle", "width")
+        important = [name for name in first if name in shown]
         print_table(shown, [[row[name] for name in shown] for row in table], first=important)
 
 
@@ -123,6 +128,7 @@ def _expert(record: ExpertRecord) -> dict[str, Any]:
     return {
         "expert": record.global_index,
         "skill": record.name,
+        "env": record.env,
         "line": record.line,
         "identity": record.identity,
         "head": head.id if head else None,

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from flowrl_core.storage.layout import Home
-    from flowrl_core.storage.records.runs import RunRecord
+    from flowrl_core.storage.records.skill_runs import SkillRunRecord
     from flowrl_core.storage.registry import Registry
 
 __all__ = ["logs"]
@@ -44,20 +44,20 @@ def logs(
             raise InputError("skill", f"{skill!r} has no log", f"No campaign was ever started in {home.root}")
         records = registry.skills.of(found.name)
         check_known("skill", "skill", skill, records)
-        runs = registry.runs.of(records[skill].identity, line=found.line)
+        runs = registry.skill_runs.of(records[skill].identity, line=found.line)
         if not runs:
             raise InputError("skill", f"{skill!r} was not trained yet", "See `flowrl status`")
         _show(home, registry, runs[-1], follow=follow)
 
 
-def _show(home: Home, registry: Registry, run: RunRecord, *, follow: bool) -> None:
+def _show(home: Home, registry: Registry, run: SkillRunRecord, *, follow: bool) -> None:
     """Prints the run's log. A look behind the end of the run comes before each last read, so that no line is missed."""
     from flowrl_cli.views.view import latest_directory
     from flowrl_core.errors import InputError
 
     shown = 0
     while True:
-        has_ended = not follow or registry.runs.get(run.id).verdict is not None
+        has_ended = not follow or registry.skill_runs.get(run.id).verdict is not None
         log = latest_directory(home, run.campaign, run.skill, run.ordinal).log
         if log.is_file():
             text = log.read_bytes()

@@ -107,7 +107,7 @@ def print_end(home: Home, registry: Registry, campaign: Campaign) -> tuple[Skill
     for view in views:
         if view.figures.run is None:
             continue
-        run = registry.runs.get(view.figures.run)
+        run = registry.skill_runs.get(view.figures.run)
         trace = trace_of(run, latest_directory(home, run.campaign, run.skill, run.ordinal).path)
         if run.campaign == campaign.name and (trace.first_line or 0.0) >= campaign.started_at:
             traces.append(trace)

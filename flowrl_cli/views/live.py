@@ -15,7 +15,7 @@ from flowrl_cli.views.proposals import proposal_line
 from flowrl_cli.views.tables import console, make_table, number, percent
 from flowrl_cli.views.view import SkillView
 from flowrl_core.storage.records.proposals import ProposalRecord
-from flowrl_core.storage.records.runs import Look
+from flowrl_core.storage.records.skill_runs import Look
 
 __all__ = ["Narrator", "live_table", "show"]
 

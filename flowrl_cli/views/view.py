@@ -16,7 +16,7 @@ from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.remarks import broken_off, remarks
 from flowrl_core.storage.layout import Home, RunDirectory
 from flowrl_core.storage.records.campaigns import Campaign
-from flowrl_core.storage.records.runs import Look
+from flowrl_core.storage.records.skill_runs import Look
 from flowrl_core.storage.records.skills import SkillFigures
 from flowrl_core.storage.registry import Registry
 from flowrl_core.vocabulary.catalogue import vocabulary
@@ -169,7 +169,7 @@ def _view_skill(
     if figures.run is None or figures.ordinal is None or figures.run_campaign is None:
         return SkillView(figures.name, state, threshold, figures)
     directory = latest_directory(home, figures.run_campaign, figures.name, figures.ordinal)
-    looks = tuple(registry.runs.looks(figures.run))
+    looks = tuple(registry.skill_runs.looks(figures.run))
     return SkillView(figures.name, state, threshold, figures, looks, read_progress(directory.metrics))
 
 

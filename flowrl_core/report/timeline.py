@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowrl_core.storage.records.runs import RunRecord
+    from flowrl_core.storage.records.skill_runs import SkillRunRecord
 
 __all__ = [
     "Handovers",
@@ -101,7 +101,7 @@ class Handovers:
     num_waited_for_slot: int
 
 
-def trace_of(run: RunRecord, directory: Path) -> RunTrace:
+def trace_of(run: SkillRunRecord, directory: Path) -> RunTrace:
     """The course of a run of the registry, with the times of its directory; what is missing is None."""
     timing = _read(directory / "timing.json")
     steps = run.plan.skills if run.plan else ()

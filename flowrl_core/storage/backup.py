@@ -277,9 +277,9 @@ def _copy_sealed(home: Home, copy: Home, families: Sequence[Family]) -> None:
     """
     with _registry_of(copy) as registry:
         needed = needed_sealed(home, registry, families)
-    for directory in sorted(needed):
+    for directory in sorted(path for path in needed if path.is_dir()):
         if problem := flaw(directory):
-            logger.info("%s %s: left out, it is made again when it is needed", directory, problem)
+            logger.warning("%s %s: left out, it is made again when it is needed", directory, problem)
             continue
         target = copy.root / directory.relative_to(home.root)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,7 @@ class View:
     """What rules decide by: read at most once from the registry.
 
     Args:
-        families: all whose runs the registry may hold.
+        families: those that are asked; what others need is not known, so nothing of it is garbage.
         keep_days: how long what is kept for people only stays, at least one.
         now: seconds since the epoch; None: the clock's.
     """
@@ -95,13 +95,18 @@ class View:
         return frozenset(name for family in self.families.values() for name in family.contents(self.registry))
 
     @functools.cached_property
+    def unknown(self) -> frozenset[str]:
+        """Families that have runs, but were not named: nobody can say what they need."""
+        return frozenset(self.registry.runs.families() - self.families.keys())
+
+    @functools.cached_property
     def sealed(self) -> frozenset[Path]:
         """The sealed directories that a family needs, or that an open run was prepared with."""
         return needed_sealed(self.home, self.registry, self.families.values())
 
     @functools.cached_property
     def _ended(self) -> Mapping[tuple[str, str, int], RunRecord]:
-        return {(run.campaign, run.skill, run.ordinal): run for run in self.registry.runs.ended()}
+        return {(run.group, run.name, run.ordinal): run for run in self.registry.runs.ended()}
 
     def ended_run(self, path: Path) -> RunRecord | None:
         """The run whose directory this is, if it has ended."""
@@ -128,4 +133,6 @@ def damage(home: Home, registry: Registry, families: Iterable[Family], *, by_siz
 
 def needed_sealed(home: Home, registry: Registry, families: Iterable[Family]) -> frozenset[Path]:
     """The sealed directories that a family needs, or that an open run was prepared with."""
-    return frozenset(home.sealed_directory(one.name, name) for one in families for name in one.sealed(registry))
+    told = {(family.name, digest) for family in families for digest in family.sealed(registry)}
+    given = {(run.family, run.inputs) for run in registry.runs.under_way() if run.inputs is not None}
+    return frozenset(home.sealed_directory(family, digest) for family, digest in told | given)

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    select,
     text,
 )
 
@@ -42,7 +43,9 @@ __all__ = [
     "proposals",
     "requests",
     "runs",
+    "skill_runs",
     "skills",
+    "trainings",
     "versions",
 ]
 
@@ -66,8 +69,6 @@ meta = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("uuid", String(36), nullable=False),
-    # The environment is bound by the first campaign.
-    Column("env", Text),
     Column("created_at", Float, nullable=False),
     CheckConstraint("id = 1", name="one_row"),
 )
@@ -97,41 +98,53 @@ skills = Table(
     Column("created_at", Float, nullable=False),
 )
 
+# What a run of every family has. Its verdicts are its family's own words.
 runs = Table(
     "runs",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("kind", String(16), nullable=False),
-    Column("campaign", ForeignKey("campaigns.name"), nullable=False),
-    Column("identity", ForeignKey("skills.identity"), nullable=False),
-    Column("skill", Text, nullable=False),
+    Column("family", String(16), nullable=False),
+    Column("campaign", ForeignKey("campaigns.name")),
+    Column("name", Text, nullable=False),
     Column("ordinal", Integer, nullable=False),
-    Column("plan", _Json),
-    Column("plan_hash", String(64)),
-    Column("remap", _Json),
+    # What it works on, such as a skill's identity; null: nothing that others could work on.
+    Column("subject", Text),
     Column("config", _Json),
-    Column("seeds", _Json),
-    Column("run_frames", BigInteger, nullable=False, server_default=text("0")),
+    # Hash of what it was prepared with; of a family with sealed directories, the name of its directory.
+    Column("inputs", String(64)),
+    Column("result", _Json),
     Column("verdict", String(16)),
     Column("reason", Text, nullable=False, server_default=text("''")),
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
     # Counts the processes that began to work on it; only the last of them may write.
     Column("epoch", Integer, nullable=False, server_default=text("0")),
-    # How its episodes went once it had its verdict, where that was asked for.
-    Column("reflection", _Json),
-    # By name, not identity: together with the campaign it names the run's directory.
-    UniqueConstraint("skill", "ordinal"),
-    CheckConstraint("verdict IN ('learned', 'failed')", name="verdict"),
-    # One open run of a skill in a campaign: every new attempt adopts it.
+    # With the campaign, or else the family, it names the run's directory.
+    UniqueConstraint("name", "ordinal"),
+    # One open run of a subject in a campaign: every new attempt adopts it.
     Index(
         "ix_runs_open",
         "campaign",
-        "identity",
+        "subject",
         unique=True,
         sqlite_where=text("verdict IS NULL"),
         postgresql_where=text("verdict IS NULL"),
     ),
+)
+
+# What a skill's run has besides.
+skill_runs = Table(
+    "skill_runs",
+    metadata,
+    Column("run", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
+    Column("identity", ForeignKey("skills.identity"), nullable=False, index=True),
+    Column("plan", _Json),
+    Column("plan_hash", String(64)),
+    Column("remap", _Json),
+    Column("seeds", _Json),
+    Column("run_frames", BigInteger, nullable=False, server_default=text("0")),
+    # How its episodes went once it had its verdict, where that was asked for.
+    Column("reflection", _Json),
 )
 
 campaign_skills = Table(
@@ -188,11 +201,12 @@ attempts = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("run", ForeignKey("runs.id"), nullable=False, index=True),
-    Column("campaign", ForeignKey("campaigns.name"), nullable=False),
-    Column("identity", ForeignKey("skills.identity"), nullable=False),
-    # The campaign's line: in each line a skill is trained once at a time, whoever asks for it.
+    Column("campaign", ForeignKey("campaigns.name")),
+    # The run's.
+    Column("subject", Text),
+    # The campaign's line: in each line a subject is worked on once at a time, whoever asks for it.
     Column("line", String(64), nullable=False, server_default=text("''")),
-    Column("skill", Text, nullable=False),
+    Column("name", Text, nullable=False),
     Column("number", Integer, nullable=False),
     Column("key", Text, nullable=False, unique=True),
     Column("flow_run_id", String(64)),
@@ -201,11 +215,18 @@ attempts = Table(
     Column("reason", Text, nullable=False, server_default=text("''")),
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
-    UniqueConstraint("campaign", "skill", "number"),
+    UniqueConstraint("campaign", "name", "number"),
     CheckConstraint("ended IN ('verdict', 'infrastructure', 'cancelled', 'rejected')", name="ended"),
     Index(
         "ix_attempts_outstanding",
-        "identity",
+        "run",
+        unique=True,
+        sqlite_where=text("ended IS NULL"),
+        postgresql_where=text("ended IS NULL"),
+    ),
+    Index(
+        "ix_attempts_subject",
+        "subject",
         "line",
         unique=True,
         sqlite_where=text("ended IS NULL"),
@@ -343,3 +364,14 @@ requests = Table(
     Column("created_at", Float, nullable=False),
     Column("settled_at", Float),
 )
+
+trainings = (
+    select(
+        runs.c.name.label("skill"),
+        *(column for column in runs.c if column.name != "name"),
+        *(column for column in skill_runs.c if column.name != "run"),
+    )
+    .select_from(runs.join(skill_runs))
+    .subquery("trainings")
+)
+"""The runs of skills, with all that they have: to be read, not to be written."""

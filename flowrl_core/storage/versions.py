@@ -1,4 +1,4 @@
-"""The store of experts' parameters: immutable trees named by their content, so that an unchanged one costs nothing."""
+"""The store of parameters: immutable trees named by their content, so that an unchanged one costs nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def put(home: Home, params: Any, *, metadata: Mapping[str, Any] | None = None) -
     """The content hash under which the parameters are stored, durably; twice the same is stored once.
 
     Args:
-        params: nested dicts of arrays, one expert's parameters.
+        params: nested dicts of arrays.
         metadata: JSON-ready data kept beside them; the first writer's stays.
     """
     content = content_hash(params)

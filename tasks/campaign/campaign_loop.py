@@ -38,6 +38,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 from flowrl_core.storage.records.campaigns import Campaign
 from flowrl_core.storage.records.runs import Attempt
+from flowrl_core.storage.records.skill_runs import SkillRunRecord
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import check_going_on, naming_no_room
 from tasks.campaign.campaign_runs import live_campaign_runs
@@ -182,7 +183,7 @@ class CampaignLoop:
     async def _submit(self, skill: Skill) -> None:
         identity = skill.identity(self.campaign.env)
         try:
-            attempt = self.registry.attempts.begin(self.campaign.name, identity)
+            attempt = self.registry.skill_runs.begin(self.campaign.name, identity)
         except ConflictError as exc:  # another campaign was quicker
             logger.info("not submitted: %s", exc)
             return
@@ -193,22 +194,23 @@ class CampaignLoop:
             self.watcher.wake_in(0.0)  # an old run under an old key: no event will come
 
     async def _send(self, attempt: Attempt) -> FlowRun:
-        config = resolve(attempt.skill, self.campaign.spec, **self.source.settings(attempt.skill))
-        held = self.registry.skills.definition(attempt.identity).skill if self._needs_approval(attempt) else None
+        config = resolve(attempt.name, self.campaign.spec, **self.source.settings(attempt.name))
+        record = self.registry.skill_runs.get(attempt.run)
+        held = self.registry.skills.definition(record.identity).skill if self._needs_approval(record) else None
         run = await submit(self.client, skill_submission(self.registry.uuid, attempt, config, held=held))
         if held is not None:
-            logger.info("%s waits for approval: resume or cancel its run in the UI", attempt.skill)
+            logger.info("%s waits for approval: resume or cancel its run in the UI", attempt.name)
         crash_point("after_submission")
         self.registry.attempts.set_flow_run(attempt.id, str(run.id))
         return run
 
-    def _needs_approval(self, attempt: Attempt) -> bool:
+    def _needs_approval(self, run: SkillRunRecord) -> bool:
         """Whether a person is to be asked; a run that was prepared already was approved before."""
-        return self.campaign.spec.limits.approval == "required" and self.registry.runs.get(attempt.run).seeds is None
+        return self.campaign.spec.limits.approval == "required" and run.seeds is None
 
     def _snapshot(self, found: Frontier, is_growing: bool, is_cancelled: bool) -> Snapshot:
         outstanding = self.registry.attempts.outstanding(self.campaign.name)
-        mine = {attempt.skill for attempt in outstanding}
+        mine = {attempt.name for attempt in outstanding}
         waiting = [name for name in found.submitted if name not in mine]
         return Snapshot(
             self.campaign,

@@ -85,12 +85,12 @@ class Reconciler:
             self.wake_in(0.0)
             return
         if run is not None and _is_asleep(run):
-            logger.warning("%s was to start in the far future: was the clock set? It starts now", attempt.skill)
+            logger.warning("%s was to start in the far future: was the clock set? It starts now", attempt.name)
             await run_again(self.client, run, delay=0.0)
             return
         if run is not None and not _is_over(run):
             return
-        if self.registry.runs.get(attempt.run).verdict is not None:
+        if self.registry.skill_runs.get(attempt.run).verdict is not None:
             await asyncio.to_thread(tidy, self.home, attempt.run)
             self.registry.attempts.end(attempt.id, "verdict")
             return
@@ -101,15 +101,15 @@ class Reconciler:
         is_worth_it = end == "infrastructure" and run is not None and not _found_no_room(run)
         if is_worth_it and run is not None and await self._goes_on(attempt, run):
             self.registry.attempts.count_retry(attempt.id, reason)
-            logger.warning("%s broke off (%s); the same run goes on", attempt.skill, reason)
+            logger.warning("%s broke off (%s); the same run goes on", attempt.name, reason)
             return
-        logger.warning("%s: attempt %d is over: %s, %s", attempt.skill, attempt.number, end, reason)
+        logger.warning("%s: attempt %d is over: %s, %s", attempt.name, attempt.number, end, reason)
         self.registry.attempts.end(attempt.id, end, reason)
 
     async def _goes_on(self, attempt: Attempt, run: FlowRun) -> bool:
         """Whether the Prefect run that broke off is scheduled again, after a pause that grows with each try."""
-        fact = self.registry.skills.facts(self.campaign.name).get(attempt.skill)
-        if fact is None or fact.identity != attempt.identity or fact.retries >= self.campaign.spec.limits.max_retries:
+        fact = self.registry.skills.facts(self.campaign.name).get(attempt.name)
+        if fact is None or fact.identity != attempt.subject or fact.retries >= self.campaign.spec.limits.max_retries:
             return False
         return await run_again(self.client, run, delay=min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 4**fact.retries))
 
@@ -120,7 +120,7 @@ class Reconciler:
         if await live_campaign_runs(self.client, self.registry.uuid, attempt.campaign):
             return
         end, reason = _how(run)
-        logger.info("%s: attempt of campaign %s, which has ended, is over: %s", attempt.skill, attempt.campaign, reason)
+        logger.info("%s: attempt of campaign %s, which has ended, is over: %s", attempt.name, attempt.campaign, reason)
         self.registry.attempts.end(attempt.id, end, reason)
 
 

@@ -7,7 +7,7 @@ from prefect import task
 from flowrl_core.stages.skill.evaluate import evaluate, verdict
 from flowrl_core.stages.skill.reflect import reflect
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records.runs import Verdict
+from flowrl_core.storage.records.skill_runs import Verdict
 from tasks.options import RESUMABLE
 from tasks.orchestration.runs.termination import until_told
 from tasks.orchestration.runs.watchdog import beat

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from prefect import task
 
 from flowrl_core.specs.skill import SkillConfig
-from flowrl_core.stages.skill.directory import run_directory
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.timing import mark
 from flowrl_core.storage.layout import Home
@@ -20,7 +19,7 @@ __all__ = ["prepare_run", "skill_workplace"]
 
 def skill_workplace(run: int, attempt: int, stall_minutes: float) -> AbstractContextManager[int]:
     """See `workplace`: the run and one device to train on."""
-    return workplace(run, attempt, run_directory, stall_minutes=stall_minutes)
+    return workplace(run, attempt, stall_minutes=stall_minutes)
 
 
 @task(name="prepare", **IDEMPOTENT)

@@ -42,14 +42,14 @@ def final_state(outcome: RunOutcome) -> State:
 def is_decided(run: int) -> bool:
     """Whether the registry has a verdict on the run, so that there is nothing left to train."""
     with Registry.open(Home.from_environment()) as registry:
-        return registry.runs.get(run).verdict is not None
+        return registry.skill_runs.get(run).verdict is not None
 
 
 def give_up(run: int, reason: FlowRLError, epoch: int) -> State:
     """End a run that cannot be done as it is, and would fail in the same way if it were tried again."""
     logger.error("giving up: %s", reason)
     with Registry.open(Home.from_environment()) as registry:
-        registry.runs.fail(run, str(reason), epoch=epoch)
+        registry.skill_runs.fail(run, str(reason), epoch=epoch)
     end_progress(f"given up: {reason}")
     return Completed(name=NOT_LEARNED, message=str(reason))
 
@@ -57,7 +57,7 @@ def give_up(run: int, reason: FlowRLError, epoch: int) -> State:
 def tidy(home: Home, run: int) -> None:
     """Archive a decided run whose process died before it had done so."""
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
-        has_results = bool(registry.runs.looks(run))
+        record = registry.skill_runs.get(run)
+        has_results = bool(registry.skill_runs.looks(run))
     if record.verdict is not None and has_results and run_directory(home, record).path.is_dir():
         process(home, run)

@@ -28,12 +28,12 @@ def skill_submission(registry: str, attempt: Attempt, config: SkillConfig, *, he
         registry: uuid of the registry.
         held: the run waits until a person has approved of this skill.
     """
-    facts = {"campaign": attempt.campaign, "skill": attempt.skill, "attempt": attempt.id, "run": attempt.run}
+    facts = {"campaign": attempt.campaign, "skill": attempt.name, "attempt": attempt.id, "run": attempt.run}
     return Submission(
         deployment=SKILL,
-        flow_run_name=attempt.skill,
+        flow_run_name=attempt.name,
         parameters={**facts, **config.model_dump(mode="json")},
-        tags=[*campaign_tags(registry, attempt.campaign), f"skill:{attempt.skill}"],
+        tags=[*campaign_tags(registry, attempt.campaign), f"skill:{attempt.name}"],
         key=attempt.key,
         held=None if held is None else approval_form(held, config),
     )

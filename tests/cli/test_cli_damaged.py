@@ -48,13 +48,13 @@ def learned(tmp_path_factory) -> Home:
 
 def _learn(home: Home, registry: Registry, name: str, params: dict[str, np.ndarray]) -> None:
     identity = registry.skills.get("default", name).identity
-    attempt = registry.attempts.begin("default", identity)
+    attempt = registry.skill_runs.begin("default", identity)
     expert = registry.library.allocate(identity, observation_size=9, num_actions=18, width=64).global_index
     plan = make_plan(KNOWLEDGE, name)
-    registry.runs.seal(attempt.run, plan=plan, remap={expert: 0}, config=SkillConfig(), seeds={expert: None})
+    registry.skill_runs.seal(attempt.run, plan=plan, remap={expert: 0}, config=SkillConfig(), seeds={expert: None})
     results = [ExpertResult(expert, put(home, params), 100, None)]
     facts = BundleFacts(0.9, 0.8, 512, 0.75)
-    registry.runs.commit(
+    registry.skill_runs.commit(
         attempt.run, verdict="learned", run_frames=100, results=results, policy="most_frames", bundle=facts
     )
     registry.attempts.end(attempt.id, "verdict")
@@ -208,7 +208,7 @@ def test_a_registry_of_which_a_part_is_missing_is_found_by_doctor(damaged, damag
     [
         "UPDATE campaigns SET spec = '{'",
         "UPDATE campaigns SET spec = '[]'",
-        "UPDATE runs SET plan = '[1]'",
+        "UPDATE skill_runs SET plan = '[1]'",
         "UPDATE runs SET config = '{}{'",
     ],
 )
@@ -237,7 +237,7 @@ def test_a_registry_that_is_damaged_anywhere_is_not_taken_for_a_backup(damaged, 
     assert found.state == "wrong"
 
 
-@pytest.mark.parametrize("statement", ["DROP TABLE looks", "UPDATE runs SET plan = '{'"])
+@pytest.mark.parametrize("statement", ["DROP TABLE looks", "UPDATE skill_runs SET plan = '{'"])
 def test_a_backup_whose_rows_cannot_be_read_is_refused_before_a_home_is_begun(
     damaged, flowrl_here, tmp_path, statement
 ):

@@ -29,7 +29,7 @@ from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage.atomic import write_json
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import BundleFacts, ExpertResult
-from flowrl_core.storage.records.runs import Look
+from flowrl_core.storage.records.skill_runs import Look
 from flowrl_core.storage.registry import Registry
 from tasks.orchestration.runs.tags import campaign_tags
 
@@ -40,7 +40,7 @@ KNOWLEDGE = load_knowledge("corridor")
 def prepared_run(registry: Registry, campaign: str, skill: str) -> int:
     """An open, sealed run of the skill; its experts exist."""
     record = registry.skills.get(campaign, skill)
-    run = registry.attempts.begin(campaign, record.identity).run
+    run = registry.skill_runs.begin(campaign, record.identity).run
     plan = make_plan(KNOWLEDGE, skill)
     identities = [registry.skills.get(campaign, name).identity for name in plan.skills]
     sizes = {"observation_size": 9, "num_actions": 18, "width": 64, "line": registry.campaigns.get(campaign).line}
@@ -48,17 +48,17 @@ def prepared_run(registry: Registry, campaign: str, skill: str) -> int:
     indices = sorted(expert.global_index for expert in experts)
     heads = {expert.global_index: expert.head.id if expert.head else None for expert in experts}
     remap = {index: local for local, index in enumerate(indices)}
-    registry.runs.seal(run, plan=plan, remap=remap, config=SkillConfig(), seeds=heads)
+    registry.skill_runs.seal(run, plan=plan, remap=remap, config=SkillConfig(), seeds=heads)
     return run
 
 
 def end_run(registry: Registry, run: int, *, successes: int, verdict: str) -> None:
-    plan, seeds = registry.runs.get(run).plan, registry.runs.get(run).seeds
+    plan, seeds = registry.skill_runs.get(run).plan, registry.skill_runs.get(run).seeds
     assert plan is not None
     assert seeds is not None
     look = Look(1000, 100, successes, successes / 100 - 0.05, 0.0125, 0.9, steps=(0.5,) * len(plan.steps))
-    registry.runs.record_look(run, look)
-    registry.runs.commit(
+    registry.skill_runs.record_look(run, look)
+    registry.skill_runs.commit(
         run,
         verdict=verdict,
         run_frames=1000,
@@ -86,7 +86,7 @@ def grown(tmp_path_factory) -> Home:
         for skill in ("dig_a", "goto_bench"):
             end_run(registry, prepared_run(registry, "demo", skill), successes=95, verdict="learned")
         end_run(registry, prepared_run(registry, "demo", "make_b"), successes=10, verdict="failed")
-        run = registry.runs.get(prepared_run(registry, "demo", "make_c"))
+        run = registry.skill_runs.get(prepared_run(registry, "demo", "make_c"))
         make_whole(home, registry)
         registry.attempts.count_retry(registry.attempts.outstanding("demo")[-1].id, "Crashed: killed")
     directory = home.run_directory("demo", "make_c", run.ordinal)
@@ -430,7 +430,7 @@ def test_what_the_server_says_has_ended_is_stopped_unless_its_campaign_goes_on(s
     monkeypatch.setenv("PREFECT_API_URL", server.url)
     with Registry.open(home) as registry, get_client(sync_client=True) as client:
         campaign = registry.campaigns.start(parse_campaign(env="corridor", targets=["dig_a"]), KNOWLEDGE.skills)
-        attempt = registry.attempts.begin("default", registry.skills.get("default", "dig_a").identity)
+        attempt = registry.skill_runs.begin("default", registry.skills.get("default", "dig_a").identity)
         tags = campaign_tags(registry.uuid, "default")
 
         def begin(deployment: str, parameters: dict[str, object]) -> UUID:

@@ -10,7 +10,7 @@ from flowrl_cli.views.summary import summary_lines
 from flowrl_core.report.timeline import RunTrace, greatest_overlap, handovers, most_at_once, speed_up, trace_of
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs.skill import SkillConfig
-from flowrl_core.storage.records.runs import RunRecord
+from flowrl_core.storage.records.skill_runs import SkillRunRecord
 
 
 def run(skill: str, first_line: float, ended: float, *needs: str) -> RunTrace:
@@ -54,12 +54,12 @@ def test_the_overlap_is_where_both_train():
     assert greatest_overlap([RunTrace("a", updates=(1.0, 2.0)), RunTrace("c", updates=(3.0, 4.0))]) is None
 
 
-def recorded(skill: str, *before: str, **training: object) -> RunRecord:
+def recorded(skill: str, *before: str, **training: object) -> SkillRunRecord:
     plan = Plan(skill, (*(Step(name, 1) for name in before), Step(skill, 1)))
     config = SkillConfig.model_validate({"training": training})
-    return RunRecord(
+    return SkillRunRecord(
         id=1,
-        kind="skill",
+        family="skill",
         campaign="c",
         identity="i",
         skill=skill,

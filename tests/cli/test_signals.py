@@ -346,7 +346,9 @@ def test_a_log_that_is_followed_can_be_left(home):
     with Registry.open(Home(home)) as registry:
         spec = parse_campaign(campaign="one", env="corridor", targets=["dig_a"])
         registry.campaigns.start(spec, load_knowledge("corridor").skills)
-        run = registry.runs.get(registry.attempts.begin("one", registry.skills.get("one", "dig_a").identity).run)
+        run = registry.skill_runs.get(
+            registry.skill_runs.begin("one", registry.skills.get("one", "dig_a").identity).run
+        )
     directory = Home(home).run_directory("one", "dig_a", run.ordinal)
     directory.path.mkdir(parents=True)
     directory.log.write_text("a line\n")

@@ -81,7 +81,7 @@ def begin(home: Home, spec: CampaignSpec, skill: str, *, skills: Mapping[str, Sk
     """The campaign (started if need be) begins an attempt of the skill."""
     with Registry.open(home) as registry:
         registry.campaigns.start(spec, skills)
-        return registry.attempts.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
+        return registry.skill_runs.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
 
 
 def drive(
@@ -94,7 +94,7 @@ def drive(
 ) -> RunOutcome | None:
     """The run driven to its end, from wherever it stands; None if it was stopped before."""
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
     with own_run(home.run_directory(record.campaign, record.skill, record.ordinal)):
         if record.verdict is None:
             prepare(home, run, config)
@@ -120,7 +120,7 @@ def learn(home: Home, spec: CampaignSpec, skill: str) -> tuple[int, RunOutcome]:
 def facts(home: Home, run: int) -> dict[str, Any]:
     """All that an ended run leaves, but for times: two runs that went the same way leave equal facts."""
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
         assert record.remap is not None
 
         def content(version: int | None) -> str | None:
@@ -129,10 +129,10 @@ def facts(home: Home, run: int) -> dict[str, Any]:
         return {
             "verdict": (record.verdict, record.reason, record.run_frames),
             "reflection": record.reflection,
-            "looks": [asdict(look) for look in registry.runs.looks(run)],
+            "looks": [asdict(look) for look in registry.skill_runs.looks(run)],
             "merges": [
                 {**asdict(m), **{name: content(getattr(m, name)) for name in ("version", "from_version", "to_version")}}
-                for m in registry.runs.merges(run)
+                for m in registry.skill_runs.merges(run)
             ],
             "versions": {
                 index: [(v.content, v.frames, content(v.parent), v.run) for v in registry.library.versions(index)]

@@ -77,6 +77,6 @@ def grow_in_child(home: Home, spec: CampaignSpec) -> dict[str, Any]:
 
 
 def _train(home: Home, registry: Registry, spec: CampaignSpec, context: ProposalContext, name: str) -> None:
-    attempt = registry.attempts.begin(spec.campaign, context.figures[name].identity)
+    attempt = registry.skill_runs.begin(spec.campaign, context.figures[name].identity)
     drive(home, attempt.run, resolve(name, spec, **context.settings(name)))
     registry.attempts.end(attempt.id, "verdict")

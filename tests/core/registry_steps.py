@@ -27,7 +27,7 @@ def make_spec(**changes: Any) -> CampaignSpec:
 
 
 def begin(registry: Registry, name: str, campaign: str = "default", **options: Any) -> Attempt:
-    return registry.attempts.begin(campaign, registry.skills.get(campaign, name).identity, **options)
+    return registry.skill_runs.begin(campaign, registry.skills.get(campaign, name).identity, **options)
 
 
 def seal(registry: Registry, run: int, names: list[str]) -> None:
@@ -36,16 +36,16 @@ def seal(registry: Registry, run: int, names: list[str]) -> None:
     seeds = {expert.global_index: expert.head.id if expert.head else None for expert in experts}
     remap = {index: local for local, index in enumerate(sorted(seeds))}
     plan = Plan(names[-1], tuple(Step(name, 1) for name in names))
-    registry.runs.seal(run, plan=plan, remap=remap, config=SkillConfig(), seeds=seeds)
+    registry.skill_runs.seal(run, plan=plan, remap=remap, config=SkillConfig(), seeds=seeds)
 
 
 def commit(registry: Registry, run: int, contents: dict[int, tuple[str, int]], **changes: Any) -> list[Merge]:
     """Commit results as `{global index: (content, routed frames)}`, seeded as the run was sealed."""
-    seeds = registry.runs.get(run).seeds or {}
+    seeds = registry.skill_runs.get(run).seeds or {}
     results = [ExpertResult(i, content, frames, seeds[i]) for i, (content, frames) in contents.items()]
     ending: dict[str, Any] = {"verdict": "learned", "run_frames": 100, "policy": "most_frames"}
     ending["bundle"] = BundleFacts(0.9, 0.8, 512, 0.75)
-    return registry.runs.commit(run, results=results, **ending | changes)
+    return registry.skill_runs.commit(run, results=results, **ending | changes)
 
 
 def learn(registry: Registry, names: list[str], contents: dict[int, tuple[str, int]], **changes: Any) -> list[Merge]:

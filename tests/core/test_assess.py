@@ -31,9 +31,9 @@ def spoil_head(home, skill):
     content = put(home, noise(get(home, version.content)))
     with Registry.open(home) as registry:
         run = begin(home, make_spec("spoiler", "make_b"), "make_b").run
-        config = registry.runs.get(bundle.run).config
-        registry.runs.seal(run, plan=bundle.plan, remap={index: 0}, config=config, seeds={index: version.id})
-        registry.runs.commit(
+        config = registry.skill_runs.get(bundle.run).config
+        registry.skill_runs.seal(run, plan=bundle.plan, remap={index: 0}, config=config, seeds={index: version.id})
+        registry.skill_runs.commit(
             run,
             verdict="learned",
             run_frames=10_000,
@@ -70,7 +70,7 @@ def test_no_two_assessments_share_worlds_and_none_shares_those_of_a_look(home):
         for skill in ("dig_a", "goto_bench"):
             identity = registry.skills.get("basics", skill).identity
             used += [record.worlds for record in registry.evaluations.of(identity)]
-            used += [look.worlds for look in registry.runs.looks(registry.library.bundle(identity).run)]
+            used += [look.worlds for look in registry.skill_runs.looks(registry.library.bundle(identity).run)]
     assert len(used) >= 6 and len(set(used)) == len(used)
 
 

@@ -58,7 +58,7 @@ def test_a_restored_home_goes_on_from_the_checkpoint_and_ends_as_the_other_does(
         assert len(before.attempts.outstanding("saved")) == 1 and after.attempts.outstanding("saved") == []
         identity = after.skills.get("saved", "make_b").identity
         after.campaigns.start(SPEC, {name: entry.skill for name, entry in after.skills.of("saved").items()})
-        assert after.attempts.begin("saved", identity).run == run, "the open run is taken up"
+        assert after.skill_runs.begin("saved", identity).run == run, "the open run is taken up"
     assert drive(restored, run, CONFIG).success == drive(home, run, CONFIG).success
     assert parameters(restored) == parameters(home)
 

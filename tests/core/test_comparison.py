@@ -87,7 +87,7 @@ def test_both_policies_saw_the_same_training_and_evaluated_says_what_it_measured
         assert (measured.head, measured.episodes) == (kept[name].from_version, 512)
         assert measured.version_successes < measured.head_successes - 50
     with Registry.open(home) as registry:
-        assert {merge.name: merge for merge in registry.runs.merges(run)} == kept
+        assert {merge.name: merge for merge in registry.skill_runs.merges(run)} == kept
 
 
 def test_what_the_run_proved_is_a_bundle_whatever_became_of_the_heads(merged):
@@ -119,12 +119,12 @@ def move_head(home, skill):
     run = begin(home, spec, skill).run
     prepare(home, run, resolve(skill, spec))
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
         dig = min(record.remap)
         heads = {index: registry.library.head(index) or registry.library.head(dig) for index in record.remap}
         contents = {index: put(home, nudged(get(home, head.content), index)) for index, head in heads.items()}
         frames = registry.library.head(dig).frames + 10**6
-        registry.runs.commit(
+        registry.skill_runs.commit(
             run,
             verdict="learned",
             run_frames=frames,
@@ -176,7 +176,7 @@ def test_a_head_that_moves_again_and_again_ends_in_a_conflict_and_changes_nothin
         process(home, run)
     assert len(answers) == 4
     with Registry.open(home) as registry:
-        assert registry.runs.get(run).verdict is None and registry.runs.merges(run) == []
+        assert registry.skill_runs.get(run).verdict is None and registry.skill_runs.merges(run) == []
     monkeypatch.undo()
     assert process(home, run).verdict == "learned", "left alone, it ends"
 

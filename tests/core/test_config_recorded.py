@@ -45,10 +45,10 @@ def recorded(home, spec, skill, **own):
     """The field groups that the sealed run of a skill has: as its file says, and as its stages read them."""
     with Registry.open(home) as registry:
         registry.campaigns.start(spec, KNOWLEDGE.skills)
-        attempt = registry.attempts.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
+        attempt = registry.skill_runs.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
         path = prepare(home, attempt.run, resolve(skill, spec, **own))
         read = open_run(home, registry, attempt.run).config
-        assert registry.runs.get(attempt.run).config == read
+        assert registry.skill_runs.get(attempt.run).config == read
     told = json.loads(RunDirectory(path).config.read_text())["parameters"]
     assert SkillConfig.model_validate(told) == read
     return told

@@ -86,7 +86,7 @@ def start_of_make_c(home):
     run = begin(home, make_spec("after", "make_c"), "make_c").run
     prepare(home, run, resolve("make_c", make_spec("after", "make_c")))
     with Registry.open(home) as registry:
-        return registry.runs.get(run).seeds
+        return registry.skill_runs.get(run).seeds
 
 
 @pytest.mark.parametrize("how", [truncated, flipped])

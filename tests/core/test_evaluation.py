@@ -161,13 +161,15 @@ def test_no_two_looks_of_a_registry_share_a_world(home):
     looks = {"looks": 3, "target": 0.01, "min_frames": 512, "min_episodes": 8, "episodes": 32, "threshold": 0.99}
     with Registry.open(home) as registry:
         names = ("dig_a", "goto_bench")
-        runs = [run.id for name in names for run in registry.runs.of(registry.skills.get("basics", name).identity)]
+        runs = [
+            run.id for name in names for run in registry.skill_runs.of(registry.skills.get("basics", name).identity)
+        ]
     first = make_spec("tries", "make_b", "make_c", training={"frames": 1_500}, evaluation=looks)
     runs += [learn(home, first, skill)[0] for skill in ("make_b", "make_c")]
     again = begin(home, first.model_copy(update={"retry": ["make_b"]}), "make_b")
     assert drive(home, again.run, resolve("make_b", first)).verdict == "failed"
     with Registry.open(home) as registry:
-        taken = [look.worlds for run in [*runs, again.run] for look in registry.runs.looks(run)]
+        taken = [look.worlds for run in [*runs, again.run] for look in registry.skill_runs.looks(run)]
     assert len(taken) >= 2 + 3 * 2
     assert len(set(taken)) == len(taken)
 

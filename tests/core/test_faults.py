@@ -35,7 +35,7 @@ RATE = SPEC.training.learning_rate
 
 def directory_of(home, run):
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
     return home.run_directory(record.campaign, record.skill, record.ordinal)
 
 

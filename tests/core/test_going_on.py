@@ -55,14 +55,14 @@ def prepared(home, spec):
 def left(home, run):
     """The versions that a run left, by skill."""
     with Registry.open(home) as registry:
-        return {merge.name: registry.library.version(merge.version) for merge in registry.runs.merges(run)}
+        return {merge.name: registry.library.version(merge.version) for merge in registry.skill_runs.merges(run)}
 
 
 def seeds(home, run):
     """The versions that a run was seeded from, by skill."""
     with Registry.open(home) as registry:
         names = {expert.global_index: expert.name for expert in registry.library.experts()}
-        return {names[index]: seed for index, seed in registry.runs.get(run).seeds.items()}
+        return {names[index]: seed for index, seed in registry.skill_runs.get(run).seeds.items()}
 
 
 def test_with_more_frames_it_goes_on_from_its_last_version_and_learns(own):
@@ -73,18 +73,20 @@ def test_with_more_frames_it_goes_on_from_its_last_version_and_learns(own):
     assert config["parameters"]["evaluation"]["threshold"] == 0.9, "an override that was not given again stays"
     assert config["seeded_from"]["make_b"] == before["make_b"].content
     with Registry.open(home) as registry:
-        record = registry.runs.get(second)
+        record = registry.skill_runs.get(second)
     params, _ = load_tree(run_directory(home, record).seed)
     own_expert = before["make_b"].expert
     assert content_hash(expert_slice(params, record.remap[own_expert])) == before["make_b"].content
     assert drive(home, second, record.config).verdict == "learned"
     after = left(home, second)
     with Registry.open(home) as registry:
-        (merge,) = [one for one in registry.runs.merges(second) if one.expert == own_expert]
+        (merge,) = [one for one in registry.skill_runs.merges(second) if one.expert == own_expert]
         assert after["make_b"].parent == before["make_b"].id
         assert after["make_b"].frames == before["make_b"].frames + merge.routed_frames
         assert registry.library.head(own_expert) == after["make_b"]
-        assert [look.level for look in registry.runs.looks(second)][0] == pytest.approx(0.05 / 4), "of this run alone"
+        assert [look.level for look in registry.skill_runs.looks(second)][0] == pytest.approx(0.05 / 4), (
+            "of this run alone"
+        )
 
 
 def test_from_scratch_it_begins_anew(own):
@@ -115,12 +117,12 @@ def spoiling(home):
     spec = SPEC.model_copy(update={"campaign": "spoilt"})
     run, _ = prepared(home, spec)
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
         names = {one.global_index: one.name for one in registry.library.experts()}
         whole = get(home, heads(home)["goto_bench"].content)
         contents = {index: put(home, noise(whole) if names[index] == "dig_a" else whole) for index in record.remap}
         results = [ExpertResult(index, contents[index], 500, record.seeds[index]) for index in record.remap]
-        registry.runs.commit(run, verdict="failed", run_frames=1_500, results=results, policy="most_frames")
+        registry.skill_runs.commit(run, verdict="failed", run_frames=1_500, results=results, policy="most_frames")
         registry.attempts.end(registry.attempts.outstanding("spoilt")[0].id, "verdict")
     return run, spec.model_copy(update={"retry": ["make_b"]})
 
@@ -155,7 +157,7 @@ def test_a_version_that_is_gone_is_no_obstacle(own, caplog):
 def test_without_a_version_of_its_own_it_begins_anew(home):
     run = begin(home, SPEC, "make_b").run
     with Registry.open(home) as registry:
-        registry.runs.fail(run, "it diverged")
+        registry.skill_runs.fail(run, "it diverged")
         registry.attempts.end(registry.attempts.outstanding("again")[0].id, "verdict")
     _, config = prepared(home, AGAIN)
     assert config["goes_on_from"] is None and config["seeded_from"]["make_b"] == "initialised"

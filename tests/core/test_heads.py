@@ -49,7 +49,7 @@ def make_d(home, **evaluation):
     config = resolve("make_d", SPEC.model_copy(update={"overrides": overrides}))
     directory = SkillRunDirectory(prepare(home, run, config))
     with Registry.open(home) as registry:
-        seeds = {e.name: registry.runs.get(run).seeds.get(e.global_index) for e in registry.library.experts()}
+        seeds = {e.name: registry.skill_runs.get(run).seeds.get(e.global_index) for e in registry.library.experts()}
     return json.loads(directory.config.read_text()), seeds
 
 
@@ -67,11 +67,11 @@ def sibling_ends(home, change):
     run = begin(home, SIBLING, "make_o", skills=SKILLS).run
     prepare(home, run, resolve("make_o", SIBLING))
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
         dig, _ = record.remap
         params = get(home, registry.library.head(dig).content)
         contents = dict(zip(record.remap, (put(home, change(params)), put(home, params)), strict=True))
-        merges = registry.runs.commit(
+        merges = registry.skill_runs.commit(
             run,
             verdict="learned",
             run_frames=1_500,

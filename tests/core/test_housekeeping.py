@@ -65,18 +65,18 @@ class Past:
     def begin(self, name):
         """A sealed, open run of a skill, whose plan has all skills up to it; its experts' global indices."""
         names = NAMES[: NAMES.index(name) + 1]
-        attempt = self.registry.attempts.begin("default", SKILLS[name].identity("corridor"), new_run=True)
+        attempt = self.registry.skill_runs.begin("default", SKILLS[name].identity("corridor"), new_run=True)
         experts = [self.registry.library.allocate(SKILLS[n].identity("corridor"), **SIZES) for n in names]
         seeds = {e.global_index: e.head.id if e.head else None for e in experts}
         plan = Plan(name, tuple(Step(n, 1) for n in names))
         remap = {index: local for local, index in enumerate(seeds)}
-        self.registry.runs.seal(attempt.run, plan=plan, remap=remap, config=SkillConfig(), seeds=seeds)
+        self.registry.skill_runs.seal(attempt.run, plan=plan, remap=remap, config=SkillConfig(), seeds=seeds)
         return attempt, seeds
 
     def end(self, attempt, seeds, verdict):
         results = [ExpertResult(index, self.put(self.params()), 10, seed) for index, seed in seeds.items()]
         bundle = BundleFacts(0.9, 0.8, 512, 0.75) if verdict == "learned" else None
-        self.registry.runs.commit(
+        self.registry.skill_runs.commit(
             attempt.run, verdict=verdict, run_frames=100, results=results, policy="most_frames", bundle=bundle
         )
         self.registry.attempts.end(attempt.id, "verdict")
@@ -120,14 +120,16 @@ def needed(registry):
             v.content for bundle in registry.library.bundles_with(expert.global_index) for v in bundle.versions.values()
         }
     for name in NAMES:
-        for run in registry.runs.of(SKILLS[name].identity("corridor")):
+        for run in registry.skill_runs.of(SKILLS[name].identity("corridor")):
             if run.verdict is None:
                 found |= {
                     registry.library.version(version).content for version in run.seeds.values() if version is not None
                 }
-        failed = [run for run in registry.runs.of(SKILLS[name].identity("corridor")) if run.verdict == "failed"]
+        failed = [run for run in registry.skill_runs.of(SKILLS[name].identity("corridor")) if run.verdict == "failed"]
         if failed and registry.library.bundle(failed[-1].identity) is None:
-            found |= {registry.library.version(one.version).content for one in registry.runs.merges(failed[-1].id)}
+            found |= {
+                registry.library.version(one.version).content for one in registry.skill_runs.merges(failed[-1].id)
+            }
     return found
 
 
@@ -181,7 +183,7 @@ def test_listing_changes_nothing(past):
     past.age_versions(50)
     before = sorted(past.home.root.rglob("*"))
     (garbage,) = past.find()
-    assert garbage.bytes > 100 and "no head" in garbage.why
+    assert garbage.bytes > 100 and "no result" in garbage.why
     assert sorted(past.home.root.rglob("*")) == before
 
 
@@ -254,7 +256,7 @@ def test_who_takes_a_version_and_who_removes_one_wait_for_each_other(past):
 def left_behind(past, name="wood"):
     """The directory of a run that ended 3 days ago, as its process left it when it died."""
     attempt, seeds = past.begin(name)
-    record = past.registry.runs.get(attempt.run)
+    record = past.registry.skill_runs.get(attempt.run)
     directory = past.home.run_directory("default", name, record.ordinal)
     (directory.path / "checkpoints").mkdir(parents=True)
     directory.config.write_text("{}")
@@ -285,7 +287,7 @@ def test_the_directory_of_an_ended_run_that_a_process_holds_stays(past):
 
 def test_the_directory_of_an_open_run_stays(past):
     attempt, _ = past.begin("wood")
-    directory = past.home.run_directory("default", "wood", past.registry.runs.get(attempt.run).ordinal)
+    directory = past.home.run_directory("default", "wood", past.registry.skill_runs.get(attempt.run).ordinal)
     directory.path.mkdir(parents=True)
     aged(directory.path, 400)
     assert past.find() == ()

@@ -51,7 +51,9 @@ def test_three_seeds_of_a_skill_are_three_experts_beside_the_shared_one_and_none
     with Registry.open(side_by_side) as registry:
         bundles = [registry.library.bundle(one.identity, line=line) for line, one in found.items()]
         assert [list(bundle.versions.values()) for bundle in bundles] == [[one.head] for one in found.values()]
-        assert len({run.config.training.seed for run in map(registry.runs.get, (b.run for b in bundles[1:]))}) == 3
+        assert (
+            len({run.config.training.seed for run in map(registry.skill_runs.get, (b.run for b in bundles[1:]))}) == 3
+        )
 
 
 def test_what_a_campaign_knows_is_what_its_own_library_holds(side_by_side):
@@ -90,7 +92,7 @@ def test_a_skill_of_a_library_of_its_own_is_built_upon_and_measured_there(side_b
         attempt = begin(home, spec, skill)
         assert drive(home, attempt.run, resolve(skill, spec)).verdict == "learned"
     with Registry.open(home) as registry:
-        run = registry.runs.get(attempt.run)
+        run = registry.skill_runs.get(attempt.run)
         lines = {one.global_index: one.line for one in registry.library.experts()}
         assert {lines[index] for index in run.remap} == {"seed-1"}
         assert before["seed-1"].id in run.seeds.values()

@@ -31,10 +31,10 @@ def end(registry: Registry, campaign: str, name: str, content: str, **ending: An
     """A run of the skill alone, from its beginning to its end; its id."""
     attempt = begin(registry, name, campaign)
     line = registry.campaigns.get(campaign).line
-    index = registry.library.allocate(attempt.identity, line=line, **SIZES).global_index
-    before = registry.runs.predecessor(attempt.run)
-    seeds = {index: registry.runs.merges(before.id)[0].version if before else None}
-    registry.runs.seal(
+    index = registry.library.allocate(attempt.subject, line=line, **SIZES).global_index
+    before = registry.skill_runs.predecessor(attempt.run)
+    seeds = {index: registry.skill_runs.merges(before.id)[0].version if before else None}
+    registry.skill_runs.seal(
         attempt.run, plan=Plan(name, (Step(name, 1),)), remap={index: 0}, config=SkillConfig(), seeds=seeds
     )
     commit(registry, attempt.run, {index: (content, 50)}, **ending)
@@ -59,8 +59,8 @@ def test_a_definition_has_an_expert_a_head_and_a_bundle_in_each_line(registry: R
         assert expert and bundle and (expert.global_index, bundle.line) == (index, line)
         assert list(bundle.versions) == [index] and expert.bundle == bundle.id
         assert registry.library.experts(line=line) == [expert]
-        assert [run.id for run in registry.runs.of(identity, line=line)] == [bundle.run]
-    assert len(registry.runs.of(identity)) == 3
+        assert [run.id for run in registry.skill_runs.of(identity, line=line)] == [bundle.run]
+    assert len(registry.skill_runs.of(identity)) == 3
 
 
 def test_what_one_line_learned_another_does_not_know(registry: Registry) -> None:
@@ -81,7 +81,7 @@ def test_what_one_line_learned_another_does_not_know(registry: Registry) -> None
 def test_two_lines_may_have_an_attempt_of_one_definition_outstanding_and_one_line_may_not(registry: Registry) -> None:
     first = begin(registry, "wood")
     second, third = begin(registry, "wood", "one"), begin(registry, "wood", "two")
-    assert first.identity == second.identity == third.identity and len({first.run, second.run, third.run}) == 3
+    assert first.subject == second.subject == third.subject and len({first.run, second.run, third.run}) == 3
     assert registry.skills.facts("one")["wood"].attempt == second
     registry.campaigns.start(make_spec(campaign="other"), SKILLS)
     for campaign, holder in (("default", "default"), ("other", "default"), ("one", "one")):
@@ -123,7 +123,7 @@ def test_a_retried_skill_goes_on_from_its_last_failed_run(registry: Registry) ->
         second = end(registry, campaign, "wood", f"{campaign} 2", **FAILED)
         retry(registry, campaign)
         third = end(registry, campaign, "wood", f"{campaign} 3")
-        before = [registry.runs.predecessor(run) for run in (first, second, third)]
+        before = [registry.skill_runs.predecessor(run) for run in (first, second, third)]
         assert [run and run.id for run in before] == [None, first, second]
         expert = registry.library.experts(line=registry.campaigns.get(campaign).line)[0]
         versions = registry.library.versions(expert.global_index)
@@ -139,11 +139,11 @@ def test_from_scratch_it_begins_anew_until_a_later_start_says_otherwise(registry
     begun = begin(registry, "wood")
     registry.attempts.end(begun.id, "infrastructure", "killed before it was prepared")
     registry.campaigns.start(make_spec(), SKILLS)
-    assert begin(registry, "wood").run == begun.run and registry.runs.predecessor(begun.run) is None
-    registry.runs.fail(begun.run, "it diverged")
+    assert begin(registry, "wood").run == begun.run and registry.skill_runs.predecessor(begun.run) is None
+    registry.skill_runs.fail(begun.run, "it diverged")
     registry.attempts.end(registry.attempts.outstanding("default")[0].id, "verdict")
     retry(registry)
-    again = registry.runs.predecessor(begin(registry, "wood").run)
+    again = registry.skill_runs.predecessor(begin(registry, "wood").run)
     assert again is not None and again.id == first, "the run that diverged left no version"
 
 
@@ -151,7 +151,7 @@ def test_a_run_that_nobody_asked_to_retry_goes_on_from_none(registry: Registry) 
     end(registry, "default", "wood", "a", **FAILED)
     registry.campaigns.start(make_spec(campaign="other"), SKILLS)
     for run in (begin(registry, "wood", "other").run, begin(registry, "wood", "one").run):
-        assert registry.runs.predecessor(run) is None
+        assert registry.skill_runs.predecessor(run) is None
 
 
 def test_what_a_failed_skill_would_go_on_from_is_needed_until_it_is_learned(registry: Registry) -> None:
@@ -189,9 +189,9 @@ def test_a_start_may_change_the_overrides_of_skills_to_retry_and_of_no_others(re
 def test_an_override_that_would_come_too_late_is_refused(registry: Registry) -> None:
     attempt = begin(registry, "wood")
     retry(registry, overrides=["wood.frames=2e5"])  # not prepared yet
-    index = registry.library.allocate(attempt.identity, **SIZES).global_index
+    index = registry.library.allocate(attempt.subject, **SIZES).global_index
     plan = Plan("wood", (Step("wood", 1),))
-    registry.runs.seal(attempt.run, plan=plan, remap={index: 0}, config=SkillConfig(), seeds={index: None})
+    registry.skill_runs.seal(attempt.run, plan=plan, remap={index: 0}, config=SkillConfig(), seeds={index: None})
     with pytest.raises(InputError, match=r"wood\.frames: a run of wood has begun with other settings"):
         retry(registry, overrides=["wood.frames=3e5"])
     commit(registry, attempt.run, {index: ("a", 50)})

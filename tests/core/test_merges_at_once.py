@@ -112,7 +112,7 @@ def _begin_both(registry: Registry) -> None:
 
 
 def _run(registry: Registry, name: str) -> int:
-    (run,) = registry.runs.of(registry.skills.get("default", name).identity)
+    (run,) = registry.skill_runs.of(registry.skills.get("default", name).identity)
     return run.id
 
 
@@ -181,12 +181,12 @@ def test_a_version_that_was_measured_against_a_head_that_has_moved_is_measured_a
     first, second = at_once(measured("table", successes=450), measured("pickaxe", successes=420))
     assert first.merge is not None and first.merge.action == "updated"
     assert isinstance(second.error, ConflictError) and "moved while it was measured" in str(second.error)
-    run = registry.runs.get(_run(registry, "pickaxe"))
-    assert run.verdict is None and registry.runs.merges(run.id) == []
+    run = registry.skill_runs.get(_run(registry, "pickaxe"))
+    assert run.verdict is None and registry.skill_runs.merges(run.id) == []
     assert len(registry.library.versions(SHARED)) == 2, "nothing of the refused commit is there"
 
     assert first.merge.to_version is not None
     worth[first.merge.to_version] = 450
     again = measured("pickaxe", successes=420)(registry)[SHARED]
     assert (again.action, again.from_version) == ("kept", first.merge.to_version)
-    assert registry.runs.get(run.id).verdict == "learned" and len(registry.library.versions(SHARED)) == 3
+    assert registry.skill_runs.get(run.id).verdict == "learned" and len(registry.library.versions(SHARED)) == 3

@@ -43,7 +43,7 @@ def other(name: str) -> Skill:
 
 def fail(registry: Registry, name: str) -> None:
     attempt = begin(registry, name)
-    registry.runs.fail(attempt.run, "did not learn")
+    registry.skill_runs.fail(attempt.run, "did not learn")
     registry.attempts.end(attempt.id, "verdict")
 
 
@@ -109,7 +109,7 @@ def test_a_revised_definition_takes_the_place_of_the_one_that_failed(registry: R
     assert not registry.skills.facts("default")["stone"].failed
     registry.campaigns.start(make_spec(), SKILLS)
     assert registry.skills.get("default", "stone").identity == second.identity, "the newest is what is meant"
-    assert registry.runs.of(first.identity or "")[0].verdict == "failed"
+    assert registry.skill_runs.of(first.identity or "")[0].verdict == "failed"
 
 
 @pytest.mark.parametrize("how", ["verdict", "rejected"])

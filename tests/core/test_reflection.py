@@ -84,8 +84,8 @@ def test_a_learned_run_tells_what_its_reward_came_to(home, learner):
     assert found.changes == {"inv.b": 1.0, "inv.a": -1.0}
     assert sum(sum(pair) for pair in found.ends) == 32 - found.successes and len(found.ends) == 3
     with Registry.open(home) as registry:
-        assert registry.runs.get(run).reflection == found
-        look = registry.runs.looks(run)[-1]
+        assert registry.skill_runs.get(run).reflection == found
+        look = registry.skill_runs.looks(run)[-1]
         assert sum(map(sum, look.ends)) == look.episodes - look.successes and len(look.ends) == 3
 
 
@@ -99,9 +99,9 @@ def test_again_is_the_same_and_what_is_recorded_stands(home):
     found = reflect(home, run, epoch=owner)
     assert reflect(home, run, epoch=owner) == found
     with Registry.open(home) as registry:
-        assert registry.runs.record_reflection(run, dataclasses.replace(found, successes=0)) == found
+        assert registry.skill_runs.record_reflection(run, dataclasses.replace(found, successes=0)) == found
         process(home, run, epoch=owner)
-        assert reflect(home, run) == found == registry.runs.get(run).reflection
+        assert reflect(home, run) == found == registry.skill_runs.get(run).reflection
 
 
 def test_a_plan_whose_first_step_fails_shows_that_its_episodes_ended_in_it(home):

@@ -16,7 +16,7 @@ from flowrl_core.storage import schema
 from flowrl_core.storage.database import make_engine, writing
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import BundleFacts, Compared, ExpertResult, Measured
-from flowrl_core.storage.records.runs import Look
+from flowrl_core.storage.records.skill_runs import Look
 from flowrl_core.storage.registry import Registry
 from flowrl_core.text import folded
 
@@ -100,9 +100,12 @@ def test_other_parameters_under_one_name_are_refused_and_change_nothing(
     assert registry.campaigns.get("default") == before
 
 
-def test_one_registry_holds_one_environment(registry: Registry) -> None:
-    with pytest.raises(InputError, match="holds experts of 'corridor'"):
-        registry.campaigns.start(make_spec(campaign="other", env="craftax-classic"), SKILLS)
+def test_skills_of_one_name_in_two_environments_are_two_skills(registry: Registry) -> None:
+    assert registry.campaigns.start(make_spec(campaign="other", env="craftax-classic"), SKILLS).env == "craftax-classic"
+    here, there = (registry.skills.get(campaign, "wood") for campaign in ("default", "other"))
+    assert (here.env, there.env) == ("corridor", "craftax-classic") and here.identity != there.identity
+    runs = {registry.skill_runs.get(begin(registry, "wood", campaign).run).ordinal for campaign in ("default", "other")}
+    assert runs == {1, 2}, "both are trained at once, in directories of their own"
 
 
 def test_the_campaign_started_last_is_told_whatever_the_clock_says(
@@ -154,7 +157,7 @@ def test_infrastructure_trouble_keeps_the_run_open_until_the_retries_are_used_up
     registry.attempts.end(second.id, "infrastructure", "out of memory")
     fact = registry.skills.facts("default")["wood"]
     assert (fact.failed, fact.cause, fact.retries, fact.reason) == (True, "infrastructure", 2, "out of memory")
-    assert registry.runs.get(first.run).verdict is None
+    assert registry.skill_runs.get(first.run).verdict is None
     with pytest.raises(ConflictError, match="out of memory"):
         begin(registry, "wood")
 
@@ -231,7 +234,7 @@ def test_the_first_end_of_an_attempt_stands(registry: Registry) -> None:
 
 def test_the_verdict_in_the_registry_wins_over_how_the_attempt_seemed_to_end(registry: Registry) -> None:
     decided = begin(registry, "wood")
-    registry.runs.fail(decided.run, "it diverged")
+    registry.skill_runs.fail(decided.run, "it diverged")
     assert not registry.skills.facts("default")["wood"].executing
     assert registry.attempts.end(decided.id, "infrastructure", "crashed while it archived").end == "verdict"
     undecided = begin(registry, "table")
@@ -240,7 +243,7 @@ def test_the_verdict_in_the_registry_wins_over_how_the_attempt_seemed_to_end(reg
 
 def test_a_failed_skill_is_tried_again_only_if_named(registry: Registry) -> None:
     first = begin(registry, "wood")
-    registry.runs.fail(first.run, "below the threshold")
+    registry.skill_runs.fail(first.run, "below the threshold")
     registry.attempts.end(first.id, "verdict")
     registry.campaigns.start(make_spec(), SKILLS)
     fact = registry.skills.facts("default")["wood"]
@@ -252,8 +255,8 @@ def test_a_failed_skill_is_tried_again_only_if_named(registry: Registry) -> None
     assert not registry.skills.facts("default")["wood"].failed
     second = begin(registry, "wood")
     assert second.run != first.run
-    assert (registry.runs.get(first.run).ordinal, registry.runs.get(second.run).ordinal) == (1, 2)
-    registry.runs.fail(second.run, "again")
+    assert (registry.skill_runs.get(first.run).ordinal, registry.skill_runs.get(second.run).ordinal) == (1, 2)
+    registry.skill_runs.fail(second.run, "again")
     registry.attempts.end(second.id, "verdict")
     assert registry.skills.facts("default")["wood"].failed
     assert begin(registry, "wood", new_run=True).run not in (first.run, second.run)
@@ -261,20 +264,20 @@ def test_a_failed_skill_is_tried_again_only_if_named(registry: Registry) -> None
 
 def test_a_changed_definition_is_another_skill_with_another_run_directory(registry: Registry) -> None:
     first = begin(registry, "wood")
-    registry.runs.fail(first.run, "")
+    registry.skill_runs.fail(first.run, "")
     registry.attempts.end(first.id, "verdict")
     changed = SKILLS | {"wood": make_skill("wood", learn_count=4)}
     registry.campaigns.start(make_spec(), changed)
     assert not registry.skills.facts("default")["wood"].failed
     second = begin(registry, "wood")
-    assert second.identity != first.identity
-    runs = [registry.runs.get(first.run), registry.runs.get(second.run)]
+    assert second.subject != first.subject
+    runs = [registry.skill_runs.get(first.run), registry.skill_runs.get(second.run)]
     assert len({(run.campaign, run.skill, run.ordinal) for run in runs}) == 2
 
 
 def test_what_another_campaign_failed_at_is_no_failure_here_but_what_it_learned_is_learned(registry: Registry) -> None:
     failed = begin(registry, "table")
-    registry.runs.fail(failed.run, "")
+    registry.skill_runs.fail(failed.run, "")
     registry.attempts.end(failed.id, "verdict")
     learn(registry, ["wood"], {0: ("c1", 50)})
     registry.campaigns.start(make_spec(campaign="other"), SKILLS)
@@ -312,10 +315,10 @@ def test_an_expert_of_another_size_is_refused_with_both_sizes(registry: Registry
 
 def test_a_run_is_sealed_once(registry: Registry) -> None:
     run = begin(registry, "table").run
-    assert registry.runs.get(run).plan is None
+    assert registry.skill_runs.get(run).plan is None
     seal(registry, run, ["wood", "table"])
     seal(registry, run, ["wood", "table"])
-    sealed = registry.runs.get(run)
+    sealed = registry.skill_runs.get(run)
     assert sealed.plan == Plan("table", (Step("wood", 1), Step("table", 1)))
     assert (sealed.remap, sealed.seeds, sealed.config) == ({0: 0, 1: 1}, {0: None, 1: None}, SkillConfig())
     with pytest.raises(ConflictError, match="sealed with another"):
@@ -325,14 +328,14 @@ def test_a_run_is_sealed_once(registry: Registry) -> None:
 def test_looks_are_numbered_and_the_first_at_a_number_of_frames_stands(registry: Registry) -> None:
     run = begin(registry, "wood").run
     look = Look(1000, 512, 256, 0.45, 0.0125, 0.88, (0.9, 0.55), (7, 8), ends=((20, 31), (5, 200)))
-    first = registry.runs.record_look(run, look)
+    first = registry.skill_runs.record_look(run, look)
     assert (first.number, first.success, first.steps, first.worlds) == (1, 0.5, (0.9, 0.55), (7, 8))
-    assert registry.runs.record_look(run, Look(1000, 512, 500, 0.95, 0.0125, 0.88)) == first
-    second = registry.runs.record_look(run, Look(2000, 512, 500, 0.95, 0.0125, 0.9))
-    assert registry.runs.looks(run) == [first, second] and second.number == 2
-    registry.runs.fail(run, "")
+    assert registry.skill_runs.record_look(run, Look(1000, 512, 500, 0.95, 0.0125, 0.88)) == first
+    second = registry.skill_runs.record_look(run, Look(2000, 512, 500, 0.95, 0.0125, 0.9))
+    assert registry.skill_runs.looks(run) == [first, second] and second.number == 2
+    registry.skill_runs.fail(run, "")
     with pytest.raises(ConflictError, match="has ended"):
-        registry.runs.record_look(run, Look(3000, 512, 500, 0.95, 0.0125, 0.9))
+        registry.skill_runs.record_look(run, Look(3000, 512, 500, 0.95, 0.0125, 0.9))
 
 
 def test_a_process_whose_run_was_claimed_by_a_later_one_writes_nothing(registry: Registry) -> None:
@@ -340,29 +343,29 @@ def test_a_process_whose_run_was_claimed_by_a_later_one_writes_nothing(registry:
     zombie = registry.runs.claim(attempt.run)
     seal(registry, attempt.run, ["wood"])
     owner = registry.runs.claim(attempt.run)
-    assert (zombie, owner, registry.runs.get(attempt.run).epoch) == (1, 2, 2)
-    sealed = registry.runs.get(attempt.run)
+    assert (zombie, owner, registry.skill_runs.get(attempt.run).epoch) == (1, 2, 2)
+    sealed = registry.skill_runs.get(attempt.run)
     assert sealed.plan and sealed.remap and sealed.config and sealed.seeds
     parts: dict[str, Any] = {"plan": sealed.plan, "remap": sealed.remap, "config": sealed.config, "seeds": sealed.seeds}
     look = Look(10, 512, 480, 0.9, 0.0125, 0.88)
     for write in (
         lambda epoch: registry.runs.check_claim(attempt.run, epoch),
-        lambda epoch: registry.runs.seal(attempt.run, **parts, epoch=epoch),
-        lambda epoch: registry.runs.record_look(attempt.run, look, epoch=epoch),
+        lambda epoch: registry.skill_runs.seal(attempt.run, **parts, epoch=epoch),
+        lambda epoch: registry.skill_runs.record_look(attempt.run, look, epoch=epoch),
         lambda epoch: commit(registry, attempt.run, {0: ("a", 50)}, epoch=epoch),
-        lambda epoch: registry.runs.fail(attempt.run, "it diverged", epoch=epoch),
+        lambda epoch: registry.skill_runs.fail(attempt.run, "it diverged", epoch=epoch),
     ):
-        runs = registry.runs
+        runs = registry.skill_runs
         before = (runs.get(attempt.run), runs.looks(attempt.run), runs.merges(attempt.run))
         with pytest.raises(ConflictError, match=r"taken over by another process \(claim 2, this one has 1\)"):
             write(zombie)
         assert (runs.get(attempt.run), runs.looks(attempt.run), runs.merges(attempt.run)) == before
         write(owner)
-    assert registry.runs.get(attempt.run).verdict == "learned"
+    assert registry.skill_runs.get(attempt.run).verdict == "learned"
 
 
 def test_an_id_that_does_not_exist_is_named(registry: Registry) -> None:
-    for get in (registry.runs.get, registry.library.version, registry.attempts.get):
+    for get in (registry.skill_runs.get, registry.library.version, registry.attempts.get):
         with pytest.raises(StorageError, match="no .* 77"):
             get(77)
 
@@ -386,11 +389,11 @@ def test_committing_twice_changes_nothing_and_answers_the_same(registry: Registr
     run = begin(registry, "wood").run
     seal(registry, run, ["wood"])
     first = commit(registry, run, {0: ("c1", 50)})
-    before = (registry.runs.get(run), registry.library.versions(0), registry.library.experts())
+    before = (registry.skill_runs.get(run), registry.library.versions(0), registry.library.experts())
     assert commit(registry, run, {0: ("c1", 50)}) == first
     # A late commit of an old process: the registry's verdict stands.
     assert commit(registry, run, {0: ("c2", 99)}, verdict="failed", bundle=None) == first
-    assert (registry.runs.get(run), registry.library.versions(0), registry.library.experts()) == before
+    assert (registry.skill_runs.get(run), registry.library.versions(0), registry.library.experts()) == before
 
 
 def test_a_run_that_did_not_learn_moves_no_head_and_leaves_its_versions(registry: Registry) -> None:
@@ -452,11 +455,11 @@ def test_the_policy_evaluated_moves_a_head_by_what_was_measured_against_it_and_s
     for stale in ({0: None, 1: None}, {0: 7, 1: None}, {0: 1, 1: 7}):
         with pytest.raises(ConflictError, match="was moved while it was measured"):
             commit(registry, attempt.run, contents, policy="evaluated", compared=Compared(stale, {0: measured}))
-    assert registry.runs.get(attempt.run).verdict is None and len(registry.library.versions(0)) == 1
+    assert registry.skill_runs.get(attempt.run).verdict is None and len(registry.library.versions(0)) == 1
     compared = Compared({0: 1, 1: None}, {0: measured})
     merges = commit(registry, attempt.run, contents, policy="evaluated", compared=compared)
     assert [(merge.action, merge.measured) for merge in merges] == [("kept", measured), ("new", None)]
-    assert registry.runs.merges(attempt.run) == merges
+    assert registry.skill_runs.merges(attempt.run) == merges
     assert registry.skills.figures("default")["table"].merges == tuple(merges)
     registry.attempts.end(attempt.id, "verdict")
     as_good = dataclasses.replace(measured, version_successes=400)
@@ -485,7 +488,7 @@ def test_a_commit_that_makes_no_sense_is_refused(registry: Registry) -> None:
         ([], "learned", bundle),
     ):
         with pytest.raises(InputError):
-            registry.runs.commit(
+            registry.skill_runs.commit(
                 run,
                 verdict=verdict,  # type: ignore[arg-type]
                 run_frames=1,
@@ -493,7 +496,7 @@ def test_a_commit_that_makes_no_sense_is_refused(registry: Registry) -> None:
                 policy="most_frames",
                 bundle=facts,
             )
-    assert registry.runs.get(run).verdict is None and registry.library.versions(0) == []
+    assert registry.skill_runs.get(run).verdict is None and registry.library.versions(0) == []
 
 
 # Figures
@@ -502,8 +505,8 @@ def test_a_commit_that_makes_no_sense_is_refused(registry: Registry) -> None:
 def test_the_figures_of_a_campaign_tell_runs_looks_and_merges(registry: Registry) -> None:
     attempt = begin(registry, "wood")
     seal(registry, attempt.run, ["wood"])
-    registry.runs.record_look(attempt.run, Look(1000, 512, 300, 0.5, 0.0125, 0.88))
-    registry.runs.record_look(attempt.run, Look(2000, 512, 480, 0.9, 0.0125, 0.9))
+    registry.skill_runs.record_look(attempt.run, Look(1000, 512, 300, 0.5, 0.0125, 0.88))
+    registry.skill_runs.record_look(attempt.run, Look(2000, 512, 480, 0.9, 0.0125, 0.9))
     merges = commit(registry, attempt.run, {0: ("c1", 50)})
     begin(registry, "table")
     figures = registry.skills.figures("default")
@@ -534,7 +537,7 @@ def test_names_that_differ_by_case_or_unicode_form_only_are_skills_of_their_own(
             skills = {name: make_skill(name, ephemeral=campaign == "Night") for name in names}
             registry.campaigns.start(make_spec(campaign=campaign, targets=names), skills)
             for name in names:
-                run = registry.runs.get(begin(registry, name, campaign).run)
+                run = registry.skill_runs.get(begin(registry, name, campaign).run)
                 directories = (home.run_directory, home.archived_run)
                 paths += [directory(campaign, run.skill, run.ordinal).path for directory in directories]
         assert len({folded(str(path)) for path in paths}) == len(paths) == 16
@@ -554,16 +557,16 @@ def _ended_runs(home: Home, count: int) -> None:
     skills = [known[name].identity for name in names]
     plan = Plan("x", (Step("x", 1),))
     sealed = {"plan": plan.as_dict(), "plan_hash": plan.hash, "remap": {"0": 0}, "seeds": {"0": None}}
-    sealed |= {"config": SkillConfig().model_dump(mode="json"), "created_at": 1.0, "ended_at": 2.0}
+    ended = {"config": SkillConfig().model_dump(mode="json"), "ended_at": 2.0, "verdict": "learned"}
     common = {"campaign": "default", "created_at": 1.0}
     rows: dict[sa.Table, list[dict[str, Any]]] = {
         schema.runs: [
-            {"id": i + 1, "kind": "skill", "identity": skills[i], "skill": name, "ordinal": 1, "verdict": "learned"}
-            | (common | sealed)
+            {"id": i + 1, "family": "skill", "subject": skills[i], "name": name, "ordinal": 1} | (common | ended)
             for i, name in enumerate(names)
         ],
+        schema.skill_runs: [{"run": i + 1, "identity": skills[i]} | sealed for i in range(count)],
         schema.attempts: [
-            {"id": i + 1, "run": i + 1, "identity": skills[i], "skill": name, "number": 1, "key": name, **common}
+            {"id": i + 1, "run": i + 1, "subject": skills[i], "name": name, "number": 1, "key": name, **common}
             | {"ended": "verdict", "ended_in_start": 1}
             for i, name in enumerate(names)
         ],

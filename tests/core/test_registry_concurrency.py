@@ -33,7 +33,7 @@ from pathlib import Path
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.records.library import BundleFacts, ExpertResult
-from flowrl_core.storage.records.runs import Look
+from flowrl_core.storage.records.skill_runs import Look
 root, mine = Path(sys.argv[1]), json.loads(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -43,7 +43,7 @@ COMMIT = """
 def commit(run, results):
     results = [ExpertResult(*result) for result in results]
     bundle = BundleFacts(0.9, 0.8, 512, 0.75)
-    return registry.runs.commit(
+    return registry.skill_runs.commit(
         run, verdict="learned", run_frames=100, results=results, policy="most_frames", bundle=bundle
     )
 for run, results in mine:
@@ -60,10 +60,10 @@ def _prepared(root: Path, names: list[str]) -> tuple[Registry, dict[str, int]]:
     skills = registry.skills.of("default")
     runs: dict[str, int] = {}
     for name in names:
-        runs[name] = registry.attempts.begin("default", skills[name].identity).run
+        runs[name] = registry.skill_runs.begin("default", skills[name].identity).run
         plan = [names[0]] if name == names[0] else [names[0], name]
         experts = [registry.library.allocate(skills[n].identity, **SIZES) for n in plan]
-        registry.runs.seal(
+        registry.skill_runs.seal(
             runs[name],
             plan=Plan(name, tuple(Step(n, 1) for n in plan)),
             remap={e.global_index: i for i, e in enumerate(experts)},
@@ -73,7 +73,7 @@ def _prepared(root: Path, names: list[str]) -> tuple[Registry, dict[str, int]]:
         if name == names[0]:
             ending: Any = {"policy": "most_frames", "bundle": BundleFacts(0.9, 0.8, 512, 0.75)}
             result = ExpertResult(0, "first", 50, None)
-            registry.runs.commit(runs[name], verdict="learned", run_frames=100, results=[result], **ending)
+            registry.skill_runs.commit(runs[name], verdict="learned", run_frames=100, results=[result], **ending)
     return registry, runs
 
 
@@ -126,14 +126,14 @@ def test_of_64_merges_from_8_processes_none_is_lost(tmp_path: Path) -> None:
     shares = [jobs[k::PROCESSES] for k in range(PROCESSES)]
     assert _at_once(COMMIT, tmp_path, shares) == [0] * PROCESSES
 
-    assert all(registry.runs.get(run).verdict == "learned" for run in runs.values())
+    assert all(registry.skill_runs.get(run).verdict == "learned" for run in runs.values())
     assert sorted(v.frames for v in registry.library.versions(0)) == [50, *range(51, 51 + MERGES)]
     head = registry.library.head(0)
     assert head is not None and head.frames == 50 + MERGES
     assert all(len(registry.library.versions(i)) == 1 and registry.library.head(i) for i in range(1, MERGES + 1))
     assert len(registry.library.bundles_with(0)) == MERGES + 1
 
-    merges = [registry.runs.merges(runs[name])[0] for name in names[1:]]
+    merges = [registry.skill_runs.merges(runs[name])[0] for name in names[1:]]
     updates = {merge.from_version: merge.to_version for merge in merges if merge.action == "updated"}
     # One unbroken chain from the seed to the head: no update was made on a head that had moved.
     assert len(updates) == Counter(merge.action for merge in merges)["updated"] >= 1
@@ -152,12 +152,12 @@ def worth(content):
     return int(content.split()[-1])
 for run, (content, own) in mine:
     while True:
-        head, other = registry.library.head(0), max(registry.runs.get(run).remap)
+        head, other = registry.library.head(0), max(registry.skill_runs.get(run).remap)
         time.sleep(0.002)
         measured = Measured(head.id, 512, worth(head.content), worth(content))
         results = [ExpertResult(0, content, 1, 1), ExpertResult(other, own, 5, None)]
         try:
-            registry.runs.commit(
+            registry.skill_runs.commit(
                 run, verdict="learned", run_frames=100, results=results, policy="evaluated",
                 bundle=BundleFacts(0.9, 0.8, 512, 0.75), compared=Compared({0: head.id, other: None}, {0: measured}),
             )
@@ -182,7 +182,7 @@ def test_of_merges_measured_at_once_none_moves_a_head_that_it_was_not_measured_a
     head = registry.library.head(0)
     assert head is not None and values[head.id] == max(worth.values()) > 100
     for name in names[1:]:
-        merge = registry.runs.merges(runs[name])[0]
+        merge = registry.skill_runs.merges(runs[name])[0]
         assert merge.measured is not None and merge.from_version == merge.measured.head
         assert merge.measured.head_successes == values[merge.measured.head]
         assert (merge.action == "updated") == (values[merge.version] >= values[merge.measured.head])
@@ -227,7 +227,7 @@ def test_one_skill_begun_by_many_at_once_has_one_attempt(tmp_path: Path) -> None
         identity = registry.skills.get("default", "wood").identity
         program = (
             "from flowrl_core.errors import ConflictError\n"
-            "try: registry.attempts.begin('default', mine)\n"
+            "try: registry.skill_runs.begin('default', mine)\n"
             "except ConflictError: sys.exit(7)"
         )
         assert sorted(_at_once(program, tmp_path, [identity] * 3)) == [0, 7, 7]
@@ -263,17 +263,17 @@ def test_numbers_given_to_many_at_once_are_unlike_and_without_gaps(tmp_path: Pat
     program = f"""
 campaign, identity, k, run = mine
 for i in range({LOOKS}):
-    registry.runs.record_look(run, Look({LOOKS} * k + i, 8, 4, 0.1, 0.05, 0.9))
-    attempt = registry.attempts.begin(campaign, identity)
-    registry.runs.fail(attempt.run, "no")
+    registry.skill_runs.record_look(run, Look({LOOKS} * k + i, 8, 4, 0.1, 0.05, 0.9))
+    attempt = registry.skill_runs.begin(campaign, identity)
+    registry.skill_runs.fail(attempt.run, "no")
     registry.attempts.end(attempt.id, "verdict")
     spec = registry.campaigns.get(campaign).spec.model_copy(update={{"retry": ["twin"]}})
     registry.campaigns.start(spec, {{"twin": registry.skills.get(campaign, "twin").skill}})
 """
     assert _at_once(program, tmp_path, campaigns) == [0] * 4
-    looks = registry.runs.looks(runs["looked at"])
+    looks = registry.skill_runs.looks(runs["looked at"])
     assert [look.number for look in looks] == list(range(1, 4 * LOOKS + 1))
-    found = [run for _, identity, _, _ in campaigns for run in registry.runs.of(identity)]
+    found = [run for _, identity, _, _ in campaigns for run in registry.skill_runs.of(identity)]
     assert sorted(run.ordinal for run in found) == list(range(1, 4 * LOOKS + 1))
     assert max(one.start for one in registry.campaigns.all()) == 1 + 4 + 4 * LOOKS
     registry.close()
@@ -371,7 +371,7 @@ def test_a_kill_inside_a_commit_leaves_the_registry_as_before_or_after(
     for _ in range(2):
         with Registry.open(Home(tmp_path)) as again:
             results = [ExpertResult(*result) for result in _job(runs)[0][1]]
-            again.runs.commit(
+            again.skill_runs.commit(
                 runs["skill"],
                 verdict="learned",
                 run_frames=100,
@@ -391,7 +391,10 @@ def test_a_kill_inside_a_commit_on_postgres_leaves_nothing_of_it_and_no_lock(
     assert _at_once(COMMIT, tmp_path, [_job(runs)], FLOWRL_CRASH_AT="before_registry_commit") == [-signal.SIGKILL]
     assert _dump(tmp_path) == before
     assert _at_once(COMMIT, tmp_path, [_job(runs)]) == [0]
-    assert registry.runs.get(runs["skill"]).verdict == "learned" and len(registry.runs.merges(runs["skill"])) == 2
+    assert (
+        registry.skill_runs.get(runs["skill"]).verdict == "learned"
+        and len(registry.skill_runs.merges(runs["skill"])) == 2
+    )
     registry.close()
 
 

@@ -112,9 +112,9 @@ def test_a_writer_waits_for_the_one_before_it_but_not_for_ever(engine, other, mo
 def test_a_writer_that_stopped_loses_the_lock_and_what_it_wanted_to_write(engine, other, monkeypatch):
     monkeypatch.setattr(database, "_BUSY_SECONDS", 1)
     with pytest.raises(StorageError, match="nothing was changed"), writing(engine) as stopped:
-        stopped.execute(sa.update(schema.meta).values(env="stopped"))
+        stopped.execute(sa.update(schema.meta).values(created_at=1.0))
         monkeypatch.undo()
         with writing(other) as second:
-            second.execute(sa.update(schema.meta).values(env="second"))
+            second.execute(sa.update(schema.meta).values(created_at=2.0))
     with reading(engine) as tx:
-        assert tx.execute(sa.select(schema.meta.c.env)).scalar() == "second"
+        assert tx.execute(sa.select(schema.meta.c.created_at)).scalar() == 2.0

@@ -46,7 +46,7 @@ def plant(home, name, number):
     attempt = begin(home, spec, name)
     prepare(home, attempt.run, resolve(name, spec))
     with Registry.open(home) as registry:
-        record = registry.runs.get(attempt.run)
+        record = registry.skill_runs.get(attempt.run)
         own = registry.library.expert(record.identity)
         rng = np.random.default_rng(number)
         params = initial_params(rng, own.observation_size, own.width, own.num_actions)
@@ -54,7 +54,7 @@ def plant(home, name, number):
         contents[own.global_index] = put(home, params)
         results = [ExpertResult(i, contents[i], 256 if i == own.global_index else 0, record.seeds[i]) for i in contents]
         bundle = BundleFacts(0.9, 0.87, 512, 0.75)
-        registry.runs.commit(
+        registry.skill_runs.commit(
             attempt.run, verdict="learned", run_frames=256, results=results, policy="most_frames", bundle=bundle
         )
         registry.attempts.end(attempt.id, "verdict")
@@ -100,7 +100,7 @@ def test_experts_that_learn_nothing_come_back_bit_equal_through_prepare_train_an
     outcome = drive(own, run, config)
     assert outcome.run_frames == 256 and len(outcome.merges) == 15
     with Registry.open(own) as registry:
-        remap = registry.runs.get(run).remap
+        remap = registry.skill_runs.get(run).remap
         for merge in outcome.merges:
             content = registry.library.version(merge.version).content
             assert same(get(own, content), expert_slice(seed, remap[merge.expert])), merge.name

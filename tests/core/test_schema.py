@@ -52,6 +52,7 @@ def _next_migration(directory: Path) -> Path:
 
 
 _RUN = {"kind": "skill", "campaign": "old", "identity": "i1", "skill": "wood", "created_at": 1.0}
+_PREPARED = {"plan": {"target": "wood"}, "plan_hash": "h", "remap": {"0": 0}, "seeds": {"0": None}, "run_frames": 9}
 _TRIED = {"campaign": "old", "identity": "i1", "skill": "wood", "created_at": 1.0}
 _VERSION = {"kind": "skill", "expert": 0, "run": 1, "created_at": 1.0}
 _LOOK = {"run": 1, "episodes": 8, "successes": 7, "lower_bound": 0.5, "level": 0.05, "target": 0.8, "created_at": 1.0}
@@ -60,7 +61,10 @@ _Rows = dict[str, list[dict[str, Any]]]
 _FIRST: _Rows = {
     "campaigns": [{"name": "old", "env": "e", "spec": {}, "start": 1, "created_at": 1.0, "started_at": 1.0}],
     "skills": [{"identity": "i1", "name": "wood", "env": "e", "definition": {}, "created_at": 1.0}],
-    "runs": [{"id": 1, "ordinal": 1, "verdict": "learned", **_RUN}, {"id": 2, "ordinal": 2, "verdict": None, **_RUN}],
+    "runs": [
+        {"id": 1, "ordinal": 1, "verdict": "learned", **_RUN, **_PREPARED},
+        {"id": 2, "ordinal": 2, "verdict": None, **_RUN},
+    ],
     "attempts": [
         {"id": 1, "run": 1, "number": 1, "key": "k1", "ended": "cancelled", "ended_in_start": 1, **_TRIED},
         {"id": 2, "run": 2, "number": 2, "key": "k2", "ended": None, "ended_in_start": None, **_TRIED},
@@ -122,6 +126,9 @@ def _older(home: Home, revision: str) -> _Rows:
                 rows.setdefault(table, []).extend(entries)
                 for entry in entries:
                     tx.execute(sa.insert(tables.tables[table]).values(**entry))
+        if engine.dialect.name == "postgresql":  # which does not count rows that came with their numbers
+            for table in [name for name, entries in rows.items() if "id" in entries[0]]:
+                tx.exec_driver_sql(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), 100)")
     engine.dispose()
     return rows
 
@@ -141,6 +148,24 @@ def _kept(url: str, rows: _Rows) -> _Rows:
     return kept
 
 
+def _moved(rows: _Rows) -> _Rows:
+    """Where the newest schema has the columns of these rows."""
+    moved = {table: [dict(entry) for entry in entries] for table, entries in rows.items()}
+    own = ("identity", "run_frames", "plan", "plan_hash", "remap", "seeds", "reflection")
+    moved["skill_runs"] = [{"run": row["id"]} | {n: row[n] for n in own if n in row} for row in rows["runs"]]
+    for row in moved["runs"]:
+        row |= {"family": row.pop("kind"), "name": row.pop("skill"), "subject": row["identity"]}
+        for name in own:
+            row.pop(name, None)
+    for row in moved["attempts"]:
+        row |= {"name": row.pop("skill"), "subject": row.pop("identity"), "line": ""}
+    for row in (*moved["experts"], *moved["bundles"]):
+        row["line"] = ""
+    for row in moved["campaigns"]:
+        row |= {"family": "skill", "line": ""}
+    return moved
+
+
 @pytest.mark.parametrize("revision", _ADDED)
 def test_a_registry_of_an_older_schema_keeps_every_row(home: Home, empty_database: str, revision: str) -> None:
     rows = _older(home, revision)
@@ -149,9 +174,10 @@ def test_a_registry_of_an_older_schema_keeps_every_row(home: Home, empty_databas
     with Registry.open(home) as registry:
         assert [{"uuid": registry.uuid}] == uuid["meta"]
         assert (registry.attempts.get(1).end, registry.attempts.get(2).end) == ("cancelled", None)
-        assert (registry.runs.get(1).reflection, registry.runs.get(1).epoch) == (None, 0)
-        assert (registry.runs.looks(1)[0].steps, registry.runs.looks(1)[0].ends) == ((0.5,), ())
-    assert _kept(home.registry_url, rows) == rows
+        assert (registry.skill_runs.get(2).reflection, registry.skill_runs.get(2).epoch) == (None, 0)
+        assert (registry.skill_runs.looks(1)[0].steps, registry.skill_runs.looks(1)[0].ends) == ((0.5,), ())
+        assert [run.subject for run in registry.runs.of("skill")] == ["i1"] * len(rows["runs"])
+    assert _kept(home.registry_url, _moved(rows)) == _moved(rows)
     if empty_database == "sqlite":
         (backup,) = home.root.glob(f"registry-schema-{revision}-*.sqlite")
         assert _kept(f"sqlite:///{backup}", rows | {"meta": [{"uuid": ""}]}) == rows | uuid
@@ -161,14 +187,17 @@ def test_a_registry_of_an_older_schema_keeps_every_row(home: Home, empty_databas
                 assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
-def test_what_is_older_than_lines_belongs_to_the_shared_library(home: Home, empty_database: str) -> None:
+def test_after_the_migration_an_open_run_is_adopted_and_its_attempt_is_still_outstanding(
+    home: Home, empty_database: str
+) -> None:
     _older(home, "0003")
-    Registry.open(home).close()
-    tables = ("campaigns", "experts", "bundles", "attempts")
-    assert _kept(home.registry_url, {"campaigns": [{"family": "", "line": ""}]})["campaigns"][0]["family"] == "skill"
-    for name in tables:
-        count = len([row for added in _ADDED["0003"] for row in added.get(name, [])])
-        assert _kept(home.registry_url, {name: [{"line": ""}] * count}) == {name: [{"line": ""}] * count}
+    with Registry.open(home) as registry:
+        with pytest.raises(ConflictError, match="attempt 2 of run 2 .wood. is outstanding"):
+            registry.attempts.begin(2)
+        registry.attempts.end(2, "infrastructure", "killed")
+        assert registry.runs.open("skill", "wood", campaign="old", subject="i1").id == 2
+        assert registry.attempts.begin(2).number == 4, "counted on"
+        assert registry.runs.open("toy", "Wood").ordinal == 5, "no two directories of one name"
 
 
 def _rules(engine: sa.Engine) -> dict[str, list[str]]:
@@ -216,7 +245,7 @@ def test_an_older_schema_is_migrated_with_a_backup_and_a_newer_one_refused(home:
     bring_up_to_date(home, make_engine(home.registry_url), head="9999", migrations=migrations)
 
     (backup,) = home.root.glob(f"registry-schema-{schema.HEAD}-*.sqlite")
-    for file, columns in ((backup, 4), (home.registry, 5)):
+    for file, columns in ((backup, 3), (home.registry, 4)):
         with sqlite3.connect(file) as connection:
             (row,) = connection.execute("SELECT * FROM meta").fetchall()
             assert len(row) == columns and row[1] == uuid

@@ -48,7 +48,7 @@ def test_a_sealed_directory_holds_the_plan_the_remap_the_configuration_and_the_s
     assert [step["skill"] for step in plan["steps"]] == ["dig_a", "goto_bench", "make_b"]
     assert directory.remap.is_file() and directory.module.is_file() and directory.seed.is_dir()
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
         assert record.plan.as_dict() == {name: plan[name] for name in ("target", "steps")}
         heads = {e.global_index: e.head.id if e.head else None for e in registry.library.experts()}
     assert record.seeds == {index: heads[index] for index in record.remap}
@@ -93,7 +93,7 @@ def test_a_process_that_was_taken_for_dead_saves_nothing_once_another_has_begun(
         with pytest.raises(ConflictError):
             stage(home, run, epoch=zombie)
     with Registry.open(home) as registry:
-        assert registry.runs.get(run).verdict is None and registry.runs.looks(run) == []
+        assert registry.skill_runs.get(run).verdict is None and registry.skill_runs.looks(run) == []
 
 
 def test_a_directory_that_another_process_has_sealed_is_not_thrown_away_by_one_taken_for_dead(home):
@@ -102,7 +102,7 @@ def test_a_directory_that_another_process_has_sealed_is_not_thrown_away_by_one_t
         zombie, owner = registry.runs.claim(run), registry.runs.claim(run)
     directory = SkillRunDirectory(prepare(home, run, config, epoch=owner))
     with Registry.open(home) as registry:
-        assert registry.runs.get(run).seeds is not None
+        assert registry.skill_runs.get(run).seeds is not None
     train_on(home, run, stop_at=1)
     directory.config.unlink()  # so that the other has something to do, as if it had looked before it was sealed
     with pytest.raises(ConflictError):
@@ -162,7 +162,7 @@ def test_metrics_behind_the_checkpoint_and_a_torn_last_line_are_cut_on_resume(ho
 
 def damage_the_latest_checkpoint(home, run):
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
     directory = home.run_directory(record.campaign, record.skill, record.ordinal)
     steps = sorted(directory.checkpoints.glob("step-*"))
     largest = max((p for p in steps[-1].rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
@@ -215,7 +215,7 @@ def test_a_look_is_taken_once_for_a_checkpoint(home):
     look = evaluate(home, run)
     assert evaluate(home, run) == look
     with Registry.open(home) as registry:
-        assert registry.runs.looks(run) == [look]
+        assert registry.skill_runs.looks(run) == [look]
 
 
 def test_a_second_process_stage_changes_nothing(home):
@@ -233,11 +233,11 @@ def test_a_run_that_does_not_learn_moves_no_head_and_leaves_its_evidence(home):
     assert outcome.verdict == "failed" and outcome.success < 0.5
     assert {merge.action for merge in outcome.merges} == {"kept"}
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
         assert "of 512 frames and 1 looks gave a best bound of" in record.reason
         assert {e.name: e.head for e in registry.library.experts()} == heads | {"make_b": None}
         assert registry.library.bundle(record.identity) is None
-        assert [look.frames for look in registry.runs.looks(run)] == [512]
+        assert [look.frames for look in registry.skill_runs.looks(run)] == [512]
         made = [v for index in record.remap for v in registry.library.versions(index) if v.run == run]
         fact = registry.skills.facts("tiny")["make_b"]
     assert fact.failed and fact.cause == "verdict"
@@ -247,7 +247,7 @@ def test_a_run_that_does_not_learn_moves_no_head_and_leaves_its_evidence(home):
 def test_an_ended_run_leaves_its_records_and_no_directory(home):
     run, _ = learn(home, make_spec("kept", "make_b", **TINY), "make_b")
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
     assert not home.run_directory("kept", "make_b", record.ordinal).path.exists()
     kept = {path.name for path in home.archived_run("kept", "make_b", record.ordinal).path.iterdir()}
     assert kept == {"module.py", "config.json", "plan.json", "remap.json", "metrics.jsonl", "timing.json"}
@@ -266,7 +266,7 @@ def test_another_width_than_the_experts_is_refused_and_nothing_is_written(home):
         prepare(home, run, config)
     assert not (home.runs / "wide").exists()
     with Registry.open(home) as registry:
-        assert registry.runs.get(run).plan is None
+        assert registry.skill_runs.get(run).plan is None
         assert "make_b" not in {expert.name for expert in registry.library.experts()}
 
 

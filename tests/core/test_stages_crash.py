@@ -116,7 +116,7 @@ def kills(
 
 def test_the_undisturbed_run_has_what_a_kill_could_spoil(undisturbed):
     with Registry.open(undisturbed.homes["judged"]) as registry:
-        looks = registry.runs.looks(undisturbed.run)
+        looks = registry.skill_runs.looks(undisturbed.run)
     assert len(looks) >= 2 and looks[0].lower_bound < 0.5 <= looks[-1].lower_bound
     assert {merge["action"] for merge in undisturbed.facts["merges"]} == {"new", "updated"}
     assert [merge["measured"] is not None for merge in undisturbed.facts["merges"]] == [True, True, False]

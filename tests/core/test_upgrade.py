@@ -66,7 +66,9 @@ def states(registry):
     found = {}
     for campaign in registry.campaigns.all():
         runs = [
-            run for record in registry.skills.of(campaign.name).values() for run in registry.runs.of(record.identity)
+            run
+            for record in registry.skills.of(campaign.name).values()
+            for run in registry.skill_runs.of(record.identity)
         ]
         found[campaign.name] = {run.skill: run.verdict for run in runs if run.verdict and run.campaign == campaign.name}
     return found
@@ -82,7 +84,7 @@ def evaluations(registry):
         for one in registry.evaluations.of(bundle.identity):
             versions = {index: content[version] for index, version in one.versions.items()}
             yield bundle, versions, one.episodes, one.worlds, (one.successes, one.steps)
-        look = registry.runs.looks(bundle.run)[-1]
+        look = registry.skill_runs.looks(bundle.run)[-1]
         versions = {index: version.content for index, version in bundle.versions.items()}
         yield bundle, versions, look.episodes, look.worlds, (look.successes, look.steps)
 
@@ -99,8 +101,8 @@ def test_the_library_is_what_it_was(home, way):
     with way(home) as registry:
         assert library(registry) == {name: KNOWN["registry"][name] for name in ("bundles", "heads", "versions")}
         assert states(registry) == KNOWN["registry"]["states"]
-        assert {attempt.skill for attempt in registry.attempts.outstanding("killed")} == {"make_c", "make_d"}
-        assert [attempt.skill for attempt in registry.attempts.outstanding("asked")] == ["make_e"]
+        assert {attempt.name for attempt in registry.attempts.outstanding("killed")} == {"make_c", "make_d"}
+        assert [attempt.name for attempt in registry.attempts.outstanding("asked")] == ["make_e"]
 
 
 def test_the_shipped_skills_are_those_that_were_learned(home):
@@ -154,8 +156,8 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_end_that_it_wo
     whole = [path for path in directory.checkpoints.glob("step-*") if not is_temporary(path)]
     step = max(int(path.name.removeprefix("step-")) for path in whole)
     with Registry.open(equipped) as registry:
-        (run,) = registry.runs.of(registry.skills.get("killed", "make_c").identity)
-        looks = registry.runs.looks(run.id)
+        (run,) = registry.skill_runs.of(registry.skills.get("killed", "make_c").identity)
+        looks = registry.skill_runs.looks(run.id)
     assert (run.verdict, looks, len(before) > step >= 10) == (None, [], True)
 
     outcome = drive(equipped, run.id, run.config)
@@ -169,7 +171,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_end_that_it_wo
     )
     with Registry.open(equipped) as registry:
         bundle = library(registry)["bundles"]["make_c"]
-        (look,) = registry.runs.looks(run.id)
+        (look,) = registry.skill_runs.looks(run.id)
     assert [look.frames, look.episodes, list(look.worlds)] == [
         known["looks"][0][n] for n in ("frames", "episodes", "worlds")
     ]

@@ -213,4 +213,4 @@ def test_a_server_whose_database_was_replaced_by_an_empty_one_gets_everything_ag
     until(lambda: endless.registry.attempts.get(attempt.id).flow_run_id, "its submission")
     endless.trained_on(kept)
     endless.attempt = next(iter(endless.registry.attempts.outstanding(endless.name)))
-    assert endless.registry.runs.get(endless.attempt.run).ordinal and os.path.isdir(endless.directory.path)
+    assert endless.registry.skill_runs.get(endless.attempt.run).ordinal and os.path.isdir(endless.directory.path)

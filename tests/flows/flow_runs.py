@@ -98,7 +98,7 @@ class Endless:
         self.wanted = spec(name, skill, **ENDLESS, **changes)
         self.run = start(registry, self.wanted)
         self.attempt = until(self.submitted, "the submission")
-        self.directory = self.home.run_directory(name, skill, self.registry.runs.get(self.attempt.run).ordinal)
+        self.directory = self.home.run_directory(name, skill, self.registry.skill_runs.get(self.attempt.run).ordinal)
         self.trained_on(0)
 
     def submitted(self):

@@ -61,7 +61,7 @@ def _nothing_was_learned_twice(registry: Registry) -> None:
     learned: collections.Counter[tuple[str, str, str]] = collections.Counter()
     for campaign in registry.campaigns.all():
         for record in registry.skills.of(campaign.name).values():
-            runs = registry.runs.of(record.identity, line=campaign.line)
+            runs = registry.skill_runs.of(record.identity, line=campaign.line)
             learned[record.name, record.identity, campaign.line] = sum(run.verdict == "learned" for run in runs)
     assert not {skill: times for skill, times in learned.items() if times > 1}
     experts = registry.library.experts()
@@ -111,7 +111,7 @@ def _run_directories_are_archived(home: Home, registry: Registry) -> None:
     assert not [path for path in directories if is_temporary(path)], "unfinished work of a process that was killed"
     for campaign in registry.campaigns.all():
         for record in registry.skills.of(campaign.name).values():
-            for run in registry.runs.of(record.identity):
+            for run in registry.skill_runs.of(record.identity):
                 where = (run.campaign, run.skill, run.ordinal)
                 assert run.verdict is None or not home.run_directory(*where).path.exists(), where
                 if run.verdict == "learned":

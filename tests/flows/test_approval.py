@@ -122,7 +122,7 @@ def test_changes_made_in_the_form_are_what_the_run_trains_with(chromium, server,
         form.get_by_role("button", name="Submit").click()
         expect(form).to_be_hidden()
     until(lambda: registry.skills.facts(CAMPAIGN)["dig_a"].failed, "the run that was given few frames")
-    config = registry.runs.of(registry.skills.facts(CAMPAIGN)["dig_a"].identity)[-1].config
+    config = registry.skill_runs.of(registry.skills.facts(CAMPAIGN)["dig_a"].identity)[-1].config
     assert (config.training.frames, config.training.learning_rate) == (FEW, 0.002)
     assert config.training.model_copy(update={"frames": 60_000, "learning_rate": 1e-3}) == wanted().training
 

@@ -43,7 +43,7 @@ def test_a_campaign_learns_what_it_can_and_fails_if_a_target_is_missed(mixed, re
 def test_a_skill_that_did_not_learn_ends_completed_and_is_not_tried_again(mixed, registry):
     fact = registry.skills.facts("mixed")["make_d"]
     assert fact.cause == "verdict"
-    assert [one.verdict for one in registry.runs.of(fact.identity)] == ["failed"]
+    assert [one.verdict for one in registry.skill_runs.of(fact.identity)] == ["failed"]
     runs = skill_runs(registry, "mixed")
     assert {run.name: run.state.name for run in runs} == {
         "dig_a": "Learned",
@@ -135,7 +135,7 @@ def test_a_skill_that_failed_goes_on_with_more_frames_under_the_same_campaign(mi
     head = registry.library.head(expert.global_index)
     assert head.parent == before.id and head.frames > before.frames
     config = json.loads(archived(server, registry, "make_d", "config.json"))
-    assert config["goes_on_from"] == registry.runs.get(before.run).ordinal
+    assert config["goes_on_from"] == registry.skill_runs.get(before.run).ordinal
     assert config["parameters"]["training"]["frames"] == 60_000
     assert config["parameters"]["evaluation"]["min_frames"] == 512, "an override that was not given again stays"
 

@@ -123,7 +123,7 @@ def trained_where(registry, campaign, *skills):
         for attempt in registry.attempts.outstanding(campaign):
             if (process := process_of(attempt.flow_run_id)) is not None:
                 with contextlib.suppress(psutil.Error):
-                    found[attempt.skill] = process.environ()["FLOWRL_MACHINE"]
+                    found[attempt.name] = process.environ()["FLOWRL_MACHINE"]
         return found if set(skills) <= set(found) else None
 
     return until(look, f"runs of {skills}")
@@ -160,7 +160,7 @@ def test_a_skill_trained_by_one_machine_is_used_by_the_other(machines, basics, b
     *_, registry = machines
     learned = registry.library.bundle(registry.skills.get("upon", "dig_a").identity)
     ((expert, version),) = learned.versions.items()
-    assert registry.runs.get(built_upon.run).seeds[expert] == version.id
+    assert registry.skill_runs.get(built_upon.run).seeds[expert] == version.id
     assert built_upon.versions[expert].parent == version.id
 
 
@@ -192,7 +192,7 @@ def test_run_directories_name_no_place_and_the_home_can_be_moved(machines, built
         assert "make_b" in said and "learned" in said
         run, outcome = learn(moved, spec("upon", "make_c", limits=LIMITS), "make_c")
         assert outcome.verdict == "learned"
-        seeds = registry.runs.get(run).seeds
+        seeds = registry.skill_runs.get(run).seeds
         assert built_upon.run in {registry.library.version(seed).run for seed in seeds.values() if seed is not None}
         assert assess(moved, "upon", "make_b", of="bundle", episodes=64).success > 0.5
     finally:

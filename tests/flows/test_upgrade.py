@@ -142,7 +142,7 @@ def test_the_campaign_that_was_killed_goes_on_to_the_end_that_it_would_have_had(
     assert ended["killed"][0] == 0, ended["killed"][1]
     facts = registry.skills.facts("killed")
     assert all(facts[skill].learned for skill in ("make_c", "make_d")) and registry.attempts.outstanding("killed") == []
-    (run,) = registry.runs.of(facts["make_c"].identity)
+    (run,) = registry.skill_runs.of(facts["make_c"].identity)
     assert run.run_frames == KNOWN["killed"]["run_frames"]
     bundle = registry.library.bundle(facts["make_c"].identity)
     names = {record.global_index: record.name for record in registry.library.experts()}
@@ -152,7 +152,7 @@ def test_the_campaign_that_was_killed_goes_on_to_the_end_that_it_would_have_had(
 
 def test_what_was_learned_before_is_not_learned_again(ended, registry):
     for skill in ("dig_a", "goto_bench", "make_b"):
-        assert len(registry.runs.of(KNOWN["registry"]["identities"][skill])) == 1
+        assert len(registry.skill_runs.of(KNOWN["registry"]["identities"][skill])) == 1
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ class Campaigner:
         return self.registry.skills.facts("one")["dig_a"]
 
     def attempt(self):
-        return self.registry.attempts.begin("one", self.fact.identity)
+        return self.registry.skill_runs.begin("one", self.fact.identity)
 
     async def run_of(self, attempt, *states):
         """A Prefect run of the attempt that went through these states."""
@@ -170,7 +170,7 @@ def test_the_registrys_verdict_wins_over_a_crash(one):
     async def work():
         attempt = one.attempt()
         run = await one.run_of(attempt, Crashed())
-        one.registry.runs.fail(attempt.run, "did not learn")
+        one.registry.skill_runs.fail(attempt.run, "did not learn")
         await one.reconcile()
         return one.registry.attempts.get(attempt.id), await one.state_of(run)
 

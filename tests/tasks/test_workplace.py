@@ -20,7 +20,7 @@ def attempt(tmp_path, monkeypatch):
     with Registry.open(home) as registry:
         spec = parse_campaign(env="corridor", targets=["dig_a"])
         registry.campaigns.start(spec, load_knowledge(shipped("corridor")).skills)
-        return home, registry.attempts.begin("default", registry.skills.get("default", "dig_a").identity)
+        return home, registry.skill_runs.begin("default", registry.skills.get("default", "dig_a").identity)
 
 
 def test_each_process_that_begins_claims_the_run_and_fences_the_one_before(attempt):
@@ -29,7 +29,7 @@ def test_each_process_that_begins_claims_the_run_and_fences_the_one_before(attem
     with skill_workplace(one.run, one.id, 15.0) as first, held, skill_workplace(one.run, one.id, 15.0):
         pass
     with skill_workplace(one.run, one.id, 15.0) as second, Registry.open(home) as registry:
-        assert (first, second, registry.runs.get(one.run).epoch) == (1, 2, 2), "who was refused claimed nothing"
+        assert (first, second, registry.skill_runs.get(one.run).epoch) == (1, 2, 2), "who was refused claimed nothing"
         registry.runs.check_claim(one.run, second)
         with pytest.raises(ConflictError):
             registry.runs.check_claim(one.run, first)
@@ -45,4 +45,4 @@ def test_an_attempt_that_is_over_finds_no_work_and_claims_nothing(attempt, end):
             skill_workplace(one.run, one.id, 15.0),
         ):
             pass
-        assert registry.runs.get(one.run).epoch == 0
+        assert registry.skill_runs.get(one.run).epoch == 0

@@ -19,7 +19,7 @@ from flowrl_core.skills.model import Skill
 from flowrl_core.skills.skill_states import known_states
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.storage.records.proposals import ProposalRecord
-from flowrl_core.storage.records.runs import RunRecord
+from flowrl_core.storage.records.skill_runs import SkillRunRecord
 from flowrl_core.storage.records.skills import SkillFact, SkillFigures
 from flowrl_core.storage.registry import Registry
 from flowrl_core.text import folded
@@ -193,7 +193,7 @@ def read_context(
     }
     is_same = before is not None and before.accepted == mine
     knowledge, stale = (before.knowledge, before.stale) if before is not None and is_same else grown(base, mine)
-    ended = [run for run in registry.runs.ended() if run.campaign == campaign]
+    ended = [run for run in registry.skill_runs.ended() if run.campaign == campaign]
     known = {one.identity: one.repaired for one in history if one.repaired is not None}
     failed: dict[str, list[Proposal]] = {}
     for run in ended:
@@ -212,7 +212,7 @@ def read_context(
     )
 
 
-def _told(run: RunRecord) -> dict[str, object]:
+def _told(run: SkillRunRecord) -> dict[str, object]:
     """How a run's episodes went, as a briefing has it."""
     reflection, plan = run.reflection, run.plan
     assert reflection is not None and plan is not None

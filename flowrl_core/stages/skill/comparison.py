@@ -51,7 +51,7 @@ class EvaluationSetup:
 
 def setup_of(registry: Registry, bundle: Bundle) -> EvaluationSetup:
     """The plan that a bundle was measured on, as it was played then."""
-    config = registry.runs.get(bundle.run).config
+    config = registry.skill_runs.get(bundle.run).config
     if config is None:
         raise StorageError(f"run {bundle.run} made bundle {bundle.id} and was never sealed; restore a backup")
     experts = {one.global_index: one for one in registry.library.experts() if one.global_index in bundle.versions}

@@ -13,7 +13,7 @@ from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.skill.directory import SkillRunDirectory, run_directory
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records.runs import RunRecord
+from flowrl_core.storage.records.skill_runs import SkillRunRecord
 from flowrl_core.storage.registry import Registry
 from flowrl_core.vocabulary.catalogue import vocabulary
 
@@ -39,7 +39,7 @@ class RunContext:
     """
 
     home: Home
-    record: RunRecord
+    record: SkillRunRecord
     epoch: int | None
     directory: SkillRunDirectory
     env: str
@@ -86,12 +86,12 @@ def open_run(home: Home, registry: Registry, run: int, *, epoch: int | None = No
         StorageError: its directory is not there or not sealed.
         ConflictError: it was claimed after `epoch`.
     """
-    record = registry.runs.get(run)
+    record = registry.skill_runs.get(run)
     registry.runs.check_claim(run, epoch)
     return _read(home, record, run_directory(home, record), epoch)
 
 
-def _read(home: Home, record: RunRecord, directory: SkillRunDirectory, epoch: int | None) -> RunContext:
+def _read(home: Home, record: SkillRunRecord, directory: SkillRunDirectory, epoch: int | None) -> RunContext:
     if not directory.config.is_file():
         raise StorageError(f"run {record.id} has no sealed directory at {directory.path}; prepare it again")
     config = json.loads(directory.config.read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowrl_core.storage.layout import Home, RunDirectory
-from flowrl_core.storage.records.runs import RunRecord
+from flowrl_core.storage.records.skill_runs import SkillRunRecord
 
 __all__ = ["SkillRunDirectory", "run_directory"]
 
@@ -36,6 +36,6 @@ class SkillRunDirectory(RunDirectory):
         return self.path / "seed"
 
 
-def run_directory(home: Home, record: RunRecord) -> SkillRunDirectory:
+def run_directory(home: Home, record: SkillRunRecord) -> SkillRunDirectory:
     """Where the run works while it lasts."""
     return SkillRunDirectory(home.run_directory(record.campaign, record.skill, record.ordinal).path)

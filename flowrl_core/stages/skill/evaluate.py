@@ -13,7 +13,7 @@ from flowrl_core.randomness import jax_stream
 from flowrl_core.stages.skill.context import RunContext, open_run
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records.runs import Look, Verdict
+from flowrl_core.storage.records.skill_runs import Look, Verdict
 from flowrl_core.storage.registry import Registry
 
 __all__ = ["evaluate", "verdict"]
@@ -30,7 +30,7 @@ def evaluate(home: Home, run: int, *, epoch: int | None = None) -> Look:
     """
     with Registry.open(home) as registry:
         context = open_run(home, registry, run, epoch=epoch)
-        looks = registry.runs.looks(run)
+        looks = registry.skill_runs.looks(run)
         found = context.latest_params()
         if found is None:
             raise StorageError(f"run {context.record.id} has no checkpoint to look at; train it first")
@@ -39,7 +39,7 @@ def evaluate(home: Home, run: int, *, epoch: int | None = None) -> Look:
             return looks[-1]
         look = _look(context, len(looks) + 1, frames, params)
         crash_point("before_look_record")
-        recorded = registry.runs.record_look(run, look, epoch=epoch)
+        recorded = registry.skill_runs.record_look(run, look, epoch=epoch)
         crash_point("after_look_record")
     logger.info(
         "%s: look %d of %d at %d frames: %d of %d episodes, bound %.3f (needs %.2f)",
@@ -62,7 +62,7 @@ def verdict(home: Home, run: int) -> Verdict | None:
     """
     with Registry.open(home) as registry:
         context = open_run(home, registry, run)
-        looks = registry.runs.looks(run)
+        looks = registry.skill_runs.looks(run)
     if not looks or _saved_frames(context) < looks[-1].frames:
         return None
     frames = looks[-1].frames

@@ -37,7 +37,7 @@ from flowrl_core.storage.atomic import (
 )
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import VersionRecord
-from flowrl_core.storage.records.runs import RunRecord
+from flowrl_core.storage.records.skill_runs import SkillRunRecord
 from flowrl_core.storage.registry import Registry
 from flowrl_core.vocabulary.catalogue import environment, vocabulary
 
@@ -52,10 +52,10 @@ _PACKAGES = ("flowrl", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 class _Draft:
     """A run that is about to be sealed; `before`: the failed one that it goes on from."""
 
-    record: RunRecord
+    record: SkillRunRecord
     env: str
     seed: int
-    before: RunRecord | None
+    before: SkillRunRecord | None
     config: SkillConfig
     plan: Plan
     remap: Remap
@@ -88,7 +88,7 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
         ConflictError: the run was claimed after `epoch`.
     """
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
         directory = run_directory(home, record)
         if record.seeds is not None and directory.config.is_file():
             _mend_seed(home, registry, open_run(home, registry, run, epoch=epoch))
@@ -119,28 +119,28 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
             shutil.rmtree(fresh, ignore_errors=True)
         crash_point("between_seal_and_record")
         seeds = {index: version.id if version else None for index, version in versions.items()}
-        registry.runs.seal(
+        registry.skill_runs.seal(
             run, plan=draft.plan, remap=draft.remap.global_to_local, config=config, seeds=seeds, epoch=epoch
         )
     logger.info("prepared %s: %s", record.skill, " -> ".join(f"{s.skill} x{s.n}" for s in draft.plan.steps))
     return directory.path
 
 
-def _left(registry: Registry, before: RunRecord | None) -> dict[int, VersionRecord]:
+def _left(registry: Registry, before: SkillRunRecord | None) -> dict[int, VersionRecord]:
     """Return the versions that the failed run left, by expert; nothing without one."""
-    merges = registry.runs.merges(before.id) if before is not None else []
+    merges = registry.skill_runs.merges(before.id) if before is not None else []
     return {merge.expert: registry.library.version(merge.version) for merge in merges}
 
 
-def _seed(registry: Registry, record: RunRecord, seed: int, line: str) -> int:
+def _seed(registry: Registry, record: SkillRunRecord, seed: int, line: str) -> int:
     """Return the run's seed. In a line of its own it does not depend on what else was trained in the home."""
     if not line:
         return run_seed(seed, record.identity, record.ordinal)
-    number = sum(one.id <= record.id for one in registry.runs.of(record.identity, line=line))
+    number = sum(one.id <= record.id for one in registry.skill_runs.of(record.identity, line=line))
     return run_seed(seed, record.identity, number, line)
 
 
-def _draft(registry: Registry, record: RunRecord, config: SkillConfig) -> _Draft:
+def _draft(registry: Registry, record: SkillRunRecord, config: SkillConfig) -> _Draft:
     campaign = registry.campaigns.get(record.campaign)
     known = registry.skills.of(record.campaign)
     own = registry.skills.definition(record.identity)
@@ -157,7 +157,7 @@ def _draft(registry: Registry, record: RunRecord, config: SkillConfig) -> _Draft
         record=record,
         env=campaign.env,
         seed=_seed(registry, record, config.training.seed, campaign.line),
-        before=registry.runs.predecessor(record.id),
+        before=registry.skill_runs.predecessor(record.id),
         config=config,
         plan=plan,
         remap=build_remap(list(experts.values())),

@@ -21,7 +21,7 @@ from flowrl_core.storage.archive import archive
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import BundleFacts, ExpertResult, Merge
-from flowrl_core.storage.records.runs import Look, Verdict
+from flowrl_core.storage.records.skill_runs import Look, Verdict
 from flowrl_core.storage.registry import Registry
 
 __all__ = ["RunOutcome", "process"]
@@ -56,14 +56,14 @@ def process(home: Home, run: int, *, epoch: int | None = None) -> RunOutcome:
         ConflictError: it was claimed after `epoch`.
     """
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
         if record.verdict is None:
             _commit(home, registry, run, epoch)
-            record = registry.runs.get(run)
+            record = registry.skill_runs.get(run)
         crash_point("after_registry_commit")
         kept = home.archived_run(record.campaign, record.skill, record.ordinal)
         archive(run_directory(home, record), kept, SKILLS.kept)
-        merges, look = registry.runs.merges(run), registry.runs.looks(run)[-1]
+        merges, look = registry.skill_runs.merges(run), registry.skill_runs.looks(run)[-1]
     assert record.verdict is not None
     for merge in merges:
         logger.info("expert %d (%s): %s at %d frames", merge.expert, merge.name, merge.action, merge.frames)
@@ -75,7 +75,7 @@ def _commit(home: Home, registry: Registry, run: int, epoch: int | None) -> None
     verdict = verdict_of(home, run)
     if verdict is None:
         raise StorageError(f"run {run} has no verdict yet; train and evaluate it first")
-    look = registry.runs.looks(run)[-1]
+    look = registry.skill_runs.looks(run)[-1]
     mark("ended")
     write_timing(context.directory)
     results = _publish(home, context)
@@ -85,7 +85,7 @@ def _commit(home: Home, registry: Registry, run: int, epoch: int | None) -> None
             look.success, look.lower_bound, look.episodes, context.config.evaluation.threshold
         )
     else:
-        ending["reason"] = _why(context, registry.runs.looks(run))
+        ending["reason"] = _why(context, registry.skill_runs.looks(run))
     _commit_on_heads(home, registry, context, results, ending)
 
 
@@ -100,7 +100,7 @@ def _commit_on_heads(
             compared = compare(home, registry, context, results, compared)
             crash_point("after_comparison")
         try:
-            registry.runs.commit(context.record.id, results=results, policy=policy, compared=compared, **ending)
+            registry.skill_runs.commit(context.record.id, results=results, policy=policy, compared=compared, **ending)
             return
         except ConflictError as exc:
             if not remaining:

@@ -48,7 +48,7 @@ def reflect(home: Home, run: int, *, epoch: int | None = None) -> Reflection | N
         ConflictError: it was claimed after `epoch`.
     """
     with Registry.open(home) as registry:
-        record = registry.runs.get(run)
+        record = registry.skill_runs.get(run)
         registry.runs.check_claim(run, epoch)
         if record.reflection is not None or not run_directory(home, record).config.is_file():
             return record.reflection
@@ -61,7 +61,7 @@ def reflect(home: Home, run: int, *, epoch: int | None = None) -> Reflection | N
         params, facts = found
         reflection = _measure(context, facts["run_frames"], params)
         crash_point("before_reflection_record")
-        recorded = registry.runs.record_reflection(run, reflection, epoch=epoch)
+        recorded = registry.skill_runs.record_reflection(run, reflection, epoch=epoch)
     logger.info("%s: reflected on %d episodes", context.plan.target, recorded.episodes)
     return recorded
 

@@ -66,7 +66,7 @@ def train(
     """
     with Registry.open(home) as registry:
         context = open_run(home, registry, run, epoch=epoch)
-        schedule = LookSchedule(context, tuple(registry.runs.looks(run)))
+        schedule = LookSchedule(context, tuple(registry.skill_runs.looks(run)))
     loop = _loop(context, schedule)
     mark("ready")
     logged = -math.inf

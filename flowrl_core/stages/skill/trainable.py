@@ -17,7 +17,7 @@ from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import MAX_STEPS
 from flowrl_core.stages.skill.context import RunContext
 from flowrl_core.stages.timing import mark
-from flowrl_core.storage.records.runs import Look
+from flowrl_core.storage.records.skill_runs import Look
 
 if TYPE_CHECKING:
     from flowrl_core.learning.learner import LearnerState

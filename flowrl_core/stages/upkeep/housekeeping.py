@@ -66,7 +66,7 @@ def find_garbage(
     Args:
         keep_days: how long records of ended runs and unused learners stay.
         what: kinds; None: all.
-        families: all whose runs the registry may hold: what others need would be taken for garbage.
+        families: those that are asked. While another has runs, no version is garbage, and nothing of its own.
         now: seconds since the epoch; None: the clock's.
     """
     view = View(home, registry, families, keep_days=keep_days, now=now)
@@ -118,19 +118,19 @@ def _why_records(view: View, path: Path) -> str:
 
 def _why_run(view: View, path: Path) -> str:
     run = view.ended_run(path)
-    if run is None or run.ended_at is None or view.now - run.ended_at <= DAY_S:
+    if run is None or run.family not in view.families or run.ended_at is None or view.now - run.ended_at <= DAY_S:
         return ""
     return f"its run has ended ({run.verdict}), but its process died before it had tidied up"
 
 
 def _why_version(view: View, path: Path) -> str:
-    if path.name in view.contents or view.is_young(path):
+    if view.unknown or path.name in view.contents or view.is_young(path):
         return ""
-    return "no head, no bundle, no open run and no failed skill's next run needs it"
+    return "no result and no run needs it that is under way or may go on"
 
 
 def _why_sealed(view: View, path: Path) -> str:
-    if path in view.sealed or view.is_young(path):
+    if path.parent.name not in view.families or path in view.sealed or view.is_young(path):
         return ""
     return "no run under way was prepared with it, and its family does not need it"
 
@@ -166,8 +166,8 @@ def _drop_unfinished(view: View, path: Path) -> None:
 def _archive(view: View, path: Path) -> None:
     run = view.ended_run(path)
     assert run is not None
-    kept = view.home.archived_run(path.parent.name, run.skill, run.ordinal)
-    archive(RunDirectory(path), kept, view.families[run.kind].kept)
+    kept = view.home.archived_run(run.group, run.name, run.ordinal)
+    archive(RunDirectory(path), kept, view.families[run.family].kept)
 
 
 def _size(path: Path) -> int:

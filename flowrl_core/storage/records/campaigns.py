@@ -16,6 +16,7 @@ class Campaign:
     Attributes:
         line: the library that it reads and writes: "" is the shared one, its own name a library of its own.
         spec: its parameters; the targets are all that were ever asked of it, `retry` is empty.
+        line: the library that it reads and writes: "" is the shared one, its own name a library of its own.
         start: number of its last start, counted over all campaigns: the greatest one was started last.
     """
 

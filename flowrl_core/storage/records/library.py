@@ -52,6 +52,7 @@ class ExpertRecord:
     """An expert: one per identity and line.
 
     Attributes:
+        env: of its skill.
         line: of the library that it belongs to, see `Campaign`.
         head: None until its skill is learned.
         bundle: the newest of its own skill.
@@ -59,6 +60,7 @@ class ExpertRecord:
 
     global_index: int
     identity: str
+    env: str
     line: str
     name: str
     observation_size: int

@@ -1,18 +1,13 @@
-"""Records of runs, their attempts and their looks."""
+"""Records of runs and their attempts, whatever their family."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from flowrl_core.skills.model import Plan
-from flowrl_core.skills.reflection import Reflection
-from flowrl_core.specs.skill import SkillConfig
+__all__ = ["Attempt", "AttemptEnd", "RunRecord"]
 
-__all__ = ["Attempt", "AttemptEnd", "Look", "RunRecord", "Verdict"]
-
-Verdict = Literal["learned", "failed"]
 AttemptEnd = Literal["verdict", "infrastructure", "cancelled", "rejected"]
 
 
@@ -21,7 +16,11 @@ class Attempt:
     """One submission of a run.
 
     Attributes:
-        number: counts the attempts of the skill in the campaign from 1.
+        campaign: "" if its run belongs to none.
+        subject: what the run works on, such as a skill's identity; None: nothing that others could work on.
+        line: the campaign's; a subject is worked on once at a time in each line.
+        name: the run's.
+        number: counts the attempts of this name in the campaign from 1; without a campaign, those of the run.
         key: the idempotency key under which the run is submitted.
         flow_run_id: None until `set_flow_run`: then it is submitted (again) under its key.
         interruptions: infrastructure trouble counted for it, in all.
@@ -31,8 +30,9 @@ class Attempt:
     id: int
     run: int
     campaign: str
-    identity: str
-    skill: str
+    subject: str | None
+    line: str
+    name: str
     number: int
     key: str
     flow_run_id: str | None
@@ -45,64 +45,36 @@ class Attempt:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One training of one skill.
+    """What a run of every family has.
 
     Attributes:
-        ordinal: counts the runs of this skill's name over all campaigns from 1 (names that differ by case or Unicode
-            form only count as one); with campaign and skill it names the directory.
-        plan, remap, config, seeds: None until the run is sealed. `remap`: global to local index; `seeds`: global
-            index to the version it starts from (None: freshly initialised).
-        verdict: None while the run is open, also through infrastructure trouble.
+        campaign: "" if it belongs to none.
+        ordinal: counts the runs of this name, of all families and campaigns, from 1 (names that differ by case or
+            Unicode form only count as one); with campaign, or else family, and name it names the directory.
+        subject: what it works on; see `Attempt`.
+        config, inputs: None until it is sealed. `inputs`: hash of what it was prepared with.
+        result: what it has made, as its family writes it.
+        verdict: None while the run is open, also through infrastructure trouble; else a word of its family.
         reason: why it failed, in words; "" otherwise.
         epoch: how many processes have begun to work on it; see `Runs.claim`.
-        reflection: how its episodes went at its end, where that was recorded.
     """
 
     id: int
-    kind: str
+    family: str
     campaign: str
-    identity: str
-    skill: str
+    name: str
     ordinal: int
-    epoch: int
-    plan: Plan | None
-    remap: Mapping[int, int] | None
-    config: SkillConfig | None
-    seeds: Mapping[int, int | None] | None
-    run_frames: int
-    verdict: Verdict | None
+    subject: str | None
+    config: Mapping[str, Any] | None
+    inputs: str | None
+    result: Mapping[str, Any] | None
+    verdict: str | None
     reason: str
     created_at: float
     ended_at: float | None
-    reflection: Reflection | None = None
-
-
-@dataclass(frozen=True)
-class Look:
-    """One evaluation from fresh worlds.
-
-    Attributes:
-        frames: run_frames at which it was taken; the first look at a number of frames stands.
-        level: one-sided error level of `lower_bound`, corrected for the looks.
-        target: smoothed training success that triggered it.
-        steps: success of each plan step on its own.
-        worlds: seeds that name the worlds used.
-        number: from 1; 0 before it is recorded.
-        ends: by plan step, deaths and timeouts of the episodes that failed in it; empty in looks older than this.
-    """
-
-    frames: int
-    episodes: int
-    successes: int
-    lower_bound: float
-    level: float
-    target: float
-    steps: tuple[float, ...] = ()
-    worlds: tuple[int, ...] = ()
-    number: int = 0
-    ends: tuple[tuple[int, int], ...] = ()
+    epoch: int
 
     @property
-    def success(self) -> float:
-        """Share of the episodes that reached the end of the plan."""
-        return self.successes / self.episodes
+    def group(self) -> str:
+        """The name of the directory in which its own lies."""
+        return self.campaign or self.family

@@ -23,6 +23,7 @@ from flowrl_core.storage.registry.library import Library
 from flowrl_core.storage.registry.proposals import Proposals
 from flowrl_core.storage.registry.requests import Requests
 from flowrl_core.storage.registry.runs import Runs
+from flowrl_core.storage.registry.skill_runs import SkillRuns
 from flowrl_core.storage.registry.skills import Skills
 
 __all__ = ["Registry"]
@@ -35,7 +36,8 @@ class Registry:
         campaigns: their parameters and starts.
         skills: definitions, and what a campaign knows of each of its skills.
         attempts: submissions of runs, and what interrupted them.
-        runs: one training of one skill each, with its looks and its end.
+        runs: what every family's runs have: opened, claimed, sealed and ended.
+        skill_runs: one training of one skill each, with its looks and its end.
         library: experts, their versions and heads, and bundles.
         evaluations: looks at learned skills outside any run.
         proposals: what was proposed to each campaign.
@@ -49,6 +51,7 @@ class Registry:
         self.skills = Skills(engine)
         self.attempts = Attempts(engine)
         self.runs = Runs(engine)
+        self.skill_runs = SkillRuns(engine)
         self.library = Library(engine)
         self.evaluations = Evaluations(engine)
         self.proposals = Proposals(engine)

@@ -25,7 +25,7 @@ from flowrl_core.vocabulary.catalogue import vocabulary
 
 __all__ = ["Campaigns"]
 
-_runs = schema.runs.c
+_runs = schema.trainings.c
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Campaigns:
             is_new_start: false where the same start only goes on (the flow itself is run again): nothing is lifted.
 
         Raises:
-            InputError: another environment than the registry's; other parameters than the campaign's (the field is
+            InputError: other parameters than the campaign's (the field is
                 named); an override that changes though its skill is learned or its run has begun; a target or a skill
                 to retry that is not among the skills; a goal that no skill could gain.
         """
@@ -92,7 +92,6 @@ def _start(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], *
         check_target(target, skills, vocabulary(spec.env))
     for name in spec.retry:
         check_known("retry", name, skills)
-    _bind_environment(tx, spec.env)
     now = time.time()
     row = tx.execute(sa.select(schema.campaigns).where(schema.campaigns.c.name == spec.campaign)).mappings().first()
     targets, changed = list(spec.targets), []
@@ -128,14 +127,6 @@ def _effective(tx: sa.Connection, spec: CampaignSpec) -> CampaignSpec:
     problem = f"none is named, and there is no campaign {spec.campaign!r} to go on with"
     known = ", ".join(before) or "none"
     raise InputError("targets", problem, f"Name the skills to learn, or a campaign that was started: {known}")
-
-
-def _bind_environment(tx: sa.Connection, env: str) -> None:
-    bound = tx.execute(sa.select(schema.meta.c.env).with_for_update()).scalar_one()
-    if bound is None:
-        tx.execute(sa.update(schema.meta).values(env=env))
-    elif bound != env:
-        raise InputError("env", f"this registry holds experts of {bound!r}, not of {env!r}", "Use another FLOWRL_HOME")
 
 
 def _check_may_change(tx: sa.Connection, campaign: Campaign, changed: Iterable[Override]) -> None:

@@ -14,11 +14,11 @@ from flowrl_core.skills.merging import decide
 from flowrl_core.storage import schema
 from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.records.library import BundleFacts, Compared, ExpertResult, Measured, Merge, VersionRecord
-from flowrl_core.storage.records.runs import RunRecord, Verdict
+from flowrl_core.storage.records.skill_runs import SkillRunRecord, Verdict
 from flowrl_core.storage.registry.rows.campaigns import campaign_by_name
 from flowrl_core.storage.registry.rows.library import add_bundle, add_version, heads_of, move_head
 from flowrl_core.storage.registry.rows.merges import merges_of
-from flowrl_core.storage.registry.rows.runs import claimed_run
+from flowrl_core.storage.registry.rows.skill_runs import claimed_skill_run
 from flowrl_core.types import MergePolicy
 
 __all__ = ["Ending", "commit_run"]
@@ -26,7 +26,7 @@ __all__ = ["Ending", "commit_run"]
 
 @dataclass(frozen=True)
 class Ending:
-    """All that a run's end brings; the arguments of `Runs.commit`.
+    """All that a run's end brings; the arguments of `SkillRuns.commit`.
 
     Raises:
         InputError: a learned run without a bundle or experts, a failed one with a bundle, an expert that comes twice,
@@ -60,7 +60,7 @@ def commit_run(tx: sa.Connection, run_id: int, ending: Ending, epoch: int | None
         ConflictError: the run was claimed after `epoch` or never sealed, or an expert's head is not the one that the
             ending was made for.
     """
-    record = claimed_run(tx, run_id, epoch)
+    record = claimed_skill_run(tx, run_id, epoch)
     if record.verdict is not None:
         return merges_of(tx, [run_id]).get(run_id, [])
     heads = heads_of(tx, [result.global_index for result in ending.results])
@@ -82,8 +82,10 @@ def commit_run(tx: sa.Connection, run_id: int, ending: Ending, epoch: int | None
         line = campaign_by_name(tx, record.campaign).line
         add_bundle(tx, run_id, record.identity, line, _plan(record), versions, ending.bundle)
         crash_point("commit_bundle")
-    ended = {"verdict": ending.verdict, "reason": ending.reason, "run_frames": ending.run_frames}
-    tx.execute(sa.update(schema.runs).where(schema.runs.c.id == run_id).values(ended_at=time.time(), **ended))
+    ended = {"verdict": ending.verdict, "reason": ending.reason, "ended_at": time.time()}
+    tx.execute(sa.update(schema.runs).where(schema.runs.c.id == run_id).values(**ended))
+    own = sa.update(schema.skill_runs).where(schema.skill_runs.c.run == run_id)
+    tx.execute(own.values(run_frames=ending.run_frames))
     return merges_of(tx, [run_id]).get(run_id, [])
 
 
@@ -127,7 +129,7 @@ def _measured(ending: Ending, expert: int, head: VersionRecord | None) -> Measur
     return ending.compared.measured.get(expert)
 
 
-def _plan(record: RunRecord) -> Mapping[str, Any]:
+def _plan(record: SkillRunRecord) -> Mapping[str, Any]:
     if record.plan is None:
         raise ConflictError(f"run {record.id} ({record.skill}) was never sealed; prepare it first")
     return record.plan.as_dict()

@@ -29,7 +29,7 @@ _experts, _versions, _heads, _bundles = schema.experts.c, schema.versions.c, sch
 
 @dataclass(frozen=True)
 class Library:
-    """The experts, versions and bundles of a registry; only `Runs.commit` adds versions, heads and bundles."""
+    """The experts, versions and bundles of a registry; only `SkillRuns.commit` adds versions, heads and bundles."""
 
     engine: sa.Engine
 
@@ -106,10 +106,11 @@ class Library:
         """Return the contents of all versions that are a head, in a bundle, or that a run starts from, or may.
 
         These are the seeds of open runs, and what the last failed run of each skill left, until the skill is learned
-        (see `Runs.predecessor`).
+        (see `SkillRuns.predecessor`).
         """
         with reading(self.engine) as tx:
-            of_open_runs = tx.execute(sa.select(schema.runs.c.seeds).where(schema.runs.c.verdict.is_(None))).scalars()
+            trainings = schema.trainings.c
+            of_open_runs = tx.execute(sa.select(trainings.seeds).where(trainings.verdict.is_(None))).scalars()
             seeds = {version for found in of_open_runs for version in (found or {}).values() if version is not None}
             needed = sa.or_(
                 _versions.id.in_(sa.select(_heads.version)),
@@ -134,10 +135,11 @@ def _check_sizes(expert: ExpertRecord, wanted: Mapping[str, int]) -> None:
 def _select_experts(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[ExpertRecord]:
     is_its_own = (_bundles.identity == _experts.identity, _bundles.line == _experts.line)
     newest = sa.select(sa.func.max(_bundles.id)).where(*is_its_own).scalar_subquery()
-    query = sa.select(schema.experts, schema.skills.c.name, newest.label("bundle")).join(schema.skills).where(*where)
+    named = (schema.skills.c.name, schema.skills.c.env)
+    query = sa.select(schema.experts, *named, newest.label("bundle")).join(schema.skills).where(*where)
     rows = tx.execute(query.order_by(_experts.global_index)).mappings().all()
     head = heads_of(tx, [row["global_index"] for row in rows])
-    copied = ("global_index", "identity", "line", "name", "observation_size", "num_actions", "width", "bundle")
+    copied = ("global_index", "identity", "env", "line", "name", "observation_size", "num_actions", "width", "bundle")
     return [ExpertRecord(**{n: row[n] for n in copied}, head=head.get(row["global_index"])) for row in rows]
 
 

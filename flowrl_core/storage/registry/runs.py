@@ -1,32 +1,23 @@
-"""Runs: one training of one skill each, with its looks and its end."""
+"""Runs, whatever their family: opened, claimed, sealed and ended. What a family's run has besides is its own part."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from flowrl_core.errors import ConflictError
-from flowrl_core.skills.model import Plan
-from flowrl_core.skills.reflection import Reflection
-from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage import schema
-from flowrl_core.storage.atomic import crash_point
 from flowrl_core.storage.database import reading, writing
-from flowrl_core.storage.records.library import BundleFacts, Compared, ExpertResult, Merge
-from flowrl_core.storage.records.runs import Look, RunRecord, Verdict
-from flowrl_core.storage.registry.commit import Ending, commit_run
-from flowrl_core.storage.registry.rows.failures import failed_before
-from flowrl_core.storage.registry.rows.merges import merges_of
-from flowrl_core.storage.registry.rows.runs import claimed_run, look_record, run_by_id, run_record
-from flowrl_core.types import MergePolicy
+from flowrl_core.storage.records.runs import RunRecord
+from flowrl_core.storage.registry.rows.runs import check_claim, open_run, run_by_id, run_record
 
 __all__ = ["Runs"]
 
-_runs, _looks = schema.runs.c, schema.looks.c
+_runs = schema.runs.c
 
 
 @dataclass(frozen=True)
@@ -39,29 +30,40 @@ class Runs:
 
     engine: sa.Engine
 
+    def open(self, family: str, name: str, *, campaign: str = "", subject: str | None = None) -> RunRecord:
+        """Return a new run; if the campaign has an open one of the same subject, that one.
+
+        Args:
+            campaign: "": it belongs to none.
+            subject: what it works on, of which there is one open run in a campaign; None: nothing of that kind.
+
+        Raises:
+            ConflictError: there is no such campaign.
+        """
+        with writing(self.engine) as tx:
+            return open_run(tx, family, name, campaign=campaign, subject=subject)
+
     def get(self, run_id: int) -> RunRecord:
         """Return the run of this id."""
         with reading(self.engine) as tx:
             return run_by_id(tx, run_id)
 
-    def of(self, identity: str, *, line: str | None = None) -> list[RunRecord]:
-        """Return the runs of an identity, oldest first, of the campaigns of one line or of all."""
-        campaigns = sa.select(schema.campaigns.c.name).where(schema.campaigns.c.line == line)
-        with reading(self.engine) as tx:
-            return _select(tx, _runs.identity == identity, *([] if line is None else [_runs.campaign.in_(campaigns)]))
+    def of(self, family: str) -> list[RunRecord]:
+        """Return all runs of a family, oldest first."""
+        return self._select(_runs.family == family)
 
-    def predecessor(self, run_id: int) -> RunRecord | None:
-        """Return the failed run from whose versions this one goes on; None if it begins anew.
-
-        A start that names the skill in `retry` has the next run go on, unless it says `from_scratch`.
-        """
+    def families(self) -> set[str]:
+        """Return the names of the families that have runs."""
         with reading(self.engine) as tx:
-            return failed_before(tx, run_by_id(tx, run_id))
+            return set(tx.execute(sa.select(_runs.family).distinct()).scalars())
+
+    def under_way(self) -> list[RunRecord]:
+        """Return all runs without a verdict, oldest first."""
+        return self._select(_runs.verdict.is_(None))
 
     def ended(self) -> list[RunRecord]:
         """Return all runs that have a verdict, oldest first."""
-        with reading(self.engine) as tx:
-            return _select(tx, _runs.verdict.is_not(None))
+        return self._select(_runs.verdict.is_not(None))
 
     def claim(self, run_id: int) -> int:
         """Return the epoch of the process that begins to work on the run; all earlier ones are refused from now on.
@@ -79,153 +81,60 @@ class Runs:
         Raises:
             ConflictError: it has.
         """
-        with reading(self.engine) as tx:
-            claimed_run(tx, run_id, epoch)
+        check_claim(self.get(run_id), epoch)
 
     def seal(
-        self,
-        run_id: int,
-        *,
-        plan: Plan,
-        remap: Mapping[int, int],
-        config: SkillConfig,
-        seeds: Mapping[int, int | None],
-        epoch: int | None = None,
+        self, run_id: int, *, inputs: str, config: Mapping[str, Any] | None = None, epoch: int | None = None
     ) -> RunRecord:
         """Record what a run was prepared with, and return the run; the same again changes nothing.
 
         Args:
-            remap: global to local index.
-            seeds: the version each global index starts from; None for one freshly initialised.
+            inputs: the hash of what it was prepared with, such as the name of its sealed directory.
+            config: JSON-ready.
 
         Raises:
             ConflictError: it was sealed with something else, or has its verdict.
         """
         with writing(self.engine) as tx:
-            run = claimed_run(tx, run_id, epoch)
-            if (run.plan, run.remap, run.config, run.seeds) == (plan, dict(remap), config, dict(seeds)):
-                return run
-            _check_open(run)
-            if run.plan is not None:
-                problem = "is sealed with another plan, remap, configuration or seeds"
-                raise ConflictError(f"run {run_id} ({run.skill}) {problem}")
-            values: dict[str, Any] = {"plan": plan.as_dict(), "plan_hash": plan.hash}
-            # Keys of JSON objects are text.
-            values |= {"remap": {str(k): v for k, v in remap.items()}, "seeds": {str(k): v for k, v in seeds.items()}}
-            values["config"] = config.model_dump(mode="json")
-            tx.execute(sa.update(schema.runs).where(_runs.id == run_id).values(**values))
+            run = check_claim(run_by_id(tx, run_id), epoch)
+            if run.inputs is not None and (run.inputs, run.config) != (inputs, config):
+                raise ConflictError(f"run {run_id} ({run.name}) is sealed with other inputs or another configuration")
+            if run.inputs is None:
+                _check_open(run)
+                values = {"inputs": inputs, "config": dict(config) if config is not None else None}
+                tx.execute(sa.update(schema.runs).where(_runs.id == run_id).values(**values))
             return run_by_id(tx, run_id)
 
-    def record_look(self, run_id: int, look: Look, *, epoch: int | None = None) -> Look:
-        """Return the look as recorded, with its number.
-
-        The first look at a number of frames stands: being killed earns no second one.
-
-        Raises:
-            ConflictError: the run has its verdict.
-        """
-        with writing(self.engine) as tx:
-            run = claimed_run(tx, run_id, epoch)
-            before = _looks_of(tx, run_id)
-            for recorded in before:
-                if recorded.frames == look.frames:
-                    return recorded
-            _check_open(run)
-            values = _look_values(look)
-            tx.execute(sa.insert(schema.looks).values(run=run_id, number=len(before) + 1, **values))
-            return _looks_of(tx, run_id)[-1]
-
-    def looks(self, run_id: int) -> list[Look]:
-        """Return the run's looks in order."""
-        with reading(self.engine) as tx:
-            return _looks_of(tx, run_id)
-
-    def record_reflection(self, run_id: int, reflection: Reflection, *, epoch: int | None = None) -> Reflection:
-        """Return the reflection as recorded; the first one stands."""
-        with writing(self.engine) as tx:
-            recorded = claimed_run(tx, run_id, epoch).reflection
-            if recorded is not None:
-                return recorded
-            tx.execute(sa.update(schema.runs).where(_runs.id == run_id).values(reflection=reflection.as_dict()))
-            return reflection
-
-    def fail(self, run_id: int, reason: str, *, epoch: int | None = None) -> RunRecord:
-        """End a run that has no results as failed by verdict, and return it: it diverged, or it cannot be planned.
-
-        A run that has a verdict keeps it. Infrastructure trouble is no verdict: it ends the attempt, not the run.
-        """
-        with writing(self.engine) as tx:
-            if claimed_run(tx, run_id, epoch).verdict is None:
-                ended = {"verdict": "failed", "reason": reason, "ended_at": time.time()}
-                tx.execute(sa.update(schema.runs).where(_runs.id == run_id).values(**ended))
-            return run_by_id(tx, run_id)
-
-    def commit(
+    def end(
         self,
         run_id: int,
+        verdict: str,
         *,
-        verdict: Verdict,
-        run_frames: int,
-        results: Sequence[ExpertResult],
-        policy: MergePolicy,
-        bundle: BundleFacts | None = None,
+        result: Mapping[str, Any] | None = None,
         reason: str = "",
-        compared: Compared | None = None,
         epoch: int | None = None,
-    ) -> list[Merge]:
-        """End a run (versions, heads, bundle and verdict at once), and return its merges.
-
-        Each result becomes a version named by its content; content that the expert has already is that version again.
-        Its cumulative frames are those of the version it was seeded from plus those routed in this run. Only a
-        learned run moves heads (`skills.merging.decide`). `most_frames` decides against the head as it is in this
-        transaction; `evaluated` only against the head that was measured. A second call changes nothing and returns
-        what the first did.
+    ) -> RunRecord:
+        """End a run, and return it; one that has a verdict keeps it.
 
         Args:
-            results: all experts of the run, their content already in the store of versions.
-            bundle: of a learned run, required; None otherwise.
+            verdict: a word of the family's, of at most 16 letters.
+            result: what it has made, JSON-ready.
             reason: why it failed, in words.
-            compared: required of a learned run under the policy `evaluated`.
-
-        Returns:
-            One merge per expert, by global index.
-
-        Raises:
-            InputError: a learned run without a bundle, a failed one with a bundle, an expert that comes twice, or no
-                comparison where the policy needs one.
-            ConflictError: another run has moved a head since it was measured (measure again and call again), or the
-                run was never sealed; nothing was changed.
         """
-        ending = Ending(verdict, run_frames, tuple(results), policy, bundle, reason, compared)
         with writing(self.engine) as tx:
-            merges = commit_run(tx, run_id, ending, epoch)
-            crash_point("before_registry_commit")
-        crash_point("after_registry_commit")
-        return merges
+            run = check_claim(run_by_id(tx, run_id), epoch)
+            if run.verdict is None:
+                values = {"verdict": verdict, "reason": reason, "ended_at": time.time()}
+                made = {"result": dict(result) if result is not None else None}
+                tx.execute(sa.update(schema.runs).where(_runs.id == run_id).values(**values, **made))
+            return run_by_id(tx, run_id)
 
-    def merges(self, run_id: int) -> list[Merge]:
-        """Return what a run's end meant for its experts, by global index; empty while it is open."""
+    def _select(self, where: sa.ColumnElement[bool]) -> list[RunRecord]:
         with reading(self.engine) as tx:
-            return merges_of(tx, [run_id]).get(run_id, [])
-
-
-def _select(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[RunRecord]:
-    rows = tx.execute(sa.select(schema.runs).where(*where).order_by(_runs.id)).mappings()
-    return [run_record(row) for row in rows]
-
-
-def _looks_of(tx: sa.Connection, run_id: int) -> list[Look]:
-    rows = tx.execute(sa.select(schema.looks).where(_looks.run == run_id).order_by(_looks.number)).mappings()
-    return [look_record(row) for row in rows]
-
-
-def _look_values(look: Look) -> dict[str, Any]:
-    copied = ("frames", "episodes", "successes", "lower_bound", "level", "target")
-    values: dict[str, Any] = {name: getattr(look, name) for name in copied}
-    values |= {"steps": list(look.steps), "worlds": list(look.worlds), "ends": [list(pair) for pair in look.ends]}
-    return {**values, "created_at": time.time()}
+            rows = tx.execute(sa.select(schema.runs).where(where).order_by(_runs.id)).mappings()
+            return [run_record(row) for row in rows]
 
 
 def _check_open(run: RunRecord) -> None:
     if run.verdict is not None:
-        raise ConflictError(f"run {run.id} ({run.skill}) has ended: {run.verdict}")
+        raise ConflictError(f"run {run.id} ({run.name}) has ended: {run.verdict}")

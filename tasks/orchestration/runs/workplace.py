@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from flowrl_core.errors import ConflictError
-from flowrl_core.storage.layout import Home, RunDirectory
+from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import own_run
-from flowrl_core.storage.records.runs import RunRecord
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import naming_no_room
 from tasks.orchestration.devices.slots import device_slots
@@ -24,7 +23,6 @@ __all__ = ["workplace"]
 def workplace(
     run: int,
     attempt: int,
-    directory_of: Callable[[Home, RunRecord], RunDirectory],
     *,
     stall_minutes: float,
     role: Role = "train",
@@ -36,7 +34,6 @@ def workplace(
 
     Args:
         run, attempt: their ids in the registry.
-        directory_of: where the family keeps the run.
         stall_minutes: without a `beat` for so long the process ends itself.
         role, slots: the devices it takes, see `device_slots`.
 
@@ -50,7 +47,7 @@ def workplace(
     home = Home.from_environment()
     with Registry.open(home) as registry:
         record, this = registry.runs.get(run), registry.attempts.get(attempt)
-    directory = directory_of(home, record)
+    directory = home.run_directory(record.group, record.name, record.ordinal)
     if this.end is not None and record.verdict is None:
         which = f"attempt {this.number} of {directory.path.name}"
         raise ConflictError(f"{which} is over ({this.end}): another one does its work")

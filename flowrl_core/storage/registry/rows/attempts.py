@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,11 +10,27 @@ import sqlalchemy as sa
 
 from flowrl_core.errors import StorageError
 from flowrl_core.storage import schema
-from flowrl_core.storage.records.runs import Attempt
+from flowrl_core.storage.records.runs import Attempt, RunRecord
 
-__all__ = ["attempt_by_id", "outstanding_attempts"]
+__all__ = ["add_attempt", "attempt_by_id", "outstanding_attempts"]
 
 _attempts, _interruptions = schema.attempts.c, schema.interruptions.c
+
+
+def add_attempt(tx: sa.Connection, run: RunRecord) -> Attempt:
+    """Return a new attempt of an open run, in the line of its campaign."""
+    campaigns = schema.campaigns.c
+    line = tx.execute(sa.select(campaigns.line).where(campaigns.name == run.campaign)).scalar() or ""
+    of_name = (_attempts.campaign == run.campaign, _attempts.name == run.name)
+    is_alike = of_name if run.campaign else (_attempts.run == run.id,)
+    number = (tx.execute(sa.select(sa.func.max(_attempts.number)).where(*is_alike)).scalar() or 0) + 1
+    uuid = tx.execute(sa.select(schema.meta.c.uuid)).scalar_one()
+    # No campaign has an empty name.
+    place = f"{run.campaign}/{run.name}" if run.campaign else f"/{run.family}/{run.name}-{run.ordinal}"
+    values: dict[str, Any] = {"campaign": run.campaign or None, "subject": run.subject, "line": line, "name": run.name}
+    values |= {"number": number, "key": f"{uuid}/{place}/{number}", "created_at": time.time()}
+    created = sa.insert(schema.attempts).values(run=run.id, **values).returning(_attempts.id)
+    return attempt_by_id(tx, tx.execute(created).scalar_one())
 
 
 def attempt_by_id(tx: sa.Connection, attempt_id: int) -> Attempt:
@@ -40,6 +57,7 @@ def _select(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Attempt]:
 
 
 def _attempt(row: Mapping[Any, Any]) -> Attempt:
-    copied = ("id", "run", "campaign", "identity", "skill", "number", "key", "flow_run_id", "interruptions", "reason")
+    copied = ("id", "run", "subject", "line", "name", "number", "key", "flow_run_id", "interruptions", "reason")
     times = {"created_at": row["created_at"], "ended_at": row["ended_at"]}
-    return Attempt(**{name: row[name] for name in copied}, end=row["ended"], **times)
+    campaign = row["campaign"] or ""
+    return Attempt(**{name: row[name] for name in copied}, campaign=campaign, end=row["ended"], **times)

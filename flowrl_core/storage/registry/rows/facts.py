@@ -29,7 +29,7 @@ from flowrl_core.storage.registry.rows.attempts import outstanding_attempts
 
 __all__ = ["facts_of"]
 
-_runs, _attempts, _interruptions = schema.runs.c, schema.attempts.c, schema.interruptions.c
+_runs, _attempts, _interruptions = schema.trainings.c, schema.attempts.c, schema.interruptions.c
 _bundles = schema.bundles.c
 
 
@@ -96,7 +96,7 @@ def _read(tx: sa.Connection, campaign: Campaign) -> _Known:
         interruptions=_interruptions_of(tx, campaign),
         cancellations=_cancellations_of(tx, campaign),
         rejections=_rejections_of(tx, campaign),
-        outstanding={attempt.identity: attempt for attempt in outstanding},
+        outstanding={attempt.subject: attempt for attempt in outstanding if attempt.subject is not None},
         decided=set(tx.execute(decided).scalars()),
     )
 
@@ -104,7 +104,7 @@ def _read(tx: sa.Connection, campaign: Campaign) -> _Known:
 def _interruptions_of(tx: sa.Connection, campaign: Campaign) -> dict[str, list[str]]:
     """Reasons of this start's interruptions, oldest first, by identity."""
     query = (
-        sa.select(_attempts.identity, _interruptions.reason)
+        sa.select(_attempts.subject, _interruptions.reason)
         .join(schema.attempts, _interruptions.attempt == _attempts.id)
         .where(_attempts.campaign == campaign.name, _interruptions.start == campaign.start)
         .order_by(_interruptions.attempt, _interruptions.number)
@@ -116,7 +116,7 @@ def _interruptions_of(tx: sa.Connection, campaign: Campaign) -> dict[str, list[s
 
 
 def _cancellations_of(tx: sa.Connection, campaign: Campaign) -> dict[str, str]:
-    query = sa.select(_attempts.identity, _attempts.reason).where(
+    query = sa.select(_attempts.subject, _attempts.reason).where(
         _attempts.campaign == campaign.name,
         _attempts.ended == "cancelled",
         _attempts.ended_in_start == campaign.start,
@@ -127,9 +127,9 @@ def _cancellations_of(tx: sa.Connection, campaign: Campaign) -> dict[str, str]:
 def _rejections_of(tx: sa.Connection, campaign: Campaign) -> dict[str, str]:
     """Reasons of the rejections that no start has forgiven, by identity."""
     assigned = schema.campaign_skills.c
-    is_current = sa.and_(assigned.campaign == _attempts.campaign, assigned.identity == _attempts.identity)
+    is_current = sa.and_(assigned.campaign == _attempts.campaign, assigned.identity == _attempts.subject)
     query = (
-        sa.select(_attempts.identity, _attempts.reason)
+        sa.select(_attempts.subject, _attempts.reason)
         .join(schema.campaign_skills, is_current)
         .where(_attempts.campaign == campaign.name, _attempts.ended == "rejected")
         .where(_attempts.id > sa.func.coalesce(assigned.forgiven_attempt, 0))

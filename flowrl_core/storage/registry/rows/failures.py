@@ -7,18 +7,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from flowrl_core.storage import schema
-from flowrl_core.storage.records.runs import RunRecord
-from flowrl_core.storage.registry.rows.runs import run_by_id
+from flowrl_core.storage.records.skill_runs import SkillRunRecord
+from flowrl_core.storage.registry.rows.skill_runs import skill_run_by_id
 
 __all__ = ["failed_before", "left_by_failed_runs"]
 
-_runs, _merges, _assigned = schema.runs.c, schema.merges.c, schema.campaign_skills.c
+_runs, _merges, _assigned = schema.trainings.c, schema.merges.c, schema.campaign_skills.c
 _bundles, _campaigns = schema.bundles.c, schema.campaigns.c
 _HAS_FAILED = sa.and_(_runs.verdict == "failed", _runs.id.in_(sa.select(_merges.run)))
 """With versions: a run that diverged, or that could not be planned, left none."""
 
 
-def failed_before(tx: sa.Connection, run: RunRecord) -> RunRecord | None:
+def failed_before(tx: sa.Connection, run: SkillRunRecord) -> SkillRunRecord | None:
     """Return the failed run that this one goes on from; None if it begins anew.
 
     It is the skill's last one in the campaign that left versions, once a start has forgiven its failure and did not
@@ -29,7 +29,7 @@ def failed_before(tx: sa.Connection, run: RunRecord) -> RunRecord | None:
     forgiven = tx.execute(query).scalar()
     is_before = (_runs.campaign == run.campaign, _runs.identity == run.identity, _runs.id <= (forgiven or 0))
     found = tx.execute(sa.select(sa.func.max(_runs.id)).where(_HAS_FAILED, *is_before, _runs.id < run.id)).scalar()
-    return run_by_id(tx, found) if found is not None else None
+    return skill_run_by_id(tx, found) if found is not None else None
 
 
 def left_by_failed_runs() -> sa.Select[Any]:

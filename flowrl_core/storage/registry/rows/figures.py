@@ -10,15 +10,15 @@ import sqlalchemy as sa
 from flowrl_core.storage import schema
 from flowrl_core.storage.records.campaigns import Campaign
 from flowrl_core.storage.records.library import Merge
-from flowrl_core.storage.records.runs import Look, RunRecord
+from flowrl_core.storage.records.skill_runs import Look, SkillRunRecord
 from flowrl_core.storage.records.skills import SkillFact, SkillFigures
 from flowrl_core.storage.registry.rows.facts import facts_of
 from flowrl_core.storage.registry.rows.merges import merges_of
-from flowrl_core.storage.registry.rows.runs import look_record, run_record
+from flowrl_core.storage.registry.rows.skill_runs import look_record, skill_run_record
 
 __all__ = ["figures_of"]
 
-_runs, _looks, _bundles, _experts = schema.runs.c, schema.looks.c, schema.bundles.c, schema.experts.c
+_runs, _looks, _bundles, _experts = schema.trainings.c, schema.looks.c, schema.bundles.c, schema.experts.c
 
 
 def figures_of(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFigures]:
@@ -26,10 +26,10 @@ def figures_of(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFigures]
     known = facts_of(tx, campaign)
     bundles = {row["identity"]: row for row in tx.execute(_newest_bundles(campaign.line)).mappings()}
     last = sa.select(sa.func.max(_runs.id)).where(_runs.campaign == campaign.name).group_by(_runs.identity)
-    chosen = sa.select(schema.runs).where(
+    chosen = sa.select(schema.trainings).where(
         sa.or_(_runs.id.in_(last), _runs.id.in_([b["run"] for b in bundles.values()]))
     )
-    records = {row["id"]: run_record(row) for row in tx.execute(chosen).mappings()}
+    records = {row["id"]: skill_run_record(row) for row in tx.execute(chosen).mappings()}
     last_of = {record.identity: record for record in records.values() if record.campaign == campaign.name}
     looks, merges = _looks_of(tx, list(records)), merges_of(tx, list(records))
     experts = sa.select(_experts.identity, _experts.global_index).where(_experts.line == campaign.line)
@@ -47,7 +47,11 @@ def figures_of(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFigures]
 
 
 def _of_run(
-    plain: SkillFigures, record: RunRecord, bundle: Mapping[Any, Any] | None, looks: list[Look], merges: list[Merge]
+    plain: SkillFigures,
+    record: SkillRunRecord,
+    bundle: Mapping[Any, Any] | None,
+    looks: list[Look],
+    merges: list[Merge],
 ) -> SkillFigures:
     last = looks[-1] if looks else None
     threshold = record.config.evaluation.threshold if record.config else None

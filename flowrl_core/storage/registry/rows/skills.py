@@ -61,7 +61,7 @@ def forgive(tx: sa.Connection, campaign: str, names: Iterable[str], *, from_scra
     Args:
         from_scratch: the next run of each begins anew; else it goes on from what the last failed one left.
     """
-    assigned, runs, tried = schema.campaign_skills, schema.runs.c, schema.attempts.c
+    assigned, runs, tried = schema.campaign_skills, schema.trainings.c, schema.attempts.c
     for name in names:
         is_skill = sa.and_(assigned.c.campaign == campaign, assigned.c.name == name)
         last = (
@@ -71,7 +71,7 @@ def forgive(tx: sa.Connection, campaign: str, names: Iterable[str], *, from_scra
         )
         rejected = (
             sa.select(sa.func.max(tried.id))
-            .where(tried.campaign == campaign, tried.identity == assigned.c.identity, tried.ended == "rejected")
+            .where(tried.campaign == campaign, tried.subject == assigned.c.identity, tried.ended == "rejected")
             .scalar_subquery()
         )
         forgiven = {"forgiven_run": last, "forgiven_attempt": rejected, "from_scratch": from_scratch}
