@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_family
+from registry_steps import SKILLS, make_spec
 from toy_family import NUMBERS, TOY, directory_of, submit, work
 
 from flowrl_core.errors import ConflictError, CorruptError
@@ -87,6 +88,25 @@ def test_runs_of_one_name_go_on_side_by_side_each_with_one_outstanding_attempt(h
         assert registry.attempts.end(attempts[0].id, "infrastructure", "killed").interruptions == 1
         again = registry.attempts.begin(runs[0].id)
     assert again.number == 2 and len({attempt.key for attempt in (*attempts, again)}) == 3
+
+
+def test_a_subject_has_one_open_run_in_a_campaign_and_one_outstanding_attempt_in_a_line(home, database):
+    with Registry.open(home) as registry:
+        for name in ("one", "two"):
+            registry.campaigns.start(make_spec(campaign=name), SKILLS)
+        registry.campaigns.start(make_spec(campaign="own", fresh=True), SKILLS)
+        names = ("one", "two", "own")
+        runs = {name: registry.runs.open("toy", "x", campaign=name, subject="numbers") for name in names}
+        assert registry.runs.open("toy", "x", campaign="one", subject="numbers") == runs["one"]
+        assert [run.ordinal for run in runs.values()] == [1, 2, 3]
+        first, apart = registry.attempts.begin(runs["one"].id), registry.attempts.begin(runs["own"].id)
+        assert (first.line, apart.line) == ("", "own")
+        with pytest.raises(ConflictError, match="attempt 1 of run 1 .x. is outstanding, and works on the same"):
+            registry.attempts.begin(runs["two"].id)
+        registry.attempts.end(first.id, "infrastructure")
+        assert registry.attempts.begin(runs["two"].id).number == 1
+        with pytest.raises(ConflictError, match="refused what does not fit"):
+            registry.runs.open("toy", "x", campaign="nobody's")
 
 
 @pytest.mark.parametrize(

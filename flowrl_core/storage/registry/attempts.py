@@ -19,7 +19,7 @@ from flowrl_core.errors import ConflictError
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import reading, writing
 from flowrl_core.storage.records.runs import Attempt, AttemptEnd
-from flowrl_core.storage.registry.rows.attempts import add_attempt, attempt_by_id, outstanding_attempts
+from flowrl_core.storage.registry.rows.attempts import add_attempt, attempt_by_id, line_of, outstanding_attempts
 from flowrl_core.storage.registry.rows.runs import run_by_id
 
 __all__ = ["Attempts"]
@@ -47,10 +47,13 @@ class Attempts:
             run = run_by_id(tx, run_id)
             if run.verdict is not None:
                 raise ConflictError(f"run {run.id} ({run.name}) has ended: {run.verdict}")
-            is_outstanding = (_attempts.run == run_id, _attempts.ended.is_(None))
-            outstanding = tx.execute(sa.select(_attempts.number).where(*is_outstanding))
-            if (number := outstanding.scalar()) is not None:
-                raise ConflictError(f"attempt {number} of run {run.id} ({run.name}) is outstanding; wait for its end")
+            is_its_work = _attempts.run == run_id
+            if run.subject is not None:
+                in_line = sa.and_(_attempts.subject == run.subject, _attempts.line == line_of(tx, run))
+                is_its_work = sa.or_(is_its_work, in_line)
+            for other in outstanding_attempts(tx, is_its_work):
+                which = f"attempt {other.number} of run {other.run} ({other.name})"
+                raise ConflictError(f"{which} is outstanding, and works on the same; wait for its end")
             return add_attempt(tx, run)
 
     def get(self, attempt_id: int) -> Attempt:

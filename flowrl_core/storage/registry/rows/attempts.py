@@ -12,25 +12,29 @@ from flowrl_core.errors import StorageError
 from flowrl_core.storage import schema
 from flowrl_core.storage.records.runs import Attempt, RunRecord
 
-__all__ = ["add_attempt", "attempt_by_id", "outstanding_attempts"]
+__all__ = ["add_attempt", "attempt_by_id", "line_of", "outstanding_attempts"]
 
 _attempts, _interruptions = schema.attempts.c, schema.interruptions.c
 
 
 def add_attempt(tx: sa.Connection, run: RunRecord) -> Attempt:
     """Return a new attempt of an open run, in the line of its campaign."""
-    campaigns = schema.campaigns.c
-    line = tx.execute(sa.select(campaigns.line).where(campaigns.name == run.campaign)).scalar() or ""
     of_name = (_attempts.campaign == run.campaign, _attempts.name == run.name)
     is_alike = of_name if run.campaign else (_attempts.run == run.id,)
     number = (tx.execute(sa.select(sa.func.max(_attempts.number)).where(*is_alike)).scalar() or 0) + 1
     uuid = tx.execute(sa.select(schema.meta.c.uuid)).scalar_one()
     # No campaign has an empty name.
     place = f"{run.campaign}/{run.name}" if run.campaign else f"/{run.family}/{run.name}-{run.ordinal}"
-    values: dict[str, Any] = {"campaign": run.campaign or None, "subject": run.subject, "line": line, "name": run.name}
-    values |= {"number": number, "key": f"{uuid}/{place}/{number}", "created_at": time.time()}
+    values: dict[str, Any] = {"campaign": run.campaign or None, "subject": run.subject, "line": line_of(tx, run)}
+    values |= {"name": run.name, "number": number, "key": f"{uuid}/{place}/{number}", "created_at": time.time()}
     created = sa.insert(schema.attempts).values(run=run.id, **values).returning(_attempts.id)
     return attempt_by_id(tx, tx.execute(created).scalar_one())
+
+
+def line_of(tx: sa.Connection, run: RunRecord) -> str:
+    """Return the line of the run's campaign; the shared one for a run of none."""
+    campaigns = schema.campaigns.c
+    return tx.execute(sa.select(campaigns.line).where(campaigns.name == run.campaign)).scalar() or ""
 
 
 def attempt_by_id(tx: sa.Connection, attempt_id: int) -> Attempt:
