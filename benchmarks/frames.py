@@ -101,7 +101,7 @@ def ours(root: Path, spec: CampaignSpec, knowledge: Knowledge, skills: Sequence[
     home = Home(root)
     rows: list[Row] = []
     with Registry.open(home) as registry:
-        registry.campaigns.start(spec, knowledge.skills)
+        registry.campaigns.record(spec, knowledge.skills)
     for skill in skills:
         rows.append(_learn(home, spec, knowledge, skill))
         print(f"  {rows[-1].protocol} {rows[-1].frames:.0f} frames, {rows[-1].note}", file=sys.stderr, flush=True)

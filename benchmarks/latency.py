@@ -193,7 +193,7 @@ async def learn(registry: Registry, spec: CampaignSpec) -> dict[str, FlowRun]:
 def starts(home: Home, registry: Registry, source: Path, chain: int, length: int) -> Iterator[Start]:
     """Learn a chain; the start of each of its skills but the first."""
     spec = specification(source, chain, length)
-    registry.campaigns.start(spec, load_knowledge(source).skills, is_new_start=False)
+    registry.campaigns.record(spec, load_knowledge(source).skills)
     flow_runs = asyncio.run(learn(registry, spec))
     figures = registry.skills.figures(spec.campaign)
     for number in range(2, length + 1):

@@ -77,7 +77,7 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         check_server(found.url, credentials())
     with Registry.open(home) as registry:
         # The flow begins the new start; here the request is only recorded, if it fits what is known under its name.
-        campaign = registry.campaigns.start(request.spec, request.knowledge.skills, is_new_start=False)
+        campaign = registry.campaigns.record(request.spec, request.knowledge.skills)
         _keep_knowledge(home, request)
         earlier = learned_before(registry, campaign, registry.skills.figures(campaign.name))
         say(*(f"{name}: {earlier[name]}" for name in request.needs if name in earlier))
@@ -120,7 +120,8 @@ def _is_learned(registry: Registry, request: Request) -> bool:
 
 def _finish_at_once(home: Home, request: Request) -> int:
     with Registry.open(home) as registry:
-        campaign = registry.campaigns.start(request.spec, request.knowledge.skills)
+        registry.campaigns.record(request.spec, request.knowledge.skills)
+        campaign = registry.campaigns.begin_start(request.spec)
         _keep_knowledge(home, request)
         print(f"Nothing to do: all targets of campaign {campaign.name} are learned")
         print_status(home, registry, campaign)

@@ -94,12 +94,12 @@ async def _round(
     _print_question(sent)
     print(estimate(spec.frontier, sent.input_tokens), flush=True)
     is_known = registry is not None and spec.campaign in {one.name for one in registry.campaigns.all()}
-    if registry is not None and not dry_run and not is_known:
-        registry.campaigns.start(spec, context.knowledge.skills, is_new_start=False)
-        is_known = True
     # What a dry run spends for a campaign that is there is booked to it: it is spent.
-    book = CampaignBook(registry, spec) if registry is not None and is_known else UnboundBook(spec.frontier)
+    is_booked = registry is not None and (is_known or not dry_run)
+    book = CampaignBook(registry, spec) if registry is not None and is_booked else UnboundBook(spec.frontier)
     model = connect(spec.frontier, book=book, journal=FileJournal(home.journal))
+    if registry is not None and not dry_run and not is_known:
+        registry.campaigns.record(spec, context.knowledge.skills)
     outcome = await propose.propose(context, model.ask)
     _print_outcome(outcome)
     if not dry_run and registry is not None:

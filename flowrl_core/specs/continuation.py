@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flowrl_core.errors import InputError
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.specs.overrides import Override, joined, overrides_of, resolve
 
-__all__ = ["changed_overrides", "check_continues", "continued"]
+__all__ = ["changed_overrides", "check_continues", "effective_spec"]
 
 _FREE_LIMITS = ("max_parallel", "max_retries", "max_skills", "approval", "stall_minutes")
 """They change how a campaign uses the machine, not what it learns."""
@@ -16,22 +17,27 @@ _OF_ONE_START = {"targets", "retry", "overrides"}
 _REMEDY = "Use the same value, or another campaign name"
 
 
-def continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
-    """Return what a start means, of a campaign whose last start had the parameters `before`.
+def effective_spec(spec: CampaignSpec, earlier: Mapping[str, CampaignSpec]) -> CampaignSpec:
+    """Return what a start with these parameters means after the earlier starts: the first of its name means itself.
 
-    With targets it says everything again, except that overrides are added to the earlier ones (each takes the place of
-    one of the same field and skill) and that the library stays. Without targets it is the earlier start again, changed
-    by what is given: what equals a default counts as not given. What must not change is refused by `check_continues`.
+    A later one with targets says everything again, except that overrides are added to the earlier ones (each takes the
+    place of one of the same field and skill) and that the library stays. Without targets it is the earlier start again,
+    changed by what is given: what equals a default counts as not given. What must not change is refused by
+    `check_continues`.
+
+    Args:
+        earlier: the parameters of the last start of each campaign of the registry, by name.
+
+    Raises:
+        InputError: no targets, and there is no campaign of this name.
     """
-    kept = {"overrides": joined(before.overrides, spec.overrides), "fresh": spec.fresh or before.fresh}
+    if spec.campaign in earlier:
+        return _continued(spec, earlier[spec.campaign])
     if spec.targets:
-        return spec.model_copy(update=kept)
-    given = spec.model_dump(exclude_defaults=True, exclude=_OF_ONE_START)
-    changed = {
-        name: getattr(before, name).model_copy(update=value) if isinstance(value, dict) else value
-        for name, value in given.items()
-    }
-    return before.model_copy(update={**changed, **kept, "retry": spec.retry})
+        return spec
+    problem = f"none is named, and there is no campaign {spec.campaign!r} to go on with"
+    known = ", ".join(earlier) or "none"
+    raise InputError("targets", problem, f"Name the skills to learn, or a campaign that was started: {known}")
 
 
 def check_continues(before: CampaignSpec, after: CampaignSpec) -> None:
@@ -73,6 +79,18 @@ def changed_overrides(before: CampaignSpec, after: CampaignSpec) -> list[tuple[O
         if was is None or _meant(before, one) != _meant(after, one):
             changed.append((one, was.value if was is not None else None))
     return changed
+
+
+def _continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
+    kept = {"overrides": joined(before.overrides, spec.overrides), "fresh": spec.fresh or before.fresh}
+    if spec.targets:
+        return spec.model_copy(update=kept)
+    given = spec.model_dump(exclude_defaults=True, exclude=_OF_ONE_START)
+    changed = {
+        name: getattr(before, name).model_copy(update=value) if isinstance(value, dict) else value
+        for name, value in given.items()
+    }
+    return before.model_copy(update={**changed, **kept, "retry": spec.retry})
 
 
 def _meant(spec: CampaignSpec, override: Override) -> Any:

@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import UUID
@@ -28,8 +28,9 @@ from flowrl_core.skills.knowledge import Knowledge, is_file_name, load_knowledge
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.skill_states import known_states
 from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.continuation import effective_spec
 from flowrl_core.specs.overrides import resolve
-from flowrl_core.stages.proposals.context import ProposalContext, initial_knowledge, read_context
+from flowrl_core.stages.proposals.context import initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import check_frontier
 from flowrl_core.stages.skill.campaign_check import check_campaign
 from flowrl_core.stages.skill.remarks import remarks
@@ -42,7 +43,7 @@ from flowrl_core.storage.records.skill_runs import SkillRunRecord
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import check_going_on, naming_no_room
 from tasks.campaign.campaign_runs import live_campaign_runs
-from tasks.campaign.proposing import SkillSource, skill_source
+from tasks.campaign.proposing import SkillSource, connect_model, skill_source
 from tasks.campaign.reconcile import Reconciler
 from tasks.orchestration.runs.cancellation import check_begun
 from tasks.orchestration.runs.events import RECONCILE_S, TERMINAL, RunWatcher
@@ -235,29 +236,46 @@ async def open_campaign(spec: CampaignSpec) -> AsyncIterator[CampaignLoop]:
     """
     show_logs()
     home = Home.from_environment()
-    spec = _effective(home, spec)
-    check_frontier(spec)
-    knowledge = _knowledge(home, spec)
-    base = initial_knowledge(knowledge, spec)
-    skills = base.skills
-    _check(home, spec, base)
-    with Registry.open(home) as registry:
+    with _accepted(home, spec) as (registry, spec, knowledge):
         watching = RunWatcher([registry_tag(registry.uuid)], states=_WAKING)
         async with get_client() as client:
             if flow_run.id:
                 check_begun(await client.read_flow_run_states(UUID(flow_run.id)))
             async with _alone(client, home, registry.uuid, spec.campaign), watching as watcher:
-                campaign = registry.campaigns.start(spec, skills, is_new_start=False)
+                model = await connect_model(registry, spec, home)
+                campaign = registry.campaigns.record(spec, initial_knowledge(knowledge, spec).skills)
                 await _tag(client, campaign_tags(registry.uuid, spec.campaign))
-                source = await skill_source(registry, campaign, knowledge, lambda: watcher.wake_in(0.0), home)
+                source = skill_source(registry, campaign, knowledge, model, lambda: watcher.wake_in(0.0))
                 loop = CampaignLoop(client, home, registry, campaign, source, watcher)
                 # What an earlier start left behind counts for that one: so it is settled before the new one begins.
                 await _patiently(loop.reconcile)
                 try:
                     with naming_no_room(home):
-                        yield replace(loop, campaign=registry.campaigns.start(spec, skills))
+                        yield replace(loop, campaign=registry.campaigns.begin_start(spec))
                 finally:
                     await source.close()
+
+
+@contextmanager
+def _accepted(home: Home, asked: CampaignSpec) -> Iterator[tuple[Registry, CampaignSpec, Knowledge]]:
+    """Yield the registry, what the start means in it, and the campaign's knowledge base, once all of it was checked.
+
+    A registry that is new is created only then: a campaign that is refused leaves nothing.
+
+    Raises:
+        InputError: see `effective_spec`, `check_frontier`, `load_knowledge` and `check_campaign`.
+    """
+    with ExitStack() as stack:
+        known = Registry.existing(home)
+        if known is not None:
+            stack.enter_context(known)
+        spec = known.campaigns.effective_spec(asked) if known is not None else effective_spec(asked, {})
+        check_frontier(spec)
+        knowledge = _knowledge(home, spec)
+        context = read_context(known, spec.campaign, spec, initial_knowledge(knowledge, spec))
+        for override in check_campaign(context).idle:
+            logger.warning("%s: no target needs that skill, so it changes nothing now", override)
+        yield known or stack.enter_context(Registry.open(home)), spec, knowledge
 
 
 async def final_state(loop: CampaignLoop, snapshot: Snapshot) -> State:
@@ -290,25 +308,6 @@ async def _alone(client: PrefectClient, home: Home, registry: str, campaign: str
                     raise
             await asyncio.sleep(1.0)
         yield
-
-
-def _check(home: Home, spec: CampaignSpec, base: Knowledge) -> None:
-    """Nothing is made where the campaign is refused.
-
-    Raises:
-        InputError: see `check_campaign`.
-    """
-    known = Registry.read(home)
-    with known or nullcontext():
-        context = read_context(known, spec.campaign, spec, base) if known is not None else ProposalContext(spec, base)
-        for override in check_campaign(context).idle:
-            logger.warning("%s: no target needs that skill, so it changes nothing now", override)
-
-
-def _effective(home: Home, spec: CampaignSpec) -> CampaignSpec:
-    """Return what the start means in the registry as it is; without one, it is the campaign's first."""
-    with (Registry.read(home) if spec.targets else Registry.open(home)) or nullcontext() as registry:
-        return registry.campaigns.effective_spec(spec) if registry is not None else spec
 
 
 def _knowledge(home: Home, spec: CampaignSpec) -> Knowledge:

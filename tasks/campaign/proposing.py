@@ -24,6 +24,7 @@ from flowrl_core.llm.seam import LanguageModel, Question, Reply
 from flowrl_core.proposals.accepted import is_wanting
 from flowrl_core.skills.frontier import Frontier
 from flowrl_core.skills.knowledge import Knowledge
+from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.stages.proposals.context import ProposalContext, initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import propose, question_of, record
 from flowrl_core.stages.proposals.spending import CampaignBook, estimate
@@ -33,7 +34,7 @@ from flowrl_core.storage.records.campaigns import Campaign
 from flowrl_core.storage.registry import Registry
 from tasks.options import PAID
 
-__all__ = ["KnowledgeSource", "ModelSource", "SkillSource", "skill_source"]
+__all__ = ["KnowledgeSource", "ModelSource", "SkillSource", "connect_model", "skill_source"]
 
 logger = logging.getLogger(__name__)
 
@@ -219,22 +220,29 @@ async def ask_model(key: str, call: Callable[[], Awaitable[dict[str, Any]]]) -> 
     return await call()
 
 
-async def skill_source(
-    registry: Registry, campaign: Campaign, knowledge: Knowledge, wake: Callable[[], None], home: Home
-) -> SkillSource:
-    """Where the campaign's skills come from.
+async def connect_model(registry: Registry, spec: CampaignSpec, home: Home) -> LanguageModel | None:
+    """Return the campaign's language model, which is not asked yet; None if its frontier has none.
 
     Raises:
         InputError: a model that cannot be connected to.
     """
-    spec = campaign.spec
-    is_asking = spec.frontier.kind != "knowledge"
-    if not is_asking and not any(one.state == "accepted" for one in registry.proposals.of(campaign.name)):
+    if spec.frontier.kind == "knowledge":
+        return None
+    book, journal = CampaignBook(registry, spec), FileJournal(home.journal)
+    return connect(spec.frontier, book=book, journal=journal, secrets=await _secrets())
+
+
+def skill_source(
+    registry: Registry,
+    campaign: Campaign,
+    knowledge: Knowledge,
+    model: LanguageModel | None,
+    wake: Callable[[], None],
+) -> SkillSource:
+    """Return where the campaign's skills come from: `knowledge`, and what `model` adds or was accepted before."""
+    if model is None and not any(one.state == "accepted" for one in registry.proposals.of(campaign.name)):
         return KnowledgeSource(knowledge)
-    book = CampaignBook(registry, spec)
-    journal = FileJournal(home.journal)
-    model = connect(spec.frontier, book=book, journal=journal, secrets=await _secrets()) if is_asking else None
-    return ModelSource(registry, campaign, initial_knowledge(knowledge, spec), model, wake)
+    return ModelSource(registry, campaign, initial_knowledge(knowledge, campaign.spec), model, wake)
 
 
 async def _secrets() -> dict[str, str]:

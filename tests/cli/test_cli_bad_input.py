@@ -218,7 +218,7 @@ def started(home) -> Home:
     found = Home(home)
     base = load_knowledge("corridor")
     with Registry.open(found) as registry:
-        registry.campaigns.start(parse_campaign(env="corridor", targets=["dig_a"]), base.skills)
+        registry.campaigns.record(parse_campaign(env="corridor", targets=["dig_a"]), base.skills)
         identity = registry.skills.get("default", "dig_a").identity
         registry.library.allocate(identity, observation_size=30, num_actions=18, width=64)
     return found

@@ -40,7 +40,7 @@ def learned(tmp_path_factory) -> Home:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("FLOWRL_REGISTRY_URL", raising=False)
         with Registry.open(home) as registry:
-            registry.campaigns.start(parse_campaign(env="corridor", targets=list(NAMES)), KNOWLEDGE.skills)
+            registry.campaigns.record(parse_campaign(env="corridor", targets=list(NAMES)), KNOWLEDGE.skills)
             for number, name in enumerate(NAMES):
                 _learn(home, registry, name, {"w": np.full((50, 4), number, np.float32)})
     return home

@@ -26,7 +26,7 @@ ACTIONS = {"corridor": 18, "craftax-classic": 17}
 def learn(home, registry, env, number):
     """Start a campaign of the environment and end a run of its target as learned; the content of its expert."""
     knowledge, skill = load_knowledge(env), TARGETS[env]
-    registry.campaigns.start(parse_campaign(env=env, campaign=env, targets=[skill]), knowledge.skills)
+    registry.campaigns.record(parse_campaign(env=env, campaign=env, targets=[skill]), knowledge.skills)
     identity = registry.skills.get(env, skill).identity
     attempt = registry.skill_runs.begin(env, identity)
     expert = registry.library.allocate(identity, observation_size=9, num_actions=ACTIONS[env], width=64).global_index
@@ -78,7 +78,7 @@ def test_experts_lists_those_of_all_environments(contents, capsys):
 def test_a_campaign_of_one_environment_goes_on_beside_the_other(home, contents):
     with Registry.open(home) as registry:
         for env in TARGETS:
-            again = registry.campaigns.start(parse_campaign(env=env, campaign=env), load_knowledge(env).skills)
+            again = registry.campaigns.record(parse_campaign(env=env, campaign=env), load_knowledge(env).skills)
             assert again.env == env
             assert all(record.env == env for record in registry.skills.of(env).values())
         assert {campaign.env for campaign in registry.campaigns.all()} == set(TARGETS)

@@ -104,7 +104,7 @@ def test_a_knowledge_file_of_the_home_is_named_as_it_is(requested, home):
 def test_a_campaign_without_targets_goes_on_as_it_was(requested, home, flowrl_here, refused):
     before = parse_campaign(campaign="night", env="corridor", targets=["make_b"], training={"frames": 70_000})
     with Registry.open(Home(home)) as registry:
-        registry.campaigns.start(before, load_knowledge("corridor").skills)
+        registry.campaigns.record(before, load_knowledge("corridor").skills)
     spec = requested("--campaign", "night", "--limits.max-parallel", "3", target=None).spec
     assert spec == before.model_copy(update={"limits": before.limits.model_copy(update={"max_parallel": 3})})
     refused(flowrl_here("campaign", "--campaign", "day"), "--target", "'day'", "night")

@@ -82,7 +82,7 @@ def grown(tmp_path_factory) -> Home:
     with Registry.open(home) as registry:
         for name, targets in (("older", ["dig_a"]), ("demo", ["make_b", "make_c", "make_p"])):
             spec = parse_campaign(campaign=name, env="corridor", targets=targets)
-            registry.campaigns.start(spec, KNOWLEDGE.skills)
+            registry.campaigns.record(spec, KNOWLEDGE.skills)
         for skill in ("dig_a", "goto_bench"):
             end_run(registry, prepared_run(registry, "demo", skill), successes=95, verdict="learned")
         end_run(registry, prepared_run(registry, "demo", "make_b"), successes=10, verdict="failed")
@@ -250,7 +250,7 @@ def side_by_side(grown, home) -> Home:
     with Registry.open(Home(home)) as registry:
         for seed in (1, 2):
             named = {"campaign": f"seed-{seed}", "env": "corridor", "targets": ["dig_a"], "fresh": True}
-            registry.campaigns.start(parse_campaign(**named, training={"seed": seed}), KNOWLEDGE.skills)
+            registry.campaigns.record(parse_campaign(**named, training={"seed": seed}), KNOWLEDGE.skills)
             end_run(registry, prepared_run(registry, f"seed-{seed}", "dig_a"), successes=90 + seed, verdict="learned")
         make_whole(Home(home), registry)
     return Home(home)
@@ -329,7 +329,7 @@ def test_logs_shows_the_latest_run(grown, at_grown):
 
 def test_logs_follows_a_run_until_its_end(home):
     with Registry.open(Home(home)) as registry:
-        registry.campaigns.start(parse_campaign(env="corridor", targets=["dig_a"]), KNOWLEDGE.skills)
+        registry.campaigns.record(parse_campaign(env="corridor", targets=["dig_a"]), KNOWLEDGE.skills)
         run = prepared_run(registry, "default", "dig_a")
         directory = latest_directory(Home(home), "default", "dig_a", 1)
         live = Home(home).run_directory("default", "dig_a", 1)
@@ -429,7 +429,7 @@ def test_what_the_server_says_has_ended_is_stopped_unless_its_campaign_goes_on(s
     home = Home(tmp_path / "home")
     monkeypatch.setenv("PREFECT_API_URL", server.url)
     with Registry.open(home) as registry, get_client(sync_client=True) as client:
-        campaign = registry.campaigns.start(parse_campaign(env="corridor", targets=["dig_a"]), KNOWLEDGE.skills)
+        campaign = registry.campaigns.record(parse_campaign(env="corridor", targets=["dig_a"]), KNOWLEDGE.skills)
         attempt = registry.skill_runs.begin("default", registry.skills.get("default", "dig_a").identity)
         tags = campaign_tags(registry.uuid, "default")
 

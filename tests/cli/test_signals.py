@@ -345,7 +345,7 @@ def test_a_request_while_it_is_imported_ends_the_command_in_a_line(home, tmp_pat
 def test_a_log_that_is_followed_can_be_left(home):
     with Registry.open(Home(home)) as registry:
         spec = parse_campaign(campaign="one", env="corridor", targets=["dig_a"])
-        registry.campaigns.start(spec, load_knowledge("corridor").skills)
+        registry.campaigns.record(spec, load_knowledge("corridor").skills)
         run = registry.skill_runs.get(
             registry.skill_runs.begin("one", registry.skills.get("one", "dig_a").identity).run
         )

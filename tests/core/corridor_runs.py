@@ -80,7 +80,7 @@ def copy_home(home: Home, root: Path) -> Home:
 def begin(home: Home, spec: CampaignSpec, skill: str, *, skills: Mapping[str, Skill] = KNOWLEDGE.skills) -> Attempt:
     """The campaign (started if need be) begins an attempt of the skill."""
     with Registry.open(home) as registry:
-        registry.campaigns.start(spec, skills)
+        registry.campaigns.record(spec, skills)
         return registry.skill_runs.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
 
 

@@ -49,7 +49,7 @@ def grow(home: Home, spec: CampaignSpec, base: Knowledge = KNOWLEDGE) -> Proposa
     """The campaign taken to its end: what is ready is trained, else more is asked for."""
     base = initial_knowledge(base, spec)
     with Registry.open(home) as registry:
-        registry.campaigns.start(spec, base.skills)
+        registry.campaigns.record(spec, base.skills)
         model = connect(spec.frontier, book=CampaignBook(registry, spec), journal=FileJournal(home.journal))
         while True:
             context = read_context(registry, spec.campaign, spec, base)
@@ -65,7 +65,7 @@ def grow(home: Home, spec: CampaignSpec, base: Knowledge = KNOWLEDGE) -> Proposa
 def one_round(home: Home, registry: Registry, spec: CampaignSpec) -> list[ProposalRecord]:
     """The campaign begun, and what its first round brought."""
     base = initial_knowledge(KNOWLEDGE, spec)
-    registry.campaigns.start(spec, base.skills)
+    registry.campaigns.record(spec, base.skills)
     model = connect(spec.frontier, book=CampaignBook(registry, spec), journal=FileJournal(home.journal))
     context = read_context(registry, spec.campaign, spec, base)
     return record(registry, context, asyncio.run(propose(context, model.ask)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flowrl_core.programs.model import Program
 from flowrl_core.skills.model import Linear, Plan, Skill, Step
 from flowrl_core.specs.campaign import CampaignSpec, parse_campaign
 from flowrl_core.specs.skill import SkillConfig
+from flowrl_core.storage.records.campaigns import Campaign
 from flowrl_core.storage.records.library import BundleFacts, ExpertResult, Merge
 from flowrl_core.storage.records.runs import Attempt
 from flowrl_core.storage.registry import Registry
@@ -24,6 +26,12 @@ SIZES = {"observation_size": 10, "num_actions": 4, "width": 8}
 
 def make_spec(**changes: Any) -> CampaignSpec:
     return parse_campaign(**{"env": "corridor", "targets": ["pickaxe"], "limits": {"max_retries": 1}} | changes)
+
+
+def start(registry: Registry, spec: CampaignSpec, skills: Mapping[str, Skill] = SKILLS) -> Campaign:
+    """A start as a campaign's flow makes it, with nothing to reconcile in between."""
+    registry.campaigns.record(spec, skills)
+    return registry.campaigns.begin_start(spec)
 
 
 def begin(registry: Registry, name: str, campaign: str = "default", **options: Any) -> Attempt:

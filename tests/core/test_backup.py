@@ -57,7 +57,8 @@ def test_a_restored_home_goes_on_from_the_checkpoint_and_ends_as_the_other_does(
         assert after.uuid != before.uuid, "or a server would answer with the other's runs"
         assert len(before.attempts.outstanding("saved")) == 1 and after.attempts.outstanding("saved") == []
         identity = after.skills.get("saved", "make_b").identity
-        after.campaigns.start(SPEC, {name: entry.skill for name, entry in after.skills.of("saved").items()})
+        after.campaigns.record(SPEC, {name: entry.skill for name, entry in after.skills.of("saved").items()})
+        after.campaigns.begin_start(SPEC)
         assert after.skill_runs.begin("saved", identity).run == run, "the open run is taken up"
     assert drive(restored, run, CONFIG).success == drive(home, run, CONFIG).success
     assert parameters(restored) == parameters(home)

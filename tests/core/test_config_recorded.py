@@ -44,7 +44,7 @@ def empty_home(tmp_path, monkeypatch):
 def recorded(home, spec, skill, **own):
     """The field groups that the sealed run of a skill has: as its file says, and as its stages read them."""
     with Registry.open(home) as registry:
-        registry.campaigns.start(spec, KNOWLEDGE.skills)
+        registry.campaigns.record(spec, KNOWLEDGE.skills)
         attempt = registry.skill_runs.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
         path = prepare(home, attempt.run, resolve(skill, spec, **own))
         read = open_run(home, registry, attempt.run).config

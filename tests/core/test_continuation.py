@@ -1,6 +1,7 @@
 """A start without targets: the earlier start of the campaign again, with what is given besides."""
 
 import pytest
+import registry_steps
 
 from flowrl_core.errors import InputError
 from flowrl_core.skills.knowledge import load_knowledge, shipped
@@ -29,7 +30,7 @@ def registry(tmp_path, monkeypatch):
 
 
 def start(registry, **parameters):
-    return registry.campaigns.start(registry.campaigns.effective_spec(parse_campaign(**parameters)), SKILLS)
+    return registry_steps.start(registry, registry.campaigns.effective_spec(parse_campaign(**parameters)), SKILLS)
 
 
 def test_it_has_all_settings_of_the_earlier_start(registry):
@@ -70,7 +71,7 @@ def test_without_an_earlier_start_it_is_refused_and_nothing_is_recorded(registry
         registry.campaigns.effective_spec(parse_campaign(campaign="night"))
     assert refused.value.field == "targets"
     with pytest.raises(InputError, match="targets"):
-        registry.campaigns.start(parse_campaign(campaign="night", env="corridor"), SKILLS)
+        registry.campaigns.record(parse_campaign(campaign="night", env="corridor"), SKILLS)
     start(registry, **FIRST)
     with pytest.raises(InputError, match="started: night"):
         registry.campaigns.effective_spec(parse_campaign(campaign="day"))

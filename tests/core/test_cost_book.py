@@ -17,7 +17,7 @@ from flowrl_core.storage.registry import Registry
 def registry(new_home: Home, database: str) -> Iterator[Registry]:
     with Registry.open(new_home) as opened:
         for campaign in ("default", "other"):
-            opened.campaigns.start(make_spec(campaign=campaign), SKILLS)
+            opened.campaigns.record(make_spec(campaign=campaign), SKILLS)
         yield opened
 
 

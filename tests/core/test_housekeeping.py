@@ -50,7 +50,7 @@ class Past:
     def __init__(self, home, seed=0):
         self.home = home
         self.registry = Registry.open(home)
-        self.registry.campaigns.start(CampaignSpec(env="corridor", targets=["pickaxe"]), SKILLS)
+        self.registry.campaigns.record(CampaignSpec(env="corridor", targets=["pickaxe"]), SKILLS)
         self.rng = np.random.default_rng(seed)
         self.written = {}
 

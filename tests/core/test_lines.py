@@ -69,7 +69,7 @@ def test_what_a_campaign_knows_is_what_its_own_library_holds(side_by_side):
 
 def test_a_skill_of_the_shared_library_is_not_said_to_be_learned_before_in_a_library_of_its_own(side_by_side):
     with Registry.open(side_by_side) as registry:
-        other = registry.campaigns.start(make_spec("other", "dig_a", training={"seed": 2}), KNOWLEDGE.skills)
+        other = registry.campaigns.record(make_spec("other", "dig_a", training={"seed": 2}), KNOWLEDGE.skills)
         told = learned_before(registry, other, registry.skills.figures("other"))
         assert told["dig_a"] == "learned already by campaign basics with seed 0 (here 2)"
         own = registry.campaigns.get("seed-2")

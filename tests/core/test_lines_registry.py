@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from registry_steps import SIZES, SKILLS, begin, commit, make_spec
+from registry_steps import SIZES, SKILLS, begin, commit, make_spec, start
 
 from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.skills.model import Plan, Step
@@ -21,9 +21,9 @@ FAILED: dict[str, Any] = {"verdict": "failed", "bundle": None, "reason": "too ha
 def registry(new_home: Home, database: str) -> Iterator[Registry]:
     """One with a campaign of the shared library and two with libraries of their own."""
     with Registry.open(new_home) as opened:
-        opened.campaigns.start(make_spec(), SKILLS)
+        opened.campaigns.record(make_spec(), SKILLS)
         for name in ("one", "two"):
-            opened.campaigns.start(make_spec(campaign=name, fresh=True), SKILLS)
+            opened.campaigns.record(make_spec(campaign=name, fresh=True), SKILLS)
         yield opened
 
 
@@ -73,7 +73,7 @@ def test_what_one_line_learned_another_does_not_know(registry: Registry) -> None
     figures = registry.skills.figures("two")["wood"]
     assert (figures.expert, figures.bundle, figures.run) == (None, None, None)
     end(registry, "default", "wood", "b")
-    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
     assert registry.skills.figures("other")["wood"].run_campaign == "default"
     assert registry.skills.figures("one")["wood"].run_campaign == "one"
 
@@ -83,7 +83,7 @@ def test_two_lines_may_have_an_attempt_of_one_definition_outstanding_and_one_lin
     second, third = begin(registry, "wood", "one"), begin(registry, "wood", "two")
     assert first.subject == second.subject == third.subject and len({first.run, second.run, third.run}) == 3
     assert registry.skills.facts("one")["wood"].attempt == second
-    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
     for campaign, holder in (("default", "default"), ("other", "default"), ("one", "one")):
         with pytest.raises(ConflictError, match=f"attempt 1 of campaign '{holder}' is outstanding"):
             begin(registry, "wood", campaign)
@@ -98,13 +98,13 @@ def test_a_line_takes_experts_of_its_own_size(registry: Registry) -> None:
 
 
 def test_a_campaign_keeps_its_library(registry: Registry) -> None:
-    for start in (make_spec(campaign="one"), make_spec(campaign="one", targets=[])):
-        assert registry.campaigns.effective_spec(start).line == "one"
-        again = registry.campaigns.start(start, SKILLS)
+    for spec in (make_spec(campaign="one"), make_spec(campaign="one", targets=[])):
+        assert registry.campaigns.effective_spec(spec).line == "one"
+        again = start(registry, spec)
         assert (again.line, again.spec.fresh) == ("one", True)
-    for start in (make_spec(fresh=True), make_spec(fresh=True, targets=[])):
+    for spec in (make_spec(fresh=True), make_spec(fresh=True, targets=[])):
         with pytest.raises(InputError, match="campaign 'default' was started in the shared library") as refused:
-            registry.campaigns.start(start, SKILLS)
+            registry.campaigns.record(spec, SKILLS)
         assert refused.value.field == "fresh"
     assert registry.campaigns.get("default").line == ""
 
@@ -113,7 +113,7 @@ def test_a_campaign_keeps_its_library(registry: Registry) -> None:
 
 
 def retry(registry: Registry, campaign: str = "default", **changes: Any) -> None:
-    registry.campaigns.start(make_spec(campaign=campaign, retry=["wood"], **changes), SKILLS)
+    start(registry, make_spec(campaign=campaign, retry=["wood"], **changes))
 
 
 def test_a_retried_skill_goes_on_from_its_last_failed_run(registry: Registry) -> None:
@@ -138,7 +138,7 @@ def test_from_scratch_it_begins_anew_until_a_later_start_says_otherwise(registry
     assert registry.campaigns.get("default").spec.from_scratch is False, "a start's own word"
     begun = begin(registry, "wood")
     registry.attempts.end(begun.id, "infrastructure", "killed before it was prepared")
-    registry.campaigns.start(make_spec(), SKILLS)
+    start(registry, make_spec())
     assert begin(registry, "wood").run == begun.run and registry.skill_runs.predecessor(begun.run) is None
     registry.skill_runs.fail(begun.run, "it diverged")
     registry.attempts.end(registry.attempts.outstanding("default")[0].id, "verdict")
@@ -149,7 +149,7 @@ def test_from_scratch_it_begins_anew_until_a_later_start_says_otherwise(registry
 
 def test_a_run_that_nobody_asked_to_retry_goes_on_from_none(registry: Registry) -> None:
     end(registry, "default", "wood", "a", **FAILED)
-    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
     for run in (begin(registry, "wood", "other").run, begin(registry, "wood", "one").run):
         assert registry.skill_runs.predecessor(run) is None
 
@@ -170,16 +170,16 @@ def test_what_a_failed_skill_would_go_on_from_is_needed_until_it_is_learned(regi
 
 def test_a_start_may_change_the_overrides_of_skills_to_retry_and_of_no_others(registry: Registry) -> None:
     wood, table = "wood.frames=100000", "table.frames=7e4"
-    registry.campaigns.start(make_spec(campaign="set", overrides=[wood, table]), SKILLS)
+    registry.campaigns.record(make_spec(campaign="set", overrides=[wood, table]), SKILLS)
     end(registry, "set", "wood", "a", **FAILED)
     for changed in (["wood.frames=2e5"], ["table.frames=8e4"], ["wood.seed=1"]):
         with pytest.raises(InputError, match=r"'set' was started.*not with '.*name it in `retry`") as refused:
-            registry.campaigns.start(make_spec(campaign="set", overrides=changed), SKILLS)
+            registry.campaigns.record(make_spec(campaign="set", overrides=changed), SKILLS)
         assert refused.value.field == f"overrides.{changed[0].partition('=')[0]}"
     with pytest.raises(InputError, match=r"overrides.table.frames"):
         retry(registry, "set", overrides=["wood.frames=2e5", "table.frames=8e4"])
     assert registry.campaigns.get("set").spec.overrides == [wood, table]
-    registry.campaigns.start(make_spec(campaign="set", overrides=["wood.frames=1e5"]), SKILLS)  # the same number
+    start(registry, make_spec(campaign="set", overrides=["wood.frames=1e5"]))  # the same number
     retry(registry, "set", overrides=["wood.frames=2e5", "wood.looks=8"])
     assert registry.campaigns.get("set").spec.overrides == [table, "wood.frames=2e5", "wood.looks=8"]
     retry(registry, "set", targets=[], overrides=["wood.frames=3e5"])

@@ -48,7 +48,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture
 def registry(home: Home) -> Iterator[Registry]:
     with Registry.open(home) as registry:
-        registry.campaigns.start(make_spec(targets=["table", "pickaxe"]), SKILLS)
+        registry.campaigns.record(make_spec(targets=["table", "pickaxe"]), SKILLS)
         yield registry
 
 

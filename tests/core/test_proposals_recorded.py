@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from registry_steps import SKILLS, begin, learn, make_skill, make_spec
+from registry_steps import SKILLS, begin, learn, make_skill, make_spec, start
 
 from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.programs.model import Program
@@ -23,7 +23,7 @@ MODEL = {"model": "openai:m"}
 @pytest.fixture
 def registry(new_home: Home, database: str) -> Iterator[Registry]:
     with Registry.open(new_home) as opened:
-        opened.campaigns.start(make_spec(), SKILLS)
+        opened.campaigns.record(make_spec(), SKILLS)
         yield opened
 
 
@@ -85,7 +85,7 @@ def test_a_round_of_one_call_is_recorded_once_and_without_a_call_each_time(regis
     for number in (2, 3):
         (record,) = registry.proposals.record_round("default", [refused(make_skill("gem"))], **MODEL)
         assert record.round == number
-    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
     (elsewhere,) = registry.proposals.record_round("other", [sound(make_skill("stone"))], **MODEL, call="k1")
     assert elsewhere.round == 1 and registry.proposals.of("other") == [elsewhere]
 
@@ -107,7 +107,7 @@ def test_a_revised_definition_takes_the_place_of_the_one_that_failed(registry: R
     (second,) = registry.proposals.record_round("default", [sound(other("stone"))], **MODEL)
     assert second.revises == first.identity != second.identity == registry.skills.get("default", "stone").identity
     assert not registry.skills.facts("default")["stone"].failed
-    registry.campaigns.start(make_spec(), SKILLS)
+    start(registry, make_spec())
     assert registry.skills.get("default", "stone").identity == second.identity, "the newest is what is meant"
     assert registry.skill_runs.of(first.identity or "")[0].verdict == "failed"
 
@@ -135,25 +135,25 @@ def test_accepted_proposals_stay_the_skills_of_a_campaign_that_starts_again(regi
         "default", [sound(make_skill("stone")), refused(make_skill("gem"))], **MODEL
     )
     learned = learn(registry, ["stone"], {0: ("a", 50)})
-    registry.campaigns.start(make_spec(targets=["stone"], limits={"max_skills": 3}, frontier={"kind": "model"}), SKILLS)
+    start(registry, make_spec(targets=["stone"], limits={"max_skills": 3}, frontier={"kind": "model"}))
     assert set(registry.skills.of("default")) == {*SKILLS, "stone"} and learned
     assert registry.skills.facts("default")["stone"].learned
     assert registry.campaigns.get("default").targets == ("pickaxe", "stone")
     spec = registry.campaigns.get("default").spec
     assert (spec.limits.max_skills, spec.frontier.kind) == (3, "model")
     # A knowledge base that has the name wins.
-    registry.campaigns.start(make_spec(), SKILLS | {"stone": other("stone")}, is_new_start=False)
+    registry.campaigns.record(make_spec(), SKILLS | {"stone": other("stone")})
     assert (
         registry.skills.get("default", "stone").identity == other("stone").identity("corridor") != records[0].identity
     )
-    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
     assert set(registry.skills.of("other")) == set(SKILLS)
 
 
 def test_a_skill_that_was_proposed_can_be_retried(registry: Registry) -> None:
     registry.proposals.record_round("default", [sound(make_skill("stone"))], **MODEL)
     fail(registry, "stone")
-    registry.campaigns.start(make_spec(retry=["stone"]), SKILLS)
+    start(registry, make_spec(retry=["stone"]))
     assert not registry.skills.facts("default")["stone"].failed
 
 
@@ -165,10 +165,10 @@ def test_a_skill_that_was_proposed_can_be_retried(registry: Registry) -> None:
     ],
 )
 def test_goals_may_be_targets_where_a_skill_could_gain_them(registry: Registry, goal: str, said: str) -> None:
-    registry.campaigns.start(make_spec(targets=["inv.c", "near.bench"]), SKILLS)
+    registry.campaigns.record(make_spec(targets=["inv.c", "near.bench"]), SKILLS)
     assert registry.campaigns.get("default").targets == ("pickaxe", "inv.c", "near.bench")
     with pytest.raises(InputError, match=said) as error:
-        registry.campaigns.start(make_spec(targets=[goal]), SKILLS)
+        registry.campaigns.record(make_spec(targets=[goal]), SKILLS)
     assert error.value.field == "targets"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from registry_steps import SIZES, SKILLS, begin, commit, learn, make_skill, make_spec, seal
+from registry_steps import SIZES, SKILLS, begin, commit, learn, make_skill, make_spec, seal, start
 
 from flowrl_core.errors import ConflictError, InputError, StorageError
 from flowrl_core.skills.model import Plan, Step
@@ -29,7 +29,7 @@ def home(new_home: Home) -> Home:
 @pytest.fixture
 def registry(home: Home, database: str) -> Iterator[Registry]:
     with Registry.open(home) as opened:
-        opened.campaigns.start(make_spec(), SKILLS)
+        opened.campaigns.record(make_spec(), SKILLS)
         yield opened
 
 
@@ -48,14 +48,14 @@ def test_a_full_disk_is_an_error_that_changes_nothing(registry: Registry, home: 
     resource.setrlimit(resource.RLIMIT_FSIZE, (home.registry.with_name("registry.sqlite-wal").stat().st_size, hard))
     try:
         with pytest.raises(StorageError, match="nothing was changed"):
-            registry.campaigns.start(
+            registry.campaigns.record(
                 make_spec(campaign="other"), SKILLS | {f"s{i}": make_skill(f"s{i}") for i in range(100)}
             )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert registry.campaigns.all() == before
     assert "s1" not in registry.skills.of("default")
-    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
 
 
 # Campaigns
@@ -70,7 +70,7 @@ def test_a_campaign_is_told_as_it_was_started(registry: Registry) -> None:
 
 
 def test_targets_are_added_and_limits_of_the_machine_may_change(registry: Registry) -> None:
-    registry.campaigns.start(make_spec(targets=["table", "pickaxe"], limits={"max_retries": 5}), SKILLS)
+    registry.campaigns.record(make_spec(targets=["table", "pickaxe"], limits={"max_retries": 5}), SKILLS)
     campaign = registry.campaigns.get("default")
     assert campaign.targets == ("pickaxe", "table")
     assert campaign.spec.limits.max_retries == 5
@@ -95,13 +95,13 @@ def test_other_parameters_under_one_name_are_refused_and_change_nothing(
 ) -> None:
     before = registry.campaigns.get("default")
     with pytest.raises(InputError) as error:
-        registry.campaigns.start(make_spec(**changes), SKILLS)
+        registry.campaigns.record(make_spec(**changes), SKILLS)
     assert error.value.field == field
     assert registry.campaigns.get("default") == before
 
 
 def test_skills_of_one_name_in_two_environments_are_two_skills(registry: Registry) -> None:
-    assert registry.campaigns.start(make_spec(campaign="other", env="craftax-classic"), SKILLS).env == "craftax-classic"
+    registry.campaigns.record(make_spec(campaign="other", env="craftax-classic"), SKILLS)
     here, there = (registry.skills.get(campaign, "wood") for campaign in ("default", "other"))
     assert (here.env, there.env) == ("corridor", "craftax-classic") and here.identity != there.identity
     runs = {registry.skill_runs.get(begin(registry, "wood", campaign).run).ordinal for campaign in ("default", "other")}
@@ -112,9 +112,11 @@ def test_the_campaign_started_last_is_told_whatever_the_clock_says(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 1.0)
-    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
     assert [campaign.name for campaign in registry.campaigns.all()] == ["other", "default"]
-    registry.campaigns.start(make_spec(), SKILLS)
+    registry.campaigns.record(make_spec(), SKILLS)
+    assert registry.campaigns.last() == registry.campaigns.get("other"), "recorded, and not begun"
+    registry.campaigns.begin_start(make_spec())
     assert (registry.campaigns.last() or pytest.fail("none")).name == "default"
 
 
@@ -139,7 +141,7 @@ def test_an_attempt_is_named_by_registry_campaign_skill_and_number(registry: Reg
 
 def test_a_skill_has_one_outstanding_attempt_whichever_campaign_asks(registry: Registry) -> None:
     begin(registry, "wood")
-    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
     for campaign in ("default", "other"):
         with pytest.raises(ConflictError, match="attempt 1 of campaign 'default' is outstanding"):
             begin(registry, "wood", campaign)
@@ -167,9 +169,9 @@ def test_starting_the_campaign_again_begins_a_new_count_on_the_same_run(registry
     registry.attempts.end(attempts[0].id, "infrastructure")
     attempts.append(begin(registry, "wood"))
     registry.attempts.end(attempts[1].id, "infrastructure")
-    registry.campaigns.start(make_spec(), SKILLS, is_new_start=False)
+    registry.campaigns.record(make_spec(), SKILLS)
     assert registry.skills.facts("default")["wood"].failed
-    registry.campaigns.start(make_spec(), SKILLS)
+    registry.campaigns.begin_start(make_spec())
     fact = registry.skills.facts("default")["wood"]
     assert (fact.failed, fact.retries) == (False, 0)
     assert begin(registry, "wood").run == attempts[0].run
@@ -189,7 +191,7 @@ def test_a_retry_of_the_same_flow_run_counts_too_and_once(registry: Registry) ->
 def test_trouble_of_an_attempt_that_lives_on_counts_for_the_start_it_happened_in(registry: Registry) -> None:
     attempt = begin(registry, "wood")
     registry.attempts.count_retry(attempt.id, "killed")
-    registry.campaigns.start(make_spec(), SKILLS)
+    start(registry, make_spec())
     assert registry.skills.facts("default")["wood"].retries == 0
     registry.attempts.end(attempt.id, "infrastructure", "killed")
     assert registry.skills.facts("default")["wood"].retries == 1
@@ -202,7 +204,7 @@ def test_a_cancelled_attempt_is_not_repeated_until_the_campaign_is_started_again
     assert (fact.failed, fact.cause, fact.retries) == (True, "cancelled", 0)
     with pytest.raises(ConflictError, match="by hand"):
         begin(registry, "wood")
-    registry.campaigns.start(make_spec(), SKILLS)
+    start(registry, make_spec())
     assert begin(registry, "wood").run == attempt.run
 
 
@@ -214,10 +216,10 @@ def test_a_rejected_skill_is_not_tried_until_a_start_names_it(registry: Registry
         assert (fact.failed, fact.cause, fact.reason) == (True, "rejected", "not this one")
         with pytest.raises(ConflictError, match="wood was rejected; start the campaign again with it"):
             begin(registry, "wood")
-        registry.campaigns.start(make_spec(), SKILLS)  # which does not name it
-    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+        start(registry, make_spec())  # which does not name it
+    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
     assert not registry.skills.facts("other")["wood"].failed, "another campaign may"
-    registry.campaigns.start(make_spec(retry=["wood"]), SKILLS)
+    start(registry, make_spec(retry=["wood"]))
     assert not registry.skills.facts("default")["wood"].failed
     again = begin(registry, "wood")
     assert (again.run, again.number) == (attempt.run, 2)
@@ -245,13 +247,13 @@ def test_a_failed_skill_is_tried_again_only_if_named(registry: Registry) -> None
     first = begin(registry, "wood")
     registry.skill_runs.fail(first.run, "below the threshold")
     registry.attempts.end(first.id, "verdict")
-    registry.campaigns.start(make_spec(), SKILLS)
+    start(registry, make_spec())
     fact = registry.skills.facts("default")["wood"]
     assert (fact.failed, fact.cause, fact.reason) == (True, "verdict", "below the threshold")
     with pytest.raises(ConflictError, match="retry"):
         begin(registry, "wood")
 
-    registry.campaigns.start(make_spec(retry=["wood"]), SKILLS)
+    start(registry, make_spec(retry=["wood"]))
     assert not registry.skills.facts("default")["wood"].failed
     second = begin(registry, "wood")
     assert second.run != first.run
@@ -267,7 +269,7 @@ def test_a_changed_definition_is_another_skill_with_another_run_directory(regist
     registry.skill_runs.fail(first.run, "")
     registry.attempts.end(first.id, "verdict")
     changed = SKILLS | {"wood": make_skill("wood", learn_count=4)}
-    registry.campaigns.start(make_spec(), changed)
+    start(registry, make_spec(), changed)
     assert not registry.skills.facts("default")["wood"].failed
     second = begin(registry, "wood")
     assert second.subject != first.subject
@@ -280,7 +282,7 @@ def test_what_another_campaign_failed_at_is_no_failure_here_but_what_it_learned_
     registry.skill_runs.fail(failed.run, "")
     registry.attempts.end(failed.id, "verdict")
     learn(registry, ["wood"], {0: ("c1", 50)})
-    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
     facts = registry.skills.facts("other")
     assert facts["wood"].learned and not facts["table"].failed
     with pytest.raises(ConflictError, match="is learned"):
@@ -522,7 +524,7 @@ def test_the_figures_of_a_campaign_tell_runs_looks_and_merges(registry: Registry
     assert table.fact.executing and (table.routed_frames, table.success, table.ended_at) == (0, None, None)
     assert figures["pickaxe"].run is None
 
-    registry.campaigns.start(make_spec(campaign="other"), SKILLS)
+    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
     other = registry.skills.figures("other")
     assert (other["wood"].run, other["wood"].run_campaign) == (attempt.run, "default")
     assert other["table"].run is None
@@ -535,7 +537,7 @@ def test_names_that_differ_by_case_or_unicode_form_only_are_skills_of_their_own(
         paths = []
         for campaign in ("night", "Night"):
             skills = {name: make_skill(name, ephemeral=campaign == "Night") for name in names}
-            registry.campaigns.start(make_spec(campaign=campaign, targets=names), skills)
+            registry.campaigns.record(make_spec(campaign=campaign, targets=names), skills)
             for name in names:
                 run = registry.skill_runs.get(begin(registry, name, campaign).run)
                 directories = (home.run_directory, home.archived_run)
@@ -552,7 +554,7 @@ def _ended_runs(home: Home, count: int) -> None:
     """A campaign of so many learned skills, each with two looks and a version of the one before it."""
     names = [f"s{i:04}" for i in range(count)]
     with Registry.open(home) as registry:
-        registry.campaigns.start(make_spec(targets=names), {name: make_skill(name) for name in names})
+        registry.campaigns.record(make_spec(targets=names), {name: make_skill(name) for name in names})
         known = registry.skills.of("default")
     skills = [known[name].identity for name in names]
     plan = Plan("x", (Step("x", 1),))
@@ -614,7 +616,7 @@ def _resumed(home: Home, count: int) -> int:
     statements = []
     with Registry.open(home) as registry:
         sa.event.listen(registry._engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-        registry.campaigns.start(spec, skills, is_new_start=False)
+        registry.campaigns.record(spec, skills)
         assert registry.attempts.outstanding("default") == []
         facts, figures = registry.skills.facts("default"), registry.skills.figures("default")
         assert len(registry.library.experts()) == len(registry.skills.of("default")) == count

@@ -54,7 +54,7 @@ for run, results in mine:
 def _prepared(root: Path, names: list[str]) -> tuple[Registry, dict[str, int]]:
     """A registry in which the first skill is learned and each other has a sealed run that starts from its head."""
     registry = Registry.open(Home(root))
-    registry.campaigns.start(
+    registry.campaigns.record(
         parse_campaign(env="corridor", targets=[names[-1]]), {name: make_skill(name) for name in names}
     )
     skills = registry.skills.of("default")
@@ -223,7 +223,7 @@ def test_a_registry_opened_by_many_for_the_first_time_is_one(tmp_path: Path) -> 
 @pytest.mark.usefixtures("database")
 def test_one_skill_begun_by_many_at_once_has_one_attempt(tmp_path: Path) -> None:
     with Registry.open(Home(tmp_path)) as registry:
-        registry.campaigns.start(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
+        registry.campaigns.record(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
         identity = registry.skills.get("default", "wood").identity
         program = (
             "from flowrl_core.errors import ConflictError\n"
@@ -239,7 +239,7 @@ def test_indices_allocated_by_many_at_once_are_unlike_and_without_gaps(tmp_path:
     names = [f"skill{i}" for i in range(20)]
     with Registry.open(Home(tmp_path)) as registry:
         skills = {name: make_skill(name) for name in names}
-        registry.campaigns.start(parse_campaign(env="corridor", targets=[names[0]]), skills)
+        registry.campaigns.record(parse_campaign(env="corridor", targets=[names[0]]), skills)
         identities = [skill.identity("corridor") for skill in skills.values()]
         program = f"for i in mine: registry.library.allocate(i, **{SIZES})"
         assert _at_once(program, tmp_path, [identities[k:] + identities[:k] for k in (0, 7, 14)]) == [0] * 3
@@ -258,7 +258,7 @@ def test_numbers_given_to_many_at_once_are_unlike_and_without_gaps(tmp_path: Pat
         # One name, which each campaign means in its own way: their runs share a series of ordinals.
         skills = {"twin": replace(make_skill("twin"), learn_count=k + 1)}
         spec = parse_campaign(env="corridor", targets=["twin"], campaign=f"c{k}")
-        registry.campaigns.start(spec, skills)
+        registry.campaigns.record(spec, skills)
         campaigns.append([spec.campaign, registry.skills.get(spec.campaign, "twin").identity, k, runs["looked at"]])
     program = f"""
 campaign, identity, k, run = mine
@@ -268,7 +268,8 @@ for i in range({LOOKS}):
     registry.skill_runs.fail(attempt.run, "no")
     registry.attempts.end(attempt.id, "verdict")
     spec = registry.campaigns.get(campaign).spec.model_copy(update={{"retry": ["twin"]}})
-    registry.campaigns.start(spec, {{"twin": registry.skills.get(campaign, "twin").skill}})
+    registry.campaigns.record(spec, {{"twin": registry.skills.get(campaign, "twin").skill}})
+    registry.campaigns.begin_start(spec)
 """
     assert _at_once(program, tmp_path, campaigns) == [0] * 4
     looks = registry.skill_runs.looks(runs["looked at"])
@@ -299,7 +300,7 @@ while True:
 @pytest.mark.usefixtures("database")
 def test_of_requests_reserved_by_many_at_once_none_exceeds_the_limit(tmp_path: Path) -> None:
     with Registry.open(Home(tmp_path)) as registry:
-        registry.campaigns.start(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
+        registry.campaigns.record(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
         assert _at_once(RESERVE, tmp_path, [{"max_cost": 10.0}] * 4) == [0] * 4
         spent = registry.requests.spending("default")
         assert (spent.requests, spent.cost) == (40, 10.0) and 0 < spent.answered < 40
@@ -323,7 +324,7 @@ def test_a_kill_while_a_round_is_recorded_leaves_it_whole_or_not_there_and_never
     tmp_path: Path, point: str
 ) -> None:
     with Registry.open(Home(tmp_path)) as registry:
-        registry.campaigns.start(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
+        registry.campaigns.record(parse_campaign(env="corridor", targets=["wood"]), {"wood": make_skill("wood")})
         work = [make_skill(name).as_dict() for name in ("stone", "iron")]
         assert _at_once(ROUND, tmp_path, [work], FLOWRL_CRASH_AT=point) == [-signal.SIGKILL]
         is_there = point == "after_round_record"

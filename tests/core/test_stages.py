@@ -127,7 +127,7 @@ def test_a_run_ends_by_the_definitions_it_began_with_though_the_knowledge_change
     train_on(home, run, stop_at=2)
     with Registry.open(home) as registry:
         before = registry.skills.get("edited", what).identity
-        registry.campaigns.start(spec, KNOWLEDGE.skills | {what: changed(KNOWLEDGE.skills[what])}, is_new_start=False)
+        registry.campaigns.record(spec, KNOWLEDGE.skills | {what: changed(KNOWLEDGE.skills[what])})
         assert registry.skills.get("edited", what).identity != before
     assert drive(home, run, config).verdict == "learned"
     assert facts(home, run) == facts(other, run)
@@ -140,7 +140,7 @@ def test_a_definition_that_changes_before_its_run_is_prepared_is_trained_as_it_w
     spec = make_spec("edited", "make_b")
     run, config = attempted(home, spec, "make_b")
     with Registry.open(home) as registry:
-        registry.campaigns.start(spec, KNOWLEDGE.skills | {"make_b": changed(KNOWLEDGE.skills["make_b"])})
+        registry.campaigns.record(spec, KNOWLEDGE.skills | {"make_b": changed(KNOWLEDGE.skills["make_b"])})
     told = json.loads(SkillRunDirectory(prepare(home, run, config)).plan.read_text())["skills"]["make_b"]
     assert told == KNOWLEDGE.skills["make_b"].as_dict()
 

@@ -93,8 +93,8 @@ def test_runs_of_one_name_go_on_side_by_side_each_with_one_outstanding_attempt(h
 def test_a_subject_has_one_open_run_in_a_campaign_and_one_outstanding_attempt_in_a_line(home, database):
     with Registry.open(home) as registry:
         for name in ("one", "two"):
-            registry.campaigns.start(make_spec(campaign=name), SKILLS)
-        registry.campaigns.start(make_spec(campaign="own", fresh=True), SKILLS)
+            registry.campaigns.record(make_spec(campaign=name), SKILLS)
+        registry.campaigns.record(make_spec(campaign="own", fresh=True), SKILLS)
         names = ("one", "two", "own")
         runs = {name: registry.runs.open("toy", "x", campaign=name, subject="numbers") for name in names}
         assert registry.runs.open("toy", "x", campaign="one", subject="numbers") == runs["one"]

@@ -35,7 +35,7 @@ class Campaigner:
         self.spec = CampaignSpec(
             campaign="one", env="corridor", targets=["dig_a"], limits=LimitsSpec(max_retries=max_retries)
         )
-        self.campaign = self.registry.campaigns.start(self.spec, self.skills)
+        self.campaign = self.registry.campaigns.record(self.spec, self.skills)
         self.sent, self.woken = [], []
 
     @property
@@ -116,7 +116,7 @@ def test_a_run_that_found_no_room_on_the_disk_is_not_tried_in_vain_and_its_campa
     attempt, now = reconciled(one, Failed(name=NO_ROOM, message="0 MB free"))
     assert (attempt.end, attempt.reason) == ("infrastructure", f"{NO_ROOM}: 0 MB free") and now.name == NO_ROOM
     assert one.full == "0 MB free"
-    one.registry.campaigns.start(one.spec, one.skills)
+    one.registry.campaigns.begin_start(one.spec)
     assert reconciled(one, Crashed(message="killed"))[0].end is None and one.full == "", "the next start goes on"
 
 
@@ -190,7 +190,7 @@ def test_what_a_dead_campaign_left_behind_is_ended_by_another(one):
     async def work():
         attempt = one.attempt()
         await one.run_of(attempt, Crashed())
-        one.campaign = one.registry.campaigns.start(one.spec.model_copy(update={"campaign": "two"}), one.skills)
+        one.campaign = one.registry.campaigns.record(one.spec.model_copy(update={"campaign": "two"}), one.skills)
         await one.reconcile()
         return one.registry.attempts.get(attempt.id)
 

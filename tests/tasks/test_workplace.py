@@ -19,7 +19,7 @@ def attempt(tmp_path, monkeypatch):
     monkeypatch.delenv("FLOWRL_REGISTRY_URL", raising=False)
     with Registry.open(home) as registry:
         spec = parse_campaign(env="corridor", targets=["dig_a"])
-        registry.campaigns.start(spec, load_knowledge(shipped("corridor")).skills)
+        registry.campaigns.record(spec, load_knowledge(shipped("corridor")).skills)
         return home, registry.skill_runs.begin("default", registry.skills.get("default", "dig_a").identity)
 
 

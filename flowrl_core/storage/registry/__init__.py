@@ -68,10 +68,27 @@ class Registry:
             StorageError: the database has a newer schema than this code, or does not answer.
             CorruptError: the file is not a database, or is empty although the home holds what belongs to it.
         """
+        found = cls.existing(home)
+        if found is not None:
+            return found
         engine = make_engine(home.registry_url)
         home.root.mkdir(parents=True, exist_ok=True)
-        if home.belongings and revision(engine) is None:
+        bring_up_to_date(home, engine)
+        return cls(engine)
+
+    @classmethod
+    def existing(cls, home: Home) -> Registry | None:
+        """Return the registry of the home as `open` does; None, with nothing written, if it would have to be created.
+
+        Raises:
+            InputError, StorageError, CorruptError: as `open`.
+        """
+        engine = make_engine(home.registry_url)
+        if revision(engine) is None:
             check_not_lost(home, engine)
+            engine.dispose()
+            return None
+        home.root.mkdir(parents=True, exist_ok=True)
         bring_up_to_date(home, engine)
         return cls(engine)
 

@@ -12,7 +12,7 @@ from flowrl_core.errors import InputError
 from flowrl_core.skills.goals import check_target
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs.campaign import CampaignSpec
-from flowrl_core.specs.continuation import changed_overrides, check_continues, continued
+from flowrl_core.specs.continuation import changed_overrides, check_continues, effective_spec
 from flowrl_core.specs.overrides import Override
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import reading, writing
@@ -34,32 +34,50 @@ class Campaigns:
 
     engine: sa.Engine
 
-    def start(self, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool = True) -> Campaign:
-        """Begin a campaign, or start it again.
+    def record(self, spec: CampaignSpec, skills: Mapping[str, Skill]) -> Campaign:
+        """Record what a campaign is asked to learn, and return it; a new one begins with its first start.
 
-        Targets are added to those it has; limits but `merge`, and the frontier, are replaced; the overrides of skills
-        to retry may change; all else must be the same, and its library stays (see `specs.continuation`). Without
-        targets it is the earlier start again (see `effective_spec`: it says which skills that start needs). A new start
-        begins a new count of retries, lifts cancellations, and forgives the failures and rejections that `spec.retry`
-        names: their next runs go on from the last failed ones, or begin anew with `spec.from_scratch`. The proposals
-        that the campaign has accepted stay its skills.
+        Of a campaign that there is, targets are added to those it has; limits but `merge`, and the frontier, are
+        replaced; the overrides of skills to retry may change; all else must be the same, and its library stays (see
+        `specs.continuation`). Without targets it is the earlier start again. The proposals that the campaign has
+        accepted stay its skills.
+
+        What has failed stays failed. `begin_start` lifts it, once what the earlier start left behind is reconciled and
+        counted for that one.
 
         Args:
             skills: all skills of the knowledge base, by name; a changed definition gets a new identity. They win over
-                proposals of the same name, but for those that revised just these definitions.
-            is_new_start: false where the same start only goes on (the flow itself is run again): nothing is lifted.
+                proposals of the same name, except those that revised just these definitions.
 
         Raises:
-            InputError: other parameters than the campaign's (the field is
-                named); an override that changes though its skill is learned or its run has begun; a target or a skill
-                to retry that is not among the skills; a goal that no skill could gain.
+            InputError: other parameters than the campaign's (the field is named); an override that changes though its
+                skill is learned or its run has begun; a target or a skill to retry that is not among the skills; a goal
+                that no skill could gain. Nothing was written.
         """
         with writing(self.engine) as tx:
             known = with_accepted(tx, spec, skills)
-            return _start(tx, _effective(tx, spec), known, is_new_start=is_new_start)
+            _record(tx, _effective(tx, spec), known)
+            return campaign_by_name(tx, spec.campaign)
+
+    def begin_start(self, spec: CampaignSpec) -> Campaign:
+        """Begin the start that `record` was given, and return the campaign as it is then.
+
+        Retries are counted anew, cancellations are lifted, and the failures and rejections of the skills in
+        `spec.retry` do not count any more: their next runs go on from the last failed ones, or begin anew with
+        `spec.from_scratch`.
+
+        Raises:
+            InputError: there is no such campaign.
+        """
+        with writing(self.engine) as tx:
+            name = campaign_by_name(tx, spec.campaign).name
+            values = {"start": _next_start(tx), "started_at": time.time()}
+            tx.execute(sa.update(schema.campaigns).where(schema.campaigns.c.name == name).values(**values))
+            forgive(tx, name, spec.retry, from_scratch=spec.from_scratch)
+            return campaign_by_name(tx, name)
 
     def effective_spec(self, spec: CampaignSpec) -> CampaignSpec:
-        """Return what a start with these parameters means: see `specs.continuation.continued` for a later one.
+        """Return what a start with these parameters means: see `specs.continuation.effective_spec`.
 
         Raises:
             InputError: no targets, and there is no campaign of this name.
@@ -87,12 +105,15 @@ class Campaigns:
             return all_campaigns(tx)
 
 
-def _start(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], *, is_new_start: bool) -> Campaign:
+def _effective(tx: sa.Connection, spec: CampaignSpec) -> CampaignSpec:
+    return effective_spec(spec, {campaign.name: campaign.spec for campaign in all_campaigns(tx)})
+
+
+def _record(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill]) -> None:
     for target in spec.targets:
         check_target(target, skills, vocabulary(spec.env))
     for name in spec.retry:
         check_known("retry", name, skills)
-    now = time.time()
     row = tx.execute(sa.select(schema.campaigns).where(schema.campaigns.c.name == spec.campaign)).mappings().first()
     targets, changed = list(spec.targets), []
     if row is not None:
@@ -102,31 +123,19 @@ def _start(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], *
         changed = [one for one, _ in changed_overrides(before, spec)]
     of_this_start = {"targets": list(dict.fromkeys(targets)), "retry": [], "from_scratch": False}
     stored = spec.model_copy(update=of_this_start).model_dump(mode="json")
-    last = tx.execute(sa.select(sa.func.max(schema.campaigns.c.start))).scalar() or 0
     if row is None:
-        values = {"name": spec.campaign, "env": spec.env, "line": spec.line, "start": last + 1}
+        now = time.time()
+        values = {"name": spec.campaign, "env": spec.env, "line": spec.line, "start": _next_start(tx)}
         tx.execute(sa.insert(schema.campaigns).values(spec=stored, created_at=now, started_at=now, **values))
     else:
-        values = {"start": last + 1, "started_at": now} if is_new_start else {}
-        again = sa.update(schema.campaigns).where(schema.campaigns.c.name == spec.campaign)
-        tx.execute(again.values(spec=stored, **values))
+        tx.execute(sa.update(schema.campaigns).where(schema.campaigns.c.name == spec.campaign).values(spec=stored))
     _register(tx, spec, skills)
     if changed:
         _check_may_change(tx, campaign_by_name(tx, spec.campaign), changed)
-    if is_new_start or row is None:
-        forgive(tx, spec.campaign, spec.retry, from_scratch=spec.from_scratch)
-    return campaign_by_name(tx, spec.campaign)
 
 
-def _effective(tx: sa.Connection, spec: CampaignSpec) -> CampaignSpec:
-    before = {campaign.name: campaign.spec for campaign in all_campaigns(tx)}
-    if spec.campaign in before:
-        return continued(spec, before[spec.campaign])
-    if spec.targets:
-        return spec
-    problem = f"none is named, and there is no campaign {spec.campaign!r} to go on with"
-    known = ", ".join(before) or "none"
-    raise InputError("targets", problem, f"Name the skills to learn, or a campaign that was started: {known}")
+def _next_start(tx: sa.Connection) -> int:
+    return 1 + (tx.execute(sa.select(sa.func.max(schema.campaigns.c.start))).scalar() or 0)
 
 
 def _check_may_change(tx: sa.Connection, campaign: Campaign, changed: Iterable[Override]) -> None:
