@@ -207,14 +207,20 @@ def test_one_that_diverges_again_is_a_training_error_that_says_where(tmp_path, w
 def test_the_smaller_step_is_kept_by_the_processes_that_follow(tmp_path):
     run = Run(tmp_path, trainable=counter(bad_losses=[2], above=0.5))
     assert run.finish(length=4) == "paused"
-    run.trainable = counter(bad_losses=[8])
-    with pytest.raises(TrainingError, match=r"update 8"):
-        run.finish()
+    run.trainable, done = counter(bad_losses=[8]), []
+    with pytest.raises(TrainingError, match="update 8"):
+        run.finish(on_update=lambda progress: done.append(progress.update))
+    assert done == [5, 6, 7], "it does not go back a second time"
+    assert [line["drawn"] for line in run.lines()] == [0.25 * np.random.default_rng(n).normal() for n in range(1, 8)]
 
 
-def test_a_pause_where_the_state_is_bad_goes_back_instead_of_ending(tmp_path):
+@pytest.mark.parametrize("end", ["paused", "stopped"])
+def test_an_end_where_the_state_is_bad_goes_back_and_trains_up_to_it_again(tmp_path, end):
     run = Run(tmp_path, updates=100, trainable=counter(bad_states=[4], above=0.5))
-    assert run.finish(length=4) == "paused"
+    done = []
+    conditions = {"length": 4} if end == "paused" else {"should_stop": lambda: done[-1:] == [4]}
+    assert run.finish(**conditions, on_update=lambda progress: done.append(progress.update)) == end
+    assert done == [1, 2, 3, 4] * 2
     update, tree, facts = run.checkpoints.latest()
     assert update == 4 and np.isfinite(tree["total"]) and facts["step_scale"] == 0.25
 
