@@ -16,7 +16,7 @@ import pytest
 
 from flowrl_core.errors import InputError, ServiceError, StorageError
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.ownership import find_holder
+from flowrl_core.storage.ownership import find_holder, hold_for_all_users
 from tasks.orchestration.devices.needs import Need, record_need
 from tasks.orchestration.devices.slots import count_slots, device_slots, free_slots, occupancy, slots_directory
 from tasks.orchestration.devices.survey import slots, survey
@@ -34,7 +34,9 @@ with device_slots(os.environ.get("ROLE", "train"), int(os.environ.get("COUNT", "
 """
 TAKE_SEVERAL = """
 import sys, time
+from tasks.orchestration.devices import slots as module
 from tasks.orchestration.devices.slots import device_slots
+module._PATIENCE_S = float(sys.argv[2])
 for _ in range(4):
     with device_slots("actor", int(sys.argv[1])) as slots:
         print(time.time(), *(slot.name for slot in slots), flush=True)
@@ -179,11 +181,11 @@ def test_several_slots_are_all_cores_that_the_holder_has():
 
 
 @two_cores
-def test_processes_that_want_several_slots_each_all_get_them_and_never_share_one(monkeypatch):
-    """Each holding one and waiting for the other would wait for ever."""
+@pytest.mark.parametrize("patience", [60, 0])
+def test_processes_that_want_several_slots_each_all_get_them_and_never_share_one(monkeypatch, patience):
     monkeypatch.setenv("FLOWRL_SLOTS", "2")
     takers = [
-        subprocess.Popen([sys.executable, "-c", TAKE_SEVERAL, count], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", TAKE_SEVERAL, count, str(patience)], stdout=subprocess.PIPE, text=True)
         for count in ("2", "2", "2", "1")
     ]
     try:
@@ -215,20 +217,35 @@ def waiting_for(count):
             got.set()
             end.wait(60)
 
-    waiter = threading.Thread(target=take)
+    waiter = threading.Thread(target=take, daemon=True)
     waiter.start()
     try:
-        yield got
+        yield got, end
     finally:
         end.set()
-        waiter.join()
+        waiter.join(10)
+
+
+def hold(slot):
+    """Hold a slot as another process would: what is locked twice conflicts within a process, too."""
+    held = contextlib.ExitStack()
+    held.enter_context(hold_for_all_users(slots_directory() / f"{slot.lock}.lock", note=f"1/{slot.parts}"))
+    return held
+
+
+def until_kept(*kept):
+    deadline = time.monotonic() + 10
+    while [slot for slot, holder in occupancy() if holder] != list(kept):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @two_cores
 def test_who_waits_for_several_leaves_a_free_one_to_others_at_first(monkeypatch):
     monkeypatch.setenv("FLOWRL_SLOTS", "2")
-    with holding() as (holder, _), waiting_for(2) as got:
+    with holding() as (holder, _), waiting_for(2) as (got, _):
         assert not got.wait(1.5)
+        assert any(free_slots() for _ in range(20)), "it is taken for a moment only"
         with holding() as (_, (name, *_)):
             assert name, "the other slot"
         assert not got.is_set()
@@ -240,7 +257,7 @@ def test_who_waits_for_several_leaves_a_free_one_to_others_at_first(monkeypatch)
 def test_but_keeps_it_in_the_end_for_else_it_would_never_have_its_turn(monkeypatch, caplog):
     monkeypatch.setenv("FLOWRL_SLOTS", "2")
     monkeypatch.setattr("tasks.orchestration.devices.slots._PATIENCE_S", 0.5)
-    with holding() as (holder, (theirs, *_)), waiting_for(2) as got:
+    with holding() as (holder, (theirs, *_)), waiting_for(2) as (got, _):
         deadline = time.monotonic() + 10
         while free_slots() and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -249,6 +266,37 @@ def test_but_keeps_it_in_the_end_for_else_it_would_never_have_its_turn(monkeypat
         assert not got.is_set() and "waiting for 2 device slots" in caplog.text
         holder.kill()
         assert got.wait(10)
+
+
+@two_cores
+def test_two_that_wait_for_several_take_turns_and_never_keep_what_the_other_waits_for(monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS", "2")
+    monkeypatch.setattr("tasks.orchestration.devices.slots._PATIENCE_S", 0.0)
+    for _ in range(5):
+        first, second = map(hold, slots())
+        with waiting_for(2) as (one, end_one), waiting_for(2) as (other, end_other):
+            first.close()
+            time.sleep(0.5)  # by now it is kept
+            second.close()
+            deadline = time.monotonic() + 10
+            while not (one.is_set() or other.is_set()):
+                assert time.monotonic() < deadline, "each keeps one"
+                time.sleep(0.02)
+            (end_one if one.is_set() else end_other).set()
+            assert one.wait(10) and other.wait(10)
+
+
+def test_what_is_kept_counts_towards_what_is_wanted(listing, monkeypatch):
+    monkeypatch.setenv("FLOWRL_SLOTS_PER_GPU", "2")
+    monkeypatch.setattr("tasks.orchestration.devices.slots._PATIENCE_S", 0.0)
+    found = slots()
+    others = [hold(slot) for slot in found[:3]]
+    with waiting_for(2) as (got, _):
+        until_kept(*found)
+        for other in others:
+            other.close()
+        assert got.wait(10)
+        assert len([holder for _, holder in occupancy() if holder]) == 2
 
 
 def test_more_slots_than_the_machine_has_are_refused_at_once(monkeypatch):
