@@ -65,19 +65,24 @@ def choose_seeds(
     seed: int,
     *,
     left: Mapping[int, VersionRecord],
+    earlier: VersionRecord | None = None,
 ) -> tuple[_Versions, HeadsReport | None]:
     """Return the version each expert of the plan starts from (None: initialise it), and the measurement, if any.
 
     Args:
         experts: global index of each skill of the plan.
         left: what the failed run that this one goes on from made of its experts; empty if it begins anew.
+        earlier: what the skill's own expert starts from if it has no head: that of an earlier definition.
 
     Raises:
         CorruptError: a version that the run needs is damaged, and so is whatever could stand in for it.
     """
     heads = {index: _whole(home, registry, registry.library.head(index)) for index in experts.values()}
-    kept = _kept(home, registry, left, experts.values(), own=experts[plan.target])
-    heads |= {index: version for index, version in kept.items() if index == experts[plan.target]}
+    own = experts[plan.target]
+    if heads[own] is None and earlier is not None:
+        heads |= _kept(home, registry, {own: earlier}, [own], own=own)
+    kept = _kept(home, registry, left, experts.values(), own=own)
+    heads |= {index: version for index, version in kept.items() if index == own}
     starts: dict[_Source, _Versions] = {"run": heads | kept, "heads": heads} if kept else {"heads": heads}
     prefix = Plan(plan.target, plan.steps[:-1])
     before = {experts[name] for name in prefix.skills}
@@ -108,7 +113,7 @@ def choose_seeds(
 def _kept(
     home: Home, registry: Registry, left: Mapping[int, VersionRecord], wanted: Collection[int], *, own: int
 ) -> _Versions:
-    """Return what the failed run left of the wanted experts; nothing if the own one is not whole any more."""
+    """Return what is left of the wanted experts; nothing if the own one is not whole any more."""
     try:
         kept = {index: _whole(home, registry, left[index]) for index in wanted if index in left}
     except CorruptError as exc:

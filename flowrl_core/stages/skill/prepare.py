@@ -54,6 +54,7 @@ class _Draft:
 
     record: SkillRunRecord
     env: str
+    line: str
     seed: int
     before: SkillRunRecord | None
     config: SkillConfig
@@ -79,7 +80,8 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
 
     The plan is built now, from what is learned now, and proven by symbolic execution. Dependency experts come from
     their heads (or from a bundle, see `heads`), the skill's own expert is initialised. Where a failed run is gone on
-    from, the own expert comes from that run's version, and the others may.
+    from, the own expert comes from that run's version, and the others may. In the first run of a definition it comes
+    from the head of an earlier definition of the skill, if there is one.
 
     Raises:
         PlanError: no valid plan.
@@ -104,6 +106,7 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
             config,
             draft.seed,
             left=_left(registry, draft.before),
+            earlier=_earlier(registry, draft),
         )
         remove_leftovers(directory.path)
         fresh = temporary_beside(directory.path)
@@ -132,6 +135,16 @@ def _left(registry: Registry, before: SkillRunRecord | None) -> dict[int, Versio
     return {merge.expert: registry.library.version(merge.version) for merge in merges}
 
 
+def _earlier(registry: Registry, draft: _Draft) -> VersionRecord | None:
+    """Return the head that an earlier definition of the skill has, for the first run of this one.
+
+    A later run goes on from the first, or was told to begin from scratch.
+    """
+    if min(one.id for one in registry.skill_runs.of(draft.record.identity, line=draft.line)) < draft.record.id:
+        return None
+    return registry.library.earlier_head(draft.experts[draft.record.skill])
+
+
 def _seed(registry: Registry, record: SkillRunRecord, seed: int, line: str) -> int:
     """Return the run's seed. In a line of its own it does not depend on what else was trained in the home."""
     if not line:
@@ -156,6 +169,7 @@ def _draft(registry: Registry, record: SkillRunRecord, config: SkillConfig) -> _
     return _Draft(
         record=record,
         env=campaign.env,
+        line=campaign.line,
         seed=_seed(registry, record, config.training.seed, campaign.line),
         before=registry.skill_runs.predecessor(record.id),
         config=config,

@@ -19,8 +19,11 @@ _MOST = 4
 
 def remarks(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
     """What is to be told of each skill, in words; empty where there is nothing."""
-    earlier = learned_before(registry, campaign, figures)
-    return {name: earlier.get(name) or _of(campaign, one) for name, one in figures.items()}
+    by_others, redefined = learned_before(registry, campaign, figures), _redefined(registry, campaign, figures)
+    return {
+        name: "; ".join(filter(None, (by_others.get(name) or _of(campaign, one), redefined.get(name))))
+        for name, one in figures.items()
+    }
 
 
 def learned_before(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
@@ -50,6 +53,18 @@ def _of(campaign: Campaign, figures: SkillFigures) -> str:
     if broke := broken_off(campaign, figures):
         return broke
     return figures.fact.reason or figures.fact.cause
+
+
+def _redefined(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
+    """From which version of an earlier definition each skill's run started, where it did."""
+    told = {}
+    for name in registry.skills.redefined(campaign.name):
+        run, expert = figures[name].run, figures[name].expert
+        seeds = registry.skill_runs.get(run).seeds if run is not None else None
+        seed = (seeds or {}).get(expert) if expert is not None else None
+        if seed is not None and registry.library.version(seed).expert != expert:
+            told[name] = f"its definition has changed: started from version {seed}, of the earlier one"
+    return told
 
 
 def _by_another(mine: CampaignSpec, theirs: CampaignSpec, skill: str) -> str:

@@ -33,7 +33,7 @@ class VersionRecord:
         expert: its global index.
         content: hash of the parameters, the name in the store of versions.
         frames: cumulative frames routed to the expert, those of its ancestors included.
-        parent: the version it was seeded from.
+        parent: the version it was seeded from: of the same expert, or of one of an earlier definition of its skill.
         run: the run that made it.
     """
 

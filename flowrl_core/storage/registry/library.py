@@ -20,7 +20,7 @@ from flowrl_core.storage import schema
 from flowrl_core.storage.database import reading, writing
 from flowrl_core.storage.records.library import Bundle, ExpertRecord, VersionRecord
 from flowrl_core.storage.registry.rows.failures import left_by_failed_runs
-from flowrl_core.storage.registry.rows.library import heads_of, version_by_id, version_record
+from flowrl_core.storage.registry.rows.library import earlier_head, heads_of, version_by_id, version_record
 
 __all__ = ["Library"]
 
@@ -68,6 +68,14 @@ class Library:
         """Return the version the next run of this expert starts from; None before its skill is learned."""
         with reading(self.engine) as tx:
             return heads_of(tx, [global_index]).get(global_index)
+
+    def earlier_head(self, global_index: int) -> VersionRecord | None:
+        """Return the newest head that an earlier definition of this expert's skill has in the same line.
+
+        None if there is none, or none with a network of the same sizes.
+        """
+        with reading(self.engine) as tx:
+            return earlier_head(tx, global_index)
 
     def version(self, version_id: int) -> VersionRecord:
         """Return the version of this id.

@@ -52,6 +52,19 @@ class Skills:
                 raise StorageError(f"the registry has no skill of identity {identity}")
             return skill_record(row)
 
+    def redefined(self, campaign: str) -> list[str]:
+        """Return the names of a campaign's skills of which the registry knows another definition, too.
+
+        Raises:
+            InputError: there is no such campaign.
+        """
+        mine, own, other = schema.campaign_skills.c, schema.skills.alias(), schema.skills.alias()
+        query = sa.select(mine.name).distinct().join(own, own.c.identity == mine.identity)
+        query = query.join(other, sa.and_(other.c.name == own.c.name, other.c.env == own.c.env))
+        query = query.where(other.c.identity != own.c.identity).order_by(mine.name)
+        with reading(self.engine) as tx:
+            return list(tx.execute(query.where(mine.campaign == campaign_by_name(tx, campaign).name)).scalars())
+
     def facts(self, campaign: str) -> dict[str, SkillFact]:
         """Return what is known of every skill of a campaign, by name, in one consistent view.
 
