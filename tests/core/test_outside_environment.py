@@ -102,7 +102,7 @@ def test_the_command_plans_with_it_and_lists_its_fluents(site: Path, name: str, 
 def test_a_skill_of_it_is_learned(site: Path, name: str, new_home: Home) -> None:
     install(site, name)
     knowledge = load_knowledge(name)
-    spec = corridor_runs.make_spec("lit", "draw_oil", env=name)
+    spec = corridor_runs.make_spec("lit", "draw_oil").model_copy(update={"env": name})
     attempt = corridor_runs.begin(new_home, spec, "draw_oil", skills=knowledge.skills)
     outcome = corridor_runs.drive(new_home, attempt.run, resolve("draw_oil", spec))
     assert outcome is not None and outcome.verdict == "learned"
