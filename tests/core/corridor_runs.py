@@ -81,6 +81,8 @@ def begin(home: Home, spec: CampaignSpec, skill: str, *, skills: Mapping[str, Sk
     """The campaign (started if need be) begins an attempt of the skill."""
     with Registry.open(home) as registry:
         registry.campaigns.record(spec, skills)
+        if spec.retry:
+            registry.campaigns.begin_start(spec)
         return registry.skill_runs.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
 
 
