@@ -20,7 +20,7 @@ help:
 	@echo "make faults   a campaign killed at every crash point, through a real server (half an hour)"
 	@echo "make soak     campaigns under random kills and stops: SECONDS=600, SEED=N"
 	@echo "make scale    500 skills that do nothing: SKILLS=500, DATABASE=sqlite or postgres (twenty minutes)"
-	@echo "make models   a model's recorded answers lead a campaign in the real game to its target (two minutes)"
+	@echo "make models   recorded answers of a model take a campaign in the real game to its target (two minutes)"
 	@echo "make audit    compare the locked packages with known vulnerabilities (needs the network)"
 	@echo "make bench    the tables of docs/performance.md (long)"
 	@echo "make install  .venv with the flowrl command"

@@ -34,25 +34,25 @@ def _version() -> str:
 # Plain text help: rich's Markdown renderer alone costs a tenth of a second.
 app = App(
     name="flowrl",
-    help="Grow a library of skills by reinforcement learning, each one a Prefect flow run.",
+    help="Learn a library of skills by reinforcement learning; each skill is one Prefect flow run.",
     help_format="plaintext",
     version=_version,
     suppress_keyboard_interrupt=False,  # or every request to end would exit with 130, and in silence
 )
 
 for _at, _name, _what in (
-    ("campaign:campaign", "campaign", "Learn the targets and all skills they need; run it again to go on."),
+    ("campaign:campaign", "campaign", "Learn the targets and all skills they need; run it again to resume."),
     ("status:status", "status", "Show what a campaign has learned (needs no server)."),
     ("logs:logs", "logs", "Show the training log of a skill's latest run."),
     ("experts:experts", "experts", "List the experts of the library."),
     ("plan:plan", "plan", "Show the plan that reaches a skill."),
-    ("propose:propose", "propose", "Ask a language model for skills; show question, answer, gates."),
+    ("propose:propose", "propose", "Ask a language model for skills; show question, answer and gate results."),
     ("servers:up", "up", "Start what this machine needs: server, workers."),
-    ("servers:down", "down", "Stop what was started here, only that."),
-    ("devices:app", "devices", "List device slots; `devices probe` proposes a number."),
-    ("doctor:doctor", "doctor", "Check all that FlowRL needs, and say what mends it."),
-    ("backup:backup", "backup", "Copy the registry, experts and records of this home."),
-    ("backup:restore", "restore", "Make a home of such a copy."),
+    ("servers:down", "down", "Stop only what `up` or `campaign` started here."),
+    ("devices:app", "devices", "List device slots; `devices probe` measures a run's memory."),
+    ("doctor:doctor", "doctor", "Check everything FlowRL needs, and say how to fix what is wrong."),
+    ("backup:backup", "backup", "Back up the registry, experts and records of this home."),
+    ("backup:restore", "restore", "Create a home from a backup."),
 ):
     app.command(f"flowrl_cli.commands.{_at}", name=_name, help=_what)
 

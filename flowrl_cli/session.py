@@ -161,7 +161,7 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
         with asking(server, "the campaign's run"):
             started = run(start_campaign_run(registry.uuid, request.spec))
         with audience():
-            print("attached to the run under way" if started.attached else "campaign submitted", flush=True)
+            print("attached to the run in progress" if started.attached else "campaign submitted", flush=True)
         end = run(_show_until_end(home, registry, campaign, server, started))
         if not _is_unfinished(home, registry, request, started, end.name or ""):
             break
@@ -170,7 +170,7 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
     learned = [name for name, fact in registry.skills.facts(campaign.name).items() if fact.learned]
     missed = [target for target in request.spec.targets if not is_reached(known, target, learned)]
     if missed:
-        print(f"Not learned: {', '.join(missed)} (the campaign's run ended {end.name}: {end.message})")
+        print(f"Not learned: {', '.join(missed)} (the campaign's run ended as {end.name}: {end.message})")
     return 1 if missed else 0
 
 
@@ -207,7 +207,7 @@ async def _until_end(run: CampaignRun, server: Server) -> State:
                 return state
         elif time.monotonic() - answered > _SILENCE_SECONDS:
             break
-    raise ServiceError(f"{server.url} does not answer any more; the runs go on. Run the same command again to attach")
+    raise ServiceError(f"{server.url} no longer answers; the runs continue. Run the same command again to attach")
 
 
 def _is_unfinished(home: Home, registry: Registry, request: Request, run: CampaignRun, end: str) -> bool:

@@ -42,17 +42,17 @@ def stop_campaign(
             return asked.code
         if embedded.is_used_by_others(home):
             embedded.leave(home, is_urgent=again)
-            stays_up = f"{_nothing(asked)}; the server stays up (`flowrl down` stops it)"
+            stays_up = f"{_nothing(asked)}; the server keeps running (`flowrl down` stops it)"
             _say(_detached(campaign) if submitted else stays_up)
             return asked.code
         if submitted and server is not None:
-            _say(f"Stopping ({asked.name}): runs save a checkpoint (once more: at once) ...")
+            _say(f"Stopping ({asked.name}): runs save a checkpoint (interrupt again to stop at once) ...")
             # Whatever keeps Prefect from it: the processes are told to end next.
             with contextlib.suppress(Exception), connected(server):
                 asyncio.run(_cancel(home, registry.uuid, campaign, lambda: again() > 0))
         if embedded.leave(home, is_urgent=lambda: again() > 1):
             _end_attempts(registry, campaign, asked)
-        _say(f"Stopped. {_AGAIN} go on" if submitted else _nothing(asked))
+        _say(f"Stopped. {_AGAIN} resume" if submitted else _nothing(asked))
         return asked.code
 
 
@@ -80,11 +80,11 @@ def _end_attempts(registry: Registry, campaign: str, asked: Interrupted) -> None
         for attempt in registry.attempts.outstanding(campaign):
             registry.attempts.end(attempt.id, "cancelled", f"the campaign was {asked}")
     except Exception as exc:  # a full disk, for example: the next start finds out by itself
-        _say(f"not noted in the registry: {exc}")
+        _say(f"not recorded in the registry: {exc}")
 
 
 def _detached(campaign: str) -> str:
-    return f"Detached: campaign {campaign} goes on. {_AGAIN} attach"
+    return f"Detached: campaign {campaign} keeps running. {_AGAIN} attach"
 
 
 def _nothing(asked: Interrupted) -> str:

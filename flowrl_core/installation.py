@@ -47,7 +47,7 @@ class _Finder:
         spec = PathFinder.find_spec(name, [str(_PLACES[name])])
         if spec is None or spec.origin is None:
             raise ModuleNotFoundError(
-                f"FlowRL's package {name} is missing in {_PLACES[name]}: install FlowRL again", name=name
+                f"FlowRL's package {name} is missing in {_PLACES[name]}: reinstall FlowRL", name=name
             )
         return spec
 

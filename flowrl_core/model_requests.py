@@ -47,7 +47,7 @@ def extra_field(text: str) -> tuple[str, Any]:
         raise _secret("it")
     _check_key(key)
     if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
-        raise ValueError(f'{text[:80]!r} is not KEY=JSON, as in reasoning_effort="low"')
+        raise ValueError(f'{text[:80]!r} is not KEY=JSON, e.g. reasoning_effort="low"')
 
     def refuse(name: str) -> None:
         raise ValueError(name)
@@ -59,7 +59,7 @@ def extra_field(text: str) -> tuple[str, Any]:
     except (ValueError, RecursionError):
         if _SECRET_TEXT.match(content.strip("\"'")):
             raise _secret(key) from None
-        raise ValueError(f'what follows {key}= is no JSON; a text needs quotes: {key}="low"') from None
+        raise ValueError(f'what follows {key}= is not JSON; a text needs quotes: {key}="low"') from None
     _check_value(key, value)
     return key, value
 
@@ -79,7 +79,7 @@ def _check_value(key: str, value: Any, depth: int = 0) -> None:
         if _SECRET_TEXT.match(value):
             raise _secret(key)
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise ValueError(f"what follows {key}= holds half a character")
+            raise ValueError(f"what follows {key}= contains a lone surrogate")
     for inner in value if isinstance(value, dict) else ():
         if _SECRET.fullmatch(_bare(inner)):
             raise _secret(inner)
@@ -90,7 +90,7 @@ def _check_value(key: str, value: Any, depth: int = 0) -> None:
 
 def _secret(key: str) -> PydanticCustomError:
     told = {"key": key[:80]}
-    return PydanticCustomError("secret", "{key} looks like a secret, and parameters are recorded and shown", told)
+    return PydanticCustomError("secret", "{key} looks like a secret, and parameters are recorded and displayed", told)
 
 
 def _bare(key: str) -> str:
@@ -128,7 +128,7 @@ def _checked_temperature(text: str) -> str:
     except ValueError:
         number = math.nan
     if not 0.0 <= number <= 2.0:
-        raise ValueError("a temperature is a number from 0 to 2, or empty")
+        raise ValueError("must be a number from 0 to 2, or empty")
     return str(_as_text(number))
 
 

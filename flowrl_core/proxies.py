@@ -52,7 +52,7 @@ class Proxy:
             is_one = False
         if not is_one:
             remedy = f"Write {self.variable}=http://HOST:PORT (or https, socks5, socks5h), or unset it"
-            raise InputError(self.variable, f"{_shown(self.written)!r} is no proxy that can be asked", remedy)
+            raise InputError(self.variable, f"{_shown(self.written)!r} is not a usable proxy address", remedy)
 
 
 def is_direct(url: str) -> bool:

@@ -28,7 +28,7 @@ def _whole(value: Any) -> Any:
             raise _unlike("a whole number")
         number = int(number)
     if abs(number) >= 10**_MOST_DIGITS:
-        raise PydanticCustomError("number", "is larger than any that can be meant")
+        raise PydanticCustomError("number", "is too large")
     return number
 
 
@@ -51,7 +51,7 @@ def _read(value: Any, kind: str) -> int | float:
     if _GROUPED[kind].fullmatch(text):
         plain = re.sub(r"[.,'\s]", "", text)
         raise PydanticCustomError(
-            "number", "must be {kind} without marks between the digits: {plain}?", {"kind": kind, "plain": plain}
+            "number", "must be {kind} without separators between the digits: {plain}?", {"kind": kind, "plain": plain}
         )
     if re.fullmatch(r"[+-]?\d*,\d+", text):
         raise PydanticCustomError("number", "must be {kind}, with a decimal point instead of a comma", {"kind": kind})
@@ -60,7 +60,7 @@ def _read(value: Any, kind: str) -> int | float:
             return read(text) if text.isascii() else _refuse(kind)
         except ValueError:
             if read is int and len(text) > 4_000:  # Python reads no longer ones
-                raise PydanticCustomError("number", "is larger than any that can be meant") from None
+                raise PydanticCustomError("number", "is too large") from None
     raise _unlike(kind)
 
 

@@ -69,7 +69,7 @@ def sentence(error: ErrorDetails) -> str:
 def shown(value: Any) -> str:
     """The value as a message shows it: no more of it than is needed to know it again."""
     if value is None:
-        return "null, which is also what becomes of NaN and infinity in JSON"
+        return "null, which JSON also uses for NaN and infinity"
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}infinity"
     if isinstance(value, str) and value.strip().lstrip("+-").lower() in ("nan", "inf", "infinity"):
@@ -90,14 +90,14 @@ def shown(value: Any) -> str:
 
 def _remedy(error: ErrorDetails, keys: Sequence[str], named: Naming, model: type[BaseModel] | None) -> str:
     if error["type"] in ("twice", "missing"):
-        return "Leave one of them out" if error["type"] == "twice" else "Set it"
+        return "Remove one of them" if error["type"] == "twice" else "Set it"
     if error["type"] == "secret":
-        return "Put a key into the environment or a Prefect Secret block (FLOWRL_MODEL_KEY, OPENAI_API_KEY, ...)"
+        return "Put keys into the environment or a Prefect Secret block (FLOWRL_MODEL_KEY, OPENAI_API_KEY, ...)"
     if error["type"] == "reserved":
         field = error["ctx"]["field"]
-        return f"Set {named('.'.join([*keys[:-1], field]))}" if field else "Leave it out"
+        return f"Set {named('.'.join([*keys[:-1], field]))}" if field else "Omit it"
     example = _example(_below(model, keys), error["input"])
-    return "Correct the value" if example is None else f"Write for example {named.example('.'.join(keys), example)}"
+    return "Correct the value" if example is None else f"Write, for example, {named.example('.'.join(keys), example)}"
 
 
 def _example(place: FieldInfo | type[BaseModel] | None, given: Any) -> Any:

@@ -29,10 +29,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except OSError as exc:
-        raise InputError(str(path), exc.strerror or "cannot be read", "Name a TOML file that can be read") from exc
+        raise InputError(str(path), exc.strerror or "cannot be read", "Name a readable TOML file") from exc
     try:
         if content.startswith(_WIDE) or b"\0" in content[:4]:
-            raise InputError(str(path), "is UTF-16 text, or no text", "Save the file as UTF-8")
+            raise InputError(str(path), "is UTF-16 text, or not text", "Save the file as UTF-8")
         text = content.decode().lstrip("\ufeff")
     except UnicodeDecodeError as exc:
         line = content.count(b"\n", 0, exc.start) + 1
@@ -49,7 +49,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def _problem(text: str, found: str) -> tuple[str, str]:
     """What is wrong with a text that is no TOML, and what to do."""
     if re.search(r"\r(?!\n)", text):
-        return "has lines that end with a CR alone", "Save the file with LF or CRLF at the ends of lines"
+        return "has lines that end with a CR only", "Save the file with LF or CRLF line endings"
     place = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)", found)
     lines = text.split("\n")
     number = int(place[1]) if place and place[1] else len(lines)

@@ -29,7 +29,7 @@ def web_address(url: str, schemes: Collection[str] = ("http", "https")) -> Split
         ValueError: in words what is wrong with it, which do not repeat it.
     """
     if not url.isprintable() or " " in url:
-        raise ValueError("it holds spaces or control characters")
+        raise ValueError("it contains spaces or control characters")
     parts = urlsplit(url)
     if parts.scheme.lower() not in schemes or not parts.hostname:
         raise ValueError(f"it does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)} and a host")
@@ -45,7 +45,7 @@ def why_unreachable(exc: BaseException) -> tuple[str, Trouble]:
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {reason.verify_message}", "tls"
     if isinstance(reason, ssl.SSLError) and reason.reason in _NO_TLS:
-        return f"it does not speak TLS, as https:// asks for: http:// perhaps ({reason})", "tls"
+        return f"it does not speak TLS, which https:// requires; perhaps it should be http:// ({reason})", "tls"
     if isinstance(reason, socket.gaierror):
         return str(reason), "name" if reason.errno == socket.EAI_NONAME else "passing"
     if isinstance(reason, TimeoutError) and not reason.errno:

@@ -26,13 +26,13 @@ def evaluate_skill(
     of: Literal["bundle", "heads"] = "bundle",
     episodes: Annotated[Whole, Field(ge=1, le=65_536)] = 512,
 ) -> State:
-    """Measure again what a learned skill's experts achieve, in worlds never seen before. Nothing is changed.
+    """Evaluate a learned skill again, in worlds never seen before. Nothing is changed.
 
     Args:
-        skill: The skill to measure
-        campaign: The campaign that has it
-        of: The versions that it was proven with (its bundle), or those that the next runs start from (the heads)
-        episodes: How many are played, a multiple of the number of environments (num_envs) that it was trained with
+        skill: The skill to evaluate
+        campaign: The campaign that learned it
+        of: bundle: the versions that proved it. heads: the versions that the next runs start from
+        episodes: Number of episodes, a multiple of the skill's training.num_envs
     """
     try:
         with device():

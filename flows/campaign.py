@@ -41,21 +41,21 @@ async def campaign(
 ) -> State:
     """Learn the targets and all skills that they need, each in a flow run of its own.
 
-    Started again under the same name it goes on: no finished skill is repeated.
+    Started again under the same name, it resumes: no finished skill is repeated.
 
     Args:
-        targets: Skills to learn, or what is to be brought, as inv.iron_pickaxe. None: all as at the earlier start
-        campaign: The campaign's name. One that was started before goes on
-        env: The environment: craftax-classic, or corridor (a tiny one to try things out)
-        knowledge: A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge. Empty: the one of the environment
+        targets: Skills to learn, or fluents to obtain, e.g. inv.iron_pickaxe; empty: resume the campaign's targets
+        campaign: The campaign's name; an existing campaign is resumed
+        env: The environment: craftax-classic, or corridor (a tiny one for trying things out)
+        knowledge: A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge; empty: the environment's own
         fresh: Give the campaign a library of its own: it learns everything anew and leaves the shared one alone
         retry: Failed skills whose training continues from where it stopped. Their overrides may change
         from_scratch: Begin the training of the skills to retry anew, instead of continuing it
-        overrides: SKILL.FIELD=VALUE, one training or evaluation field of one skill each
-        limits: How much of the machine is used, and what is done with results
+        overrides: SKILL.FIELD=VALUE, each for one training or evaluation field of one skill
+        limits: How much of the machine to use, and how to treat results
         evaluation: How skills are judged
         training: How skills are trained
-        frontier: Who proposes skills, and what that may cost
+        frontier: What proposes skills, and its cost limits
     """
     try:
         spec = parse_campaign(

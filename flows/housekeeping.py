@@ -23,11 +23,11 @@ def housekeeping(
     delete: bool = False,
     what: list[Kind] = list(KINDS),  # noqa: B006  (a form shows a list; nothing changes it)
 ) -> State:
-    """List what nothing needs any more; with `delete`, remove it. Campaigns may run meanwhile.
+    """List data that is no longer needed; with `delete`, remove it. Campaigns may keep running.
 
     Args:
-        keep_days: Records of ended runs, and compiled learners, stay for so many days after their last use
-        delete: Remove what is found. Off: only list it
+        keep_days: Days to keep records of ended runs, and compiled learners, after their last use
+        delete: Remove what is found; off: only list it
         what: records: of ended runs. runs: directories that ended runs left behind. versions: parameters of experts
             that no head, bundle, open run or failed skill's next run needs. sealed: prepared inputs that no open run
             was given. leftovers: unfinished files of processes that died. learners: compiled programs, with worlds

@@ -37,20 +37,20 @@ def train_skill(
     stall_minutes: float = _DEFAULT.stall_minutes,
     reflect: bool = False,
 ) -> State:
-    """Learn one skill: prepare, then train and evaluate in turns until there is a verdict, then commit.
+    """Learn one skill: prepare, then alternate training and evaluation until there is a verdict, then commit.
 
-    Killed anywhere and run again, it goes on from the run's last checkpoint.
+    Killed anywhere and run again, it resumes from the run's last checkpoint.
 
     Args:
-        campaign: Whose run it is
+        campaign: The campaign that the run belongs to
         skill: The skill to learn
         attempt: The registry's id of this submission
         run: The registry's id of the run
-        training: How it is trained
-        evaluation: How it is judged
-        merge: Which version of a shared expert the next runs start from
-        stall_minutes: A run without progress for so long ends itself, to be tried again
-        reflect: Record how episodes went at the run's end, for a model that proposes skills
+        training: How to train it
+        evaluation: How to evaluate it
+        merge: Which version of a shared expert becomes the head, from which the next runs start
+        stall_minutes: A run without progress for this long ends itself and is retried
+        reflect: At the run's end, record how its episodes went, for a model that proposes skills
     """
     mark("first_line")
     config = SkillConfig(

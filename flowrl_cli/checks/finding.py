@@ -51,7 +51,7 @@ def bounded(what: str, examine: Callable[[], Iterable[Diagnosis]], *, seconds: f
         try:
             finding = found.get(timeout=max(0.01, deadline - time.monotonic()))
         except queue.Empty:
-            yield Diagnosis(what, "wrong", f"is not examined after {seconds:.0f} s", mend)
+            yield Diagnosis(what, "wrong", f"was not checked within {seconds:.0f} s", mend)
             return
         if finding is None:
             return

@@ -82,7 +82,7 @@ def _packages() -> Iterator[Diagnosis]:
             continue
         if taken := _taken_instead(requirement.name):
             mend = "rename that file, or take its directory out of PYTHONPATH"
-            yield Diagnosis(requirement.name, "wrong", f"{taken} is imported in its place", mend)
+            yield Diagnosis(requirement.name, "wrong", f"{taken} is imported instead", mend)
         elif requirement.specifier.contains(found, prereleases=True):
             yield Diagnosis(requirement.name, "ok", found)
         else:

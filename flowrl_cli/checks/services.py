@@ -52,7 +52,7 @@ def examine_server(home: Home) -> Iterator[Diagnosis]:
     try:
         wait_healthy(found or server.url, seconds=_ANSWER_S)
         # What mends it is part of the error: a password, another version, another URL.
-        mend = f"mend what is said above, or {found.forget} to use a local one" if found else "flowrl up"
+        mend = f"fix the problem above, or {found.forget} to use a local one" if found else "flowrl up"
         version = check_server(server.url, secrets_of(server))
     except (InputError, ServiceError) as exc:
         if server.is_embedded and "server" in dead:
@@ -74,7 +74,7 @@ def clock_of(url: str) -> Diagnosis:
         now, said = time.time(), answer.headers.get("Date", "")
         theirs = email.utils.parsedate_to_datetime(said).timestamp()
     except (NoAnswerError, TypeError, ValueError):
-        return Diagnosis("clock", "ok", "the server does not tell its own")
+        return Diagnosis("clock", "ok", "the server does not report its time")
     # It tells whole seconds.
     skew = now - theirs - 0.5
     if abs(skew) <= _MOST_SKEW_S:
@@ -92,7 +92,7 @@ def examine_proxies() -> Iterator[Diagnosis]:
         return
     if named := named_proxies(os.environ):
         found = ", ".join(f"{name} {address}" for name, address in named.items())
-        yield Diagnosis("proxies", "ok", f"{found}; none is asked for this machine")
+        yield Diagnosis("proxies", "ok", f"{found}; not used for this machine")
 
 
 def _belongings(server: Server, died: str | None) -> Iterator[Diagnosis]:
@@ -116,8 +116,8 @@ def _belongings(server: Server, died: str | None) -> Iterator[Diagnosis]:
         if is_current is None:
             yield Diagnosis(name, "wrong", "is not on the server", "flowrl up")
         elif not is_current:
-            yield Diagnosis(name, "wrong", "is of another version of FlowRL", deploy)
+            yield Diagnosis(name, "wrong", "belongs to another version of FlowRL", deploy)
         else:
             yield Diagnosis(name, "ok", "deployed")
     if not found.automations:
-        yield Diagnosis("automation", "wrong", "nothing ends runs whose machine is gone", "flowrl up")
+        yield Diagnosis("automation", "wrong", "missing, so runs whose machine is gone are never ended", "flowrl up")

@@ -72,7 +72,7 @@ def examine_library(home: Home) -> Iterator[Diagnosis]:
         problem, mend = in_words(home, damaged)
         yield Diagnosis("library", "wrong", problem, mend)
     elif count:
-        yield Diagnosis("library", "ok", f"{count} versions of experts, all there")
+        yield Diagnosis("library", "ok", f"{count} versions of experts, all present")
 
 
 def _read_rows(home: Home) -> None:
@@ -113,13 +113,13 @@ def _of_schema(name: str, found: str | None, *, is_file: bool) -> Diagnosis:
     from flowrl_core.storage.schema import HEAD
 
     if found in (None, HEAD):
-        return Diagnosis("registry", "ok", f"{name} ({f'schema {found}' if found else 'will be made'})")
+        return Diagnosis("registry", "ok", f"{name} ({f'schema {found}' if found else 'will be created'})")
     if str(found) < HEAD:
         backup = "with a backup beside it" if is_file else "back it up before"
         problem = f"{name} has schema {found}, not {HEAD}"
         return Diagnosis("registry", "wrong", problem, f"the next flowrl campaign migrates it, {backup}")
     mend = "use the newer FlowRL that wrote it"
-    return Diagnosis("registry", "wrong", f"{name} has schema {found}, this FlowRL knows up to {HEAD}", mend)
+    return Diagnosis("registry", "wrong", f"{name} has schema {found}, this FlowRL supports up to {HEAD}", mend)
 
 
 def _impatient(url: str) -> str:

@@ -13,7 +13,7 @@ __all__ = ["deaths", "troubles"]
 
 def troubles(home: Home) -> list[str]:
     """A sentence for each thing that has died, and for a disk without room."""
-    mend = "`flowrl up`, or the campaign's own command, starts it again"
+    mend = "`flowrl up`, or the campaign's own command, restarts it"
     try:
         died = [f"the {name} died: {words}. {mend}" for name, words in deaths(home).items()]
     except StorageError as exc:

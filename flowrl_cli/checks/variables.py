@@ -38,13 +38,13 @@ class Family:
 
 
 _FLOWRL = {
-    "FLOWRL_HOME": "where all data lies",
+    "FLOWRL_HOME": "where all data is stored",
     "FLOWRL_REGISTRY_URL": "the registry's database",
-    "FLOWRL_SLOTS": "most device slots of this machine",
-    "FLOWRL_SLOTS_PER_GPU": "shares that each GPU is cut into",
+    "FLOWRL_SLOTS": "maximum number of device slots of this machine",
+    "FLOWRL_SLOTS_PER_GPU": "shares per GPU",
     "FLOWRL_SLOTS_DIR": "where the slots' lock files are",
     "FLOWRL_MACHINE": "this machine's name among those that share a home",
-    "FLOWRL_MODEL_KEY": "key of a language model at an address of your own",
+    "FLOWRL_MODEL_KEY": "key of a language model on your own server",
     "FLOWRL_DEBUG": "tracebacks instead of one line",
     "FLOWRL_CRASH_FILE": "for tests: where a process is killed",
     "FLOWRL_CRASH_AT": "for tests: where a process is killed",
@@ -54,20 +54,20 @@ _FLOWRL = {
 _PART = "part of the fingerprint: programs are compiled once for this value, and loaded from then on"
 _COMPILERS = {
     **dict.fromkeys(COMPILER_VARIABLES, _PART),
-    "CUDA_VISIBLE_DEVICES": "the GPUs that have slots here",
+    "CUDA_VISIBLE_DEVICES": "the GPUs that get slots here",
     "CUDA_DEVICE_ORDER": "how CUDA_VISIBLE_DEVICES counts GPUs; runs get PCI_BUS_ID, the order of nvidia-smi",
     "NVIDIA_VISIBLE_DEVICES": "the GPUs that a container was given",
-    "XLA_PYTHON_CLIENT_MEM_FRACTION": "the share of a GPU's memory that a run takes, in place of its slot's",
-    "XLA_CLIENT_MEM_FRACTION": "the share of a GPU's memory that a run takes, in place of its slot's",
-    "XLA_PYTHON_CLIENT_*": "how XLA takes a GPU's memory; changes no number",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": "the share of a GPU's memory that a run takes, overriding its slot's",
+    "XLA_CLIENT_MEM_FRACTION": "the share of a GPU's memory that a run takes, overriding its slot's",
+    "XLA_PYTHON_CLIENT_*": "how XLA allocates a GPU's memory; does not change numbers",
     "TF_CPP_*": "what XLA logs",
 }
 _JAX = {option.upper(): what for what, options in LEFT.items() for option in options}
 
 FAMILIES = (
     Family(("FLOWRL_",), _FLOWRL),
-    Family(("JAX_",), _JAX, "no option of JAX that FlowRL knows"),
-    Family(("XLA_",), _COMPILERS, "as XLA reads it; FlowRL knows nothing of it"),
+    Family(("JAX_",), _JAX, "not a JAX option that FlowRL knows"),
+    Family(("XLA_",), _COMPILERS, "passed to XLA; FlowRL does not know it"),
 )
 
 
@@ -78,7 +78,7 @@ def examine_variables(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
             continue
         value = shown(name, environment[name])
         if why := pinned_by(name):
-            yield Diagnosis(name, "ok", f"{value}: ignored, since FlowRL pins {why}")
+            yield Diagnosis(name, "ok", f"{value}: ignored: FlowRL pins {why}")
             continue
         if is_prefects(name):
             yield Diagnosis(name, "ok", f"{value}: {_of_prefect(name)}")
@@ -111,7 +111,7 @@ def _of_prefect(name: str) -> str:
     if found.rule == "ignored":
         return f"ignored: {found.why}"
     if found.rule in ("stated", "given"):
-        return f"ignored, {found.value} counts: {found.why}"
+        return f"ignored, {found.value} is used: {found.why}"
     return found.why
 
 

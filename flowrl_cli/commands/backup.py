@@ -9,7 +9,7 @@ __all__ = ["backup", "restore"]
 
 
 def backup(target: Path, /) -> None:
-    """Copy the registry, the experts and the records of this home to a new directory; campaigns may go on meanwhile.
+    """Copy the registry, the experts and the records of this home to a new directory; campaigns may keep running.
 
     Parameters
     ----------
@@ -26,12 +26,12 @@ def backup(target: Path, /) -> None:
 
 
 def restore(source: Path, /) -> None:
-    """Fill an empty home, on the database that is configured, with what `flowrl backup` has saved.
+    """Create a home from a backup, on the configured database.
 
     Parameters
     ----------
     source
-        A directory that `flowrl backup` has made.
+        A directory created by `flowrl backup`.
     """
     from flowrl_cli.process.signals import Interrupted
     from flowrl_core.stages.upkeep.families import FAMILIES
@@ -43,7 +43,7 @@ def restore(source: Path, /) -> None:
         copied = fill(source, home, FAMILIES)
     except Interrupted:
         if not home.registry_url.startswith("sqlite") or not home.registry.exists():
-            print("Nothing was restored: run the same command again", file=sys.stderr)
+            print("Nothing was restored. Run the same command again", file=sys.stderr)
         raise
     print(f"restored {copied.rows} rows and {copied.versions} versions to {home.root}")
-    print("Start the campaigns again to go on: `flowrl campaign`, or their deployments")
+    print("To resume, start the campaigns again: `flowrl campaign`, or their deployments")

@@ -38,21 +38,21 @@ def campaign(
     limits: Annotated[LimitsSpec, Parameter(group=_LIMITS)] = _DEFAULTS[2],
     frontier: Annotated[FrontierSpec, Parameter(group=_FRONTIER)] = _DEFAULTS[3],
 ) -> int:
-    """Learn the targets and all skills they need. Run it again to go on: no finished skill is repeated.
+    """Learn the targets and all skills they need. Run it again to resume: no finished skill is repeated.
 
     Exit code 0 only if all targets are learned.
 
     Parameters
     ----------
     target
-        A skill to learn, or what it is to bring (inv.iron_pickaxe); repeat it for more. Without any, the campaign goes
-        on as it was started before.
+        A skill to learn, or a fluent to obtain (inv.iron_pickaxe); repeat it for more. Without any, the campaign
+        resumes with its earlier settings.
     campaign
-        The campaign's name (default).
+        The campaign's name ("default" if not given).
     env
         The environment (craftax-classic).
     knowledge
-        A TOML file, or the name of a shipped knowledge base (the one of the environment).
+        A TOML file, or the name of a shipped knowledge base (default: the environment's).
     fresh
         Give the campaign a library of its own: it learns everything anew and leaves the shared one alone.
     override
@@ -63,10 +63,10 @@ def campaign(
     from_scratch
         Begin the training of the skills to retry anew, instead of continuing it.
     keep
-        Leave the local server and workers up at the end.
+        Leave the local server and workers running at the end.
     config
         A TOML file with `targets`, `campaign`, `env`, `knowledge`, `fresh`, `overrides`, `retry`, `from_scratch` and
-        the tables `[training]`, `[evaluation]`, `[limits]`, `[frontier]`. What is typed wins.
+        the tables `[training]`, `[evaluation]`, `[limits]`, `[frontier]`. Options override it.
     """
     from flowrl_cli.checks.installed import check_installation
     from flowrl_cli.process.account import check_directory
@@ -91,5 +91,5 @@ def campaign(
     with written.errors():
         request = make_request(parameters, written)
         for idle in request.idle:
-            print(f"note: {idle}: no target needs that skill, so it changes nothing now", file=sys.stderr)
+            print(f"note: {idle}: no target needs that skill, so this has no effect now", file=sys.stderr)
         return run_campaign(request, keep=keep)

@@ -16,12 +16,12 @@ __all__ = ["app", "devices", "probe"]
 _TRAINING = Group("Training", sort_key=2)
 _DEFAULTS = TrainingSpec()
 
-app = App(name="devices", help="List the device slots of this machine and who holds them.", help_format="plaintext")
+app = App(name="devices", help="List this machine's device slots and their holders.", help_format="plaintext")
 
 
 @app.default
 def devices(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
-    """List the device slots of this machine, and who holds them.
+    """List this machine's device slots and their holders.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ def probe(
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     training: Annotated[TrainingSpec, Parameter(group=_TRAINING)] = _DEFAULTS,
 ) -> int:
-    """Measure the memory that one run takes, and count this home's slots with it from now on.
+    """Measure one run's memory; from now on this home's number of slots follows from it.
 
-    A process of its own trains for two updates and evaluates; it takes a device slot for that. Exit code 1 if not even
+    A separate process trains for two updates and evaluates; it takes a device slot for that. Exit code 1 if not even
     one run fits.
 
     Parameters
@@ -116,7 +116,7 @@ def probe(
     else:
         _tell(need)
         say(*account(survey))
-        say(f"Kept in {record}: this home has {len(survey.slots)} slots on this machine from now on")
+        say(f"Recorded in {record}: from now on this home has {len(survey.slots)} slots on this machine")
     return 0 if survey.room else 1
 
 
@@ -124,12 +124,14 @@ def account(survey: Survey) -> list[str]:
     """What the number of slots follows from, and what a person should know of it, a line each."""
     granted, need = survey.granted, survey.need
     by = (
-        "as `flowrl devices probe` measured" if survey.is_measured else "as shipped; `flowrl devices probe` measures it"
+        "measured by `flowrl devices probe`"
+        if survey.is_measured
+        else "shipped estimate; `flowrl devices probe` measures it"
     )
     cores = f"{granted.share:.3g} core{'' if granted.share == 1 else 's'} ({granted.cores_by})"
     return [
         f"Granted: {cores}, {_gigabytes(granted.memory)} ({granted.memory_by})",
-        f"A run takes {_gigabytes(need.host)} ({by}): room for {survey.room} at a time",
+        f"A run takes {_gigabytes(need.host)} ({by}): room for {survey.room} at once",
         *(f"Note: {remark}" for remark in survey.remarks),
     ]
 
@@ -154,10 +156,10 @@ def _described(survey: Survey) -> dict[str, Any]:
 def _tell(need: Any) -> None:
     print(f"One run takes {_gigabytes(need.host)} of this machine's memory")
     if need.host_compiling:
-        print(f"(the first of its shapes, which compiles, {_gigabytes(need.host_compiling)}: that is done now)")
+        print(f"({_gigabytes(need.host_compiling)} for the first run of its shapes, which compiles: that is now done)")
     if need.device:
         print(
-            f"and {_gigabytes(need.device)} of a GPU's, of which its allocator may take {_gigabytes(need.device_limit)}"
+            f"and {_gigabytes(need.device)} of a GPU's, of which its allocator may use {_gigabytes(need.device_limit)}"
         )
 
 

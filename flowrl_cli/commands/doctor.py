@@ -25,7 +25,7 @@ _MEND_HOME = "export FLOWRL_HOME=/a/directory/you/may/write"
 
 
 def doctor() -> int:
-    """Check versions, disk, slots, devices, registry and server; exit code 1 if something must be mended."""
+    """Check versions, disk, slots, devices, registry and server; exit code 1 if there is a problem."""
     from rich.text import Text
 
     from flowrl_cli.views.tables import console, print_table
@@ -36,7 +36,7 @@ def doctor() -> int:
     wrong = [f for f in findings if f.state == "wrong"]
     for finding in wrong:
         out.print(Text(f"{finding.what}: {finding.mend}"), soft_wrap=True)
-    out.print("Something must be mended: see above." if wrong else "All is well.")
+    out.print("Problems found: see above." if wrong else "No problems found.")
     return 1 if wrong else 0
 
 
@@ -90,9 +90,9 @@ def _places(home: Home) -> Iterator[Diagnosis]:
     except InputError as exc:
         yield Diagnosis("home", "wrong", exc.problem, exc.remedy)
         return
-    yield Diagnosis("home", "ok", f"{root} ({'exists' if existing == root else 'will be made'})")
+    yield Diagnosis("home", "ok", f"{root} ({'exists' if existing == root else 'will be created'})")
     if little := shortage(home):
-        yield Diagnosis("disk", "wrong", little, "free some room, or export FLOWRL_HOME=/a/directory on another disk")
+        yield Diagnosis("disk", "wrong", little, "free some space, or export FLOWRL_HOME=/a/directory on another disk")
     else:
         yield Diagnosis("disk", "ok", str(Room.at(root)))
     yield locks_of(existing)
@@ -107,7 +107,7 @@ def locks_of(directory: Path) -> Diagnosis:
             with exclusive(path, what="the lock"):
                 try:
                     with exclusive(path, what="the lock"):
-                        return Diagnosis("locks", "wrong", f"two hold the same lock in {directory}", mend)
+                        return Diagnosis("locks", "wrong", f"two processes can hold the same lock in {directory}", mend)
                 except ConflictError:
                     return Diagnosis("locks", "ok", "work in the home")
     except OSError as exc:
@@ -130,7 +130,7 @@ def _slots() -> Iterator[Diagnosis]:
         "slots", "ok", f"{len(found)} ({', '.join(slot.name for slot, _ in found)}), {free} free; {directory}"
     )
     granted, takes, *notes = account(survey)
-    mend = "grant more memory, or fewer slots by FLOWRL_SLOTS; `flowrl devices probe` measures what a run takes"
+    mend = "grant more memory, or set FLOWRL_SLOTS lower; `flowrl devices probe` measures what a run takes"
     fits = len(found) <= survey.room
     yield Diagnosis("room", "ok" if fits else "wrong", "; ".join([granted, takes, *notes]), "" if fits else mend)
 

@@ -21,4 +21,4 @@ def check(file: str, /) -> None:
     plans = [make_plan(base, name) for name in base.skills]
     rows = [(made.target, len(made.steps), ", ".join(s for s in made.skills if s != made.target)) for made in plans]
     print_table(("skill", "steps", "needs"), rows, title=f"{file}: {base.env}", prose=["needs"])
-    print(f"{len(plans)} skills, all of them planned: no fault found")
+    print(f"{len(plans)} skills, all with a plan: no errors found")

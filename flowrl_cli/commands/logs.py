@@ -28,9 +28,9 @@ def logs(
     skill
         The skill.
     campaign
-        The campaign; if none is named, the one that was started last.
+        The campaign; by default the one started last.
     follow
-        Go on showing lines as they are written, until the run ends.
+        Keep showing lines as they are written, until the run ends.
     """
     from flowrl_cli.request.inputs import check_known, existing_registry
     from flowrl_core.errors import InputError
@@ -46,7 +46,7 @@ def logs(
         check_known("skill", "skill", skill, records)
         runs = registry.skill_runs.of(records[skill].identity, line=found.line)
         if not runs:
-            raise InputError("skill", f"{skill!r} was not trained yet", "See `flowrl status`")
+            raise InputError("skill", f"{skill!r} has not been trained yet", "See `flowrl status`")
         _show(home, registry, runs[-1], follow=follow)
 
 
@@ -67,7 +67,9 @@ def _show(home: Home, registry: Registry, run: SkillRunRecord, *, follow: bool) 
             sys.stdout.flush()
             shown = len(text)
         elif has_ended:
-            raise InputError("skill", f"there is no log {log}", "It is not written yet, or was removed with its run")
+            raise InputError(
+                "skill", f"there is no log {log}", "It has not been written yet, or was removed with its run"
+            )
         if has_ended:
             return
         time.sleep(_POLL_SECONDS)

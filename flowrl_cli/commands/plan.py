@@ -18,14 +18,14 @@ def plan(
     knowledge: str = "",
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Show the steps that reach a skill, all skills being usable; the plan is proven by symbolic execution.
+    """Show the steps that reach a skill, if all skills may be used; the plan is proven by symbolic execution.
 
     Parameters
     ----------
     target
         The skill to reach.
     env
-        The environment (craftax-classic, if no knowledge base is named).
+        The environment (craftax-classic, unless a knowledge base is named).
     knowledge
         A TOML file, or the name of a shipped knowledge base.
     as_json

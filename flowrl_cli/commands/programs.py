@@ -24,7 +24,7 @@ def check(
     kind
         done: a truth value that ends the plan step. reward: a number for each step.
     env
-        The environment whose fluents it may name.
+        The environment whose fluents the expression uses.
     """
     from flowrl_core.programs.language import check_done, check_reward
     from flowrl_core.vocabulary.catalogue import vocabulary

@@ -35,26 +35,26 @@ def propose(
     config: Path | None = None,
     frontier: Annotated[FrontierSpec, Parameter(group=_FRONTIER)] = _DEFAULT,
 ) -> int:
-    """Ask a language model for skills that lead to the targets, and show all of it.
+    """Ask a language model for skills that lead to the targets; show question, answer and gate results.
 
-    The request is sent, booked and journaled as in a campaign. Exit code 0 if a proposal is sound.
+    The request is sent, booked and journaled as in a campaign. Exit code 0 if a proposal passes all gates.
 
     Parameters
     ----------
     target
-        What is to be reached: a skill, or what it is to bring (inv.iron_pickaxe); repeat it for more.
+        A skill to reach, or a fluent to obtain (inv.iron_pickaxe); repeat it for more.
     campaign
-        The campaign whose skills, failures and refusals the model is told of (default).
+        The campaign whose skills, failures and refusals go into the question ("default" if not given).
     env
         The environment (craftax-classic).
     knowledge
-        A TOML file, or the name of a shipped knowledge base (the one of the environment).
+        A TOML file, or the name of a shipped knowledge base (default: the environment's).
     model
         PROVIDER:NAME, or NAME@URL; the same as --frontier.model.
     dry_run
-        Record no proposal: no campaign learns what is shown.
+        Record no proposal: the campaign stays unchanged.
     config
-        A TOML file as for `flowrl campaign`. What is typed wins.
+        A TOML file as for `flowrl campaign`. Options override it.
     """
     import asyncio
     import contextlib
@@ -111,7 +111,7 @@ async def _round(
 def _print_question(sent: Draft) -> None:
     for role, text in sent.messages:
         print(f"--- {role}\n{text}\n")
-    print(f"--- the answer's form: JSON Schema of {len(str(sent.schema)):,} characters")
+    print(f"--- the answer's schema: JSON Schema of {len(str(sent.schema)):,} characters")
 
 
 def _print_outcome(outcome: RoundOutcome) -> None:
@@ -127,13 +127,13 @@ def _print_outcome(outcome: RoundOutcome) -> None:
     for one in outcome.examinations:
         told = (*one.refusals, *one.repairs)
         rows.append((one.proposal.skill.name, _verdict(one), _plan(one), findings_text(told)))
-    print_table(("proposal", "gates", "plan", "why"), rows, title="\nWhat the gates say", prose=["plan", "why"])
+    print_table(("proposal", "gates", "plan", "why"), rows, title="\nGate results", prose=["plan", "why"])
 
 
 def _verdict(examination: Examination) -> str:
     if not examination.is_sound:
         return f"refused by {examination.refusals[0].gate}"
-    return "sound, repaired" if examination.repairs else "sound"
+    return "passed, repaired" if examination.repairs else "passed"
 
 
 def _plan(examination: Examination) -> str | None:

@@ -25,23 +25,23 @@ def up(
     pool: Annotated[list[str] | None, Parameter(negative="")] = None,
     redeploy: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Start what this machine needs, and leave it up: a Prefect server if none is configured, deployments, workers.
+    """Start what this machine needs and leave it running: a Prefect server if none is configured, deployments, workers.
 
-    Returns when the workers are ready. What is up already stays as it is.
+    Returns when the workers are ready. Running services are left alone.
 
     Parameters
     ----------
     host
-        The address that the server listens on; others than this machine reach it only if it asks for a password, by
-        PREFECT_SERVER_API_AUTH_STRING (127.0.0.1).
+        The address that the server listens on (127.0.0.1). Any other needs a password in
+        PREFECT_SERVER_API_AUTH_STRING.
     port
-        The port that the server listens on (one that is free).
+        The port that the server listens on (default: a free one).
     worker_only
-        Start only workers, for the server elsewhere that --server names.
+        Start only workers, for the remote server that --server names.
     server
-        The URL of that server's API, http://HOST:PORT/api (what PREFECT_API_URL says).
+        The URL of that server's API, http://HOST:PORT/api (default: PREFECT_API_URL).
     pool
-        A pool that the workers serve, control or gpu; repeat it for more (both).
+        A pool that the workers serve, control or gpu; repeat it for more (default: both).
     redeploy
         On a configured server, update FlowRL's deployments to this version; their schedules and parameters stay.
     """
@@ -60,14 +60,14 @@ def up(
     if not worker_only:
         for name, value in (("server", server), ("pool", pool)):
             if value is not None:
-                raise InputError(name, "it is about workers of a server elsewhere", "Add --worker-only")
+                raise InputError(name, "it applies only to workers of a server elsewhere", "Add --worker-only")
         with _nothing_half_done(home):
             _up(home, host, port, redeploy=redeploy)
         return
     for name, unused in (("host", host), ("port", port), ("redeploy", redeploy or None)):
         if unused is not None:
             problem = "nothing is deployed here" if name == "redeploy" else "no server is started here"
-            raise InputError(name, problem, "Leave it out, or leave out --worker-only")
+            raise InputError(name, problem, "Omit it, or omit --worker-only")
     found = Configured.by_option(server) if server else configured()
     if found is None:
         raise InputError("server", "no server is named", "Add --server http://HOST:PORT/api")
@@ -96,7 +96,7 @@ def down() -> None:
         print("server and workers: stopped")
     record = Record.load(home)
     if record is not None:
-        print(f"server: it was started on {record.machine_name} and stays up; `flowrl down` there stops it")
+        print(f"server: was started on {record.machine_name} and keeps running; `flowrl down` there stops it")
     elif not was_up and left is None:
         print(f"nothing is running for {home.root}")
 
@@ -152,13 +152,13 @@ def _up(home: Home, host: str | None, port: int | None, *, redeploy: bool) -> No
     print(f"UI: {server.ui}", flush=True)
     record = Record.load(home) if server.is_embedded else None
     if record is None:
-        print("server: configured, so not ours to start or stop")
+        print("server: configured, so FlowRL neither starts nor stops it")
         record, was_up[WORKERS] = workers.join(home, server.url)
     else:
         _say_state("server", SERVER, record, was_up[SERVER])
         if not record.address.is_loopback:
-            print(f"others join by: flowrl up --worker-only --server {server.ui}/api")
-            print("with PREFECT_API_AUTH_STRING as this server's password; commands need PREFECT_API_URL as well")
+            print(f"other machines join with: flowrl up --worker-only --server {server.ui}/api")
+            print("with this server's password in PREFECT_API_AUTH_STRING; commands also need PREFECT_API_URL")
     _say_inventory(record, is_updated=server.is_embedded or redeploy)
     _say_state("workers", WORKERS, record, was_up[WORKERS])
     _say_ready(home, record)
@@ -171,7 +171,7 @@ def _join(home: Home, server: Configured, pools: list[str]) -> None:
     record, was_up = workers.join(home, server, pools)
     print(f"UI: {record.server.ui}", flush=True)
     if home.registry_url.startswith("sqlite"):
-        print(f"registry: a file, {home.registry}; several machines need one on a server: see FLOWRL_REGISTRY_URL")
+        print(f"registry: a file, {home.registry}; for several machines, set FLOWRL_REGISTRY_URL to a database server")
     _say_state("workers", WORKERS, record, was_up)
     _say_ready(home, record)
 
@@ -206,9 +206,9 @@ def _say_ready(home: Home, record: Record) -> None:
     print(f"ready: {', '.join(workers.await_ready(home, record))}; {len(survey.slots)} device slots")
     for remark in survey.remarks:
         print(f"note: {remark}")
-    print("Stop all this by `flowrl down`")
+    print("Stop everything with `flowrl down`")
 
 
 def _check_port(value: int | None) -> None:
     if value is not None and not 1 <= value <= 65_535:
-        raise ValueError("a port is a number from 1 to 65535")
+        raise ValueError("must be a number from 1 to 65535")

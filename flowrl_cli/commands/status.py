@@ -31,7 +31,7 @@ def status(
     Parameters
     ----------
     campaign
-        The campaign; if none is named, the one that was started last.
+        The campaign; by default the one started last.
     as_json
         Print only JSON.
     """
@@ -91,7 +91,7 @@ def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[Sk
         say("", spending_line(spent, campaign.spec.frontier))
     if damaged := damage(home, registry, FAMILIES, by_size=True):
         problem, remedy = in_words(home, damaged)
-        say("", f"Damaged: {problem}. To mend it, {remedy}")
+        say("", f"Damaged: {problem}. To repair it, {remedy}")
     return views
 
 
@@ -148,7 +148,7 @@ def _say_nothing_started(home: Home, as_json: bool) -> None:
     if as_json:
         print_json({**status_json(None, ()), "troubles": troubles(home)})
     else:
-        print(f"No campaign was started yet in {home.root}. Begin with `flowrl campaign --target SKILL`")
+        print(f"No campaign has been started in {home.root}. Begin with `flowrl campaign --target SKILL`")
         _say_troubles(home)
 
 

@@ -26,7 +26,7 @@ def furnish(environment: MutableMapping[str, str]) -> None:
     if not (home.is_absolute() and os.path.isdir(home) and os.access(home, os.R_OK | os.X_OK)):
         if environment.get(HOME_VARIABLE, "").startswith("~"):
             remedy = f"Set {HOME_VARIABLE} to an absolute path"
-            raise InputError(HOME_VARIABLE, "`~` is no directory that this account can use", remedy)
+            raise InputError(HOME_VARIABLE, "`~` is not a directory that this account can use", remedy)
         environment["HOME"] = _instead(environment)
         environment.setdefault("PREFECT_HOME", environment["HOME"])
     elif not os.access(home, os.W_OK):
@@ -44,8 +44,8 @@ def check_directory() -> None:
     try:
         os.getcwd()
     except OSError as exc:
-        problem = f"this command was started in a directory that is gone, or closed to it ({exc.strerror})"
-        raise InputError("working directory", problem, "`cd` to one that is there, then try again") from exc
+        problem = f"the directory in which this command was started was deleted, or is not accessible ({exc.strerror})"
+        raise InputError("working directory", problem, "`cd` to an existing directory and try again") from exc
 
 
 def _instead(environment: MutableMapping[str, str]) -> str:

@@ -72,7 +72,7 @@ def _refusals() -> Iterator[InputError]:
         if _is_less(soft, need.least):
             field, least = f"ulimit {need.option}", need.least // need.unit
             problem = f"{soft // need.unit} {need.what} are allowed, and FlowRL needs up to {least}"
-            yield InputError(field, problem, f"`{field} {least}` or more, in a shell that may raise it")
+            yield InputError(field, problem, f"`{field} {least}` or more, in a shell that is allowed to raise it")
 
 
 def _is_less(limit: int, least: int) -> bool:

@@ -107,7 +107,7 @@ def _effective(spec: CampaignSpec, named: Naming) -> CampaignSpec:
             return registry.campaigns.effective_spec(spec)
     if spec.targets:
         return spec
-    problem = "no target is named, and no campaign was started here to go on with"
+    problem = "no target is named, and there is no campaign here to resume"
     remedy = f"Add {named.example('targets', ['SKILL'])}; `flowrl plan SKILL` shows what it needs"
     raise InputError("targets", problem, remedy)
 

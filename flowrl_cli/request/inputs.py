@@ -52,7 +52,7 @@ def open_knowledge(env: str | None, source: str) -> Knowledge:
         vocabulary(env)
     knowledge = load_knowledge(source or shipped(env or DEFAULT_ENV))
     if env is not None and knowledge.env != env:
-        raise InputError("env", f"{source} is about {knowledge.env!r}, not {env!r}", f"Use --env {knowledge.env}")
+        raise InputError("env", f"{source} is for {knowledge.env!r}, not {env!r}", f"Use --env {knowledge.env}")
     return knowledge
 
 

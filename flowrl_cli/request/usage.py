@@ -25,9 +25,9 @@ def usage(exc: CycloptsError) -> str:
         return _refused(exc, exc.__cause__)
     match exc:
         case UnusedCliTokensError():
-            return f"nothing takes {' '.join(map(repr, exc.unused_tokens or ()))}: see the command's --help"
+            return f"unexpected argument {' '.join(map(repr, exc.unused_tokens or ()))}: see the command's --help"
         case RepeatArgumentError():
-            return f"{exc.token.keyword}: is given twice. Leave one of them out"
+            return f"{exc.token.keyword}: is given twice. Remove one of them"
         case MissingArgumentError(argument=argument) if argument is not None:
             name = exc.keyword or argument.name
             if name.startswith("-"):
@@ -40,9 +40,9 @@ def usage(exc: CycloptsError) -> str:
 
 def _unlike(option: str, value: str, exc: CoercionError) -> str:
     if isinstance(exc.__cause__, JSONDecodeError):
-        return f"{option}: is no JSON (got {shown(value)}). Write each field as an option: {option}.FIELD VALUE"
+        return f"{option}: is not JSON (got {shown(value)}). Write each field as an option: {option}.FIELD VALUE"
     if exc.target_type is bool:
-        return f"{option}: is on or off (got {shown(value)}). Write {option} alone, or leave it out"
+        return f"{option}: is a switch (got {shown(value)}). Write {option} alone, or omit it"
     if exc.target_type is int:
         return f"{option}: must be a whole number (got {shown(value)}). Write {option} N"
     return str(exc)

@@ -98,7 +98,7 @@ class Healing:
         record = Record.load(self._home)
         if record is None:
             raise ServiceError(
-                "server, workers and runs were stopped by `flowrl down`. Run the same command again to go on"
+                "server, workers and runs were stopped by `flowrl down`. Run the same command again to resume"
             )
         if not record.is_here or embedded.is_being_changed(self._home):
             return
@@ -109,10 +109,10 @@ class Healing:
             told = f"the {name} died: {story(self._home, record, name)}"
             if self._deaths[name] == _MOST_DEATHS:
                 raise ServiceError(
-                    f"{told}. That was the {_MOST_DEATHS}th time in a row. Nothing that was learned is lost: mend it, "
-                    "and run the same command again"
+                    f"{told}. That was the {_MOST_DEATHS}th time in a row. Nothing that was learned is lost: fix "
+                    "the cause and run the same command again"
                 )
-            self._say(f"{told}; started again")
+            self._say(f"{told}; restarted")
         if dead:
             try:
                 embedded.heal(self._home)
@@ -154,11 +154,11 @@ class Attendance:
             return
         names = f"pool{'s' if len(pools) > 1 else ''} {' and '.join(pools)}"
         told = f"no worker of {self._server.url} is online for the {names}"
-        start = "see `flowrl doctor`" if self._server.is_embedded else "`flowrl up` starts this machine's"
+        start = "see `flowrl doctor`" if self._server.is_embedded else "`flowrl up` starts this machine's workers"
         if alone > _ALONE_S:
             raise ServiceError(
-                f"{told}, for {alone:.0f} s: {start}. The campaign stays submitted: the same command attaches to it"
+                f"{told}, for {alone:.0f} s: {start}. The campaign stays submitted; the same command attaches to it"
             )
         if alone > _TELL_S and not self._told:
             self._told = True
-            self._say(f"{told}, and nothing can be executed: {start}. Waiting for one until {_ALONE_S:.0f} s are over")
+            self._say(f"{told}, so nothing can be executed: {start}. Waiting {_ALONE_S:.0f} s for one")

@@ -160,12 +160,12 @@ def check_server(url: str, connection: Mapping[str, str]) -> str:
     except NoAnswerError as exc:
         raise ServiceError(f"The Prefect server {url} does not answer ({exc}): try again") from exc
     if answer.status in (401, 403):
-        problem = "refuses these credentials" if _headers(connection) else "asks for a password"
+        problem = "rejected these credentials" if _headers(connection) else "requires a password"
         raise ServiceError(
-            f"The Prefect server {url} {problem}: export {AUTH_VARIABLE}=USER:PASSWORD, the one it was started with"
+            f"The Prefect server {url} {problem}: export {AUTH_VARIABLE}=USER:PASSWORD, those it was started with"
         )
     if answer.status >= 500:
-        raise ServiceError(f"The Prefect server {url} answers HTTP {answer.status}: its log says why")
+        raise ServiceError(f"The Prefect server {url} answers HTTP {answer.status}: see its log")
     try:
         version: Any = json.loads(answer.body) if answer.status == 200 else None
     except (ValueError, RecursionError):
@@ -209,14 +209,14 @@ def ask(url: str, connection: Mapping[str, str], *, seconds: float, body: object
 def _check_cloud(url: str, connection: Mapping[str, str]) -> str:
     """By what Prefect's clients ask Cloud, too: it has neither `/admin/version` nor passwords, but keys."""
     if not connection.get(KEY_VARIABLE):
-        raise ServiceError(f"Prefect Cloud asks for a key: export {KEY_VARIABLE}=KEY, or `prefect cloud login`")
+        raise ServiceError(f"Prefect Cloud requires a key: export {KEY_VARIABLE}=KEY, or `prefect cloud login`")
     try:
         status = ask(f"{url}/work_pools/gpu", connection, seconds=_ANSWER_S).status
     except NoAnswerError as exc:
         raise ServiceError(f"Prefect Cloud does not answer at {url} ({exc}): try again") from exc
     if status in (401, 403):
         raise ServiceError(
-            f"Prefect Cloud refuses the key for {url}: check {KEY_VARIABLE} and the workspace of the URL"
+            f"Prefect Cloud rejected the key for {url}: check {KEY_VARIABLE} and the workspace of the URL"
         )
     if status not in (200, 404):
         raise ServiceError(
@@ -244,7 +244,7 @@ def _what_is_wrong(
         problem, is_passing = str(exc), exc.is_passing
     except ValueError as exc:
         raise ServiceError(
-            f"{where}: {_shown(url)!r} is no URL ({exc}). Write for example http://HOST:4200/api"
+            f"{where}: {_shown(url)!r} is not a URL ({exc}). Write, for example, http://HOST:4200/api"
         ) from exc
     else:
         # What asks for a password answers: `check_server` says so. Of Cloud it is not known what it has there.
@@ -254,7 +254,7 @@ def _what_is_wrong(
         if not is_passing and not url.endswith("/api"):
             problem += "; the URL of a Prefect server usually ends with /api"
     through = proxy_for(url)
-    return f"{problem}, asked through the proxy {through}" if through else problem, is_passing
+    return f"{problem}, through the proxy {through}" if through else problem, is_passing
 
 
 def _check_certificates(variable: str, file: str | None) -> None:
@@ -263,8 +263,8 @@ def _check_certificates(variable: str, file: str | None) -> None:
         if file:
             ssl.create_default_context(cafile=file)
     except OSError as exc:  # of which those of TLS are
-        problem = f"{file!r} cannot be read as certificates ({exc.strerror or exc})"
-        raise InputError(variable, problem, f"Name a file of certificates (PEM), or unset {variable}") from exc
+        problem = f"{file!r} cannot be read as a certificate file ({exc.strerror or exc})"
+        raise InputError(variable, problem, f"Name a PEM certificate file, or unset {variable}") from exc
 
 
 def _check_database(variable: str, url: str) -> None:
@@ -273,9 +273,9 @@ def _check_database(variable: str, url: str) -> None:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        problem = "" if make_url(url).drivername in _DRIVERS else "has a driver that Prefect's server does not use"
+        problem = "" if make_url(url).drivername in _DRIVERS else "has a driver that Prefect's server does not support"
     except (ArgumentError, ValueError):
-        problem = "is no URL"
+        problem = "is not a URL"
     if problem:
         examples = " or ".join(f"{driver}://..." for driver in _DRIVERS)
         raise InputError(variable, f"{shown(variable, url)!r} {problem}", f"Write {examples}, or unset {variable}")

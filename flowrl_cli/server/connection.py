@@ -62,7 +62,7 @@ def asking(server: Server, what: str) -> Iterator[None]:
 
     limits = {variable_of("api.request_timeout"): _ANSWER_S, variable_of("client.max_retries"): _MORE_TRIES}
     longest = _ANSWER_S * (1 + _MORE_TRIES)
-    line = f"waiting for the Prefect server {server.url}: {what}, at most {longest:.0f} s for each answer ..."
+    line = f"waiting for the Prefect server {server.url}: {what}, at most {longest:.0f} s per response ..."
     told = threading.Timer(_SILENT_S, lambda: print(line, file=sys.stderr, flush=True))
     told.daemon = True
     try:
@@ -72,11 +72,11 @@ def asking(server: Server, what: str) -> Iterator[None]:
             yield
     except TransportError as exc:
         why, _ = why_unreachable(exc)
-        raise ServiceError(f"the Prefect server {server.url} does not answer any more ({what}): {why}") from exc
+        raise ServiceError(f"the Prefect server {server.url} no longer answers ({what}): {why}") from exc
     except HTTPStatusError as exc:
         asked, said = exc.request.url.path, " ".join(exc.response.text.split())[:300]
         problem = f"answers {exc.response.status_code} to {asked}: {said}"
-        raise ServiceError(f"the Prefect server {server.url} {problem}. `flowrl doctor` tells its version") from exc
+        raise ServiceError(f"the Prefect server {server.url} {problem}. `flowrl doctor` shows its version") from exc
     finally:
         told.cancel()
 
@@ -102,6 +102,6 @@ def _password(is_asked: bool) -> dict[str, str]:
     found = os.environ.get(variable, "")
     user, _, password = found.partition(":")
     if not user or not password:
-        problem = "is not USER:PASSWORD" if found else "is not set, and the server of this home asks for a password"
-        raise InputError(variable, problem, f"export {variable}=USER:PASSWORD, that of the server")
+        problem = "is not USER:PASSWORD" if found else "is not set, and the server of this home requires a password"
+        raise InputError(variable, problem, f"export {variable}=USER:PASSWORD, the server's")
     return {AUTH_VARIABLE: found}

@@ -113,7 +113,7 @@ def check_startable(home: Home, host: str | None = None, port: int | None = None
     if found := configured():
         if host is not None or port is not None:
             field = "host" if host is not None else "port"
-            problem = f"a server is configured already, {found.url}, by {found.where}"
+            problem = f"a server is already configured, {found.url}, by {found.where}"
             raise InputError(field, problem, f"To start one here, {found.forget}")
         return
     count_slots()
@@ -226,9 +226,9 @@ def _recorded(home: Home, host: str | None, port: int | None) -> Record:
     if not record.is_here:
         url = record.server.ui if not record.address.is_loopback else "http://THAT-MACHINE:PORT"
         raise ServiceError(
-            f"the server of {home.root} was started on another machine, {record.machine_name}. Join it by "
+            f"the server of {home.root} was started on another machine, {record.machine_name}. Join it with "
             f"`flowrl up --worker-only --server {url}/api`, and export PREFECT_API_URL={url}/api for other commands "
-            f"(it must have been started with --host). If that machine is gone for good, remove {home.embedded}"
+            f"(it must have been started with --host). If that machine is permanently gone, remove {home.embedded}"
         )
     mend = "Run `flowrl down` first"
     asked_host = canonical(host) if host else None
@@ -283,7 +283,7 @@ def _ensure_server(home: Home, record: Record, say: Callable[[str], None]) -> Re
     if not address.is_free:
         if address.is_fixed:
             raise ServiceError(
-                f"somebody else listens on {address.host} port {address.port}: stop them, or `flowrl down`"
+                f"another process listens on {address.host} port {address.port}: stop them, or `flowrl down`"
             )
         # Nothing that knows only the old address can go on; the runs adopt their checkpoints later.
         stop(marked(record.mark))
@@ -320,7 +320,7 @@ def _await_start(home: Home, record: Record) -> None:
             return
     raise ServiceError(
         f"the embedded Prefect server did not start: {story(home, record, SERVER)}. "
-        "Mend that, run `flowrl down` and try again"
+        "Fix that, run `flowrl down` and try again"
     )
 
 

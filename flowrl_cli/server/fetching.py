@@ -80,7 +80,7 @@ def fetch(
     asking.start()
     asking.join(seconds)
     if not found:
-        raise NoAnswerError(f"no whole answer within {seconds:.0f} s")
+        raise NoAnswerError(f"no complete response within {seconds:.0f} s")
     if isinstance(found[0], Answer):
         return found[0]
     raise found[0]
@@ -89,9 +89,9 @@ def fetch(
 def _check(url: str) -> None:
     parts = web_address(url)
     if parts.username is not None or parts.password is not None:
-        raise ValueError("it holds a user or a password: say them by PREFECT_API_AUTH_STRING")
+        raise ValueError("it contains a user or a password: set them in PREFECT_API_AUTH_STRING")
     if "?" in url or "#" in url:
-        raise ValueError("it holds a query or a fragment")
+        raise ValueError("it contains a query or a fragment")
 
 
 def _asked(request: urllib.request.Request, seconds: float, certificates: Callable[[], ssl.SSLContext]) -> Answer:
@@ -147,7 +147,7 @@ def _beginning(chunks: Iterable[bytes]) -> bytes:
 
 def _no_answer(exc: Exception) -> NoAnswerError:
     if isinstance(exc, http.client.HTTPException) and not isinstance(exc, OSError):
-        return NoAnswerError(f"what answers does not speak HTTP: {type(exc).__name__} {str(exc)[:80]!r}")
+        return NoAnswerError(f"the response is not HTTP: {type(exc).__name__} {str(exc)[:80]!r}")
     problem, trouble = why_unreachable(exc)
     return NoAnswerError(problem, is_passing=trouble == "passing")
 
@@ -167,4 +167,4 @@ def _check_moved(old: str, new: str) -> None:
     before, after = urlsplit(old), urlsplit(new)
     if (before.scheme, before.netloc) != (after.scheme, after.netloc):
         where = after._replace(query="", fragment="").geturl()
-        raise NoAnswerError(f"it redirects to {where}, another address", is_passing=False)
+        raise NoAnswerError(f"it redirects to {where}, a different address", is_passing=False)

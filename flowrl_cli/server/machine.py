@@ -28,7 +28,7 @@ def machine_id() -> str:
     """
     if name := os.environ.get(MACHINE_VARIABLE):
         if not _NAME.fullmatch(name):
-            raise InputError(MACHINE_VARIABLE, f"{name!r} cannot be a name", "Use letters, digits, '.', - and _")
+            raise InputError(MACHINE_VARIABLE, f"{name!r} is not a valid name", "Use letters, digits, '.', - and _")
         return name
     try:
         given = _MACHINE_ID.read_text(encoding="utf-8").strip()

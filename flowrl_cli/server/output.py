@@ -30,7 +30,7 @@ def log_of(directory: Path, name: str) -> Path:
 def story(home: Home, record: Record, name: str) -> str:
     """What a process of the record said last, and where all of it is."""
     path = log_of(home.workers_prefect(record.machine) if record.elsewhere else home.prefect, name)
-    return f"{last_words(path) or 'it gave no reason'} (log: {path})"
+    return f"{last_words(path) or 'no reason was given'} (log: {path})"
 
 
 def begin_log(path: Path) -> None:

@@ -135,7 +135,7 @@ def _check_prefects_own(name: object, path: Path, profiles: Mapping[str, Any]) -
         return
     field = _PROFILE if os.environ.get(_PROFILE) else f"active in {path}"
     problem = f"{path} has no profile {name!r}" if path.exists() else f"there is no profile {name!r}, and no {path}"
-    raise InputError(field, problem, f"Correct it: known are {', '.join(known)}")
+    raise InputError(field, problem, f"Correct it: known profiles are {', '.join(known)}")
 
 
 def _profiles_path() -> Path:
@@ -165,7 +165,7 @@ def _table(path: Path, content: Mapping[str, Any], names: tuple[str, ...]) -> Ma
     for name in names:
         found = found.get(name, {})
         if not isinstance(found, dict):
-            raise InputError(str(path), f"{'.'.join(names)} is no table", "Correct the file")
+            raise InputError(str(path), f"{'.'.join(names)} is not a table", "Correct the file")
     return dict(found)
 
 
@@ -179,7 +179,7 @@ def _refusal(exc: Exception, found: list[Setting]) -> InputError:
         problem, given = first["msg"].removeprefix("Value error, "), first["input"]
         name = str(first["loc"][0]) if first["loc"] else ""
     elif 'field "' in problem:  # pydantic's error of a source
-        name, problem = problem.partition('field "')[2].partition('"')[0], "it is no JSON"
+        name, problem = problem.partition('field "')[2].partition('"')[0], "it is not JSON"
     for setting in found if name else ():
         # Of a list one member is wrong.
         is_meant = setting.variable.endswith(f"_{name.upper()}") and (given is None or str(given) in str(setting.value))

@@ -188,7 +188,7 @@ def _read(path: Path) -> Record | None:
         return None
     try:
         if not path.is_file():  # a pipe would be waited for
-            raise ValueError("it is no file")
+            raise ValueError("it is not a regular file")
         data: Mapping[str, Any] = json.loads(path.read_bytes())
         lists = {name: tuple(Started(**one) for one in data[name]) for name in ("processes", "users")}
         plain = {name: value for name, value in data.items() if name not in ("url", *lists)}
@@ -196,9 +196,9 @@ def _read(path: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except PermissionError as exc:
-        raise StorageError(f"{path} cannot be read by this user; give yourself access") from exc
+        raise StorageError(f"{path} is not readable by this user; grant yourself access") from exc
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
         raise CorruptError(
-            f"{path}, which tells what was started for this home, cannot be read ({exc}): end what runs of it "
+            f"{path}, which records what was started for this home, cannot be read ({exc}): end what runs of it "
             "(`ps -ef | grep flowrl`), then remove it"
         ) from exc

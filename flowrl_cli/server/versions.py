@@ -35,7 +35,7 @@ def misfit(text: str) -> str:
         return ""  # of somebody's own making
     ours = Version(version("prefect"))
     if theirs.major != ours.major:
-        return f"use one of Prefect {ours.major}"
+        return f"use a server of Prefect {ours.major}"
     return f"use {_OLDEST} or later, best {ours}" if theirs < _OLDEST else ""
 
 
@@ -43,5 +43,5 @@ def warning(text: str) -> str:
     """What `flowrl doctor` says of a server's version that fits."""
     ours = version("prefect")
     if text == "cloud":
-        return f"Prefect Cloud, with which nothing was tried; FlowRL is tested with a server of {ours}"
+        return f"Prefect Cloud, which was not tried; FlowRL is tested with a server of {ours}"
     return text if text == ours else f"{text}; FlowRL is tested in full with {ours}"

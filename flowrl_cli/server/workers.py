@@ -115,7 +115,7 @@ def await_ready(home: Home, record: Record) -> tuple[str, ...]:
     if len(online) < len(pools):
         what = "did not come online" if lives() else "have died"
         said = story(home, record, WORKERS)
-        raise ServiceError(f"the workers {what}: {said}. Mend that, run `flowrl down` and try again")
+        raise ServiceError(f"the workers {what}: {said}. Fix that, run `flowrl down` and try again")
     return online
 
 

@@ -24,7 +24,7 @@ __all__ = ["Execution", "executions"]
 _ANSWER_S = 3.0
 _FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 _LIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
-_AGAIN = "the campaign's next start goes on with it"
+_AGAIN = "the campaign's next start resumes it"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def executions(
         server = _server(home)
         return _asked(*server, registry, attempts) if server else dict.fromkeys(attempts, Execution(False, ""))
     except (InputError, StorageError, LookupError, NoAnswerError, ValueError) as exc:
-        return dict.fromkeys(attempts, Execution(False, f"whether it goes on is not known: {exc}"))
+        return dict.fromkeys(attempts, Execution(False, f"whether it is still running is unknown: {exc}"))
 
 
 def _server(home: Home) -> tuple[str, Mapping[str, str]] | None:
@@ -104,7 +104,7 @@ def _of_run(url: str, connection: Mapping[str, str], run: str | None) -> Executi
         return Execution(True, f"it was never submitted; {_AGAIN}")
     answer = ask(f"{url}/flow_runs/{run}", connection, seconds=_ANSWER_S)
     if answer.status == 404:
-        return Execution(True, f"Prefect does not know its run; {_AGAIN}")
+        return Execution(True, f"Prefect has no record of its run; {_AGAIN}")
     state: Any = _read(url, answer)["state"] or {}
     if state.get("type") not in _FINAL:
         return Execution(False, "")

@@ -113,7 +113,7 @@ def show(ui: str) -> Iterator[Callable[[Sequence[SkillView], Sequence[ProposalRe
 
 def _first_lines(view: SkillView) -> list[str]:
     if view.state == "learned":
-        return [f"learned before, success {percent(view.figures.success)}"]
+        return [f"already learned, success {percent(view.figures.success)}"]
     return ["under way", *([view.broken_off] if view.broken_off else [])] if view.state == "submitted" else []
 
 
@@ -143,5 +143,5 @@ _ENDS: dict[str, Callable[[SkillView], str]] = {
     "learned": _learned,
     "failed": lambda view: f"failed: {view.figures.fact.reason or view.figures.fact.cause}",
     "stopped": lambda view: f"stopped: {view.remark}",
-    "blocked_by_failed": lambda view: "blocked by a skill that failed",
+    "blocked_by_failed": lambda view: "blocked by a failed skill",
 }

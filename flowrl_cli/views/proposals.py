@@ -20,12 +20,12 @@ def print_proposals(records: Sequence[ProposalRecord]) -> None:
     """Print the table of the latest proposals, oldest first."""
     from flowrl_cli.views.tables import print_table
 
-    columns = ("proposal", "round", "what became of it", "why")
+    columns = ("proposal", "round", "result", "why")
     shown = records[-_MOST_SHOWN:]
     rows = [(one.name or NO_PROPOSAL, one.round, _end_of(one), findings_text(_told(one))) for one in shown]
     title = "Proposals" if len(shown) == len(records) else f"The last {len(shown)} of {len(records)} proposals"
-    first = ("proposal", "what became of it", "why")
-    print_table(columns, rows, title=f"\n{title}", first=first, prose=["why"], whole=["what became of it"])
+    first = ("proposal", "result", "why")
+    print_table(columns, rows, title=f"\n{title}", first=first, prose=["why"], whole=["result"])
 
 
 def proposal_line(record: ProposalRecord) -> str:
@@ -58,7 +58,7 @@ def spending_line(spent: Spending, limits: FrontierSpec) -> str:
     if spent.unpriced == spent.requests:
         money = "no known price"
     elif spent.unpriced:
-        money += f" (without {spent.unpriced} requests that have no known price)"
+        money += f" (without {spent.unpriced} requests without a known price)"
     requests = f"{spent.requests:,} of {limits.max_requests:,} requests"
     return f"Spent on language models: {requests}, {tokens:,} of {limits.max_tokens:,} tokens, {money}"
 

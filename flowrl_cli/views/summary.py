@@ -33,7 +33,7 @@ def _speed_line(runs: Sequence[RunTrace]) -> str:
     if figures is None:
         return f"Speed-up: {MISSING}"
     return (
-        f"Speed-up: {figures.achieved:.2f}x with {most_at_once(runs)} at a time "
+        f"Speed-up: {figures.achieved:.2f}x with {most_at_once(runs)} at once "
         f"({seconds(figures.total)} of runs in {seconds(figures.wall)}); the graph's ceiling is {figures.ceiling:.2f}x "
         f"(its longest chain takes {seconds(figures.longest_chain)})"
     )

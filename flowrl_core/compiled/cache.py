@@ -129,7 +129,7 @@ def _build(ready: Path, shapes: Shapes) -> None:
         }
         write_json(fresh / _SIZES, sizes)
         if ready.exists():
-            logger.warning("%s was damaged: it is made again", ready)
+            logger.warning("%s was damaged: recreated", ready)
             remove_directory(ready)
         publish_directory(fresh, ready)
     finally:

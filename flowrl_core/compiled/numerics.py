@@ -150,7 +150,7 @@ PINNED: Mapping[str, Mapping[str, object]] = {
 }
 """Why -> option -> its value in every process that computes. Another value would change numbers, or break a run."""
 
-_CACHE = "ignored: set anew for each directory of compiled programs"
+_CACHE = "ignored: set for each directory of compiled programs"
 LEFT: Mapping[str, tuple[str, ...]] = {
     "chooses the kind of device": ("jax_platform_name", "jax_platforms"),
     _CACHE: (
@@ -266,7 +266,7 @@ def compiler_settings(environment: Mapping[str, str] = os.environ) -> dict[str, 
         try:
             found["XLA_FLAGS"] += Path(flags[0]).read_text(encoding="utf-8", errors="replace").split()
         except OSError as exc:
-            remedy = "Correct it, or unset it: flags begin with `--`, all else is the name of a file of flags"
+            remedy = "Correct it, or unset it: flags begin with `--`; anything else names a file of flags"
             raise InputError("XLA_FLAGS", f"{flags[0]} cannot be read ({exc.strerror})", remedy) from exc
     return {name: " ".join(words) for name, words in found.items()}
 
@@ -290,5 +290,5 @@ def _plain(value: object) -> object:
 
 
 def _kept(option: str) -> InputError:
-    remedy = "Call FlowRL outside of such a `with` block, and before JAX computes anything else in this process"
-    return InputError(option, "this process has set it for other work, and FlowRL's numbers would change", remedy)
+    remedy = "Call FlowRL outside such a `with` block, and before JAX computes anything else in this process"
+    return InputError(option, "this process has set it for other work, which would change FlowRL's numbers", remedy)

@@ -92,7 +92,7 @@ def lower_plan(
     """
     if len(plan.steps) > MAX_STEPS:
         raise PlanError(
-            plan.target, f"its plan has {len(plan.steps)} steps, more than {MAX_STEPS}", "Ask for smaller counts"
+            plan.target, f"its plan has {len(plan.steps)} steps, more than {MAX_STEPS}", "Use smaller counts"
         )
     names = [fluent.name for fluent in vocabulary.fluents]
     mine = [skills[step.skill] for step in plan.steps]

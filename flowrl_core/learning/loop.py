@@ -247,10 +247,10 @@ class TrainingLoop(Generic[S]):
         """
         if self._step_scale < 1.0:
             scale = f"{self._step_scale:g}"
-            raise TrainingError(f"{why}, also with {scale} of the learning rate; try a smaller learning_rate")
+            raise TrainingError(f"{why}, even with {scale} of the learning rate; try a smaller learning_rate")
         self._restore()
         self._step_scale = self._smaller_step
-        logger.warning("%s; going on from update %d with %g of the learning rate", why, self._update, self._step_scale)
+        logger.warning("%s; resuming from update %d with %g of the learning rate", why, self._update, self._step_scale)
 
     def _note_saved(self) -> None:
         self._saved_update, self._saved_at = self._update, time.monotonic()

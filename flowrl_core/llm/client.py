@@ -151,10 +151,10 @@ def _meaning(exc: Exception, recorded: RecordedModel, spec: FrontierSpec) -> tup
         return "too_long", f"the answer did not end within {spec.max_output_tokens} tokens"
     if last and not (last.text or last.tool_calls):
         thoughts = any(isinstance(part, ThinkingPart) for part in last.parts)
-        return "empty", "the model has thought, but its answer is empty" if thoughts else "the answer is empty"
+        return "empty", "the model produced reasoning, but its answer is empty" if thoughts else "the answer is empty"
     return (
         "malformed",
-        f"none of {len(recorded.responses)} answers has its form, the last: {one_line(exc.__cause__ or exc)}",
+        f"none of {len(recorded.responses)} answers matches the schema, the last: {one_line(exc.__cause__ or exc)}",
     )
 
 

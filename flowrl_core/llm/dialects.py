@@ -50,7 +50,7 @@ class Dialect:
             return False
         if field in _OTHER_NAME and (not self._has_two_names() or _OTHER_NAME[field] in self._refused):
             return False
-        logger.warning("%s does not take %s: it is left out from now on", self._model, field)
+        logger.warning("%s does not accept %s: omitted from now on", self._model, field)
         self._refused.append(field)
         self._journal.write(self._key, {"key": self._key, "model": str(self._model), "refused": self._refused})
         return True

@@ -36,19 +36,19 @@ _REMEDIES: dict[Code, str] = {
     "unknown_model": "Check the model's name with its provider; the URL of a server usually ends in /v1",
     "bad_request": "Check the model's name, frontier.output, frontier.temperature (empty: none is sent), "
     "frontier.thinking, frontier.extra and frontier.max_output_tokens against what the server supports",
-    "question_too_long": "Take a model with a longer context (or let its server give it one: --ctx-size, "
+    "question_too_long": "Use a model with a longer context (or let its server give it one: --ctx-size, "
     "--max-model-len, num_ctx), or lower frontier.max_output_tokens and frontier.proposals, for which room is kept too",
     "rate_limited": "Wait, name other models in frontier.fallbacks, or raise the account's limit",
     "server_error": "Wait, or name other models in frontier.fallbacks",
     "unreachable": "Check that the server runs and that this machine reaches it",
     "timeout": "Raise frontier.timeout_s, or lower frontier.max_output_tokens",
-    "cut_off": "Check the server's log and what lies between it and this machine",
-    "not_json": "Check that the URL is that of an API which speaks OpenAI's chat completions",
-    "too_long": "Raise frontier.max_output_tokens, or take a model that keeps to it",
-    "refused": "Take another model, or word the targets and the knowledge base otherwise",
-    "empty": "Take another model, or another frontier.output; for one that thinks, raise frontier.max_output_tokens or "
+    "cut_off": "Check the server's log and the network between it and this machine",
+    "not_json": "Check that the URL is an API for OpenAI's chat completions",
+    "too_long": "Raise frontier.max_output_tokens, or use a model that keeps to it",
+    "refused": "Use another model, or reword the targets and the knowledge base",
+    "empty": "Use another model or frontier.output; for a reasoning model, raise frontier.max_output_tokens or "
     "set frontier.thinking to off",
-    "malformed": "Raise frontier.answer_retries, or take another model or another frontier.output",
+    "malformed": "Raise frontier.answer_retries, or use another model or frontier.output",
     "not_recorded": "Run once with frontier.journal record or cached",
 }
 _NO_CREDIT = "Add credit to the account or raise its limit, or name other models in frontier.fallbacks"

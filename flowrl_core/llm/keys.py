@@ -42,8 +42,8 @@ class Keys:
         if self.of(model) is not None:
             return None
         if self._given(model):
-            return f"what {variable} holds is no key: it has characters that no HTTP header can carry"
-        return None if model.provider == "compatible" else f"{model} needs a key, and {variable} holds none"
+            return f"the value of {variable} is not a key: it has characters that an HTTP header cannot carry"
+        return None if model.provider == "compatible" else f"{model} needs a key, and {variable} is not set"
 
     def masked(self, content: bytes) -> bytes:
         """The content without any of the keys."""

@@ -48,7 +48,7 @@ def parse_model(text: str) -> ModelName:
     """
     text = text.strip()
     if not text:
-        remedy = "Name one: --frontier.model openai:NAME, or NAME@http://localhost:8000/v1 of a server of yours"
+        remedy = "Name one: --frontier.model openai:NAME, or NAME@http://localhost:8000/v1 of your own server"
         raise InputError(_FIELD, "no model is named", remedy)
     if at := _AT_URL.fullmatch(text):
         # Nothing of the text is repeated before this: it may hold a password.
@@ -56,16 +56,18 @@ def parse_model(text: str) -> ModelName:
         return ModelName("compatible", _checked_name(at["name"], text), url)
     provider, colon, name = text.partition(":")
     if "@" in text and provider not in _HOSTED:
-        problem = f"what follows the @ of {text!r} is no URL"
+        problem = f"what follows the @ of {text!r} is not a URL"
         raise InputError(_FIELD, problem, "Write NAME@http://HOST:PORT/v1 or NAME@https://HOST/v1")
     if not colon:
-        raise InputError(_FIELD, f"{text!r} names no provider", f"Write openai:{text}, or {text}@URL of its server")
+        raise InputError(
+            _FIELD, f"{text!r} does not name a provider", f"Write openai:{text}, or {text}@URL of its server"
+        )
     for known in _HOSTED:
         if provider == known:
             return ModelName(known, _checked_name(name, text))
     near = nearest(provider, _HOSTED, most=2) or _HOSTED
-    remedy = f"Known are {', '.join(near)}; any other server is named as NAME@URL"
-    raise InputError(_FIELD, f"{provider!r} is no known provider", remedy)
+    remedy = f"Known providers: {', '.join(near)}; name any other server as NAME@URL"
+    raise InputError(_FIELD, f"{provider!r} is not a known provider", remedy)
 
 
 def check_installed(model: ModelName) -> None:
@@ -87,22 +89,24 @@ def check_takes(model: ModelName, extra: Sequence[str]) -> None:
         InputError: its provider's package passes none on.
     """
     if extra and model.provider == "google":
-        problem = f"{model} takes no fields besides those that have a setting of their own"
-        raise InputError("frontier.extra", problem, "Leave it out, or name the model by a server of OpenAI's protocol")
+        problem = f"{model} accepts no fields besides those with their own setting"
+        raise InputError(
+            "frontier.extra", problem, "Omit it, or use the model through a server that speaks OpenAI's protocol"
+        )
 
 
 def _checked_name(name: str, text: str) -> str:
     if not name or not name.isprintable() or any(character.isspace() for character in name):
-        raise InputError(_FIELD, f"{text!r} holds no model's name", "Write PROVIDER:NAME or NAME@URL, without spaces")
+        raise InputError(_FIELD, f"{text!r} contains no model name", "Write PROVIDER:NAME or NAME@URL, without spaces")
     return name
 
 
 def _checked_url(url: str) -> str:
     remedy = "Write http://HOST:PORT/v1 or https://HOST/v1"
-    holds_more = "the model's URL holds a user, a password, a query or a fragment, and model names are recorded"
+    holds_more = "the model's URL contains a user, a password, a query or a fragment, but model names are recorded"
     if "?" in url or "#" in url or "@" in url.partition("://")[2].partition("/")[0]:
         # Model strings are recorded in the registry, in the journal and in logs.
-        raise InputError(_FIELD, holds_more, "Leave it out and put the key into FLOWRL_MODEL_KEY")
+        raise InputError(_FIELD, holds_more, "Remove it and put the key into FLOWRL_MODEL_KEY")
     try:
         parts = web_address(url)
     except ValueError as exc:

@@ -55,8 +55,8 @@ def check_affordable(spec: FrontierSpec) -> None:
     models = [parse_model(text) for text in [spec.model, *spec.fallbacks]]
     unknown = [str(model) for model in models if price_of(model, spec.prices) is None]
     if unknown and spec.max_cost > 0:
-        problem = f"nobody knows what {', '.join(unknown)} costs, so a limit in money cannot be kept"
-        remedy = f"Say it: {' '.join(f'--frontier.prices {model}=IN/OUT' for model in unknown)}"
+        problem = f"the price of {', '.join(unknown)} is unknown, so a cost limit cannot be enforced"
+        remedy = f"Give it: {' '.join(f'--frontier.prices {model}=IN/OUT' for model in unknown)}"
         raise InputError("frontier.max_cost", problem, f"{remedy} (US dollars per million tokens; 0/0 if it is free)")
 
 
@@ -64,7 +64,7 @@ def _entry(text: str) -> tuple[str, Price]:
     name, _, prices = text.rpartition("=")
     asked, slash, answered = prices.partition("/")
     if not name.strip() or not slash:
-        raise InputError(_FIELD, f"{text!r} is no price", _FORM)
+        raise InputError(_FIELD, f"{text!r} is not a price", _FORM)
     return _canonical(name.strip()), Price(_dollars(asked, text), _dollars(answered, text))
 
 
@@ -80,7 +80,7 @@ def _dollars(number: str, text: str) -> float:
     try:
         dollars = float(number)
     except ValueError:
-        raise InputError(_FIELD, f"{number!r} in {text!r} is no number", _FORM) from None
+        raise InputError(_FIELD, f"{number!r} in {text!r} is not a number", _FORM) from None
     if not 0 <= dollars < math.inf:
         raise InputError(_FIELD, f"{number!r} in {text!r} is not a price of 0 or more", _FORM)
     return dollars

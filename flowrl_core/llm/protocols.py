@@ -38,7 +38,7 @@ def answered(provider: Provider, headers: Mapping[str, str], content: bytes) -> 
     if error := error_within(body):
         raise refused(200, headers, error)
     if not isinstance(body, dict) or not _is_answer(provider, body):
-        raise Fault("not_json", f"the answer is JSON, but no model's answer: {excerpt(content)}")
+        raise Fault("not_json", f"the answer is JSON, but not a model's answer: {excerpt(content)}")
     return completion_of(body) if provider in ("openai", "compatible") else body
 
 

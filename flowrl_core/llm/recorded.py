@@ -93,7 +93,7 @@ class RecordedModel(WrapperModel):
             try:
                 response = await super().request(messages, model_settings, model_request_parameters)
             except UnexpectedModelBehavior as exc:
-                problem = f"{self._asked['model']}: the answer is no model's answer: {one_line(exc)}"
+                problem = f"{self._asked['model']}: this is not a model's answer: {one_line(exc)}"
                 raise model_error("not_json", problem) from None
             crash_point("after_model_answer")
             self._journal.write(key, self._entry(key, text, response))
@@ -110,7 +110,7 @@ class RecordedModel(WrapperModel):
         try:
             (response,) = ModelMessagesTypeAdapter.validate_python([entry["response"]])
         except (KeyError, ValidationError) as exc:
-            logger.warning("the journal's entry %s cannot be read (%s): as if it were not there", key, exc)
+            logger.warning("the journal's entry %s cannot be read (%s): ignored", key, exc)
             return None
         return response if isinstance(response, ModelResponse) else None
 

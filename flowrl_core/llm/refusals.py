@@ -114,7 +114,7 @@ def refused(status: int, headers: Mapping[str, str], content: bytes) -> Fault:
     if 413 in (status, answered) or _is_about_length(status, error):
         return Fault("question_too_long", problem, was_answered=False)
     if answered == 407:
-        problem = f"a proxy on the way asks for a user and a password, or does not take these: {problem}"
+        problem = f"a proxy on the way requires a user and a password, or rejected them: {problem}"
         return Fault("unreachable", problem, is_final=True, was_answered=False)
     if status == 402 or names & _NO_CREDIT:
         # No wait cures an account without credit.

@@ -148,7 +148,7 @@ class Wire(httpx2.AsyncBaseTransport):
             async with asyncio.timeout(self._line.timeout_s):
                 response, content = await self._post(request)
         except (TimeoutError, httpx2.TimeoutException):
-            raise Fault("timeout", f"no whole answer within {self._line.timeout_s:g} s") from None
+            raise Fault("timeout", f"no complete answer within {self._line.timeout_s:g} s") from None
         except (httpx2.ConnectError, httpx2.ProxyError, httpx2.UnsupportedProtocol, SOCKSError) as exc:
             why, trouble = why_unreachable(exc)
             problem = f"no connection: {why}{_through(request)}"
@@ -177,7 +177,7 @@ class Wire(httpx2.AsyncBaseTransport):
             async for chunk in response.aiter_bytes():
                 content += chunk
                 if len(content) > self._line.longest_body and response.is_success:
-                    problem = f"the answer is longer than {self._line.longest_body} bytes, and was read no further"
+                    problem = f"the answer is longer than {self._line.longest_body} bytes, and was not read further"
                     raise Fault("too_long", problem)
                 if len(content) > self._line.longest_body:
                     break  # a page of an error: its status says what it is
@@ -222,7 +222,7 @@ def _certificates() -> ssl.SSLContext:
 def _through(request: httpx2.Request) -> str:
     """What is said of the proxy of a request that found no way."""
     proxy = proxy_for(str(request.url))
-    return f", asked through the proxy {proxy}" if proxy else ""
+    return f", through the proxy {proxy}" if proxy else ""
 
 
 def _said(exc: Exception) -> str:

@@ -76,7 +76,7 @@ def check_done(text: str, vocab: Vocabulary) -> Checked:
     checked, ranges = _check(text, vocab, "done")
     low, high = _extremes(checked.expression, checked.interval, ranges)
     if low == 1:
-        raise ProgramError("always_true", "done", "it is always true", "Let it depend on what the skill must change.")
+        raise ProgramError("always_true", "done", "it is always true", "Make it depend on what the skill must change.")
     if high == 0:
         raise ProgramError("never_true", "done", "it can never be true", "Compare within the ranges of the fluents.")
     if (n := _true_at_start(checked, registers_of(vocab))) is not None:
@@ -84,7 +84,7 @@ def check_done(text: str, vocab: Vocabulary) -> Checked:
             "true_at_start",
             "done",
             f"with n = {n} it is already true in every new world",
-            "Demand a change, such as `since.X >= n`, or something that a new world does not have.",
+            "Require a change, such as `since.X >= n`, or something that a new world does not have.",
         )
     return checked
 
@@ -111,10 +111,10 @@ def check_reward(text: str, vocab: Vocabulary) -> Checked:
     low, high = _extremes(checked.expression, checked.interval, ranges)
     if low == high:
         raise ProgramError(
-            "constant", "reward", f"it is always {low:g}", "Let it depend on what the skill must change."
+            "constant", "reward", f"it is always {low:g}", "Make it depend on what the skill must change."
         )
     if high <= 0:
-        raise ProgramError("never_positive", "reward", f"it is at most {high:g}", "Reward what the skill must bring.")
+        raise ProgramError("never_positive", "reward", f"it is at most {high:g}", "Reward the skill's gain.")
     return checked
 
 

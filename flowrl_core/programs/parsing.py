@@ -79,7 +79,10 @@ def parse(text: str, field: str, slots: Mapping[str, Register]) -> tuple[str, Ex
     for numeral in _NUMERAL.findall(line):
         if not _NUMBER.fullmatch(numeral):
             raise ProgramError(
-                "syntax", field, f"`{numeral[:60]}` is not a number", "Write numbers as 12, 0.5 or 1e-3, then a space."
+                "syntax",
+                field,
+                f"`{numeral[:60]}` is not a number",
+                "Write numbers as 12, 0.5 or 1e-3, followed by a space.",
             )
     try:
         body = ast.parse(line, mode="eval").body
@@ -110,14 +113,14 @@ def _one_line(text: object, field: str) -> str:
         raise ProgramError("not_ascii", field, f"{ascii(foreign)} is not ASCII", "Retype it with plain ASCII letters.")
     if found := _FOREIGN.search(line):
         raise ProgramError(
-            "character", field, f"{found[0]!r} at position {found.start() + 1} has no meaning here", f"{GRAMMAR}."
+            "character", field, f"{found[0]!r} at position {found.start() + 1} is not allowed here", f"{GRAMMAR}."
         )
     depth = deepest = 0
     for c in line:
         depth += (c == "(") - (c == ")")
         deepest = max(deepest, depth)
     if deepest > MAX_NESTING:
-        _too_deep(field, f"{deepest} parentheses inside one another")
+        _too_deep(field, f"{deepest} nested parentheses")
     return line
 
 
@@ -128,16 +131,16 @@ def _limit_size(body: ast.expr, field: str) -> None:
         depth += 1
         terms += len(level)
         if depth > MAX_DEPTH:
-            _too_deep(field, f"more than {MAX_DEPTH} operations inside one another")
+            _too_deep(field, f"more than {MAX_DEPTH} nested operations")
         if terms > MAX_TERMS:
             raise ProgramError(
-                "too_large", field, f"more than {MAX_TERMS} terms", "Say it with fewer names, numbers and operations."
+                "too_large", field, f"more than {MAX_TERMS} terms", "Use fewer names, numbers and operations."
             )
         level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
 
 
 def _too_deep(field: str, problem: str) -> NoReturn:
-    raise ProgramError("too_deep", field, problem, "Say it with fewer levels.")
+    raise ProgramError("too_deep", field, problem, "Use fewer levels.")
 
 
 class _Reader:
@@ -179,7 +182,7 @@ class _Reader:
         if value != 0 and not MIN_CONSTANT <= abs(value) <= MAX_CONSTANT:
             self._refuse(
                 "constant_range",
-                f"the number {_show(node)} is too large or too near to zero",
+                f"the number {_show(node)} is too large or too close to zero",
                 f"Use 0 or a number from {MIN_CONSTANT:g} to {MAX_CONSTANT:g}.",
             )
         return self._constant(float(value))
@@ -242,7 +245,7 @@ class _Reader:
     def _clip(self, node: ast.expr, x: Expression, low: Expression, high: Expression) -> Expression:
         if low.interval[0] > high.interval[1]:
             self._refuse(
-                "clip_bounds", f"the bounds of `{_show(node)}` are the wrong way round", "Give the lower first."
+                "clip_bounds", f"the bounds of `{_show(node)}` are in the wrong order", "Give the lower bound first."
             )
         # In this order the rule stays true where the bounds cross: then the upper one holds, here and in the tables.
         return self._apply(node, "min", self._apply(node, "max", x, low), high)

@@ -58,7 +58,10 @@ def lower_expression(
     needed = max(1, len(lowering.lines))
     if needed > instructions:
         raise ProgramError(
-            "too_large", field, f"it takes {needed} instructions of {instructions}", "Say it with fewer operations."
+            "too_large",
+            field,
+            f"it needs {needed} instructions; the maximum is {instructions}",
+            "Use fewer operations.",
         )
     while len(lowering.lines) < instructions:
         lowering.emit("move", b=result)

@@ -62,7 +62,7 @@ def cooled(examination: Examination, context: GateContext, gate: Gate) -> Examin
     why = context.cooling.get(folded(name))
     if why is None:
         return examination
-    sentence = f"{name} is not looked at again yet: {why}. Propose another"
+    sentence = f"{name} is not examined again yet: {why}. Propose another"
     return refused(examination, Finding(gate, "cooling_down", sentence))
 
 
@@ -77,7 +77,7 @@ def look_at_effects(examination: Examination, context: GateContext) -> Examinati
     if broken:
         return refused(examination, *(_found("effects", one) for one in broken[:_MOST_FINDINGS]))
     if skill.target is not None and (unknown := known_rule("target", skill.target, vocab.targets)) is not None:
-        sentence = f"target: {unknown.problem}, so it is left out. {unknown.remedy}"
+        sentence = f"target: {unknown.problem}, so it is removed. {unknown.remedy}"
         examination = mended(examination, Finding("effects", "unknown_target", sentence), target=None)
     if (wrong := ephemeral_rule(skill.gain, skill.ephemeral, vocab)) is not None:
         sentence = f"ephemeral {wrong.problem}: it is changed"
@@ -100,7 +100,7 @@ def _broken(skill: Skill, context: GateContext) -> list[Broken]:
             found.append(kind_rule(part, fluent) or amount_rule(part, fluent, amount, vocab, count))
             if part == "gain" and found[-1] is None and amount.at(count) < 1:
                 problem = f"is 0 for n = {count}"
-                found.append(Broken("amount", f"gain.{name}", problem, "Gain 1 or more for the learn_count"))
+                found.append(Broken("amount", f"gain.{name}", problem, "Gain at least 1 for the learn_count"))
             if sum(one is not None for one in found) >= _MOST_FINDINGS:
                 break
     unknown_action = next((a for a in skill.actions if a not in vocab.actions), None)

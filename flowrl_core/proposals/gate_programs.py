@@ -30,7 +30,7 @@ def look_at_programs(examination: Examination, context: GateContext) -> Examinat
     bare = Program(_bare(program.done), _bare(program.reward))
     if bare != program:
         wrapped = " and ".join(part for part in ("done", "reward") if getattr(bare, part) != getattr(program, part))
-        note = Finding("program", "unwrapped", f"{wrapped}: what stood around the expression is left out")
+        note = Finding("program", "unwrapped", f"{wrapped}: the text around the expression is removed")
         examination = mended(examination, note, program=bare)
     found: list[Finding] = []
     checked: Checked | None = None
@@ -45,7 +45,7 @@ def look_at_programs(examination: Examination, context: GateContext) -> Examinat
     gain = examination.repaired.skill.gain
     told = {*gain, *(f"dist.{name.removeprefix('near.')}" for name in gain if name.startswith("near."))}
     if checked is not None and not any(name != "n" and base_fluent(name) in told for name in checked.fluents):
-        sentence = f"done reads nothing of what the skill gains. Let it read {' or '.join(_readings(list(gain)[:3]))}"
+        sentence = f"done does not depend on the skill's gain. Use {' or '.join(_readings(list(gain)[:3]))}"
         found.append(Finding("program", "done_reads_no_gain", sentence))
     return refused(examination, *found) if found else examination
 

@@ -74,9 +74,9 @@ def _done_too_soon(checks: ProgramChecks) -> Finding | None:
             evidence = f"with n = {n} it is true in {true.sum()} of {len(true)} new worlds"
             if is_laid:
                 held = ", ".join(f"{name} = {value}" for name, value in checks.entry.items())
-                sentence = "done is true when the step begins: demand what the step itself must change, as `since.X`"
-                return _found("done_at_entry", sentence, f"{evidence} in which the plan has brought {held}")
-            sentence = "done is true in a new world: demand what the skill must change, as `since.X >= n`"
+                sentence = "done is true when the step begins: require a change by the step itself, as `since.X`"
+                return _found("done_at_entry", sentence, f"{evidence} in which the plan has provided {held}")
+            sentence = "done is true in a new world: require a change by the skill, as `since.X >= n`"
             return _found("done_at_reset", sentence, evidence)
     return None
 
@@ -89,7 +89,7 @@ def _done_without_gain(checks: ProgramChecks) -> Finding | None:
         for is_laid in (False, True) if checks.entry else (False,):
             true = checks.judge(registers, n, is_laid=is_laid).done
             if true.any():
-                sentence = "done is true without anything that the skill gains: demand that as well, joined by `and`"
+                sentence = "done is true without the skill's gain: require the gain as well, joined by `and`"
                 evidence = f"with n = {n} it is true in {true.sum()} of {len(true)} recorded states without"
                 return _found("done_without_gain", sentence, f"{evidence} {' and '.join(checks.skill.gain)}")
     return None
@@ -103,14 +103,14 @@ def _done_at_the_end(checks: ProgramChecks) -> Finding | None:
         done = checks.walked[n].done
         brought = ", ".join(f"{amount.at(n)} of {name}" for name, amount in checks.skill.gain.items())
         if not done.any():
-            sentence = "done asks for more than the skill gains: let `gain` and `done` speak of the same amounts"
-            evidence = f"with n = {n}, done is false after the skill has brought {brought}"
+            sentence = "done asks for more than the skill gains: use the same amounts in `gain` and `done`"
+            evidence = f"with n = {n}, done is false after the skill has gained {brought}"
             return _found("done_unreached", sentence, evidence)
         units = max(amount.at(n) for amount in checks.skill.gain.values())
         first = len(done) - 1 - int(done.argmax())
         if 0 < first < units:
-            sentence = "done asks for less than the skill gains: let `gain` and `done` speak of the same amounts"
-            evidence = f"with n = {n}, done is true {first} units before the skill has brought {brought}"
+            sentence = "done asks for less than the skill gains: use the same amounts in `gain` and `done`"
+            evidence = f"with n = {n}, done is true {first} units before the skill has gained {brought}"
             return _found("done_early", sentence, evidence)
     return None
 
@@ -131,13 +131,15 @@ def _pays_idle(checks: ProgramChecks) -> Finding | None:
                     f"standing still {_where(checks, registers[:, k])} pays {pay[k]:.3g} per step; {_STEPS} steps earn "
                     f"{_STEPS * pay[k]:.1f}, a step of what it gains {best:.3g}"
                 )
-                sentence = "the reward pays for standing still: pay for a change, as `gained.X`, and not for a state"
+                sentence = "the reward pays for standing still: pay for a change, as `gained.X`, not for a state"
                 return _found("pays_idle", sentence, evidence)
     return None
 
 
 def _pays_to_and_fro(checks: ProgramChecks) -> Finding | None:
-    sentence = "the reward pays for going to and fro: let going away cost what coming closer pays, as `closer.X` does"
+    sentence = (
+        "the reward pays for moving back and forth: let moving away cost what moving closer pays, as `closer.X` does"
+    )
     forth, back = checks.recorded.moves
     for n in checks.counts if forth.shape[1] else ():
         for is_laid in (False, True) if checks.entry else (False,):
@@ -153,7 +155,7 @@ def _pays_to_and_fro(checks: ProgramChecks) -> Finding | None:
 
 
 def _pays_collect_drop(checks: ProgramChecks) -> Finding | None:
-    sentence = "the reward pays for what comes and goes: let a loss cost what a gain pays, as plain `gained.X` does"
+    sentence = "the reward pays for collecting and dropping: let a loss cost what a gain pays, as plain `gained.X` does"
     return _cycle(checks, "pays_collect_drop", sentence, ("count", "vital", "place"))
 
 
@@ -194,7 +196,7 @@ def _never_pays(checks: ProgramChecks) -> Finding | None:
         return None
     sentence = "the reward pays nothing where what the skill gains was recorded: pay for it, as `gained.X`"
     evidence = (
-        f"{checks.skill.progress} was gained {len(checks.events)} times in the recorded transitions and never paid"
+        f"{checks.skill.progress} was gained {len(checks.events)} times in the recorded transitions but never rewarded"
     )
     return _found("never_pays", sentence, evidence)
 
@@ -210,7 +212,7 @@ def _prefers_other(checks: ProgramChecks) -> Finding | None:
         k = int(pays.argmax())
         if pays[k] > own + _NOTHING:
             name = others[k][0]
-            sentence = f"the reward pays more for {name} than for what the skill gains: lower it or leave it out"
+            sentence = f"the reward pays more for {name} than for what the skill gains: lower it or remove it"
             evidence = f"{name} pays {pays[k]:.3g}, a step of what the skill gains {own:.3g}"
             return _found("prefers_other", sentence, evidence)
     return None

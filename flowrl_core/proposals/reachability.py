@@ -49,13 +49,13 @@ def look_at_needs(examination: Examination, context: GateContext) -> Examination
     found = []
     for fluent in needs_of(skill):
         if fluent in skill.gain:
-            sentence = f"it needs {fluent}, which it gains itself. Need what another skill gains"
+            sentence = f"it needs {fluent}, which it gains itself. Require what another skill gains"
             found.append(Finding("reachable", "self_requiring", sentence))
         elif not context.gainers(fluent, besides=skill.name):
             failed = [name for name in context.knowledge.providers(fluent) if name != skill.name]
             if failed:
                 sentence = (
-                    f"it needs {fluent}, and {' and '.join(failed)}, which gains it, has failed. Propose that anew"
+                    f"it needs {fluent}, and {' and '.join(failed)}, which gains it, has failed. Propose it again"
                 )
                 found.append(Finding("reachable", "needs_failed", sentence))
             else:
@@ -77,7 +77,7 @@ def look_at_plan(examination: Examination, context: GateContext) -> Examination:
     except PlanError as exc:
         return refused(examination, Finding("plan", "no_plan", f"there is no plan: {exc.problem}. {exc.remedy}"))
     if len(plan.steps) > context.max_steps:
-        sentence = f"its plan takes {len(plan.steps)} steps, and {context.max_steps} are possible. Need less"
+        sentence = f"its plan takes {len(plan.steps)} steps, more than the maximum of {context.max_steps}. Require less"
         return refused(examination, Finding("plan", "too_long", sentence))
     waits_for = tuple(name for name in plan.skills if name != skill.name and context.states.get(name) != "learned")
     return replace(examination, plan=plan, waits_for=waits_for)
@@ -98,7 +98,7 @@ def _as_revision(examination: Examination, context: GateContext) -> Examination:
     skill = examination.repaired.skill
     for name, past in context.failures.items():
         if set(past[-1].skill.gain) == set(skill.gain):
-            sentence = f"{skill.name} gains what {name} gains, which failed: it is taken for a revision of that"
+            sentence = f"{skill.name} gains what {name} gains, which failed: it is treated as a revision of that skill"
             return mended(examination, Finding("new", "revision_of", sentence), name=name)
     return examination
 
@@ -111,10 +111,12 @@ def _revision(examination: Examination, context: GateContext) -> Finding | None:
         return None
     same = [DIFFICULTIES.index(p.difficulty) for p in past if p.skill.identity(env) == skill.identity(env)]
     if same and DIFFICULTIES.index(examination.repaired.difficulty) <= max(same):
-        sentence = f"{skill.name} failed with just this definition. Change it, or call it harder than it was called"
+        sentence = (
+            f"{skill.name} failed with this same definition. Change it, or give it a higher difficulty than before"
+        )
         return Finding("new", "unchanged", sentence)
     if len(past) > context.max_revisions:
-        sentence = f"{skill.name} failed {len(past)} times, and no more tries are left. Propose something else"
+        sentence = f"{skill.name} failed {len(past)} times, and has no tries left. Propose something else"
         return Finding("new", "too_many_revisions", sentence)
     for fluent in past[-1].skill.gain:
         needy = [
@@ -128,12 +130,12 @@ def _revision(examination: Examination, context: GateContext) -> Finding | None:
 
 def _repetition(skill: Skill, key: str, context: GateContext) -> Finding | None:
     if (other := context.effects.get(key)) is not None:
-        sentence = f"it gains, needs and uses up the same as {other}. Propose something else"
+        sentence = f"it has the same gain, requirements and consumption as {other}. Propose something else"
         return Finding("new", "duplicate", sentence)
     gainers = {fluent: context.gainers(fluent, besides=skill.name) for fluent in skill.gain}
     if all(gainers.values()):
         known = ", ".join(f"{fluent} by {names[0]}" for fluent, names in gainers.items())
-        return Finding("new", "nothing_new", f"all that it gains is gained already: {known}. Gain something else")
+        return Finding("new", "nothing_new", f"everything it gains is already gained: {known}. Gain something else")
     return None
 
 

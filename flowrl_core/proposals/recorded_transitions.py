@@ -173,7 +173,7 @@ def read_transitions(path: Path, vocab: Vocabulary) -> RecordedTransitions:
     Raises:
         StorageError: there is no such file, it cannot be read, or it was recorded with other fluents.
     """
-    remedy = f"Record it anew: python -m flowrl_core.stages.proposals.recording {vocab.env}"
+    remedy = f"Record it again: python -m flowrl_core.stages.proposals.recording {vocab.env}"
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
@@ -186,7 +186,7 @@ def read_transitions(path: Path, vocab: Vocabulary) -> RecordedTransitions:
         )
         fluents = str(stored["vocabulary"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as exc:
-        raise StorageError(f"{path.name} holds no recorded transitions of {vocab.env} ({exc}). {remedy}") from exc
+        raise StorageError(f"{path.name} contains no recorded transitions of {vocab.env} ({exc}). {remedy}") from exc
     if fluents != vocabulary_digest(vocab):
-        raise StorageError(f"{path.name} was recorded with other fluents than {vocab.env} has now. {remedy}")
+        raise StorageError(f"{path.name} was recorded with fluents that differ from those of {vocab.env} now. {remedy}")
     return recorded

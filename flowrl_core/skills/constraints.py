@@ -57,7 +57,7 @@ def name_rule(name: str) -> Broken | None:
     if _NAME.fullmatch(name) and len(name.encode()) <= _NAME_BYTES:
         return None
     remedy = f"Use at most {_NAME_BYTES} letters, digits, '_' and '-'"
-    return Broken("illegal_name", "name", f"{quoted(name)} cannot name a skill", remedy)
+    return Broken("illegal_name", "name", f"{quoted(name)} is not a valid skill name", remedy)
 
 
 def learn_count_rule(learn_count: int) -> Broken | None:
@@ -79,27 +79,27 @@ def kind_rule(part: Part, fluent: Fluent) -> Broken | None:
     """The kinds of fluent that a part of the effects may name."""
     if fluent.kind in KINDS[part]:
         return None
-    remedy = f"Only {' or '.join(KINDS[part])} can"
-    return Broken("wrong_kind", f"{part}.{fluent.name}", f"a {fluent.kind} cannot stand here", remedy)
+    remedy = f"Use a fluent of kind {' or '.join(KINDS[part])}"
+    return Broken("wrong_kind", f"{part}.{fluent.name}", f"a {fluent.kind} is not allowed here", remedy)
 
 
 def amount_rule(
     part: Part, fluent: Fluent, amount: Linear, vocab: Vocabulary, learn_count: int
 ) -> Broken | None:  # fmt: skip
-    """The amounts that can be had: not negative, 1 for what is true or not, no more than can be held."""
+    """Amounts must be non-negative, 0 or 1 for flags and places, within capacity."""
     where = f"{part}.{fluent.name}"
     amounts = [amount.at(n) for n in COUNTS]
     # Naming a place with amount 0 says: not needed, but not left either.
     least = 0 if part == "requirements" and fluent.kind == "place" else 1
     if min(amounts) < 0 or max(amounts) < least:
-        problem = f"is {_number(min(amounts))} at its least"
+        problem = f"can be as low as {_number(min(amounts))}"
         return Broken("amount", where, problem, f"Use amounts of {least} or more")
     if fluent.kind in ("flag", "place") and (amount.per_n or amount.fixed > 1):
-        return Broken("wrong_units", where, "is true or not, so its amount does not depend on n", "Use 1")
+        return Broken("wrong_units", where, "is a flag or place, so its amount must not depend on n", "Use 1")
     most = min(vocab.capacity, fluent.high)
     if amount.at(learn_count) > most:
         there = _number(amount.at(learn_count))
-        problem = f"is {there} for n = {learn_count}, and no more than {most} can be held"
+        problem = f"is {there} for n = {learn_count}, above the capacity of {most}"
         return Broken("over_capacity", where, problem, "Lower the amount or learn_count")
     return None
 
@@ -108,7 +108,7 @@ def gain_rule(gain: Mapping[str, Linear]) -> Broken | None:
     """A skill brings something."""
     if gain:
         return None
-    return Broken("no_gain", "gain", "is empty", 'Say what the skill brings, such as gain = {"inv.wood" = "n"}')
+    return Broken("no_gain", "gain", "is empty", 'State what the skill gains, such as gain = {"inv.wood" = "n"}')
 
 
 def ephemeral_rule(gain: Mapping[str, Linear], ephemeral: bool, vocab: Vocabulary) -> Broken | None:

@@ -22,7 +22,7 @@ def parse_amount(amount: float | str) -> Linear:
     if isinstance(amount, int) and not isinstance(amount, bool):
         return Linear(0, amount)
     if not isinstance(amount, str):
-        raise ValueError(f"an amount is a whole number or a text such as '2*n + 1', not {amount!r}")
+        raise ValueError(f"an amount must be a whole number or a text such as '2*n + 1', not {amount!r}")
     per_n = fixed = place = 0
     while place < len(amount) or place == 0:
         term = _TERM.match(amount, place)

@@ -61,7 +61,7 @@ def build_remap(global_indices: Collection[int]) -> Remap:
     ranked = sorted(global_indices)
     twice = sorted({a for a, b in zip(ranked, ranked[1:], strict=False) if a == b})
     if twice:
-        raise InputError("remap", f"expert {twice[0]} comes twice", "Name each expert of the run once")
+        raise InputError("remap", f"expert {twice[0]} appears twice", "Name each expert of the run only once")
     return Remap({index: rank for rank, index in enumerate(ranked)})
 
 

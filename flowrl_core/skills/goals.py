@@ -30,12 +30,12 @@ def check_target(target: str, skills: Collection[str], vocabulary: Vocabulary) -
     if target in (goals if is_goal(target) else skills):
         return
     if names := several(target, {*skills, *goals}):
-        raise InputError("targets", f"{shown(target)} is a list", f"Name each target by itself: {' and '.join(names)}")
+        raise InputError("targets", f"{shown(target)} is a list", f"Name each target separately: {' and '.join(names)}")
     if is_goal(target):
         remedy = remedy_for(target, goals, cutoff=0.4)
-        raise InputError("targets", f"{shown(target)} is nothing that a skill can bring", remedy)
+        raise InputError("targets", f"{shown(target)} is not a fluent that a skill can gain", remedy)
     brought = nearest(f"inv.{target.partition('_')[2] or target}", goals, most=2, cutoff=0.6)
-    goal = f"Or name what it is to bring, such as {(brought or goals)[0]}"
+    goal = f"Or name a fluent to obtain, such as {(brought or goals)[0]}"
     raise InputError("targets", f"there is no skill {shown(target)}", f"{remedy_for(target, skills)} {goal}")
 
 
@@ -48,7 +48,7 @@ def check_provided(knowledge: Knowledge, targets: Iterable[str]) -> None:
     for target in targets:
         if is_goal(target) and not knowledge.providers(target):
             remedy = "Name another one, or let a language model propose skills: frontier.kind = hybrid"
-            raise InputError("targets", f"no skill of {knowledge.source} brings {target}", remedy)
+            raise InputError("targets", f"no skill of {knowledge.source} gains {target}", remedy)
 
 
 def provider_of(knowledge: Knowledge, goal: str, failed: Collection[str], learned: Collection[str]) -> str | None:

@@ -190,7 +190,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _vocabulary(file: str, env: Any, vocab: Vocabulary | None) -> Vocabulary:
     where = f"{file}: env"
     if not isinstance(env, str):
-        raise KnowledgeError(where, "is missing or no text", 'Begin the file with env = "..."')
+        raise KnowledgeError(where, "is missing or not a text", 'Start the file with env = "..."')
     if vocab is None:
         try:
             return vocabulary(env)

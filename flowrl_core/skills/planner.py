@@ -96,7 +96,7 @@ class _Builder:
         try:
             self._without_places(needed)
         except _TooMuchError as exc:
-            raise self._refused(f"{last.skill} needs more {exc.fluent} at once than can be held") from exc
+            raise self._refused(f"{last.skill} needs more {exc.fluent} at once than the capacity allows") from exc
         steps = [last]
         while needed:
             if len(steps) == _MOST_STEPS:
@@ -180,7 +180,7 @@ class _Builder:
                 break
         if best is None:
             listed = ", ".join(f"{amount} of {fluent}" for fluent, amount in wanted.items())
-            raise self._refused(f"{name} cannot bring {listed} with what can be held")
+            raise self._refused(f"{name} cannot gain {listed} within capacity")
         return best
 
     def _brought(self, wanted: _Needs, step: Step) -> int:

@@ -81,7 +81,7 @@ def _lacking(knowledge: Knowledge, target: Skill, usable: Collection[str], found
         known = knowledge.providers(fluent)
         below = [name for name in known if name in usable]
         if not below:
-            problem = f"cannot, because {skill.name} needs {fluent}, and no skill that may be used gains it"
+            problem = f"cannot, because {skill.name} needs {fluent}, and no usable skill gains it"
             remedy = f"Learn {' or '.join(known)} first" if known else f"Add a skill that gains {fluent}"
             return PlanError(where, problem, remedy)
         path.append(below[0])

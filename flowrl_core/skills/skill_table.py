@@ -99,7 +99,7 @@ def parse_skill(file: str, name: str, values: Any, vocab: Vocabulary) -> ParsedS
         table.refuse("skill", f"must be a table, not {values!r}", f"Write [skills.{name}]")
     table.keep(name_rule(name))
     if len(table.values) < len(values):
-        table.refuse("skill", "has a key twice, with - and with _", "Leave one of them out")
+        table.refuse("skill", "has a key twice, once with - and once with _", "Remove one of them")
     for key in table.values:
         if key not in _KEYS:
             table.refuse(key, "unknown key", remedy_for(key, _KEYS, most=1))

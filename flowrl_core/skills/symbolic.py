@@ -40,8 +40,8 @@ def _step(state: dict[str, int], skill: Skill, n: int, knowledge: Knowledge, whe
         for name, amount in part.items():
             have, need = state.get(name, 0), amount.at(n)
             if have < need:
-                problem = f"{skill.name} needs {need} of {name}, and there is {have}"
-                raise PlanError(where, problem, "Add a step that brings it")
+                problem = f"{skill.name} needs {need} of {name}, but has {have}"
+                raise PlanError(where, problem, "Add a step that provides it")
     after = {
         name: value
         for name, value in state.items()
@@ -54,7 +54,7 @@ def _step(state: dict[str, int], skill: Skill, n: int, knowledge: Knowledge, whe
         fluent = knowledge.fluents[name]
         most = min(fluent.high, knowledge.vocabulary.capacity) if fluent.kind == "count" else fluent.high
         if after[name] > most:
-            problem = f"{skill.name} would bring {name} to {after[name]}, and no more than {most} can be held"
+            problem = f"{skill.name} would raise {name} to {after[name]}, above the capacity of {most}"
             raise PlanError(where, problem, "Split or shorten the step")
     return {name: value for name, value in after.items() if value}
 

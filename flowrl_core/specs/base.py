@@ -16,7 +16,7 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 def _check_name(name: str) -> str:
     if not re.match(_NAME, name) or name.endswith("\n"):
         raise PydanticCustomError(
-            "name", "must begin with a letter or a digit, and have only letters, digits, - and _, 64 at most"
+            "name", "must begin with a letter or digit and contain at most 64 letters, digits, - and _"
         )
     return name
 
@@ -43,6 +43,6 @@ class Spec(BaseModel):
         for name, value in given.items():
             plain = name.replace("-", "_") if isinstance(name, str) else name
             if plain in joined:
-                raise PydanticCustomError("twice", "has {name} twice, with - and with _", {"name": name})
+                raise PydanticCustomError("twice", "has {name} twice, once with - and once with _", {"name": name})
             joined[plain] = value
         return joined

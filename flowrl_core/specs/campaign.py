@@ -22,12 +22,17 @@ SHARED = "shared"
 
 
 class LimitsSpec(Spec):
-    """How a campaign may use the machine, and what it does with results."""
+    """How much of the machine a campaign may use, and how it treats results."""
 
-    max_parallel: Whole = Field(default=8, ge=1, le=1_024, description="Skills submitted at the same time")
-    max_retries: Whole = Field(default=2, ge=0, le=100, description="New tries of a skill after infrastructure trouble")
+    max_parallel: Whole = Field(
+        default=8, ge=1, le=1_024, description="Maximum number of skills submitted at the same time"
+    )
+    max_retries: Whole = Field(default=2, ge=0, le=100, description="Retries of a skill after infrastructure failures")
     max_skills: Whole = Field(
-        default=64, ge=1, le=10_000, description="Most skills that a language model may add to the campaign"
+        default=64,
+        ge=1,
+        le=10_000,
+        description="Maximum number of skills that a language model may add to the campaign",
     )
     merge: MergePolicy = Field(
         default="most_frames",
@@ -36,19 +41,19 @@ class LimitsSpec(Spec):
     )
     approval: Literal["none", "required"] = Field(
         default="none",
-        description="required: each skill's run waits in the Prefect UI until a person resumes it (with changes, "
-        "perhaps) or cancels it",
+        description="required: each skill's run waits in the Prefect UI until a person resumes it (optionally with "
+        "changes) or cancels it",
     )
     stall_minutes: Number = Field(
         default=STALL_MINUTES,
         gt=0.0,
         le=1_440.0,
-        description="A run without progress for so long is stopped and tried again",
+        description="A run without progress for this long is stopped and retried",
     )
 
 
 class FrontierSpec(Spec):
-    """Who proposes a campaign's skills, and what that may cost."""
+    """What proposes a campaign's skills, and its cost limits."""
 
     kind: Literal["knowledge", "model", "hybrid"] = Field(
         default="knowledge",
@@ -65,57 +70,64 @@ class FrontierSpec(Spec):
         default=[],
         max_length=8,
         examples=[["openai:NAME"]],
-        description="Models to ask, in this order, where the ones before do not answer",
+        description="Models to ask, in this order, if the ones before do not answer",
     )
     journal: Literal["cached", "record", "replay"] = Field(
         default="cached",
-        description="cached: no call is made twice. record: every call is made. replay: none is",
+        description="cached: no call is repeated. record: every call is made. replay: no call is made",
     )
     output: Literal["native", "tool", "prompted"] = Field(
         default="native",
         description="How the answer's schema is enforced; small models manage native only",
     )
     temperature: Temperature = Field(
-        default="0.7", description="Of the model's sampling, from 0 to 2; empty: none is sent, the server's own holds"
+        default="0.7",
+        description="Sampling temperature, from 0 to 2; empty: none is sent, the server's default applies",
     )
     thinking: Literal["default", "off", "minimal", "low", "medium", "high"] = Field(
         default="default",
-        description="Effort of a model that thinks before it answers, where its provider takes one; default: its own",
+        description="Reasoning effort, if the model's provider supports one; default: the provider's",
     )
     extra: list[ExtraField] = Field(
         default=[],
         max_length=16,
         examples=[['reasoning_effort="low"']],
-        description='KEY=JSON: more fields of each request, as in reasoning_effort="low" or provider={"order": ["x"]}',
+        description='KEY=JSON: more fields for each request, e.g. reasoning_effort="low" or provider={"order": ["x"]}',
     )
-    max_output_tokens: Whole = Field(default=4_096, ge=16, le=131_072, description="Longest answer")
-    timeout_s: Number = Field(default=120.0, gt=0.0, le=3_600.0, description="Longest wait for one answer")
+    max_output_tokens: Whole = Field(
+        default=4_096, ge=16, le=131_072, description="Maximum length of one answer, in tokens"
+    )
+    timeout_s: Number = Field(default=120.0, gt=0.0, le=3_600.0, description="Maximum wait for one answer, in seconds")
     answer_retries: Whole = Field(
-        default=2, ge=0, le=10, description="Times that a malformed answer is sent back with what is wrong with it"
+        default=2, ge=0, le=10, description="Number of times a malformed answer is sent back with its errors"
     )
     max_cost: Number = Field(
         default=0.0,
         ge=0.0,
-        description="Most US dollars that the campaign spends, ever. 0: no limit in money, only in requests and tokens",
+        description="US dollars the campaign may spend in its lifetime; 0: no limit but requests and tokens",
     )
-    max_requests: Whole = Field(default=200, ge=1, description="Most HTTP requests to models, ever, retries included")
-    max_tokens: Whole = Field(default=2_000_000, ge=1, description="Most tokens, asked and answered, ever")
+    max_requests: Whole = Field(
+        default=200, ge=1, description="HTTP requests to models in the campaign's lifetime, including retries"
+    )
+    max_tokens: Whole = Field(default=2_000_000, ge=1, description="Input and output tokens in the campaign's lifetime")
     prices: list[str] = Field(
         default=[],
         max_length=32,
         examples=[["NAME=0.5/2"]],
         description="MODEL=INPUT/OUTPUT in US dollars per million tokens, for models without a known price",
     )
-    proposals: Whole = Field(default=4, ge=1, le=8, description="Most skills that one call proposes")
+    proposals: Whole = Field(default=4, ge=1, le=8, description="Maximum number of skills proposed per call")
     fruitless_rounds: Whole = Field(
-        default=3, ge=1, le=100, description="Rounds without a sound proposal after which the model is asked no more"
+        default=3, ge=1, le=100, description="Rounds without an accepted proposal before FlowRL stops asking"
     )
-    max_revisions: Whole = Field(default=2, ge=0, le=20, description="Times that a skill that failed is proposed anew")
+    max_revisions: Whole = Field(
+        default=2, ge=0, le=20, description="Number of times a failed skill may be proposed again"
+    )
     cool_down: Whole = Field(
-        default=3, ge=0, le=100, description="Rounds in which a skill that was refused is not looked at again"
+        default=3, ge=0, le=100, description="Rounds during which a repeatedly refused skill is not examined again"
     )
     judge: bool = Field(
-        default=False, description="Ask the model, of each sound proposal, whether it is worth learning"
+        default=False, description="Ask the model whether each proposal that passes the other gates is worth learning"
     )
 
     @field_validator("extra")
@@ -156,7 +168,7 @@ class CampaignSpec(Spec):
     overrides: list[str] = Field(
         default=[],
         examples=[["collect_wood.frames=100000"]],
-        description="SKILL.FIELD=VALUE: one training or evaluation field of one skill",
+        description="SKILL.FIELD=VALUE: each sets one training or evaluation field of one skill",
     )
     retry: list[str] = Field(
         default=[],

@@ -35,9 +35,9 @@ def effective_spec(spec: CampaignSpec, earlier: Mapping[str, CampaignSpec]) -> C
         return _continued(spec, earlier[spec.campaign])
     if spec.targets:
         return spec
-    problem = f"none is named, and there is no campaign {spec.campaign!r} to go on with"
+    problem = f"none is named, and there is no campaign {spec.campaign!r} to resume"
     known = ", ".join(earlier) or "none"
-    raise InputError("targets", problem, f"Name the skills to learn, or a campaign that was started: {known}")
+    raise InputError("targets", problem, f"Name the skills to learn, or an existing campaign: {known}")
 
 
 def check_continues(before: CampaignSpec, after: CampaignSpec) -> None:

@@ -72,13 +72,13 @@ def _parse_override(text: str, named: Naming) -> Override:
     if not found:
         problem = f"{shown(text)} is not SKILL.FIELD=VALUE"
         example = named.example("overrides.collect_wood.frames", 100_000)
-        raise InputError(named("overrides"), problem, f"Write for example {example}")
+        raise InputError(named("overrides"), problem, f"Write, for example, {example}")
     written, field = f"overrides.{found['skill']}.{found['field']}", found["field"].replace("-", "_")
     group = next((name for name, model in _GROUPS.items() if field in model.model_fields), None)
     if group is None:
         known = [name for model in _GROUPS.values() for name in model.model_fields]
         remedy = remedy_for(field.rpartition(".")[2], known, cutoff=0.6)
-        raise InputError(named(written), f"{found['field']!r} is no training or evaluation field", remedy)
+        raise InputError(named(written), f"{found['field']!r} is not a training or evaluation field", remedy)
     return Override(written, found["skill"], group, field, found["value"].strip())
 
 

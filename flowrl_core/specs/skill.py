@@ -14,72 +14,79 @@ from flowrl_core.types import MergePolicy
 __all__ = ["STALL_MINUTES", "EvaluationSpec", "SkillConfig", "TrainingSpec", "check_episodes"]
 
 STALL_MINUTES = 15.0
-"""A run without progress for so long is stopped and tried again, unless its campaign says otherwise."""
+"""A run without progress for this long is stopped and retried, unless its campaign says otherwise."""
 
 Fraction = Annotated[Number, Field(ge=0.0, le=1.0)]
 
 
 class TrainingSpec(Spec):
-    """How one skill is trained."""
+    """How a skill is trained."""
 
-    frames: Whole = Field(default=600_000, ge=1, description="Most environment steps of one run (its budget)")
-    num_envs: Whole = Field(default=64, ge=1, le=65_536, description="Environments stepped together")
-    rollout_length: Whole = Field(default=32, ge=1, le=4_096, description="Steps per environment and update (T)")
-    minibatch_size: Whole = Field(default=256, ge=1, description="Samples of one expert in one gradient step")
+    frames: Whole = Field(
+        default=600_000, ge=1, description="Maximum number of environment steps of one run (its budget)"
+    )
+    num_envs: Whole = Field(default=64, ge=1, le=65_536, description="Number of parallel environments")
+    rollout_length: Whole = Field(default=32, ge=1, le=4_096, description="Steps per environment in one update (T)")
+    minibatch_size: Whole = Field(default=256, ge=1, description="Samples of one expert per gradient step")
     epochs: Whole = Field(default=4, ge=1, le=64, description="Passes over each rollout")
     learning_rate: Number = Field(default=1e-3, gt=0.0, le=1.0, description="Adam's step size")
     discount: Fraction = Field(default=0.99, description="Gamma")
     gae_lambda: Fraction = Field(default=0.9, description="Lambda of generalised advantage estimation")
-    clip: Number = Field(
-        default=0.2, gt=0.0, le=10.0, description="PPO's clipping range, of the policy and of the value"
-    )
+    clip: Number = Field(default=0.2, gt=0.0, le=10.0, description="PPO's clipping range, for policy and value")
     entropy_weight: Number = Field(default=0.01, ge=0.0, le=10.0, description="Weight of the entropy bonus")
     value_weight: Number = Field(default=0.5, ge=0.0, le=10.0, description="Weight of the value loss")
     max_grad_norm: Number = Field(default=0.5, gt=0.0, description="Gradients are clipped to this global norm")
     width: Whole = Field(default=64, ge=1, le=4_096, description="Units of each hidden layer of an expert")
     max_experts: Whole = Field(
-        default=8, ge=1, le=256, description="Local experts a run has room for; grows to the next power of two"
+        default=8, ge=1, le=256, description="Number of experts a run has room for; grows to the next power of two"
     )
     episode_limit: Whole = Field(
         default=300, ge=1, le=10_000, description="Steps after which an episode counts as failed"
     )
     credit: Literal["bootstrap", "terminal"] = Field(
         default="bootstrap",
-        description="Credit across skill boundaries: the next expert's value counts, or the boundary is terminal",
+        description="Credit across skill boundaries: the next expert's value, or none (the boundary is terminal)",
     )
     snapshot_fraction: Fraction = Field(
-        default=0.5, description="Share of resets that start at the entry of the last plan step"
+        default=0.5, description="Share of resets that start at the beginning of the last plan step"
     )
-    snapshot_capacity: Whole = Field(default=256, ge=1, description="Entry states kept")
+    snapshot_capacity: Whole = Field(default=256, ge=1, description="Number of entry states kept")
     world_pool: Whole = Field(default=256, ge=1, description="Pre-generated worlds for resets")
     world_uses: Whole = Field(default=8, ge=1, le=1_000, description="Episodes after which a pool world is replaced")
-    action_masks: bool = Field(default=False, description="Use the skills' declared lists of allowed actions")
+    action_masks: bool = Field(
+        default=False, description="Restrict each expert to its skill's declared list of allowed actions"
+    )
     checkpoint_updates: Whole = Field(default=40, ge=1, description="Updates between mid-run checkpoints")
     seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the run")
 
 
 class EvaluationSpec(Spec):
-    """How a skill is judged."""
+    """How a skill is evaluated."""
 
     threshold: Number = Field(
-        default=0.75, gt=0.0, lt=1.0, description="Learned only if the lower bound of success reaches this"
+        default=0.75,
+        gt=0.0,
+        lt=1.0,
+        description="A skill is learned only if the lower bound of its success reaches this",
     )
     level: Number = Field(default=0.05, gt=0.0, lt=0.5, description="One-sided error level, shared by all looks")
-    looks: Whole = Field(default=4, ge=1, le=16, description="Most looks of one run")
-    episodes: Whole = Field(default=512, ge=1, le=65_536, description="Episodes of one look, each from a fresh world")
+    looks: Whole = Field(default=4, ge=1, le=16, description="Maximum number of looks per run")
+    episodes: Whole = Field(default=512, ge=1, le=65_536, description="Episodes per look, each in a fresh world")
     target: Number = Field(
         default=0.88, gt=0.0, le=1.0, description="Smoothed training success that triggers the first look"
     )
     target_step: Number = Field(
-        default=0.02, ge=0.0, le=0.5, description="The target rises by this after a failed look"
+        default=0.02, ge=0.0, le=0.5, description="Increase of the target after each failed look"
     )
     min_frames: Whole = Field(default=16_384, ge=0, description="Frames before the first look and between two looks")
-    min_episodes: Whole = Field(default=64, ge=1, description="Finished episodes in the smoothing window before a look")
+    min_episodes: Whole = Field(
+        default=64, ge=1, description="Finished episodes required in the smoothing window before a look"
+    )
     head_episodes: Whole = Field(
         default=128,
         ge=0,
-        description="Fewest episodes that measure the heads before a run starts (a multiple of num_envs is played); "
-        "0: do not measure",
+        description="Minimum number of episodes that measure the heads before a run starts (rounded up to a multiple "
+        "of num_envs); 0: do not measure",
     )
 
 
@@ -91,7 +98,7 @@ class SkillConfig(Spec):
     merge: MergePolicy = "most_frames"
     stall_minutes: Number = STALL_MINUTES
     reflect: bool = Field(
-        default=False, description="Record how episodes went at the run's end, for a model that proposes skills"
+        default=False, description="At the run's end, record how its episodes went, for a model that proposes skills"
     )
 
 
@@ -102,10 +109,10 @@ def check_episodes(field: str, episodes: int, environments: int, *, num_envs: st
         field, num_envs: how a person wrote the fields of the two.
 
     Raises:
-        InputError: `episodes` is no multiple of `num_envs`; the nearest one is named.
+        InputError: `episodes` is not a multiple of `num_envs`; the nearest one is named.
     """
     if episodes % environments:
         nearest = max(1, round(episodes / environments)) * environments
         raise InputError(
-            field, f"{episodes} is no multiple of {num_envs} ({environments})", f"Use for example {nearest}"
+            field, f"{episodes} is not a multiple of {num_envs} ({environments})", f"Use, for example, {nearest}"
         )

@@ -145,7 +145,7 @@ def publish_directory(temporary: Path, final: Path) -> None:
         if not final.is_dir():
             raise
         if not _is_same_tree(temporary, final):
-            raise ConflictError(f"{final} exists with other content; remove it if nothing needs it") from exc
+            raise ConflictError(f"{final} exists with different content; remove it if it is not needed") from exc
         shutil.rmtree(temporary)
     sync_directory(final.parent)
 

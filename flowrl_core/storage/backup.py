@@ -77,12 +77,12 @@ def backup(home: Home, target: Path, families: Sequence[Family]) -> Copied:
     if os.path.lexists(target):
         raise InputError("target", f"{target} exists", "Name a directory that does not exist yet")
     if target.is_relative_to(home.root):
-        raise InputError("target", f"{target} lies in the home that is to be saved", "Name a directory outside of it")
+        raise InputError("target", f"{target} is inside the home to be backed up", "Name a directory outside it")
     fresh = temporary_beside(target)
     with contextlib.ExitStack() as closing:
         source = open_to_read(home, closing)
         if source is None:
-            raise InputError("FLOWRL_HOME", f"{home.root} has no registry", "Set it to the home that is to be saved")
+            raise InputError("FLOWRL_HOME", f"{home.root} has no registry", "Set it to the home to be backed up")
         check_whole(source)
         closing.callback(shutil.rmtree, fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
@@ -113,7 +113,7 @@ def restore(source: Path, home: Home, families: Sequence[Family]) -> Copied:
     source = Path(source).absolute()
     check_name("source", source)
     if not (source / "registry.sqlite").is_file():
-        raise InputError("source", f"{source} is no backup", "Name a directory that `flowrl backup` has made")
+        raise InputError("source", f"{source} is not a backup", "Name a directory that `flowrl backup` has made")
     home.check_writable()
     names = (*_whole_directories(families), _SEALED)
     _check_empty(home, names)
@@ -263,7 +263,7 @@ def _copy_tree(source: Path, target: Path) -> None:
                 with _readable():
                     shutil.copy2(path, target / path.name)
         except FileNotFoundError:
-            logger.info("%s went while it was copied", path)
+            logger.info("%s disappeared while it was copied", path)
 
 
 def _whole_directories(families: Sequence[Family]) -> tuple[str, ...]:
@@ -296,7 +296,7 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except PermissionError as exc:
-        raise StorageError(f"{exc.filename}: {exc.strerror}; nothing was copied: give yourself access") from exc
+        raise StorageError(f"{exc.filename}: {exc.strerror}; nothing was copied; grant yourself access") from exc
 
 
 def _check_rows(source: Path) -> None:
@@ -309,7 +309,7 @@ def _check_rows(source: Path) -> None:
                 for table in schema.metadata.sorted_tables:
                     rows.execute(sa.select(table)).all()
     except CorruptError as exc:
-        problem = str(exc).partition("; make a new home")[0]
+        problem = str(exc).partition("; create a new home")[0]
         raise CorruptError(f"{problem}: nothing was restored, name another backup") from exc
     finally:
         engine.dispose()
@@ -335,13 +335,13 @@ def _check_empty(home: Home, names: Sequence[str]) -> None:
     unfinished = names if (home.root / _RESTORING).is_dir() else ()
     for name in (*names, "registry.sqlite"):
         if (home.root / name).exists() and name not in unfinished:
-            raise InputError("FLOWRL_HOME", f"{home.root} holds {name} already", remedy)
+            raise InputError("FLOWRL_HOME", f"{home.root} already contains {name}", remedy)
     engine = make_engine(home.registry_url)
     try:
         if engine.dialect.name != "sqlite":
             with reading(engine) as tx:
                 if sa.inspect(tx).has_table("meta") and _has_rows(tx):
-                    raise InputError("FLOWRL_REGISTRY_URL", "the database holds a registry already", remedy)
+                    raise InputError("FLOWRL_REGISTRY_URL", "the database already contains a registry", remedy)
     finally:
         engine.dispose()
 

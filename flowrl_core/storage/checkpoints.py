@@ -67,7 +67,9 @@ def save_tree(directory: Path, tree: Any, *, metadata: Mapping[str, Any] | None 
     except FlowRLError:
         raise
     except Exception as exc:
-        raise StorageError(f"{directory} cannot be written: {exc}; make room or give access, then try again") from exc
+        raise StorageError(
+            f"{directory} cannot be written: {exc}; free some space or grant access, then try again"
+        ) from exc
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     crash_point("tree_after_rename")
@@ -231,7 +233,7 @@ def _nested(
     directory: Path, leaves: Mapping[LeafPath, np.ndarray], empty: Sequence[tuple[Sequence[str], dict[str, Any] | None]]
 ) -> Any:
     if not all(part.startswith(_DICT_KEY) for path in [*leaves, *(path for path, _ in empty)] for part in path):
-        raise StorageError(f"checkpoint {directory} holds more than nested dicts; give a template to load it")
+        raise StorageError(f"checkpoint {directory} contains more than nested dicts; pass a template to load it")
     tree: dict[str, Any] = {}
     for path, leaf in [*leaves.items(), *empty]:
         if not path:
@@ -248,7 +250,7 @@ def _like(directory: Path, leaves: Mapping[LeafPath, np.ndarray], template: Any)
     wanted = {tuple(map(_part, path)): leaf for path, leaf in flat}
     if wanted.keys() != leaves.keys():
         odd = sorted(".".join(path) for path in wanted.keys() ^ leaves.keys())
-        raise StorageError(f"checkpoint {directory} has another structure than asked for: {', '.join(odd[:5])}")
+        raise StorageError(f"checkpoint {directory} does not have the requested structure: {', '.join(odd[:5])}")
     return jax.tree_util.tree_unflatten(structure, [_leaf(directory, p, leaves[p], t) for p, t in wanted.items()])
 
 

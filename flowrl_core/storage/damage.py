@@ -34,12 +34,12 @@ class Damaged:
 
 def in_words(home: Home, damaged: Sequence[Damaged]) -> tuple[str, str]:
     """What is wrong, naming the first few, and the remedy."""
-    elsewhere = "or begin anew with FLOWRL_HOME set to a new directory"
+    elsewhere = "or start over with FLOWRL_HOME set to a new directory"
     if not home.versions.is_dir() and all(one.place.startswith(f"{home.versions.name}/") for one in damaged):
         owners = ", ".join(dict.fromkeys(one.owner for one in damaged))
-        problem = f"{home.versions} is not there: lost are the parameters of {owners}"
-        return problem, f"put {home.versions.name}/ back from a backup, {elsewhere}"
+        problem = f"{home.versions} is missing, and with it the parameters of {owners}"
+        return problem, f"restore {home.versions.name}/ from a backup, {elsewhere}"
     named = "; ".join(str(one) for one in damaged[:_NAMED])
     more = f"; and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""
     places = " ".join(dict.fromkeys(one.place for one in damaged[:_NAMED]))
-    return f"{named}{more}", f"put {places} back from a backup, {elsewhere}"
+    return f"{named}{more}", f"restore {places} from a backup, {elsewhere}"

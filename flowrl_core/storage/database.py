@@ -38,7 +38,7 @@ _PATIENCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-_RESTORE = "make a new home of a backup (`flowrl restore`)"
+_RESTORE = "create a new home from a backup (`flowrl restore`)"
 _LACKING = ("no such table", "no such column")
 _MOST_WORDS = 200
 _WRITE_LOCK = int.from_bytes(b"flowrl-w")
@@ -66,7 +66,7 @@ def make_engine(url: str, *, connect: Callable[[], sqlite3.Connection] | None = 
         name = parsed.drivername
         raise InputError(URL_VARIABLE, f"there is no database driver {name!r} here ({exc})", remedy) from exc
     if parsed.get_backend_name() not in _DATABASES or dialect.is_async:
-        raise InputError(URL_VARIABLE, f"{parsed.drivername!r} is no driver for the registry", remedy)
+        raise InputError(URL_VARIABLE, f"{parsed.drivername!r} is not a driver that the registry supports", remedy)
     _check_place(url, parsed, remedy)
     if not is_postgres:
         sa.event.listen(engine, "connect", _on_connect)
@@ -84,11 +84,13 @@ def _check_place(url: str, parsed: sa.URL, remedy: str) -> None:
     if "@" in (parsed.host or ""):
         raise InputError(URL_VARIABLE, f"{_without_password(url)!r} has an @ in its password", "Write it as %40")
     if parsed.get_backend_name() == "sqlite" and not parsed.database:
-        raise InputError(URL_VARIABLE, f"{url!r} names no file", remedy)
+        raise InputError(URL_VARIABLE, f"{url!r} does not name a file", remedy)
     if url == os.environ.get(URL_VARIABLE) and parsed.get_backend_name() == "sqlite":
         directory = Path(str(parsed.database)).absolute().parent
         if not directory.is_dir():
-            raise InputError(URL_VARIABLE, f"{url!r} is in {directory}, which is no directory", "Make or correct it")
+            raise InputError(
+                URL_VARIABLE, f"{url!r} is in {directory}, which is not a directory", "Create or correct it"
+            )
 
 
 def _without_password(url: str) -> str:
@@ -157,7 +159,7 @@ def _migrating(engine: sa.Engine) -> Iterator[sa.Connection]:
             if engine.dialect.name == "sqlite":
                 broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
                 if broken is not None:
-                    raise CorruptError(f"a row of {broken[0]} refers to a row of {broken[2]} that is not there")
+                    raise CorruptError(f"a row of {broken[0]} refers to a missing row of {broken[2]}")
 
 
 @contextlib.contextmanager
@@ -165,7 +167,7 @@ def _named_errors(engine: sa.Engine) -> Iterator[None]:
     try:
         yield
     except IntegrityError as exc:
-        raise ConflictError(f"{_called(engine)} refused what does not fit its other rows: {exc.orig}") from exc
+        raise ConflictError(f"{_called(engine)} refused a row that conflicts with others: {exc.orig}") from exc
     except DBAPIError as exc:
         is_whole = not isinstance(exc.orig, sqlite3.DatabaseError) or isinstance(exc.orig, sqlite3.OperationalError)
         if not is_whole or str(exc.orig).startswith(_LACKING):
@@ -210,7 +212,7 @@ def bring_up_to_date(home: Home, engine: sa.Engine, *, head: str = HEAD, migrati
         if found is not None and not is_known(found, migrations=migrations):
             raise StorageError(
                 f"the registry {engine.url.render_as_string(hide_password=True)} has schema {found}, "
-                f"this FlowRL knows up to {head}; use the newer FlowRL that wrote it"
+                f"this FlowRL supports up to {head}; use the newer FlowRL that wrote it"
             )
         if engine.dialect.name == "sqlite":
             _prepare_file(engine, found)
@@ -232,7 +234,9 @@ def revision(engine: sa.Engine) -> str | None:
     if engine.dialect.name == "sqlite" and path:
         for part in (path, f"{path}-wal", f"{path}-shm"):
             if Path(part).exists() and not Path(part).is_file():
-                raise CorruptError(f"{part} is no file: move it away, and put the registry's own there from a backup")
+                raise CorruptError(
+                    f"{part} is not a regular file: move it away, and restore the registry's own from a backup"
+                )
         if not Path(path).exists():
             return None
     with reading(engine) as connection:

@@ -37,10 +37,10 @@ class FileJournal:
         except FileNotFoundError:
             return None
         except (ValueError, RecursionError) as exc:
-            logger.warning("%s cannot be read (%s): as if it were not there", path, exc)
+            logger.warning("%s cannot be read (%s): ignored", path, exc)
             return None
         if not isinstance(entry, dict) or entry.get("key") != key:
-            logger.warning("%s is no entry of a journal, or another's: as if it were not there", path)
+            logger.warning("%s is not a journal entry, or belongs to another key: ignored", path)
             return None
         return entry
 
@@ -56,5 +56,5 @@ class FileJournal:
 
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):  # it becomes a file's name
-            raise ValueError(f"{key!r} is no key: 64 hexadecimal digits")
+            raise ValueError(f"{key!r} is not a key of 64 hexadecimal digits")
         return self.directory / f"{key}.json"

@@ -87,7 +87,7 @@ class Home:
             root = Path(os.path.abspath(Path(self.root).expanduser()))
         except (OSError, RuntimeError) as exc:  # the working directory is gone; `~` is nobody's
             remedy = f"Set {HOME_VARIABLE} to an absolute path"
-            raise InputError(HOME_VARIABLE, f"{self.root} is below a directory that is not there", remedy) from exc
+            raise InputError(HOME_VARIABLE, f"{self.root} is below a directory that does not exist", remedy) from exc
         object.__setattr__(self, "root", root)
         _check_root(self.root)
 
@@ -108,8 +108,10 @@ class Home:
         """
         for path in (*self._stores, self.prefect):
             if os.path.lexists(path) and not path.is_dir():
-                what = f"a link to {path.readlink()}, which is no directory" if path.is_symlink() else "no directory"
-                raise InputError(HOME_VARIABLE, f"{path} is {what}", "Move it away, or put the directory back there")
+                what = (
+                    f"a link to {path.readlink()}, which is not a directory" if path.is_symlink() else "not a directory"
+                )
+                raise InputError(HOME_VARIABLE, f"{path} is {what}", "Move it away, or restore the directory")
         nearest = _nearest(self.root)
         for path in (
             nearest,
@@ -117,7 +119,7 @@ class Home:
         ):
             if not os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0)):
                 remedy = (
-                    f"Give yourself access, or set {HOME_VARIABLE} to a directory that you may write. What is there "
+                    f"Grant yourself access, or set {HOME_VARIABLE} to a directory that you may write. What is there "
                     "can be read: `flowrl status`, `experts`, `logs`, `backup`"
                 )
                 raise InputError(HOME_VARIABLE, f"{path} cannot be written", remedy)
@@ -219,7 +221,9 @@ class Home:
             InputError: it is not the name of a TOML file.
         """
         if "/" in name or "\\" in name or not name.endswith(".toml"):
-            remedy = f"Put the file into {self.knowledge} and give its name, or start by `flowrl campaign --knowledge`"
+            remedy = (
+                f"Put the file into {self.knowledge} and give its name, or start with `flowrl campaign --knowledge`"
+            )
             raise InputError("knowledge", f"{name!r} is not the name of a TOML file", remedy)
         return self.knowledge / _component("knowledge", name)
 
@@ -247,7 +251,7 @@ def _component(field: str, name: str) -> str:
     """The name, if it is one path component that no file system reads as something else."""
     is_printable = all(unicodedata.category(c)[0] != "C" for c in name)
     if not name or name.startswith(".") or "/" in name or "\\" in name or not is_printable or len(name.encode()) > 200:
-        raise InputError(field, f"{name!r} cannot be the name of a directory", "Use letters, digits, - and _")
+        raise InputError(field, f"{name!r} is not a valid directory name", "Use letters, digits, - and _")
     return name
 
 
@@ -259,11 +263,11 @@ def _holds_directories(path: Path) -> bool:
 
 
 def _check_root(root: Path) -> None:
-    remedy = f"Set {HOME_VARIABLE} to a directory that you may write"
+    remedy = f"Set {HOME_VARIABLE} to a directory that you can write"
     check_name(HOME_VARIABLE, root)
     nearest = _nearest(root)
     if nearest.is_symlink() and not nearest.exists():
-        problem = f"{nearest} is a link to {nearest.readlink()}, which is not there"
+        problem = f"{nearest} is a link to {nearest.readlink()}, which does not exist"
         raise InputError(HOME_VARIABLE, problem, remedy)
     if not nearest.is_dir():
         raise InputError(HOME_VARIABLE, f"{nearest} is a file, so {root} cannot be the home", remedy)

@@ -55,7 +55,7 @@ def check_limits(spent: Spending, tokens: int, cost: float | None, limits: Front
         return
     if cost is None:
         raise BudgetError(
-            f"frontier.max_cost is {limits.max_cost:g} US dollars, and {model!r} has no known price. Name it in "
+            f"frontier.max_cost is {limits.max_cost:g} US dollars, and {model!r} has no known price. Set it in "
             "frontier.prices, or set max_cost to 0, and start again"
         )
     if spent.cost + cost > limits.max_cost + _DUST:

@@ -54,7 +54,7 @@ def flaw(directory: Path, *, by_size: bool = False) -> str | None:
     """
     try:
         if not directory.is_dir():
-            return "is not there"
+            return "is missing"
         files = _manifest(directory)["files"]
         for name, expected in files.items():
             file = directory / name

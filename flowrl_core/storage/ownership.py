@@ -146,19 +146,19 @@ def _open_plain(path: Path) -> int:
     except OSError as exc:
         if exc.errno != errno.ELOOP:
             raise
-        raise StorageError(f"{path} is a link: it cannot be a lock; remove it") from exc
+        raise StorageError(f"{path} is a link, which cannot be a lock; remove it") from exc
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
         return descriptor
     os.close(descriptor)
-    raise StorageError(f"{path} is no plain file, or has other names: it cannot be a lock; remove it")
+    raise StorageError(f"{path} is not a regular file, or has other hard links, and cannot be a lock; remove it")
 
 
 def _open_to_read(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | _FLAGS)
     except PermissionError as exc:
-        raise ConflictError(f"{path} may not even be read: its owner lets nobody else") from exc
+        raise ConflictError(f"{path} is not readable: its owner gives nobody else access") from exc
 
 
 def _write(descriptor: int, text: str) -> None:

@@ -48,7 +48,7 @@ def open_to_read(home: Home, closing: contextlib.ExitStack, *, url: str = "") ->
     is_file = engine.dialect.name == "sqlite"
     path = Path(engine.url.database or "")
     if is_file and path.exists() and not os.access(path, os.R_OK):
-        raise StorageError(f"the registry {path} cannot be read by this user; give yourself access")
+        raise StorageError(f"the registry {path} is not readable by this user; grant yourself access")
     found = revision(engine)
     if found is None:
         check_not_lost(home, engine)
@@ -58,7 +58,7 @@ def open_to_read(home: Home, closing: contextlib.ExitStack, *, url: str = "") ->
     name = engine.url.render_as_string(hide_password=True)
     if not is_known(found):
         raise StorageError(
-            f"the registry {name} has schema {found}, this FlowRL knows up to {HEAD}; use the newer FlowRL that "
+            f"the registry {name} has schema {found}, this FlowRL supports up to {HEAD}; use the newer FlowRL that "
             "wrote it"
         )
     if not is_file:  # cannot be copied, and is nobody's home: it is migrated in its place
@@ -100,7 +100,7 @@ def check_whole(engine: sa.Engine) -> None:
         missing = set(metadata.tables) - set(engine.dialect.get_table_names(connection)) if found == HEAD else ()
     if told != "ok" or missing:
         what = f"has lost its tables {', '.join(sorted(missing))}" if missing else f"is damaged ({told})"
-        raise CorruptError(f"registry {name} {what}; make a new home of a backup (`flowrl restore`)")
+        raise CorruptError(f"registry {name} {what}; create a new home from a backup (`flowrl restore`)")
 
 
 def check_not_lost(home: Home, engine: sa.Engine) -> None:
@@ -114,14 +114,14 @@ def check_not_lost(home: Home, engine: sa.Engine) -> None:
         return
     path = Path(engine.url.database or "")
     is_file = engine.dialect.name == "sqlite"
-    what = "is empty" if not is_file or path.exists() else "is not there"
+    what = "is empty" if not is_file or path.exists() else "is missing"
     copies = sorted(path.parent.glob(f"{path.stem}-schema-*{path.suffix}")) if is_file else []
     beside = f"put {copies[-1].name} in its place, or " if copies else ""
     elsewhere = "" if is_file else f"correct {URL_VARIABLE}, or "
     raise CorruptError(
-        f"the registry {engine.url.render_as_string(hide_password=True)} {what}, but {home.root} holds "
-        f"{' and '.join(held)}: what was learned is not known any more. To go on, {elsewhere}{beside}make a new home "
-        "of a backup (`flowrl restore`); to begin anew, set FLOWRL_HOME to a new directory"
+        f"the registry {engine.url.render_as_string(hide_password=True)} {what}, but {home.root} contains "
+        f"{' and '.join(held)}: the record of what was learned is lost. To go on, {elsewhere}{beside}create a new home "
+        "from a backup (`flowrl restore`); to start over, set FLOWRL_HOME to a new directory"
     )
 
 

@@ -83,8 +83,8 @@ def check_start(home: Home) -> None:
     """
     room = Room.at(home.root)
     if wanted := room.lacks(_START_MB, _START_FILES):
-        remedy = f"Free some room there, or set {HOME_VARIABLE} to a directory on another disk"
-        raise InputError(HOME_VARIABLE, f"{home.root} has {room}, and {wanted} are needed to start", remedy)
+        remedy = f"Free some space there, or set {HOME_VARIABLE} to a directory on another disk"
+        raise InputError(HOME_VARIABLE, f"{home.root} has {room}, but {wanted} are needed to start", remedy)
 
 
 def check_going_on(home: Home) -> None:
@@ -137,6 +137,6 @@ def _write_probe(path: Path) -> None:
 
 def _told(home: Home, found: str) -> str:
     return (
-        f"nothing more can be written to {home.root}: {found}. Nothing is lost: finished skills stay, and others go on "
-        f"from their last checkpoint. Free some room ({_START_MB} MB at least), and start the campaign again"
+        f"nothing more can be written to {home.root}: {found}. Nothing is lost: finished skills stay, and others "
+        f"resume from their last checkpoint. Free some space ({_START_MB} MB at least), and start the campaign again"
     )

@@ -49,7 +49,7 @@ def get(home: Home, content: str) -> Any:
     """
     params, _ = load_tree(home.version(content))
     if content_hash(params) != content:
-        raise CorruptError(f"version {content} in {home.versions} holds other parameters than its name says")
+        raise CorruptError(f"version {content} in {home.versions} contains parameters that do not match its name")
     return params
 
 

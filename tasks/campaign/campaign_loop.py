@@ -274,7 +274,7 @@ def _accepted(home: Home, asked: CampaignSpec) -> Iterator[tuple[Registry, Campa
         knowledge = _knowledge(home, spec)
         context = read_context(known, spec.campaign, spec, initial_knowledge(knowledge, spec))
         for override in check_campaign(context).idle:
-            logger.warning("%s: no target needs that skill, so it changes nothing now", override)
+            logger.warning("%s: no target needs that skill, so this has no effect now", override)
         yield known or stack.enter_context(Registry.open(home)), spec, knowledge
 
 
@@ -314,7 +314,7 @@ def _knowledge(home: Home, spec: CampaignSpec) -> Knowledge:
     named = spec.knowledge or spec.env
     knowledge = load_knowledge(home.knowledge_file(named) if is_file_name(named) else shipped(named))
     if knowledge.env != spec.env:
-        problem = f"{spec.knowledge} is about {knowledge.env!r}, not {spec.env!r}"
+        problem = f"{spec.knowledge} is for {knowledge.env!r}, not {spec.env!r}"
         raise InputError("env", problem, f"Use {knowledge.env}")
     return knowledge
 

@@ -159,10 +159,10 @@ class ModelSource:
         self._forgiven = min(self._forgiven, context.fruitless)
         most, rounds = context.spec.limits.max_skills, context.spec.frontier.fruitless_rounds
         if len(context.added) >= most and not found.failed:
-            self.reason = f"the campaign has its {most} proposed skills (limits.max_skills)"
+            self.reason = f"the campaign has reached its limit of {most} proposed skills (limits.max_skills)"
             return False
         if context.fruitless - self._forgiven >= rounds:
-            self.reason = f"{rounds} rounds of proposals brought nothing sound (frontier.fruitless_rounds)"
+            self.reason = f"{rounds} rounds without an accepted proposal (frontier.fruitless_rounds)"
             return False
         if (states, context.rounds) == self._asked:
             return False

@@ -85,7 +85,7 @@ class Reconciler:
             self.wake_in(0.0)
             return
         if run is not None and _is_asleep(run):
-            logger.warning("%s was to start in the far future: was the clock set? It starts now", attempt.name)
+            logger.warning("%s was scheduled for the far future: was the clock changed? It starts now", attempt.name)
             await run_again(self.client, run, delay=0.0)
             return
         if run is not None and not _is_over(run):
@@ -101,7 +101,7 @@ class Reconciler:
         is_worth_it = end == "infrastructure" and run is not None and not _found_no_room(run)
         if is_worth_it and run is not None and await self._goes_on(attempt, run):
             self.registry.attempts.count_retry(attempt.id, reason)
-            logger.warning("%s broke off (%s); the same run goes on", attempt.name, reason)
+            logger.warning("%s was interrupted (%s); the same run continues", attempt.name, reason)
             return
         logger.warning("%s: attempt %d is over: %s, %s", attempt.name, attempt.number, end, reason)
         self.registry.attempts.end(attempt.id, end, reason)

@@ -22,11 +22,13 @@ __all__ = ["Changes", "approval_form", "approved"]
 class Changes(RunInput):
     """What a person may change of a skill's run while approving it; the form that the UI shows on Resume."""
 
-    frames: Whole = Field(ge=1, description="Most environment steps of the run (its budget)")
+    frames: Whole = Field(ge=1, description="Maximum number of environment steps of the run (its budget)")
     learning_rate: Number = Field(gt=0.0, le=1.0, description="Adam's step size")
     entropy_weight: Number = Field(ge=0.0, le=10.0, description="Weight of the entropy bonus")
     episode_limit: Whole = Field(ge=1, le=10_000, description="Steps after which an episode counts as failed")
-    threshold: Number = Field(gt=0.0, lt=1.0, description="Learned only if the lower bound of success reaches this")
+    threshold: Number = Field(
+        gt=0.0, lt=1.0, description="The skill is learned only if the lower bound of its success reaches this"
+    )
 
 
 _AGAIN = "Start the campaign again with the skill in `retry`"
@@ -71,14 +73,14 @@ def approved(config: SkillConfig) -> SkillConfig:
 
 def _question(skill: Skill) -> str:
     """What is to be approved, in Markdown; what others have written stands as code, so that it formats nothing."""
-    effects = {"needs": skill.requirements, "uses up": skill.consumption, "brings": skill.gain}
+    effects = {"needs": skill.requirements, "consumes": skill.consumption, "gains": skill.gain}
     facts = {
         word: ", ".join(f"{amount.at(skill.learn_count)} {fluent}" for fluent, amount in amounts.items())
         for word, amounts in effects.items()
     }
     facts |= {"done when": skill.program.done, "reward": skill.program.reward}
     lines = [f"- {word}: `{_one_line(text)}`" for word, text in facts.items() if text]
-    asked = f"Approve the training of **{skill.name}**, with changes if need be. To reject it, cancel the run."
+    asked = f"Approve the training of **{skill.name}**, optionally with changes. To reject it, cancel the run."
     return "\n".join([asked, "", f"`{_one_line(skill.description)}`" if skill.description else "", "", *lines])
 
 

@@ -48,7 +48,7 @@ def final_state(skill: str, found: Assessment) -> State:
         "episodes": found.episodes,
         "versions": " ".join(f"{expert}:{content}" for expert, content in found.versions.items()),
     }
-    create_table_artifact([row], key=f"evaluation-{slug(skill)}", description=f"{skill}, measured again")
+    create_table_artifact([row], key=f"evaluation-{slug(skill)}", description=f"{skill}, evaluated again")
     return Completed(
         name="StillLearned" if found.is_still_learned else "Worse",
         message=f"success {found.success:.3f}, lower bound {found.lower_bound:.3f} (threshold {found.threshold:.2f})"

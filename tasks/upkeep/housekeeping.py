@@ -50,7 +50,7 @@ def final_state(found: Sequence[Garbage], removed: Sequence[Garbage] | None) -> 
     title = "What would be removed" if removed is None else "What was removed"
     create_table_artifact(rows, key="housekeeping", description=f"{title} from {home.root} on {date.today()}")
     if removed is None:
-        said = f"{_total(found)} could be removed; start it with `delete` to do so"
+        said = f"{_total(found)} could be removed; start housekeeping with `delete` to do so"
         return Completed(name="DryRun", message=said)
     kept = len(found) - len(removed)
     return Completed(name="Removed", message=f"{_total(removed)} removed" + (f", {kept} in use again" if kept else ""))

@@ -50,7 +50,7 @@ def test_who_listens_on_all_addresses_is_asked_by_loopback_of_the_same_kind():
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", " "])
 def test_what_is_no_address_is_told(host, port, no_password):
     no_password.setenv(SERVER_AUTH_VARIABLE, "me:se-cret")
-    with pytest.raises(InputError, match="no address of this machine") as caught:
+    with pytest.raises(InputError, match="not an address of this machine") as caught:
         choose_address(host, port)
     assert caught.value.field == "host"
 

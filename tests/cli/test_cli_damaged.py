@@ -101,12 +101,12 @@ def flip(file: Path) -> None:
 
 
 VERSION_DAMAGE = {
-    "all gone": (lambda home, version: shutil.rmtree(home.versions), ("versions is not there", "dig_a", "goto_bench")),
+    "all gone": (lambda home, version: shutil.rmtree(home.versions), ("versions is missing", "dig_a", "goto_bench")),
     "a link to nothing": (
         lambda home, version: home.versions.rename(home.root / "old") and home.versions.symlink_to("nowhere"),
-        ("versions is not there",),
+        ("versions is missing",),
     ),
-    "one gone": (lambda home, version: shutil.rmtree(version), ("expert 0 (dig_a)", "is not there")),
+    "one gone": (lambda home, version: shutil.rmtree(version), ("expert 0 (dig_a)", "is missing")),
     "a file gone": (lambda home, version: a_file(version).unlink(), ("expert 0 (dig_a)", "has lost its file")),
     "cut short": (lambda home, version: os.truncate(a_file(version), 5), ("expert 0 (dig_a)", "of 5 bytes, not")),
     "no manifest": (
@@ -129,7 +129,7 @@ def test_versions_that_are_not_whole_are_told_by_doctor_status_and_backup(damage
         assert text in found.found and text in status.stdout and text in backup.stderr
     assert str(damaged.versions) in backup.stderr or "versions/" in backup.stderr
     for told in (found.mend, status.stdout, backup.stderr):
-        assert "back from a backup" in told
+        assert "from a backup" in told
     assert json.loads(flowrl_here("status", "--json").stdout)["damaged"]
     assert not Path("../saved").exists() and snapshot(damaged.root) == before
 
@@ -149,8 +149,8 @@ def _sql(home: Home, statement: str) -> None:
 
 
 REGISTRY_DAMAGE = {
-    "gone": (lambda home: home.registry.unlink(), ("is not there", "holds versions/", "flowrl restore")),
-    "empty": (lambda home: os.truncate(home.registry, 0), ("is empty", "holds versions/", "flowrl restore")),
+    "gone": (lambda home: home.registry.unlink(), ("is missing", "contains versions/", "flowrl restore")),
+    "empty": (lambda home: os.truncate(home.registry, 0), ("is empty", "contains versions/", "flowrl restore")),
     "empty, and no versions": (
         lambda home: (os.truncate(home.registry, 0), shutil.rmtree(home.versions)),
         ("is empty", "archive/ (records of runs)"),
@@ -158,7 +158,7 @@ REGISTRY_DAMAGE = {
     "no database": (lambda home: home.registry.write_bytes(b"what?" * 900), ("not a database", "flowrl restore")),
     "a directory": (
         lambda home: (home.registry.unlink(), home.registry.mkdir()),
-        ("sqlite is no file", "a backup"),
+        ("sqlite is not a regular file", "a backup"),
     ),
     "of a newer FlowRL": (
         lambda home: _sql(home, "UPDATE alembic_version SET version_num = '9999'"),
@@ -269,7 +269,7 @@ def test_a_record_of_processes_that_cannot_be_read_is_told_and_nothing_is_starte
     up = flowrl_here("up")
     assert up.returncode == 1
     for said in (status.stdout, up.stderr):
-        assert "embedded.json, which tells what was started" in said and "then remove it" in said
+        assert "embedded.json, which records what was started" in said and "then remove it" in said
     assert not damaged.prefect.exists()
 
 
@@ -284,7 +284,7 @@ def test_what_is_no_directory_where_one_belongs_is_refused_before_anything_begin
     for make in (lambda path: path.write_text("mine"), lambda path: path.symlink_to("nowhere")):
         make(home / name)
         before = snapshot(home)
-        refused(flowrl_here("up"), f"FLOWRL_HOME: {home / name} is ", "no directory", "Move it away")
+        refused(flowrl_here("up"), f"FLOWRL_HOME: {home / name} is ", "not a directory", "Move it away")
         assert snapshot(home) == before
         (home / name).unlink()
 
@@ -358,7 +358,7 @@ def test_a_registry_of_an_older_schema_is_read_from_a_copy(damaged, flowrl_here)
     of_an_older_schema(damaged)
     before = snapshot(damaged.root)
     done = flowrl_here("status")
-    assert done.returncode == 0 and "No campaign was started yet" in done.stdout
+    assert done.returncode == 0 and "No campaign has been started" in done.stdout
     assert flowrl_here("backup", "../saved").returncode == 0
     assert snapshot(damaged.root) == before
 
@@ -431,11 +431,11 @@ def test_what_is_closed_to_this_user_is_told(learned, home, open_directory):
     closed.embedded.write_text("{}")
     closed.embedded.chmod(0o600)
     out, said = asked("status", "logs dig_a", "backup saved")
-    assert out.count("exit 0") == 1 and f"Trouble: {closed.embedded} cannot be read by this user" in out
+    assert out.count("exit 0") == 1 and f"Trouble: {closed.embedded} is not readable by this user" in out
     assert said.count("Permission denied") == 2 and said.lower().count("give yourself access") == 2, said
     closed.registry.chmod(0o600)
     out, said = asked("status", "experts")
-    assert out.count("exit 1") == 2 and said.count(f"the registry {closed.registry} cannot be read by this user") == 2
+    assert out.count("exit 1") == 2 and said.count(f"the registry {closed.registry} is not readable by this user") == 2
     closed.root.chmod(0o700)
     out, said = asked("status", "campaign --env corridor --target make_b")
     assert out.count("exit 2") == 2 and said.count(f"FLOWRL_HOME: {closed.root} cannot be read") == 2

@@ -187,11 +187,11 @@ def test_a_working_directory_that_is_gone_is_told_before_anything_is_begun(
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    said = ("working directory: ", "is gone", "`cd` to one that is there")
+    said = ("working directory: ", "was deleted", "`cd` to an existing directory")
     refused(flowrl_here("campaign", "--env", "corridor", "--target", "dig_a"), *said)
     refused(flowrl_here("up"), *said)
     refused(flowrl_here("up", "--worker-only", "--server", "http://127.0.0.1:9/api"), *said)
-    assert "working directory: `cd` to one that is there" in flowrl_here("doctor").stdout
+    assert "working directory: `cd` to an existing directory" in flowrl_here("doctor").stdout
     assert flowrl_here("status").returncode == 0
     module = [sys.executable, "-m", "flowrl_cli", "status"]
     assert subprocess.run(module, capture_output=True, check=False, timeout=60).returncode == 0

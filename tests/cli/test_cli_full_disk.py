@@ -62,7 +62,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     place = disk(options) / "home"
     monkeypatch.setenv("FLOWRL_HOME", str(place))
     for command in (CAMPAIGN, ("up",), ("up", "--worker-only", "--server", "http://127.0.0.1:1/api")):
-        refused(flowrl_here(*command), str(place), *said, "Free some room", "FLOWRL_HOME")
+        refused(flowrl_here(*command), str(place), *said, "Free some space", "FLOWRL_HOME")
     assert not place.exists()
     (found,) = [one for one in examine() if one.what == "disk"]
     assert found.state == "wrong" and said[0] in found.found
@@ -80,7 +80,7 @@ def test_what_cannot_be_written_any_more_is_named_and_told_of_only_when_it_stays
     pantry.look()
     fill(place)
     pantry.look()
-    with pytest.raises(NoRoomError, match=rf"written to {home.root}: 0 MB free\. Nothing is lost: .* Free some room"):
+    with pytest.raises(NoRoomError, match=rf"written to {home.root}: 0 MB free\. Nothing is lost: .* Free some space"):
         pantry.look()
     monkeypatch.setenv("FLOWRL_HOME", str(home.root))
     assert f"Trouble: nothing more can be written to {home.root}" in flowrl_here("status").stdout

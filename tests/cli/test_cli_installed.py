@@ -174,7 +174,7 @@ def test_what_is_missing_is_what_any_error_comes_from(installed):
 def test_the_doctor_says_what_is_missing(installed):
     with lacking(installed, "root"):
         done = installed.flowrl("doctor")
-    assert done.returncode == 1 and "All is well" not in done.stdout
+    assert done.returncode == 1 and "No problems found" not in done.stdout
     assert "files: install it again: " in done.stdout
 
 

@@ -31,7 +31,7 @@ def test_a_dry_run_shows_question_answer_and_gates_and_leaves_only_the_journal(h
         "Rules of the game",
         "at most",
         '"name": "dig_a"',
-        "sound",
+        "passed",
         "refused by reachable",
         "unprovided",
     ):

@@ -83,7 +83,7 @@ def test_an_address_that_cannot_be_had_is_refused(home, flowrl_here, refused, mo
         taken.listen()
         refused(flowrl_here("up", "--port", str(taken.getsockname()[1])), "port", "nothing can listen")
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", PASSWORD)
-    refused(flowrl_here("up", "--host", "192.0.2.77"), "host", "no address of this machine")
+    refused(flowrl_here("up", "--host", "192.0.2.77"), "host", "not an address of this machine")
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "onlyauser")
     refused(flowrl_here("up"), "PREFECT_SERVER_API_AUTH_STRING: is not USER:PASSWORD")
     monkeypatch.setenv("PREFECT_API_URL", "http://there:4200/api")
@@ -102,7 +102,7 @@ def test_certificates_that_cannot_be_read_are_refused_before_anything_is_written
     home, flowrl_here, refused, monkeypatch, variable
 ):
     monkeypatch.setenv(variable, "/nowhere.pem")
-    refused(flowrl_here("up"), variable, "/nowhere.pem", "certificates")
+    refused(flowrl_here("up"), variable, "/nowhere.pem", "certificate")
     assert not home.exists()
 
 
@@ -128,11 +128,11 @@ def test_workers_join_only_a_prefect_server_that_answers_and_lets_them_in(home, 
     with answering(200, "<html>") as url:
         assert "is not the API" in join(url)
     with answering(200, '"2.20.1"') as url:
-        assert "is of version 2.20.1: use one of Prefect 3" in join(url)
+        assert "is of version 2.20.1: use a server of Prefect 3" in join(url)
     with answering(401, "{}") as url:
-        assert "asks for a password: export PREFECT_API_AUTH_STRING" in join(url)
+        assert "requires a password: export PREFECT_API_AUTH_STRING" in join(url)
         monkeypatch.setenv("PREFECT_API_AUTH_STRING", PASSWORD)
-        assert "refuses these credentials" in join(url)
+        assert "rejected these credentials" in join(url)
         assert PASSWORD not in join(url)
     assert not home.exists()
 
@@ -144,7 +144,7 @@ def test_a_configured_server_that_cannot_be_used_is_told_and_nothing_is_written(
     for module in ("server.embedded", "session"):
         monkeypatch.setattr(f"flowrl_cli.{module}.wait_healthy", functools.partial(wait_healthy, seconds=0.3))
     with answering(401, "{}") as url:
-        for configured, said in (("http://127.0.0.1:1/api", "did not answer"), (url, "asks for a password")):
+        for configured, said in (("http://127.0.0.1:1/api", "did not answer"), (url, "requires a password")):
             monkeypatch.setenv("PREFECT_API_URL", configured)
             done = flowrl_here(*command)
             assert done.returncode == 1 and said in done.stderr
@@ -155,7 +155,7 @@ def test_up_with_a_configured_server_starts_workers_for_it_and_down_stops_them(s
     monkeypatch.setenv("PREFECT_API_URL", server.url)
     before = Record.load(server.home)
     said = flowrl_here("up").stdout.splitlines()
-    assert said[:2] == [f"UI: {before.server.ui}", "server: configured, so not ours to start or stop"]
+    assert said[:2] == [f"UI: {before.server.ui}", "server: configured, so FlowRL neither starts nor stops it"]
     record = Record.load_workers(Home(home))
     process = record.alive("workers")
     assert f"workers: started, process {process.pid}" in said
@@ -246,7 +246,7 @@ def test_up_says_what_it_did_and_leaves_it_up_on_its_own(guarded):
     record = guarded.record
     urls = [line for line in said if "http" in line]
     assert urls[0] == f"UI: {record.server.ui}" and record.server.ui.endswith(f":{record.port}")
-    assert urls[1:] == [f"others join by: flowrl up --worker-only --server {record.server.ui}/api"]
+    assert urls[1:] == [f"other machines join with: flowrl up --worker-only --server {record.server.ui}/api"]
     for what in ("server: started", "pools: ", "automations: ", "deployments: ", "workers: started", "ready: control@"):
         assert any(line.startswith(what) for line in said), what
     for name in ("server", "workers"):
@@ -370,7 +370,7 @@ def test_after_a_run_the_password_is_in_no_file_and_in_no_database(guarded):
 def test_down_stops_what_this_machine_started_and_nothing_else(guarded):
     assert lines(guarded.second("down")) == [
         f"workers: stopped (of {guarded.record.server.url})",
-        f"server: it was started on {socket.gethostname()} and stays up; `flowrl down` there stops it",
+        f"server: was started on {socket.gethostname()} and keeps running; `flowrl down` there stops it",
     ]
     record = guarded.record
     assert record.alive("server") and record.alive("workers")

@@ -22,8 +22,8 @@ UNREADABLE = {
     "one that FlowRL ignores": ("PREFECT_SERVER_API_PORT", "abc", "PREFECT_SERVER_API_PORT", "integer", "unset"),
     "an older name": ("PREFECT_EVENTS_RETENTION_PERIOD", "a", "PREFECT_EVENTS_RETENTION_PERIOD", "'a' ", "unset"),
     "a member of a list": ("PREFECT_CLIENT_RETRY_EXTRA_CODES", "502,x", "PREFECT_CLIENT_R", "'502,x' ", "unset"),
-    "a mapping": ("PREFECT_CLIENT_CUSTOM_HEADERS", "{", "PREFECT_CLIENT_CUSTOM_HEADERS", "is no JSON", "unset"),
-    "a whole group": ("PREFECT_API", "soon", "PREFECT_API", "'soon' .*is no JSON", "unset PREFECT_API$"),
+    "a mapping": ("PREFECT_CLIENT_CUSTOM_HEADERS", "{", "PREFECT_CLIENT_CUSTOM_HEADERS", "is not JSON", "unset"),
+    "a whole group": ("PREFECT_API", "soon", "PREFECT_API", "'soon' .*is not JSON", "unset PREFECT_API$"),
     "together": (
         "PREFECT_SERVER_DATABASE_DRIVER",
         "postgresql+asyncpg",
@@ -32,7 +32,7 @@ UNREADABLE = {
         "Correct PREFECT_SERVER_",
     ),
     "no such profile": ("PREFECT_PROFILE", "nosuch", "PREFECT_PROFILE", "profile 'nosuch'", "ephemeral, local"),
-    "no database": ("PREFECT_API_DATABASE_CONNECTION_URL", "x", "PREFECT_API_DATABASE", "'x' is no URL", "sqlite"),
+    "no database": ("PREFECT_API_DATABASE_CONNECTION_URL", "x", "PREFECT_API_DATABASE", "'x' is not a URL", "sqlite"),
     "its driver": ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "mysql://a/b", "PREFECT_SERVER_D", "driver", "sqlite"),
     "dotenv": (".env", "PREFECT_API_REQUEST_TIMEOUT=soon\n", r"PREFECT_API_REQ.*/\.env", "'soon'", r"from .*/\.env"),
     "dotenv of bytes": (".env", "\xff", r"/here/\.env", "codec", "Correct the file"),
@@ -45,7 +45,7 @@ UNREADABLE = {
     ),
     "no TOML": ("prefect.toml", "[api", "/here/prefect.toml", "is not valid TOML", "Write key = value"),
     "no TOML of others": ("pyproject.toml", "[project", "/here/pyproject.toml", "no.* valid TOML", "Write key = value"),
-    "no table": ("pyproject.toml", "tool = 5", "/here/pyproject.toml", "tool.prefect is no table", "Correct"),
+    "no table": ("pyproject.toml", "tool = 5", "/here/pyproject.toml", "tool.prefect is not a table", "Correct"),
     "no group": (
         "pyproject.toml",
         "[tool.prefect]\napi = 5",
@@ -54,7 +54,7 @@ UNREADABLE = {
         "api of .*pyproject.toml",
     ),
     "profiles": ("profiles.toml", "[api", "/profiles.toml", "is not valid TOML", "Write key = value"),
-    "no profiles": ("profiles.toml", "profiles = 5", "/profiles.toml", "profiles is no table", "Correct"),
+    "no profiles": ("profiles.toml", "profiles = 5", "/profiles.toml", "profiles is not a table", "Correct"),
     "no active one": ("profiles.toml", 'active = "x"', "active in .*/profiles.toml", "no profile 'x'", "ephemeral"),
     "the active one": (
         "profiles.toml",

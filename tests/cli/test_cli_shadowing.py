@@ -149,7 +149,7 @@ def test_a_file_that_is_taken_for_a_package_all_the_same_is_named(home, tmp_path
     importlib.invalidate_caches()
     monkeypatch.delitem(sys.modules, "prefect", raising=False)
     (found,) = [one for one in examine_installation() if one.state == "wrong"]
-    assert found.what == "prefect" and found.found == f"{tmp_path}/prefect.py is imported in its place"
+    assert found.what == "prefect" and found.found == f"{tmp_path}/prefect.py is imported instead"
 
 
 def test_relative_places_of_packages_mean_the_same_in_what_is_started(home, monkeypatch):

@@ -196,7 +196,7 @@ def in_words(form, value):
 
 
 def test_what_broke_a_run_off_is_told_and_that_it_goes_on(grown, at_grown):
-    assert "broke off (Crashed: killed); tried again (1 of 2)" in at_grown("status").stdout
+    assert "was interrupted (Crashed: killed); retried (1 of 2)" in at_grown("status").stdout
     with Registry.open(grown) as registry:
         views = view_campaign(grown, registry, registry.campaigns.get("demo"))
     fact = next(view for view in views if view.name == "make_c").figures.fact
@@ -204,7 +204,7 @@ def test_what_broke_a_run_off_is_told_and_that_it_goes_on(grown, at_grown):
     assert fact.retries == 1
     narrator = Narrator()
     list(narrator.tell(calm))
-    assert list(narrator.tell(views)) == ["make_c: broke off (Crashed: killed); tried again (1 of 2)"]
+    assert list(narrator.tell(views)) == ["make_c: was interrupted (Crashed: killed); retried (1 of 2)"]
     assert list(narrator.tell(views)) == []
 
 
@@ -212,11 +212,11 @@ def test_what_another_campaign_has_learned_is_said_with_its_seed_and_what_differ
     shutil.copytree(grown.root, home)
     named = ("--campaign", "second", "--env", "corridor", "--target", "dig_a")
     done = flowrl_here("campaign", *named, "--training.seed", "7", "--override", "dig_a.frames=40000")
-    told = "learned already by campaign demo with seed 0 (here 7), training.frames 600000 (here 40000)"
+    told = "already learned by campaign demo with seed 0 (here 7), training.frames 600000 (here 40000)"
     assert done.returncode == 0 and told in done.stdout
     found = json.loads(flowrl_here("status", "second", "--json").stdout)["skills"][0]
     assert found["why"] == told and found["campaign"] == "demo"
-    assert "learned already" not in flowrl_here("status", "demo").stdout
+    assert "already learned" not in flowrl_here("status", "demo").stdout
 
 
 def test_status_of_an_unknown_campaign_is_refused(grown, at_grown):
@@ -320,7 +320,7 @@ def test_experts_are_listed_and_an_unknown_one_is_refused(grown, at_grown):
 
 def test_logs_shows_the_latest_run(grown, at_grown):
     assert at_grown("logs", "make_c").stdout == "one line\n"
-    wrong = (("make_cc",), "make_c"), (("make_d",), "not trained"), (("dig_a", "--campaign", "x"), "x")
+    wrong = (("make_cc",), "make_c"), (("make_d",), "not been trained"), (("dig_a", "--campaign", "x"), "x")
     for arguments, said in wrong:
         done = at_grown("logs", *arguments)
         assert done.returncode == 2
@@ -381,7 +381,7 @@ def test_the_board_fits_its_terminal_and_tells_what_broke_off(grown, monkeypatch
         console().print(live_table(view_campaign(grown, registry, registry.campaigns.get("demo"))))
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= width
-    assert "make_c: broke off (Crashed: killed); tried again (1 of 2)" in " ".join(out.split())
+    assert "make_c: was interrupted (Crashed: killed); retried (1 of 2)" in " ".join(out.split())
     assert "make_b: too hard" in out
 
 
@@ -390,10 +390,10 @@ def test_a_narrator_that_comes_late_tells_no_old_news(grown):
         views = view_campaign(grown, registry, registry.campaigns.get("demo"))
     narrator = Narrator()
     assert sorted(narrator.tell(views)) == [
-        "dig_a: learned before, success 95.0 %",
-        "goto_bench: learned before, success 95.0 %",
-        "make_c: broke off (Crashed: killed); tried again (1 of 2)",
+        "dig_a: already learned, success 95.0 %",
+        "goto_bench: already learned, success 95.0 %",
         "make_c: under way",
+        "make_c: was interrupted (Crashed: killed); retried (1 of 2)",
     ]
     assert list(narrator.tell(views)) == []
 
@@ -444,7 +444,7 @@ def test_what_the_server_says_has_ended_is_stopped_unless_its_campaign_goes_on(s
             (view,) = view_campaign(home, registry, campaign, asks_server=asks_server)
             return view.state, view.remark
 
-        assert seen() == ("stopped", "it was never submitted; the campaign's next start goes on with it")
+        assert seen() == ("stopped", "it was never submitted; the campaign's next start resumes it")
         leading = begin("campaign/default", {"targets": ["dig_a"]})
         assert seen() == ("submitted", "")
         run = begin("train-skill/gpu", {"campaign": "none", "skill": "none", "attempt": 1, "run": 1})
@@ -452,13 +452,13 @@ def test_what_the_server_says_has_ended_is_stopped_unless_its_campaign_goes_on(s
         end(run)
         assert seen() == ("submitted", ""), "its campaign has it run again"
         end(leading)
-        said = "its run ended as Crashed: its process is gone; the campaign's next start goes on with it"
+        said = "its run ended as Crashed: its process is gone; the campaign's next start resumes it"
         assert seen() == ("stopped", said)
         assert seen(asks_server=False) == ("submitted", "")
         client.delete_flow_run(run)
-        assert seen() == ("stopped", "Prefect does not know its run; the campaign's next start goes on with it")
+        assert seen() == ("stopped", "Prefect has no record of its run; the campaign's next start resumes it")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{taken.getsockname()[1]}/api")
     with Registry.open(home) as registry:
         (view,) = view_campaign(home, registry, campaign, asks_server=True)
-    assert view.state == "submitted" and view.remark.startswith("whether it goes on is not known: ")
+    assert view.state == "submitted" and view.remark.startswith("whether it is still running is unknown: ")

@@ -387,8 +387,8 @@ def test_a_campaign_in_the_background_of_a_script_stops_and_is_said_to_be_stoppe
         print(f"\nstopped in {time.monotonic() - began:.1f} s")
         assert script.returncode == CODES["SIGINT"]
         assert said.splitlines()[-2:] == [
-            "Stopping (SIGINT): runs save a checkpoint (once more: at once) ...",
-            "Stopped. Run the same command again to go on",
+            "Stopping (SIGINT): runs save a checkpoint (interrupt again to stop at once) ...",
+            "Stopped. Run the same command again to resume",
         ]
         assert marked(record.mark) == [] and not Home(home).embedded.exists()
     finally:

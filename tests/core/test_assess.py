@@ -92,7 +92,7 @@ def test_heads_that_were_spoiled_are_told_and_the_bundle_is_as_good_as_ever(home
         ("nobody", "dig_a", 16, "there is no campaign 'nobody'"),
         ("basics", "dig_b", 16, "there is no skill 'dig_b'. Did you mean dig_a"),
         ("basics", "make_b", 16, "skill: 'make_b' is not learned yet"),
-        ("basics", "dig_a", 100, "episodes: 100 is no multiple of num_envs .16.. Use for example 96"),
+        ("basics", "dig_a", 100, "episodes: 100 is not a multiple of num_envs .16.. Use, for example, 96"),
         ("basics", "dig_a", 0, "episodes: 0 is not positive"),
     ],
 )

@@ -85,7 +85,9 @@ def test_a_backup_is_refused_where_something_is_and_leaves_nothing_when_it_fails
         backup(home, tmp_path / "backup?", FAMILIES)
     damaged = next(path for path in home.versions.rglob("*") if path.is_file() and path.name != "manifest.json")
     damaged.write_bytes(b"")
-    with pytest.raises(CorruptError, match="expert . \\(.*\\): versions/.* of 0 bytes, not .* back from a backup"):
+    with pytest.raises(
+        CorruptError, match="expert . \\(.*\\): versions/.* of 0 bytes, not .* restore .* from a backup"
+    ):
         backup(home, tmp_path / "backup", FAMILIES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "there"]
 
@@ -93,9 +95,9 @@ def test_a_backup_is_refused_where_something_is_and_leaves_nothing_when_it_fails
 def test_a_restoration_is_refused_into_a_home_that_holds_something(amid_training, tmp_path):
     home, _ = amid_training
     backup(home, tmp_path / "backup", FAMILIES)
-    with pytest.raises(InputError, match="holds versions already"):
+    with pytest.raises(InputError, match="contains versions"):
         restore(tmp_path / "backup", home, FAMILIES)
-    with pytest.raises(InputError, match="is no backup"):
+    with pytest.raises(InputError, match="is not a backup"):
         restore(tmp_path, Home(tmp_path / "new"), FAMILIES)
     assert not (tmp_path / "new").exists()
 
@@ -124,7 +126,7 @@ def test_a_restoration_that_was_killed_is_whole_or_can_be_repeated(basics, tmp_p
     killed = subprocess.run(command, env={**os.environ, "FLOWRL_CRASH_AT": point}, timeout=60, check=False)
     assert killed.returncode == -signal.SIGKILL
     if is_whole:
-        with pytest.raises(InputError, match="holds versions already|holds registry"):
+        with pytest.raises(InputError, match="contains versions|contains registry"):
             restore(tmp_path / "backup", target, FAMILIES)
     else:
         assert not target.registry.exists(), "it is no home"
@@ -167,8 +169,8 @@ def test_a_restoration_into_a_database_that_was_killed_can_be_repeated(
     assert killed.returncode == -signal.SIGKILL
     restore(tmp_path / "backup", target, FAMILIES)
     assert parameters(target) == expected != {}
-    with pytest.raises(InputError, match="holds versions already"):
+    with pytest.raises(InputError, match="contains versions"):
         restore(tmp_path / "backup", target, FAMILIES)
-    with pytest.raises(InputError, match="the database holds a registry already"):
+    with pytest.raises(InputError, match="the database already contains a registry"):
         restore(tmp_path / "backup", Home(tmp_path / "other"), FAMILIES)
     assert parameters(target) == expected

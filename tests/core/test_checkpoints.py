@@ -243,7 +243,7 @@ def test_a_version_under_another_name_is_refused(tmp_path: Path) -> None:
     home = Home(tmp_path)
     content = versions.put(home, {"kernel": np.arange(6)})
     home.version(content).rename(home.version("0" * 32))
-    with pytest.raises(CorruptError, match="other parameters"):
+    with pytest.raises(CorruptError, match="do not match its name"):
         versions.get(home, "0" * 32)
     with pytest.raises(CorruptError, match="no readable manifest"):
         versions.get(home, content)

@@ -67,12 +67,12 @@ def test_what_must_stay_is_refused_with_its_name(registry, given, field):
 
 
 def test_without_an_earlier_start_it_is_refused_and_nothing_is_recorded(registry):
-    with pytest.raises(InputError, match="there is no campaign 'night' to go on with.*started: none") as refused:
+    with pytest.raises(InputError, match="there is no campaign 'night' to resume.*campaign: none") as refused:
         registry.campaigns.effective_spec(parse_campaign(campaign="night"))
     assert refused.value.field == "targets"
     with pytest.raises(InputError, match="targets"):
         registry.campaigns.record(parse_campaign(campaign="night", env="corridor"), SKILLS)
     start(registry, **FIRST)
-    with pytest.raises(InputError, match="started: night"):
+    with pytest.raises(InputError, match="campaign: night"):
         registry.campaigns.effective_spec(parse_campaign(campaign="day"))
     assert [campaign.name for campaign in registry.campaigns.all()] == ["night"]

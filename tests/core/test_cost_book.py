@@ -79,7 +79,7 @@ def test_a_limit_can_be_used_up_to_the_last_cent_and_token(registry: Registry) -
 def test_money_is_limited_only_where_prices_are_known(registry: Registry) -> None:
     reserve(registry, cost=None)
     assert registry.requests.spending("default").unpriced == 1
-    with pytest.raises(BudgetError, match=r"'openai:m' has no known price. Name it in frontier.prices"):
+    with pytest.raises(BudgetError, match=r"'openai:m' has no known price. Set it in frontier.prices"):
         reserve(registry, cost=None, max_cost=1.0)
     with pytest.raises(BudgetError, match="and 1 requests without a known price"):
         reserve(registry, cost=2.0, max_cost=1.0)

@@ -51,7 +51,7 @@ def test_a_damaged_seed_is_made_again_from_the_same_versions(home, undisturbed, 
     damage(directory.seed, how)
     with caplog.at_level(logging.WARNING):
         drive(home, run, config)
-    assert "seed" in caplog.text and "made again from the same versions" in caplog.text
+    assert "seed" in caplog.text and "recreated from the same versions" in caplog.text
     assert facts(home, run) == undisturbed
 
 

@@ -147,13 +147,13 @@ def test_an_evaluation_is_a_function_of_its_key(learner, fresh_params):
 
 
 def test_episodes_that_the_environments_cannot_share_are_refused_with_a_number_that_works(learner, fresh_params):
-    with pytest.raises(InputError, match=r"500 is no multiple of num_envs \(16\).*496"):
+    with pytest.raises(InputError, match=r"500 is not a multiple of num_envs \(16\).*496"):
         evaluate(learner, fresh_params, arrays(GOTO_BENCH), 500, jax_stream(0))
 
 
 def test_such_episodes_are_refused_before_a_campaign_begins():
     spec = make_spec("bad", "dig_a", overrides=["dig_a.episodes=500"])
-    with pytest.raises(InputError, match=r"evaluation\.episodes: 500 is no multiple of training\.num_envs"):
+    with pytest.raises(InputError, match=r"evaluation\.episodes: 500 is not a multiple of training\.num_envs"):
         check_possible(resolve("dig_a", spec))
 
 

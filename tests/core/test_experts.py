@@ -31,7 +31,7 @@ def test_a_remap_survives_json(indices: list[int]) -> None:
 
 
 def test_a_duplicate_index_is_refused_by_number() -> None:
-    with pytest.raises(InputError, match="expert 3 comes twice"):
+    with pytest.raises(InputError, match="expert 3 appears twice"):
         build_remap([1, 3, 2, 3])
 
 

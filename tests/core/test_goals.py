@@ -31,13 +31,13 @@ LEARNED = {"dig_a": "learned", "goto_bench": "learned"}
     ("target", "said"),
     [
         ("inv.bb", "inv.b"),
-        ("dist.mine", "nothing that a skill can bring"),
+        ("dist.mine", "not a fluent that a skill can gain"),
         ("make_bb", "make_b"),
         ("fly", "inv."),
         ("MAKE_B", "Did you mean make_b?"),
         ("make-b", "Did you mean make_b?"),
         (" make_b\u200b ", "Did you mean make_b?"),
-        ("make_b, inv.c", "is a list. Name each target by itself: make_b and inv.c"),
+        ("make_b, inv.c", "is a list. Name each target separately: make_b and inv.c"),
     ],
 )
 def test_a_target_that_is_neither_a_skill_nor_can_be_brought_is_refused_with_the_nearest(target, said):
@@ -65,7 +65,7 @@ def test_a_goal_prefers_a_learned_skill_and_avoids_one_that_failed():
 
 def test_a_knowledge_base_alone_must_bring_what_is_asked_of_it():
     check_provided(CORRIDOR, ["inv.b", "make_c"])
-    with pytest.raises(InputError, match=r"no skill .* brings inv\.b"):
+    with pytest.raises(InputError, match=r"no skill .* gains inv\.b"):
         check_provided(SMALL, ["inv.b"])
 
 

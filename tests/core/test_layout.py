@@ -77,7 +77,7 @@ def test_a_home_below_a_working_directory_that_is_gone_is_refused(tmp_path, monk
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(InputError, match="not there.*absolute path"):
+    with pytest.raises(InputError, match="does not exist.*absolute path"):
         Home(Path("home"))
     assert Home(tmp_path / "home").root == tmp_path / "home"
 

@@ -71,7 +71,7 @@ def test_a_skill_of_the_shared_library_is_not_said_to_be_learned_before_in_a_lib
     with Registry.open(side_by_side) as registry:
         other = registry.campaigns.record(make_spec("other", "dig_a", training={"seed": 2}), KNOWLEDGE.skills)
         told = learned_before(registry, other, registry.skills.figures("other"))
-        assert told["dig_a"] == "learned already by campaign basics with seed 0 (here 2)"
+        assert told["dig_a"] == "already learned by campaign basics with seed 0 (here 2)"
         own = registry.campaigns.get("seed-2")
         assert learned_before(registry, own, registry.skills.figures("seed-2")) == {}
 

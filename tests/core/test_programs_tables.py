@@ -152,7 +152,7 @@ def test_equal_parts_are_computed_once():
 def test_a_program_longer_than_the_table_is_refused():
     checked = check_reward("gained.wood + 0.1 * d.health + 0.01 * closer.tree", TINY)
     assert lower(checked, TINY, 4).op.shape == (4,)
-    with pytest.raises(ProgramError, match="too_large.*4 instructions of 3"):
+    with pytest.raises(ProgramError, match="too_large.*4 instructions; the maximum is 3"):
         lower(checked, TINY, 3)
     long = " + ".join(f"tanh(gained.wood * {i})" for i in range(2, 16))
     with pytest.raises(ProgramError, match="too_large"):

@@ -96,7 +96,7 @@ def test_a_name_that_did_not_fail_is_not_taken_and_nothing_of_the_round_is_writt
     begin(registry, "table")
     before = registry.skills.of("default")
     for wrong in (twice, *([sound(make_skill("stone")), sound(other(name))] for name in SKILLS)):
-        with pytest.raises(ConflictError, match="is a skill of the campaign already"):
+        with pytest.raises(ConflictError, match="is already a skill of the campaign"):
             registry.proposals.record_round("default", wrong, **MODEL)
     assert registry.proposals.of("default") == [] and registry.skills.of("default") == before
 
@@ -160,8 +160,8 @@ def test_a_skill_that_was_proposed_can_be_retried(registry: Registry) -> None:
 @pytest.mark.parametrize(
     ("goal", "said"),
     [
-        ("inv.aa", r"'inv.aa' is nothing that a skill can bring. Did you mean inv.a"),
-        ("dist.mine", "is nothing that a skill can bring"),
+        ("inv.aa", r"'inv.aa' is not a fluent that a skill can gain. Did you mean inv.a"),
+        ("dist.mine", "is not a fluent that a skill can gain"),
     ],
 )
 def test_goals_may_be_targets_where_a_skill_could_gain_them(registry: Registry, goal: str, said: str) -> None:

@@ -177,16 +177,16 @@ def test_a_star_stays_alone():
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("socks4://there:1080", "no proxy that can be asked"),
-        ("nonsense://there", "no proxy that can be asked"),
-        ("http://", "no proxy that can be asked"),
+        ("socks4://there:1080", "not a usable proxy address"),
+        ("nonsense://there", "not a usable proxy address"),
+        ("http://", "not a usable proxy address"),
         ("http://me:se-cret@there:port", "http://HOST:PORT"),
         ("http://[there", "http://HOST:PORT"),
-        ("http://999.1.1.1:1", "no proxy that can be asked"),
-        ("http://a..b:1", "no proxy that can be asked"),
-        ("http://１２７.0.0.1:1", "no proxy that can be asked"),
-        ("http://two words:1", "no proxy that can be asked"),
-        ("http://there:1\n", "no proxy that can be asked"),
+        ("http://999.1.1.1:1", "not a usable proxy address"),
+        ("http://a..b:1", "not a usable proxy address"),
+        ("http://１２７.0.0.1:1", "not a usable proxy address"),
+        ("http://two words:1", "not a usable proxy address"),
+        ("http://there:1\n", "not a usable proxy address"),
     ],
 )
 @pytest.mark.parametrize("name", ["all_proxy", "HTTPS_PROXY"])

@@ -94,7 +94,9 @@ def test_a_place_is_known_to_be_near_at_its_distance() -> None:
 
 def test_a_file_of_other_fluents_is_refused_with_the_command_that_records_it_anew() -> None:
     other = replace(CORRIDOR, fluents=CORRIDOR.fluents[::-1])
-    with pytest.raises(StorageError, match="other fluents.* python -m flowrl_core.stages.proposals.recording corridor"):
+    with pytest.raises(
+        StorageError, match="fluents that differ.* python -m flowrl_core.stages.proposals.recording corridor"
+    ):
         read_transitions(transitions_file("corridor"), other)
 
 

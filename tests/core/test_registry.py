@@ -214,7 +214,7 @@ def test_a_rejected_skill_is_not_tried_until_a_start_names_it(registry: Registry
     for _ in range(2):
         fact = registry.skills.facts("default")["wood"]
         assert (fact.failed, fact.cause, fact.reason) == (True, "rejected", "not this one")
-        with pytest.raises(ConflictError, match="wood was rejected; start the campaign again with it"):
+        with pytest.raises(ConflictError, match="wood was rejected; start the campaign again with the skill"):
             begin(registry, "wood")
         start(registry, make_spec())  # which does not name it
     registry.campaigns.record(make_spec(campaign="other"), SKILLS)

@@ -250,7 +250,7 @@ def test_an_older_schema_is_migrated_with_a_backup_and_a_newer_one_refused(home:
             (row,) = connection.execute("SELECT * FROM meta").fetchall()
             assert len(row) == columns and row[1] == uuid
 
-    with pytest.raises(StorageError, match=f"schema 9999, this FlowRL knows up to {schema.HEAD}"):
+    with pytest.raises(StorageError, match=f"schema 9999, this FlowRL supports up to {schema.HEAD}"):
         Registry.open(home)
 
 

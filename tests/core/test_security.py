@@ -91,7 +91,7 @@ def test_parameters_put_in_the_place_of_others_are_noticed(basics, tmp_path):
     save_tree(home.version(content), forged)
     verify(home.version(content))
     assert content_hash(forged) != content
-    with pytest.raises(CorruptError, match="other parameters"):
+    with pytest.raises(CorruptError, match="do not match its name"):
         get(home, content)
 
 

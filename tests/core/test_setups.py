@@ -86,17 +86,26 @@ def test_the_episodes_that_are_advised_are_the_fewest_that_do(evaluation, multip
         (
             {},
             {"episodes": 5, "threshold": 0.75, "min_frames": 0},
-            ("evaluation.episodes: 5 episodes", "evaluation.threshold (0.75)", "even 5 successes", "Use 16 episodes"),
+            (
+                "evaluation.episodes: 5 episodes",
+                "evaluation.threshold (0.75)",
+                "even 5 successes",
+                "Use at least 16 episodes",
+            ),
         ),
-        ({"num_envs": 64}, {"episodes": 5, "min_frames": 0}, ("cannot prove", "Use 64 episodes")),
+        ({"num_envs": 64}, {"episodes": 5, "min_frames": 0}, ("cannot prove", "Use at least 64 episodes")),
         ({}, {"episodes": 100, "threshold": 0.99999, "min_frames": 0}, ("cannot prove", "Use a threshold of 0.952 at")),
         ({}, {"level": 5e-324, "min_frames": 0}, ("evaluation.level", "cannot prove")),
-        ({"num_envs": 3}, {"min_frames": 0}, ("evaluation.episodes: 512 is no multiple of training.num_envs (3)",)),
-        ({}, {"min_frames": 3_001}, ("training.frames: 3000 is below evaluation.min_frames (3001)", "Use 3001 frames")),
+        ({"num_envs": 3}, {"min_frames": 0}, ("evaluation.episodes: 512 is not a multiple of training.num_envs (3)",)),
+        (
+            {},
+            {"min_frames": 3_001},
+            ("training.frames: 3000 is below evaluation.min_frames (3001)", "Use at least 3001 frames"),
+        ),
         (
             {"frames": 99},
             {"min_frames": 0},
-            ("training.frames: 99", "training.num_envs (1) times training.rollout_length (100)", "Use 100"),
+            ("training.frames: 99", "training.num_envs (1) times training.rollout_length (100)", "Use at least 100"),
         ),
     ],
 )
@@ -110,7 +119,7 @@ def test_a_plan_needs_an_episode_with_the_steps_that_gathering_and_all_else_take
     known = load_knowledge("corridor")
     plan = Plan("make_b", (Step("dig_a", 4), Step("goto_bench", 1), Step("make_b", 1)))
     check_plan_fits(config(episode_limit=6), plan, known.skills, known.vocabulary)
-    said = r"training\.episode_limit: 5 is too short: the plan of make_b takes 6 steps at least \(dig_a x4 -> .*Use 6"
+    said = r"episode_limit: 5 is too short: the plan of make_b takes at least 6 steps \(dig_a x4 -> .*Use at least 6"
     with pytest.raises(InputError, match=said):
         check_plan_fits(config(episode_limit=5), plan, known.skills, known.vocabulary)
 

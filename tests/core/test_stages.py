@@ -150,7 +150,7 @@ def test_metrics_behind_the_checkpoint_and_a_torn_last_line_are_cut_on_resume(ho
     run, config = attempted(home, make_spec("torn", "make_b", training={"frames": 2_000}), "make_b")
     directory = SkillRunDirectory(prepare(home, run, config))
     _, updates = train_on(home, run, stop_at=3)
-    assert updates[0].success is None and "not known yet" in updates[0].said
+    assert updates[0].success is None and "not yet known" in updates[0].said
     assert updates[0].said in caplog.text and "nan" not in caplog.text
     kept = directory.metrics.read_bytes()
     directory.metrics.write_bytes(kept + kept.splitlines()[-1].replace(b'"update": 3', b'"update": 4') + b'\n{"upda')

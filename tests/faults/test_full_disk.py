@@ -84,4 +84,4 @@ def test_a_disk_that_fills_up_is_told_all_is_stopped_and_with_room_it_goes_on(di
     assert again.wait(timeout=300) == 0
     text = log.read_text()
     for name in learned:
-        assert f"{name}: learned before" in text and f"{name}: look" not in text
+        assert f"{name}: already learned" in text and f"{name}: look" not in text

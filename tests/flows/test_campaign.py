@@ -103,7 +103,7 @@ def test_a_campaign_with_another_seed_says_on_its_page_who_has_learned_a_skill_a
     assert all(end_of(run).is_completed() for run in runs)
     (row,) = asyncio.run(table())
     by = registry.skills.figures("seeded")["dig_a"].run_campaign
-    assert row["why"] == f"learned already by campaign {by} with seed 0 (here 7)"
+    assert row["why"] == f"already learned by campaign {by} with seed 0 (here 7)"
     figures = registry.skills.figures("apart")["dig_a"]
     assert figures.run_campaign == "apart" and figures.expert != registry.skills.figures(by)["dig_a"].expert
 
@@ -205,7 +205,7 @@ def test_a_killed_trainer_goes_on_in_the_same_prefect_run_from_its_checkpoint(en
         for one in view_campaign(endless.home, endless.registry, endless.registry.campaigns.get("endless"))
         if one.name == "make_c"
     ]
-    assert shown.remark.startswith("broke off (Crashed: ") and shown.remark.endswith("; tried again (1 of 2)")
+    assert shown.remark.startswith("was interrupted (Crashed: ") and shown.remark.endswith("; retried (1 of 2)")
 
 
 def test_a_campaign_that_was_killed_is_started_again_and_doubles_nothing(endless):

@@ -158,7 +158,7 @@ def test_a_configured_server_that_is_silent_is_an_error(nothing_configured, monk
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
     with pytest.raises(ServiceError, match="did not answer"):
         wait_healthy(url, seconds=0.5)
-    with pytest.raises(ServiceError, match="no URL"):
+    with pytest.raises(ServiceError, match="not a URL"):
         wait_healthy("nonsense", seconds=0.5)
 
 

@@ -44,8 +44,8 @@ def test_a_campaign_is_started_from_the_form_as_the_command_would(chromium, serv
     with form(chromium, server, "campaign/default") as page:
         for group in ("limits", "evaluation", "training", "frontier"):
             expect(page.get_by_text(f"{group} (Optional)", exact=True)).to_be_visible()
-        expect(field(page, "targets")).to_contain_text("Skills to learn, or what is to be brought")
-        expect(field(page, "max_parallel")).to_contain_text("Skills submitted at the same time")
+        expect(field(page, "targets")).to_contain_text("Skills to learn, or fluents to obtain")
+        expect(field(page, "max_parallel")).to_contain_text("Maximum number of skills submitted at the same time")
         titles = page.locator("label").all_inner_texts()
         assert titles.index("campaign (Optional)") < titles.index("max_parallel (Optional)"), "what is rare comes last"
         field(page, "targets").get_by_role("button", name="Add item").click()
@@ -81,7 +81,7 @@ def test_a_form_that_is_asked_to_check_tells_a_wrong_value_at_its_field_and_star
 
 def test_housekeeping_shows_its_kinds_and_is_off_by_default(chromium, server):
     with form(chromium, server, "housekeeping/default") as page:
-        expect(field(page, "delete")).to_contain_text("Off: only list it")
+        expect(field(page, "delete")).to_contain_text("off: only list it")
         expect(page.get_by_label("delete (Optional)", exact=True)).not_to_be_checked()
         for kind in ("records", "runs", "versions", "leftovers", "learners"):
             expect(field(page, "what").get_by_text(kind, exact=True)).to_be_visible()

@@ -65,7 +65,7 @@ def test_a_model_with_twelve_bad_habits_still_reaches_the_target(server, registr
 def test_a_campaign_that_a_model_cannot_help_ends_and_says_why_and_never_spends_more_than_it_may(server, registry):
     with ModelServer(in_turn()) as model:
         hopeless = spec("hopeless", "inv.p", frontier=frontier(model.url, fruitless_rounds=2, max_requests=3))
-        for said, requests in (("2 rounds of proposals brought nothing sound", 2), ("frontier.max_requests", 3)):
+        for said, requests in (("2 rounds without an accepted proposal", 2), ("frontier.max_requests", 3)):
             state = end_of(start(registry, hopeless))
             assert state.name == "TargetsMissed" and said in state.message
             assert registry.requests.spending("hopeless").requests == len(model.requests) == requests

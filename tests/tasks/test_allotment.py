@@ -161,7 +161,7 @@ def test_memory_says_how_many_slots_there_are_and_one_always_is(system, monkeypa
     if len(os.sched_getaffinity(0)) > 1:
         monkeypatch.setenv("FLOWRL_SLOTS", "2")
         assert len(survey().slots) == 2, "what a person says counts"
-        assert "2 slots are asked for, and there is room for 1" in survey().remarks[0]
+        assert "2 slots are requested, but there is room for 1" in survey().remarks[0]
 
 
 @pytest.fixture

@@ -302,7 +302,7 @@ def test_what_is_kept_counts_towards_what_is_wanted(listing, monkeypatch):
 def test_more_slots_than_the_machine_has_are_refused_at_once(monkeypatch):
     monkeypatch.setenv("FLOWRL_SLOTS", "1")
     with (
-        pytest.raises(InputError, match="device slots: 2 are asked for, and this machine has 1"),
+        pytest.raises(InputError, match="device slots: 2 are requested, but this machine has 1"),
         device_slots(count=2),
     ):
         pass
@@ -332,7 +332,7 @@ def test_what_others_put_in_the_place_of_a_lock_is_refused(directory, tmp_path, 
     lock, mine = directory / f"{slots()[0].name}.lock", tmp_path / "mine"
     mine.write_text("precious")
     os.link(mine, lock)
-    with pytest.raises(StorageError, match="no plain file"), device_slots():
+    with pytest.raises(StorageError, match="not a regular file"), device_slots():
         pass
     lock.unlink()
     lock.symlink_to(mine)

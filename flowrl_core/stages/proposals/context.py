@@ -150,7 +150,7 @@ class ProposalContext:
                 revision = len(self.failed.get(name, ()))
                 yield Failure(skill, one.fact.reason, one.success, self.reflections.get(name), revision)
         for name, problem in self.stale.items():
-            yield Failure(self.accepted[name], f"it has no plan any more: {problem}")
+            yield Failure(self.accepted[name], f"it no longer has a plan: {problem}")
 
     def _refused(self) -> Iterator[Refused]:
         latest = {one.name: one for one in self.history}

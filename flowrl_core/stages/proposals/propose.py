@@ -66,7 +66,7 @@ def check_frontier(spec: CampaignSpec) -> None:
     if frontier.kind == "knowledge":
         if frontier.model:
             remedy = "Add frontier.kind = model, or hybrid"
-            raise InputError("frontier.kind", "is knowledge, and a model is named that would not be asked", remedy)
+            raise InputError("frontier.kind", "is knowledge, so the named model would not be asked", remedy)
         return
     if not frontier.model:
         remedy = "Name one, such as openai:NAME, or NAME@http://127.0.0.1:8080/v1"
@@ -74,7 +74,9 @@ def check_frontier(spec: CampaignSpec) -> None:
     if frontier.max_tokens < frontier.max_output_tokens:
         problem = f"{frontier.max_tokens} is below frontier.max_output_tokens ({frontier.max_output_tokens})"
         raise InputError(
-            "frontier.max_tokens", f"{problem}: not one answer could be paid for", "Raise it, or lower that"
+            "frontier.max_tokens",
+            f"{problem}: the budget does not cover a single answer",
+            "Raise it, or lower frontier.max_output_tokens",
         )
     for name in (frontier.model, *frontier.fallbacks):
         model = parse_model(name)
@@ -112,7 +114,7 @@ async def propose(
     call = reply.keys[-1] if reply.keys else ""
     proposals = to_proposals(reply.answer)
     if not proposals:
-        fault = Finding("answer", "nothing_proposed", "The answer holds no skill. Propose at least one.")
+        fault = Finding("answer", "nothing_proposed", "The answer contains no skill. Propose at least one.")
         return RoundOutcome(question, faults=(fault,), model=reply.model, call=call)
     judged = later() if later else context
     examinations = examine(proposals, judged.gate_context)
@@ -149,7 +151,7 @@ def _refused_late(context: ProposalContext, outcome: RoundOutcome) -> list[tuple
         if lacking := sorted(gone & needs):
             late[name] = Finding("interest", "needs_refused", f"It needs {lacking[0]}, which was refused.")
         elif name not in context.added and room < 1:
-            late[name] = Finding("interest", "enough", f"The campaign takes no more than {most} proposed skills.")
+            late[name] = Finding("interest", "enough", f"The campaign accepts at most {most} proposed skills.")
         else:
             room -= name not in context.added
             continue
@@ -171,5 +173,5 @@ async def _judged(examination: Examination, context: ProposalContext, ask: Ask) 
         return examination
     if reply.answer.worth_learning:
         return examination
-    why = Finding("interest", "not_worth_learning", reply.answer.why or "It was judged not to be worth learning.")
+    why = Finding("interest", "not_worth_learning", reply.answer.why or "It was judged not worth learning.")
     return dataclasses.replace(examination, refusals=(why,))

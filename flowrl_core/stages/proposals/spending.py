@@ -77,7 +77,7 @@ def estimate(frontier: FrontierSpec, input_tokens: int) -> str:
         input_tokens: upper bound of what is sent.
     """
     cost = cost_of(frontier, frontier.model, input_tokens, frontier.max_output_tokens)
-    money = "its price is not known" if cost is None else f"at most {cost:.4f} US dollars"
+    money = "its price is unknown" if cost is None else f"at most {cost:.4f} US dollars"
     tokens = f"at most {input_tokens + frontier.max_output_tokens:,} tokens"
     limits = [f"{frontier.max_requests:,} requests", f"{frontier.max_tokens:,} tokens"]
     limits += [f"{frontier.max_cost:g} US dollars"] if frontier.max_cost else []

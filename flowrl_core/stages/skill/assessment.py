@@ -65,7 +65,7 @@ def assess(home: Home, campaign: str, skill: str, *, of: EvaluationOf, episodes:
         identity, line = registry.skills.get(campaign, skill).identity, registry.campaigns.get(campaign).line
         bundle = registry.library.bundle(identity, line=line)
         if bundle is None:
-            raise InputError("skill", f"{skill!r} is not learned yet", "Evaluate it once its campaign has learned it")
+            raise InputError("skill", f"{skill!r} is not learned yet", "Evaluate it after its campaign has learned it")
         versions = _versions(registry, bundle, of)
         record = _measure(home, registry, bundle, of, versions, episodes)
     logger.info(
@@ -112,7 +112,7 @@ def _measure(
 
     setup = setup_of(registry, bundle)
     if episodes < 1:
-        raise InputError("episodes", f"{episodes} is not positive", f"Use for example {bundle.episodes}")
+        raise InputError("episodes", f"{episodes} is not positive", f"Use, for example, {bundle.episodes}")
     check_episodes("episodes", episodes, setup.training.num_envs)
     ids = {index: version.id for index, version in versions.items()}
     number = registry.evaluations.begin(bundle.identity, of, ids, episodes=episodes, level=LEVEL)

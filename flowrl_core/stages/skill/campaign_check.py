@@ -88,5 +88,5 @@ def _refuse_twice(overrides: Sequence[Override], named: Naming) -> None:
         key = one.skill, one.field
         if key in values:
             problem = f"is given twice, as {values[key]} and as {one.value}"
-            raise InputError(named(one.written), problem, "Leave one of them out")
+            raise InputError(named(one.written), problem, "Remove one of them")
         values[key] = one.value

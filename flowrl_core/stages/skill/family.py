@@ -35,7 +35,7 @@ def _learners(home: Home) -> Iterator[Path]:
 
 def _why_learner(view: View, path: Path) -> str:
     age = view.age(path)
-    return f"compiled programs and worlds that were last used {age / 86_400:.0f} days ago" if age > view.keep_s else ""
+    return f"compiled programs and worlds, last used {age / 86_400:.0f} days ago" if age > view.keep_s else ""
 
 
 SKILLS = Family(

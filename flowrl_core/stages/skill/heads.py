@@ -136,7 +136,7 @@ def _whole(home: Home, registry: Registry, version: VersionRecord | None) -> Ver
         try:
             verify(home.version(candidate.content))
         except CorruptError as exc:
-            logger.warning("%s; another version of expert %d is looked for", exc, version.expert)
+            logger.warning("%s; looking for another version of expert %d", exc, version.expert)
             continue
         if candidate != version:
             logger.warning("starting from version %d instead of %d", candidate.id, version.id)

@@ -248,7 +248,7 @@ def _mend_seed(home: Home, registry: Registry, context: RunContext) -> None:
     try:
         verify(context.directory.seed)
     except CorruptError as exc:
-        logger.warning("%s; made again from the same versions", exc)
+        logger.warning("%s; recreated from the same versions", exc)
         seeds = context.record.seeds or {}
         versions = {
             index: registry.library.version(seed) if seed is not None else None for index, seed in seeds.items()

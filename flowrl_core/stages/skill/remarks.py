@@ -45,8 +45,8 @@ def broken_off(campaign: Campaign, figures: SkillFigures) -> str:
     if not fact.retries or fact.failed:
         return ""
     if fact.learned:
-        return f"broke off and was tried again ({fact.retries} of {most})"
-    return f"broke off ({fact.reason}); tried again ({fact.retries} of {most})"
+        return f"was interrupted and retried ({fact.retries} of {most})"
+    return f"was interrupted ({fact.reason}); retried ({fact.retries} of {most})"
 
 
 def _of(campaign: Campaign, figures: SkillFigures) -> str:
@@ -71,10 +71,10 @@ def _by_another(mine: CampaignSpec, theirs: CampaignSpec, skill: str) -> str:
     asked, had = _settings(mine, skill), _settings(theirs, skill)
     others = [name for name in asked if asked[name] != had[name] and name != "training.seed"]
     here = "" if asked["training.seed"] == had["training.seed"] else f" (here {asked['training.seed']})"
-    said = f"learned already by campaign {theirs.campaign} with seed {had['training.seed']}{here}"
+    said = f"already learned by campaign {theirs.campaign} with seed {had['training.seed']}{here}"
     told = [f"{name} {had[name]} (here {asked[name]})" for name in others[:_MOST]]
     if len(others) > _MOST:
-        told.append(f"{len(others) - _MOST} more settings that differ")
+        told.append(f"{len(others) - _MOST} more differing settings")
     return ", ".join([said, *told])
 
 

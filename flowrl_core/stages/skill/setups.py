@@ -36,16 +36,16 @@ def check_possible(config: SkillConfig, named: Callable[[str], str] = str) -> No
     if training.frames < update:
         raise InputError(
             named("training.frames"),
-            f"{training.frames} is less than one update takes: {named('training.num_envs')} ({training.num_envs}) "
+            f"{training.frames} is less than one update needs: {named('training.num_envs')} ({training.num_envs}) "
             f"times {named('training.rollout_length')} ({training.rollout_length})",
-            f"Use {update} at least, or fewer environments or shorter rollouts",
+            f"Use at least {update}, or fewer environments or shorter rollouts",
         )
     if training.frames < evaluation.min_frames:
         raise InputError(
             named("training.frames"),
-            f"{training.frames} is below {named('evaluation.min_frames')} ({evaluation.min_frames}): the budget is "
-            "over before the first look is due",
-            f"Use {evaluation.min_frames} frames at least, or lower {named('evaluation.min_frames')}",
+            f"{training.frames} is below {named('evaluation.min_frames')} ({evaluation.min_frames}): the budget ends "
+            "before the first look is due",
+            f"Use at least {evaluation.min_frames} frames, or lower {named('evaluation.min_frames')}",
         )
 
 
@@ -69,8 +69,10 @@ def check_plan_fits(
     least = sum(_least_steps(skills[step.skill], step.n, vocabulary) for step in plan.steps)
     if least > limit:
         names = " -> ".join(f"{step.skill} x{step.n}" if step.n > 1 else step.skill for step in plan.steps)
-        problem = f"{limit} is too short: the plan of {plan.target} takes {least} steps at least ({names})"
-        raise InputError(named("training.episode_limit"), problem, f"Use {least} at least, and more than that to learn")
+        problem = f"{limit} is too short: the plan of {plan.target} takes at least {least} steps ({names})"
+        raise InputError(
+            named("training.episode_limit"), problem, f"Use at least {least}, and more to leave room for learning"
+        )
 
 
 def _least_steps(skill: Skill, n: int, vocabulary: Vocabulary) -> int:
@@ -106,7 +108,7 @@ def _check_bound(config: SkillConfig, named: Callable[[str], str]) -> None:
         return
     bound = f"{math.floor(best * 1000) / 1000:g}"
     least = fewest_episodes(evaluation, config.training.num_envs)
-    enough = f"Use {least} episodes at least, or" if least else "Use"
+    enough = f"Use at least {least} episodes, or" if least else "Use"
     raise InputError(
         named("evaluation.episodes"),
         f"{_counted(episodes, 'episode')} cannot prove {named('evaluation.threshold')} ({evaluation.threshold:g}): "

@@ -46,7 +46,7 @@ class UpdateReport:
     def said(self) -> str:
         """The training success in words."""
         if self.success is None:
-            return "training success not known yet: too few episodes have ended"
+            return "training success not yet known: too few episodes have ended"
         return f"training success {self.success:.2f} (look at {self.target:.2f})"
 
 

@@ -120,7 +120,7 @@ def _why_run(view: View, path: Path) -> str:
     run = view.ended_run(path)
     if run is None or run.family not in view.families or run.ended_at is None or view.now - run.ended_at <= DAY_S:
         return ""
-    return f"its run has ended ({run.verdict}), but its process died before it had tidied up"
+    return f"its run has ended ({run.verdict}), but its process died before cleaning up"
 
 
 def _why_version(view: View, path: Path) -> str:
@@ -140,7 +140,7 @@ def _why_leftover(view: View, path: Path) -> str:
     with contextlib.suppress(FileNotFoundError):
         is_old = min(map(view.age, (path, *path.rglob("*")))) > DAY_S
         if is_old and not (writer and psutil.pid_exists(int(writer[1]))):
-            return "unfinished work of a process that died"
+            return "unfinished files of a dead process"
     return ""
 
 

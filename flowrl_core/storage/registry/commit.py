@@ -44,9 +44,11 @@ class Ending:
     def __post_init__(self) -> None:
         indices = [result.global_index for result in self.results]
         if len(set(indices)) < len(indices):
-            raise InputError("results", f"an expert comes twice in {sorted(indices)}", "Give each expert one result")
+            raise InputError("results", f"an expert appears twice in {sorted(indices)}", "Give each expert one result")
         if (self.bundle is not None) != (self.verdict == "learned"):
-            raise InputError("bundle", f"does not fit the verdict {self.verdict!r}", "A learned run has one, no other")
+            raise InputError(
+                "bundle", f"does not fit the verdict {self.verdict!r}", "Give one exactly for learned runs"
+            )
         if self.verdict == "learned" and not self.results:
             raise InputError("results", "a learned run without experts", "Give the result of every expert of the plan")
         if self.policy == "evaluated" and self.verdict == "learned" and self.compared is None:

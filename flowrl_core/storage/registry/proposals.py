@@ -88,7 +88,9 @@ def _replaced(name: str, known: Mapping[str, SkillFact], taken: Collection[str])
     """The identity of the failed definition that a new one of this name takes the place of; None if there is none."""
     fact = known.get(name)
     if name in taken or (fact is not None and not fact.failed):
-        raise ConflictError(f"{name} is a skill of the campaign already, and did not fail; look at the proposals again")
+        raise ConflictError(
+            f"{name} is already a skill of the campaign, and has not failed; examine the proposals again"
+        )
     return fact.identity if fact is not None else None
 
 

@@ -264,10 +264,10 @@ def _check_may_begin(name: str, fact: SkillFact, *, new_run: bool) -> None:
         where = f"attempt {fact.attempt.number} of campaign {fact.attempt.campaign!r}"
         raise ConflictError(f"{name}: {where} is outstanding; wait for its end")
     if fact.learned:
-        raise ConflictError(f"{name} is learned; its definition would have to change for it to be trained again")
+        raise ConflictError(f"{name} is learned; it is trained again only if its definition changes")
     if fact.cause == "verdict" and not new_run:
-        raise ConflictError(f"{name} did not learn; start the campaign again with it among the skills to retry")
+        raise ConflictError(f"{name} did not learn; start the campaign again with the skill in `retry`")
     if fact.cause == "rejected" and not new_run:
-        raise ConflictError(f"{name} was rejected; start the campaign again with it among the skills to retry")
+        raise ConflictError(f"{name} was rejected; start the campaign again with the skill in `retry`")
     if fact.cause in ("infrastructure", "cancelled"):
         raise ConflictError(f"{name} is failed ({fact.cause}: {fact.reason}); start the campaign again")

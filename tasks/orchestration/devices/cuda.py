@@ -60,7 +60,7 @@ def visible_gpus() -> tuple[dict[str, str], str]:
     for name in named:
         device = name if here is None else _resolve(name, here)
         if device in found or named.count(name) > 1:
-            return {}, f"{VISIBLE_VARIABLE}={text} names {name} twice, and so CUDA shows none"
+            return {}, f"{VISIBLE_VARIABLE}={text} names {name} twice, so CUDA shows none"
         if device is None:
             return found, _say_missing(text, name, found, here or {})
         found[device] = (here or {}).get(device, device)
@@ -112,7 +112,7 @@ def _say_missing(text: str, name: str, found: dict[str, str], here: dict[str, st
         raise InputError(
             VISIBLE_VARIABLE,
             f"it names {name}, and this machine has {listed}",
-            "Correct it, or find out by `nvidia-smi -L` where that GPU has gone",
+            "Correct it, or use `nvidia-smi -L` to find out what happened to that GPU",
         )
     return f"{VISIBLE_VARIABLE}={text} names {name}, and this machine has {listed}: CUDA shows those before it"
 
@@ -120,7 +120,7 @@ def _say_missing(text: str, name: str, found: dict[str, str], here: dict[str, st
 def _check_order(listing: list[str]) -> None:
     models = {found["model"] for line in listing if (found := _LISTED.match(line))}
     if len(models) > 1 and os.environ.get(_ORDER_VARIABLE) == "FASTEST_FIRST":
-        problem = f"FASTEST_FIRST counts the GPUs of {VISIBLE_VARIABLE} in an order that nvidia-smi does not know"
+        problem = f"FASTEST_FIRST counts the GPUs of {VISIBLE_VARIABLE} in an order unknown to nvidia-smi"
         raise InputError(_ORDER_VARIABLE, problem, "Set PCI_BUS_ID, or name the GPUs by UUID")
 
 

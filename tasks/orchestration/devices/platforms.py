@@ -59,7 +59,7 @@ def platforms() -> tuple[str, ...]:
         return named
     _check_known(_NAME, one, (one,))
     if named and one not in named:
-        raise InputError(_NAME, f"{one!r} is none of those that {_LIST}={text} allows", f"Unset {_NAME}")
+        raise InputError(_NAME, f"{one!r} is not among those that {_LIST}={text} allows", f"Unset {_NAME}")
     return (one,)
 
 
@@ -105,7 +105,7 @@ def ask_jax() -> Devices:
     check_flags()
     done = _try(_ASK)
     if done.returncode:
-        raise InputError(_LIST, f"JAX does not start: {_reason(done.stderr)}", f"Unset {_LIST}, or install FlowRL anew")
+        raise InputError(_LIST, f"JAX does not start: {_reason(done.stderr)}", f"Unset {_LIST}, or reinstall FlowRL")
     platform, kinds, number = json.loads(done.stdout.splitlines()[-1])
     return Devices(platform, tuple(kinds), number)
 
@@ -124,7 +124,7 @@ def _try(code: str) -> subprocess.CompletedProcess[str]:
 
 def _reason(stderr: str) -> str:
     """The line that says why: the first error of XLA's log without its time and place, else the last line."""
-    lines = stderr.strip().splitlines() or ["it ended without a word"]
+    lines = stderr.strip().splitlines() or ["it ended without output"]
     logged = [found["said"] for line in lines if (found := _LOGGED.match(line))]
     return (logged[0] if logged else lines[-1]).rstrip(".")
 

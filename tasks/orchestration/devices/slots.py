@@ -80,18 +80,18 @@ def slots_directory() -> Path:
         InputError: it is not absolute, or cannot be made or written.
     """
     directory = Path(os.environ.get(_VARIABLE) or _DEFAULT)
-    remedy = f"Set {_VARIABLE} to a directory of this machine that all who train here may write"
+    remedy = f"Set {_VARIABLE} to a directory of this machine that everyone who trains here can write"
     if not directory.is_absolute():
         raise InputError(_VARIABLE, f"{directory} is not absolute", remedy)
     if directory == _DEFAULT and directory.is_symlink():
-        raise InputError(_VARIABLE, f"{directory} is a link that anybody may have made", remedy)
+        raise InputError(_VARIABLE, f"{directory} is a link that anyone could have created", remedy)
     try:
         if not directory.is_dir():
             _make_for_all_users(directory)
     except OSError as exc:
-        raise InputError(_VARIABLE, f"{directory} cannot be made ({exc.strerror})", remedy) from exc
+        raise InputError(_VARIABLE, f"{directory} cannot be created ({exc.strerror})", remedy) from exc
     if not os.access(directory, os.W_OK | os.X_OK):
-        raise InputError(_VARIABLE, f"{directory} cannot be written", remedy)
+        raise InputError(_VARIABLE, f"{directory} is not writable", remedy)
     return directory
 
 
@@ -149,7 +149,7 @@ def _enough(directory: Path, role: Role, count: int) -> tuple[Slot, ...]:
     """
     found = _survey(directory, role).slots
     if count > len(found):
-        problem = f"{count} are asked for, and this machine has {len(found)}"
+        problem = f"{count} are requested, but this machine has {len(found)}"
         raise InputError("device slots", problem, f"Ask for fewer, or see `flowrl devices` and {MOST_VARIABLE}")
     return found
 
@@ -214,7 +214,7 @@ def _lock(directory: Path, slot: Slot) -> Path:
 
 def _holders(directory: Path, found: Sequence[Slot]) -> str:
     held = ((slot.name, find_holder(_lock(directory, slot))) for slot in found)
-    return "; ".join(f"{name} by {holder}" for name, holder in held if holder) or "nobody, just now"
+    return "; ".join(f"{name} by {holder}" for name, holder in held if holder) or "nobody at the moment"
 
 
 def _make_for_all_users(directory: Path) -> None:

@@ -145,13 +145,15 @@ def survey(role: Role = "train", *, known: Collection[str] = ()) -> Survey:
 def _remarks(granted: Allotment, need: Need, room: int, number: int, asked: int | None) -> list[str]:
     said = []
     if granted.share < 1:
-        said.append(f"{granted.share:.2g} of a core is granted ({granted.cores_by}): a run takes longer by as much")
-    needs = f"a run takes {need.host / 1e9:.2f} GB, the first {need.host_compiling / 1e9:.2f} GB while it compiles"
+        said.append(
+            f"{granted.share:.2g} of a core is granted ({granted.cores_by}): a run takes correspondingly longer"
+        )
+    needs = f"a run takes {need.host / 1e9:.2f} GB, the first one {need.host_compiling / 1e9:.2f} GB while it compiles"
     grants = f"{granted.memory / 1e9:.2f} GB are granted ({granted.memory_by})"
     if not room:
-        said.append(f"not even one run is sure to fit beside the server: {needs}, and {grants}; it may be killed")
+        said.append(f"not even one run is sure to fit beside the server: {needs}, but {grants}; it may be killed")
     elif asked and number > room:
-        said.append(f"{number} slots are asked for, and there is room for {room}: {needs}, and {grants}")
+        said.append(f"{number} slots are requested, but there is room for {room}: {needs}, and {grants}")
     return said
 
 
@@ -167,7 +169,7 @@ def _gpus(known: Collection[str]) -> tuple[dict[str, str], str]:
     can_use = any(importlib.util.find_spec(plugin) for plugin in _CUDA_PLUGINS)
     found, said = visible_gpus() if can_use else ({}, "")
     if wanted and "cpu" not in wanted and not found:
-        problem = f"{wanted[0]!r} asks for a GPU, but JAX has none here"
+        problem = f"{wanted[0]!r} requests a GPU, but JAX finds none here"
         variable = "JAX_PLATFORMS" if os.environ.get("JAX_PLATFORMS") else "JAX_PLATFORM_NAME"
         raise InputError(variable, problem, "Unset it, or install jax[cuda12] and check `nvidia-smi -L`")
     is_all = os.environ.get(VISIBLE_VARIABLE) is None
@@ -184,6 +186,6 @@ def _number(variable: str) -> int | None:
     if not text:
         return None
     if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
-        problem = f"{shorten(text, 40)!r} is no number of slots"
+        problem = f"{shorten(text, 40)!r} is not a number of slots"
         raise InputError(variable, problem, f"Give a number from 1 to {10**_DIGITS - 1}, or unset it")
     return int(text)

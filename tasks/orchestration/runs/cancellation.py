@@ -52,7 +52,7 @@ def check_begun(states: Iterable[State]) -> None:
     """
     types = [state.type for state in sorted(states, key=lambda state: state.timestamp)]
     if tuple(types[-2:]) == (StateType.CANCELLED, StateType.RUNNING):
-        raise RunCancelled("cancelled before it began")
+        raise RunCancelled("cancelled before it started")
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def workplace(
     directory = home.run_directory(record.group, record.name, record.ordinal)
     if this.end is not None and record.verdict is None:
         which = f"attempt {this.number} of {directory.path.name}"
-        raise ConflictError(f"{which} is over ({this.end}): another one does its work")
+        raise ConflictError(f"{which} is over ({this.end}): another attempt does its work")
     with heeding_cancellation(attempt), own_run(directory), logged(directory), device_slots(role, slots):
         with Registry.open(home) as registry:
             epoch = registry.runs.claim(run)

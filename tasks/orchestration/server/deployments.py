@@ -50,7 +50,7 @@ def document() -> dict[str, Any]:
     try:
         found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
-        raise StorageError(f"{path} is missing: install FlowRL again") from exc
+        raise StorageError(f"{path} is missing: reinstall FlowRL") from exc
     return found
 
 

@@ -50,14 +50,14 @@ class Decision:
     value: str = ""
 
 
-_NOT_OURS = Decision("ignored", "reaches nothing that FlowRL starts")
-_RETRIES = "FlowRL itself tries again what is worth it, and never what was refused"
+_NOT_OURS = Decision("ignored", "does not reach anything that FlowRL starts")
+_RETRIES = "FlowRL itself retries what is worth retrying, never what was refused"
 _CACHES = "each stage derives what is left to do from the registry; answers of models are kept in the journal"
-_LOGS = "what FlowRL says belongs on the pages of its runs"
-_CLIENT = "runs outlive a server that is away for a while"
+_LOGS = "FlowRL's messages belong on the pages of its runs"
+_CLIENT = "runs survive a server that is temporarily unreachable"
 _DATABASE = "the database of a server that FlowRL starts"
-_NEWS = "with fewer, a campaign would not understand what its runs tell"
-_BROWSER = "what a browser is told by a server that FlowRL starts"
+_NEWS = "with fewer, a campaign would miss parts of its runs' events"
+_BROWSER = "browser settings of a server that FlowRL starts"
 _REACH = "how a server of your own is reached"
 
 DECISIONS: Mapping[str, Decision] = MappingProxyType(
@@ -65,7 +65,7 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         # Flows and tasks.
         "flows.default_retries": Decision("stated", _RETRIES, "0"),
         "flows.default_retry_delay_seconds": Decision("stated", _RETRIES, "0"),
-        "flows.heartbeat_frequency": Decision("given", "three of them missed, and a run is declared lost", "30"),
+        "flows.heartbeat_frequency": Decision("given", "a run that misses three is declared lost", "30"),
         "tasks.default_retries": Decision("stated", _RETRIES, "0"),
         "tasks.default_retry_delay_seconds": Decision("stated", _RETRIES, "0"),
         "tasks.default_persist_result": Decision("stated", _CACHES, "false"),
@@ -76,10 +76,10 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         "tasks.scheduling": Decision("ignored", "FlowRL defers no tasks"),
         "results.persist_by_default": Decision("stated", _CACHES, "false"),
         "results.default_serializer": Decision("stated", "no pickles on disk", "json"),
-        "results.default_storage_block": Decision("ignored", "results lie in FLOWRL_HOME"),
-        "results.local_storage_path": Decision("ignored", "results lie in FLOWRL_HOME"),
+        "results.default_storage_block": Decision("ignored", "results are stored in FLOWRL_HOME"),
+        "results.local_storage_path": Decision("ignored", "results are stored in FLOWRL_HOME"),
         # Logs.
-        "logging.level": Decision("kept", "how much Prefect itself says; what FlowRL says stays"),
+        "logging.level": Decision("kept", "how much Prefect itself logs; FlowRL's messages are unaffected"),
         "logging.extra_loggers": Decision("given", _LOGS, "flowrl_core,tasks"),
         "logging.log_prints": Decision("stated", "nothing that FlowRL runs prints", "false"),
         "logging.config_path": Decision("ignored", _LOGS),
@@ -91,7 +91,7 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         "logging.to_api.batch_size": Decision("ignored", _LOGS),
         "logging.to_api.max_log_size": Decision("ignored", _LOGS),
         "internal.logging_level": Decision("ignored", _LOGS),
-        "debug_mode": Decision("given", "PREFECT_LOGGING_LEVEL says how much Prefect says", "false"),
+        "debug_mode": Decision("given", "PREFECT_LOGGING_LEVEL sets how much Prefect logs", "false"),
         # How a server is reached.
         "api.url": Decision("connection", _REACH),
         "api.key": Decision("connection", _REACH),
@@ -104,25 +104,25 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         "client.retry_extra_codes": Decision("connection", _REACH),
         "client.max_retries": Decision("given", _CLIENT, "5"),
         "client.retry_jitter_factor": Decision("given", _CLIENT, "0.2"),
-        "client.csrf_support_enabled": Decision("given", "a server may ask for it", "true"),
+        "client.csrf_support_enabled": Decision("given", "a server may require it", "true"),
         "client.server_version_check_enabled": Decision("ignored", "a server of another version is refused at once"),
         "client.metrics.enabled": Decision("given", "every process would listen on the same port", "false"),
         "client.metrics.port": Decision("ignored", "no process serves metrics of its client"),
         "cloud.api_url": Decision("connection", _REACH),
         "cloud.ui_url": Decision("connection", _REACH),
-        "cloud.enable_orchestration_telemetry": Decision("connection", "what Prefect Cloud is told"),
-        "cloud.max_log_size": Decision("connection", "what Prefect Cloud takes"),
+        "cloud.enable_orchestration_telemetry": Decision("connection", "data sent to Prefect Cloud"),
+        "cloud.max_log_size": Decision("connection", "what Prefect Cloud accepts"),
         "ui_url": Decision("connection", "the address of the pages of a server of your own"),
         "silence_api_url_misconfiguration": Decision("connection", _REACH),
         # Workers.
         "worker.query_seconds": Decision("given", "the default would be the largest part of a dependant's wait", "1"),
         "worker.prefetch_seconds": Decision("given", "a run is started when it is due", "1"),
-        "worker.heartbeat_seconds": Decision("given", "a worker that is gone is noticed soon", "10"),
-        "worker.enable_cancellation": Decision("ignored", "runs are cancelled by FlowRL's workers as it is"),
-        "worker.cancellation_poll_seconds": Decision("ignored", "runs are cancelled by FlowRL's workers as it is"),
-        "worker.debug_mode": Decision("ignored", "PREFECT_LOGGING_LEVEL says how much Prefect says"),
-        "worker.webserver": Decision("ignored", "FlowRL's workers serve nothing"),
-        "runner": Decision("ignored", "device slots say how many runs there are"),
+        "worker.heartbeat_seconds": Decision("given", "a dead worker is noticed soon", "10"),
+        "worker.enable_cancellation": Decision("ignored", "FlowRL's workers cancel runs anyway"),
+        "worker.cancellation_poll_seconds": Decision("ignored", "FlowRL's workers cancel runs anyway"),
+        "worker.debug_mode": Decision("ignored", "PREFECT_LOGGING_LEVEL sets how much Prefect logs"),
+        "worker.webserver": Decision("ignored", "FlowRL's workers serve no HTTP"),
+        "runner": Decision("ignored", "device slots limit the number of runs"),
         # The server that we start.
         "server.database": Decision("server", _DATABASE),
         "server.database.migrate_on_start": Decision("given", "a new home's database is empty", "true"),
@@ -135,7 +135,7 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         "server.api.host": Decision("ignored", "see `flowrl up --host`"),
         "server.api.port": Decision("ignored", "see `flowrl up --port`"),
         "server.api.base_path": Decision("ignored", "the address is the one that `flowrl up` prints"),
-        "server.api.default_limit": Decision("ignored", "FlowRL asks for page after page"),
+        "server.api.default_limit": Decision("ignored", "FlowRL requests one page after another"),
         "server.api.keepalive_timeout": Decision("ignored", "how FlowRL's clients talk to its server"),
         "server.api.websocket_ping_interval": Decision("ignored", "how FlowRL's clients talk to its server"),
         "server.api.websocket_ping_timeout": Decision("ignored", "how FlowRL's clients talk to its server"),
@@ -146,33 +146,33 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         "server.ui.show_promotional_content": Decision("server", _BROWSER),
         "server.ui.serve_base": Decision("ignored", "the address is the one that `flowrl up` prints"),
         "server.ui.static_directory": Decision("ignored", "FlowRL's server has its own directory"),
-        "server.analytics_enabled": Decision("given", "a server that FlowRL starts tells nobody", "false"),
+        "server.analytics_enabled": Decision("given", "a server that FlowRL starts sends no telemetry", "false"),
         "server.metrics_enabled": Decision("server", "a server that FlowRL starts shows its metrics"),
-        "server.logging_level": Decision("server", "how much a server that FlowRL starts says", "WARNING"),
-        "server.services.db_vacuum": Decision("server", "how long a server that FlowRL starts keeps what is over"),
+        "server.logging_level": Decision("server", "log level of a server that FlowRL starts", "WARNING"),
+        "server.services.db_vacuum": Decision("server", "how long a server that FlowRL starts keeps finished runs"),
         "server.services.late_runs.after_seconds": Decision(
-            "given", "marking a deep queue as late locks the database for everybody else", "3600"
+            "given", "marking a long queue as late locks the database for everyone else", "3600"
         ),
         "server.events.maximum_labels_per_resource": Decision("given", _NEWS, "500"),
         "server.events.maximum_related_resources": Decision("given", _NEWS, "100"),
         "server.events.retention_period": Decision("server", "how long a server that FlowRL starts keeps events"),
         "server.concurrency.lease_storage": Decision(
             "given",
-            "in memory, leases that are held when the server restarts would never be given back",
+            "in memory, leases held when the server restarts would never be released",
             "prefect.server.concurrency.lease_storage.filesystem",
         ),
         "server": Decision("ignored", "a server that FlowRL starts is set up by FlowRL"),
         # Where settings are looked for, and what else there is.
         "home": Decision("ignored", "its profiles may name a server; what FlowRL starts has its own, in FLOWRL_HOME"),
         "profiles_path": Decision("ignored", "its profiles may name a server; what FlowRL starts reads none"),
-        "plugins.enabled": Decision("given", "no code of others in what FlowRL starts", "false"),
-        "plugins": Decision("ignored", "no code of others in what FlowRL starts"),
+        "plugins.enabled": Decision("given", "no third-party code in processes that FlowRL starts", "false"),
+        "plugins": Decision("ignored", "no third-party code in processes that FlowRL starts"),
         "cli": Decision("ignored", "how Prefect's own command prints"),
         "deployments": Decision("ignored", "FlowRL's deployments name their pools"),
-        "events": Decision("ignored", "FlowRL's runs tell of few events"),
+        "events": Decision("ignored", "FlowRL's runs emit few events"),
         "experiments": _NOT_OURS,
-        "telemetry.enable_resource_metrics": Decision("connection", "what Prefect Cloud is told"),
-        "telemetry.resource_metrics_interval_seconds": Decision("connection", "what Prefect Cloud is told"),
+        "telemetry.enable_resource_metrics": Decision("connection", "data sent to Prefect Cloud"),
+        "telemetry.resource_metrics_interval_seconds": Decision("connection", "data sent to Prefect Cloud"),
         "testing": Decision("ignored", "for tests of Prefect itself"),
     }
 )

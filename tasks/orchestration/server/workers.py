@@ -134,7 +134,7 @@ async def _serve(pool: str) -> None:
     ends = 0
     while True:
         await _until_there(pool)
-        began, problem = time.monotonic(), "it gave no reason"
+        began, problem = time.monotonic(), "no reason was given"
         try:
             await _make(pool).start(printer=lambda *text: None)
         except Exception as exc:

@@ -62,7 +62,7 @@ def check_claim(run: RunRecord, epoch: int | None) -> RunRecord:
     if epoch is not None and epoch != run.epoch:
         raise ConflictError(
             f"run {run.id} ({run.name}) was taken over by another process (claim {run.epoch}, this one has {epoch}); "
-            "nothing was written, and nothing is left to do here"
+            "nothing was written, and this process has nothing left to do"
         )
     return run
 
