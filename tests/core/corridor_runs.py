@@ -78,11 +78,10 @@ def copy_home(home: Home, root: Path) -> Home:
 
 
 def begin(home: Home, spec: CampaignSpec, skill: str, *, skills: Mapping[str, Skill] = KNOWLEDGE.skills) -> Attempt:
-    """The campaign (started if need be) begins an attempt of the skill."""
+    """The campaign, started with these parameters, begins an attempt of the skill."""
     with Registry.open(home) as registry:
         registry.campaigns.record(spec, skills)
-        if spec.retry:
-            registry.campaigns.begin_start(spec)
+        registry.campaigns.begin_start(spec)
         return registry.skill_runs.begin(spec.campaign, registry.skills.get(spec.campaign, skill).identity)
 
 

@@ -105,7 +105,7 @@ def test_a_subject_has_one_open_run_in_a_campaign_and_one_outstanding_attempt_in
             registry.attempts.begin(runs["two"].id)
         registry.attempts.end(first.id, "infrastructure")
         assert registry.attempts.begin(runs["two"].id).number == 1
-        with pytest.raises(ConflictError, match="refused what does not fit"):
+        with pytest.raises(ConflictError, match="refused a row that conflicts"):
             registry.runs.open("toy", "x", campaign="nobody's")
 
 
