@@ -11,15 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 import toy_family
 from registry_steps import SKILLS, make_spec
 from toy_family import NUMBERS, TOY, directory_of, submit, work
 
-from flowrl_core.errors import ConflictError, CorruptError
+from flowrl_core.errors import ConflictError, CorruptError, InputError
 from flowrl_core.stages.upkeep.families import FAMILIES
 from flowrl_core.stages.upkeep.housekeeping import find_garbage, remove_garbage
+from flowrl_core.storage import schema
 from flowrl_core.storage.backup import backup, restore
 from flowrl_core.storage.checkpoints import TrainCheckpoints
+from flowrl_core.storage.database import writing
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.manifests import verify
 from flowrl_core.storage.registry import Registry
@@ -88,6 +91,19 @@ def test_runs_of_one_name_go_on_side_by_side_each_with_one_outstanding_attempt(h
         assert registry.attempts.end(attempts[0].id, "infrastructure", "killed").interruptions == 1
         again = registry.attempts.begin(runs[0].id)
     assert again.number == 2 and len({attempt.key for attempt in (*attempts, again)}) == 3
+
+
+def test_a_campaign_of_another_family_is_no_skills_campaign_and_keeps_its_name(home, database):
+    with Registry.open(home) as registry:
+        registry.campaigns.record(make_spec(campaign="skills"), SKILLS)
+        row = {"name": "counting", "family": "toy", "env": "numbers", "spec": {"upto": 3}, "start": 2}
+        with writing(registry.campaigns.engine) as tx:
+            tx.execute(sa.insert(schema.campaigns).values(**row, created_at=1.0, started_at=1.0))
+        assert [one.name for one in registry.campaigns.all()] == ["skills"]
+        with pytest.raises(InputError, match="Campaigns of this registry: skills"):
+            registry.campaigns.get("counting")
+        with pytest.raises(InputError, match="'counting' is a campaign of the family toy. Use another name"):
+            registry.campaigns.record(make_spec(campaign="counting"), SKILLS)
 
 
 def test_a_subject_has_one_open_run_in_a_campaign_and_one_outstanding_attempt_in_a_line(home, database):

@@ -17,7 +17,7 @@ from flowrl_core.specs.overrides import Override
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import reading, writing
 from flowrl_core.storage.records.campaigns import Campaign
-from flowrl_core.storage.registry.rows.campaigns import all_campaigns, campaign_by_name
+from flowrl_core.storage.registry.rows.campaigns import all_campaigns, campaign_by_name, check_free
 from flowrl_core.storage.registry.rows.facts import facts_of
 from flowrl_core.storage.registry.rows.proposals import with_accepted
 from flowrl_core.storage.registry.rows.skills import assign, check_known, define, forgive, skills_of
@@ -110,6 +110,7 @@ def _effective(tx: sa.Connection, spec: CampaignSpec) -> CampaignSpec:
 
 
 def _record(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill]) -> None:
+    check_free(tx, spec.campaign)
     for target in spec.targets:
         check_target(target, skills, vocabulary(spec.env))
     for name in spec.retry:
