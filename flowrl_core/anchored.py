@@ -1,4 +1,4 @@
-"""Importing this makes `flows` and `tasks` FlowRL's: for files that Prefect loads in a process that is not FlowRL's."""
+"""Import this to make `flows` and `tasks` FlowRL's own: for files that Prefect loads in a process of its own."""
 
 from flowrl_core.installation import anchor
 

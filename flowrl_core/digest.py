@@ -1,4 +1,4 @@
-"""A short name for a value, made of its content."""
+"""A short digest of a value's content."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ __all__ = ["digest"]
 
 
 def digest(value: Any, *, digits: int = 16) -> str:
-    """So many hex digits of the SHA-256 of the value's canonical JSON."""
+    """Return the first `digits` hex digits of the SHA-256 of the value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:digits]

@@ -1,18 +1,18 @@
 """Every error FlowRL raises on purpose.
 
 FlowRLError
-├── InputError            what a person or a file gave: names the field and the remedy; nothing was written
+├── InputError            input from a person or a file: names the field and the remedy; nothing was written
 │   ├── KnowledgeError    a knowledge base (file, skill and field named)
 │   ├── ProgramError      a done or reward expression (code and remedy)
-│   └── PlanError         no valid plan exists: "cannot, because"
-├── StorageError          a file, checkpoint or registry that is not as it must be
-│   ├── CorruptError      checksum or content wrong
-│   ├── ConflictError     somebody else owns or changed it
-│   └── NoRoomError       nothing more can be written: a full disk, a quota, a file system that became read-only
-├── TrainingError         training cannot go on (diverged, stalled)
-├── ServiceError          a Prefect server, worker or device that does not answer
-│   └── ModelError        a language model that does not answer, or not as it must
-└── BudgetError           what was allowed to be spent on language models does not cover the next call
+│   └── PlanError         no valid plan exists; says why
+├── StorageError          an unusable file, checkpoint or registry
+│   ├── CorruptError      wrong checksum or content
+│   ├── ConflictError     another process owns or changed it
+│   └── NoRoomError       nothing can be written: a full disk or quota, or a file system that became read-only
+├── TrainingError         training cannot continue (diverged, stalled)
+├── ServiceError          a Prefect server, worker or device that does not respond
+│   └── ModelError        a language model that does not respond, or responds wrongly
+└── BudgetError           the rest of the budget for language models does not cover the next call
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class FlowRLError(Exception):
-    """Root of all errors that FlowRL raises on purpose."""
+    """Base class of all errors that FlowRL raises on purpose."""
 
 
 class InputError(FlowRLError):
@@ -49,11 +49,11 @@ class InputError(FlowRLError):
 
 
 class KnowledgeError(InputError):
-    """A knowledge base that cannot be used; `field` reads `file: skill: field`."""
+    """An unusable knowledge base; `field` reads `file: skill: field`."""
 
 
 class ProgramError(InputError):
-    """A done or reward expression that was refused; `code` is stable and short."""
+    """A rejected done or reward expression; `code` is stable and short."""
 
     def __init__(self, code: str, field: str, problem: str, remedy: str) -> None:
         super().__init__(field, f"[{code}] {problem}", remedy)
@@ -65,7 +65,7 @@ class PlanError(InputError):
 
 
 class StorageError(FlowRLError):
-    """A file, checkpoint or registry is not as it must be."""
+    """A file, checkpoint or registry is unusable."""
 
 
 class CorruptError(StorageError):
@@ -73,23 +73,23 @@ class CorruptError(StorageError):
 
 
 class ConflictError(StorageError):
-    """Another process owns the thing, or changed it in between."""
+    """Another process owns the resource, or changed it in the meantime."""
 
 
 class NoRoomError(StorageError):
-    """Nothing more can be written to the home: its disk or quota is full, or it became read-only."""
+    """Nothing can be written to FLOWRL_HOME: its disk or quota is full, or it became read-only."""
 
 
 class TrainingError(FlowRLError):
-    """Training cannot go on: it diverged or stalled."""
+    """Training cannot continue: it diverged or stalled."""
 
 
 class ServiceError(FlowRLError):
-    """A Prefect server, a worker or a device does not answer."""
+    """A Prefect server, a worker or a device does not respond."""
 
 
 class ModelError(ServiceError):
-    """A language model does not answer, or not as it must. No skill is to blame for it.
+    """A language model does not respond, or responds wrongly. It never counts as a skill's failure.
 
     `code` is stable and short; `is_passing` says whether the same call may succeed later.
     """
@@ -103,4 +103,4 @@ class ModelError(ServiceError):
 
 
 class BudgetError(FlowRLError):
-    """The next call to a language model could cost more than is left of a campaign's budget; it was not sent."""
+    """The next call to a language model could exceed a campaign's remaining budget, so it was not sent."""

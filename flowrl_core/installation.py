@@ -1,13 +1,13 @@
-"""Where FlowRL is installed, and processes in which the names `flows` and `tasks` are its own.
+"""Where FlowRL is installed, and how its processes import its own packages `flows` and `tasks`.
 
-Many people have packages of these names. In a process of FlowRL's, a finder that is asked before all others says where
-they are, whatever lies in the working directory, on PYTHONPATH or among the installed packages. What is on PYTHONPATH
-comes last there: a person's own `random.py` or `prefect.py` takes the place of nobody's. A process that only uses
-`flowrl_core` as a library keeps its own.
+Other packages often use these names too. In FlowRL's processes, an import finder that comes before all others locates
+them, regardless of the working directory, PYTHONPATH and the installed packages. PYTHONPATH comes last there, so that a
+user's `random.py` or `prefect.py` shadows no installed module. A process that only uses `flowrl_core` as a library
+is unaffected.
 
     python -P .../flowrl_core/installation.py MODULE [ARGUMENT ...]
 
-runs a module in a process of FlowRL's, as `python -m` would.
+runs a module in a FlowRL process, as `python -m` would.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HERE = Path(__file__).absolute()
 _PACKAGES = _HERE.parents[1]
 _SHIPPED = _HERE.with_name("root")
 
-# A wheel has it inside this package. (Where neither is whole, nobody else's directory must be taken for ours.)
+# A wheel ships it inside this package. If neither is complete, never use a foreign directory.
 ROOT = _SHIPPED if _SHIPPED.is_dir() or not (_PACKAGES / "prefect.yaml").is_file() else _PACKAGES
 """The directory that holds `flows`, `tasks` and `prefect.yaml`: the working directory of runs."""
 
@@ -34,13 +34,13 @@ _PLACES = {"flowrl_core": _PACKAGES, "flowrl_cli": _PACKAGES} | dict.fromkeys(_C
 
 
 class _Finder:
-    """Finds the packages of this installation, and nothing else."""
+    """An import finder for the packages of this installation only."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Where a package of ours is; None for all that is not ours.
+        """Return the spec of a FlowRL package; None for any other name.
 
         Raises:
-            ModuleNotFoundError: it is not where it must be. Nobody else's is taken instead.
+            ModuleNotFoundError: the package is missing from this installation. No other package of that name is used.
         """
         if name not in _PLACES:
             return None
@@ -56,42 +56,42 @@ _FINDER = _Finder()
 
 
 def anchor() -> None:
-    """Let `flows` and `tasks` be FlowRL's in this process from now on. Safe to repeat."""
+    """Make `flows` and `tasks` resolve to FlowRL's packages in this process from now on. Idempotent."""
     sys.meta_path[:] = [_FINDER, *(finder for finder in sys.meta_path if finder is not _FINDER)]
     for name in _COMMON:
-        # What a .pth file or a sitecustomize has imported before us stays with those who hold it.
+        # A .pth file or sitecustomize may have imported others already; whoever holds a reference keeps it.
         if name in sys.modules and not _is_ours(name, sys.modules[name]):
             for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
                 del sys.modules[loaded]
 
 
 def prefer_installed() -> None:
-    """Let what is installed come before what is on PYTHONPATH, in this process from now on. Safe to repeat.
+    """Move installed packages before PYTHONPATH in this process's `sys.path`. Idempotent.
 
-    `export PYTHONPATH=$PYTHONPATH:/some/where` puts the working directory there, modules of a cluster other releases.
-    What was found there alone still is.
+    `export PYTHONPATH=$PYTHONPATH:/some/where` may add the working directory, and cluster modules add other releases.
+    Packages found only on PYTHONPATH can still be imported.
     """
     given = {_absolute(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
-    given -= {str(_PACKAGES), str(ROOT)}  # FlowRL itself may be there, with all that was installed beside it
+    given -= {str(_PACKAGES), str(ROOT)}  # FlowRL may be there itself, with the packages installed beside it
     sys.path.sort(key=lambda path: path in given)
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """What starts a module, as `python -m` would, in a process of this very installation and interpreter."""
-    # Without -P the directory of this file would come before the standard library.
+    """Return the command that runs a module, as `python -m` would, with this installation and interpreter."""
+    # Without -P, this file's directory would come before the standard library.
     return [sys.executable, "-P", str(_HERE), module, *arguments]
 
 
 def data(*parts: str) -> Path:
-    """A file or directory that comes inside `flowrl_core`."""
-    # As a file of its own, it starts every process of ours: what most of them need not import waits.
+    """Return the path of a file or directory shipped inside `flowrl_core`."""
+    # This file starts every FlowRL process, so imports that most of them do not need are deferred.
     from importlib.resources import files
 
     return Path(str(files("flowrl_core").joinpath(*parts)))
 
 
 def enter() -> dict[str, str]:
-    """A pull step of Prefect's: the run's working directory, wherever its machine has it."""
+    """A Prefect pull step: return the run's working directory on the machine that executes it."""
     anchor()
     return {"directory": str(ROOT)}
 

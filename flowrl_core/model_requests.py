@@ -1,4 +1,4 @@
-"""Fields of a request to a language model that a person may set, as texts: forms show neither unions nor nulls well."""
+"""Fields of a language model request that users may set, as text: forms handle unions and nulls badly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ExtraField", "Temperature", "extra_field"]
 
 _HUGE = 1e300
 _DEEPEST = 16
-# What a request is made of, as `_bare` has it, and the parameter of the frontier that says it; empty: none does.
+# Fields that FlowRL sets itself (normalised by `_bare`) -> the frontier parameter for them; empty: none.
 _OURS = {
     "model": "model",
     **dict.fromkeys(("models", "fallbacks"), "fallbacks"),
@@ -25,22 +25,22 @@ _OURS = {
     "timeout": "timeout_s",
     **dict.fromkeys(("messages", "system", "instructions", "prompt", "input", "contents", "generationconfig"), ""),
     **dict.fromkeys(("stream", "streamoptions", "n", "bestof"), ""),
-    # Arguments of OpenAI's client, no fields of a request.
+    # Arguments of OpenAI's client, not request fields.
     **dict.fromkeys(("extrabody", "extraquery"), ""),
 }
 _SECRET = re.compile(
     r"(?:.*(?:apikey|accesskey|secretkey|privatekey|subscriptionkey|accesstoken|authtoken|apitoken|password|passwd|secret|"
     r"authorization|credentials?))|token|auth|bearer|(?:extra)?headers"
 )
-"""Keys of secrets, at whatever depth, as `_bare` has them."""
+"""Keys of secrets, at any depth, normalised by `_bare`."""
 _SECRET_TEXT = re.compile(r"(?:Bearer\s|(?:sk|gsk|hf|xai|pplx|nvapi)[-_][\w-]{16}|AIza[\w-]{30}).*", re.DOTALL)
 
 
 def extra_field(text: str) -> tuple[str, Any]:
-    """The key and value of KEY=JSON.
+    """Return the key and value of KEY=JSON.
 
     Raises:
-        ValueError: it is none, its key is not for people to set, or it holds a secret (which is not repeated).
+        ValueError: another form, a reserved key, or a secret (which the message does not repeat).
     """
     key, equals, content = (part.strip() for part in text.partition("="))
     if _SECRET_TEXT.match(key):
@@ -114,7 +114,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _as_text(value: Any) -> Any:
-    """A number in its shortest form, as campaigns have it that were recorded when this was a number."""
+    """Return a number as its shortest text: campaigns recorded earlier stored numbers here."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     return f"{float(value)!r}".removesuffix(".0") if abs(value) < _HUGE else str(value)

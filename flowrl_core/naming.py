@@ -1,4 +1,4 @@
-"""How a person writes parameters: what a field is called, and how a value is given to it. Errors show both."""
+"""How users write parameters: field names and value syntax, for error messages."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ __all__ = ["AS_PATHS", "Naming", "TomlNaming", "as_override", "toml_line"]
 
 
 class Naming:
-    """As forms and Prefect's API have them: fields by their paths (`training.frames`), values as JSON."""
+    """The notation of forms and Prefect's API: dotted field paths (`training.frames`), values as JSON."""
 
     def __call__(self, path: str) -> str:
-        """The field's name."""
+        """Return the field's name in this notation."""
         return path
 
     def example(self, path: str, value: Any) -> str:
-        """How the value is written there."""
+        """Return how a user writes this value for the field."""
         if path.startswith("overrides."):
             return json.dumps([as_override(path, value)])
         return json.dumps(value, ensure_ascii=False)
 
     def at(self, where: Callable[[str], str]) -> Naming:
-        """That of fields whose paths `where` gives."""
+        """Return this notation for fields whose paths are mapped by `where` first."""
         return _Moved(self, where)
 
 
@@ -31,10 +31,10 @@ AS_PATHS = Naming()
 
 
 class TomlNaming(Naming):
-    """As TOML files have them."""
+    """The notation of TOML files."""
 
     def example(self, path: str, value: Any) -> str:
-        """The line that sets the field."""
+        """Return the TOML line that sets the field."""
         return toml_line(path, value)
 
 
@@ -50,7 +50,7 @@ class _Moved(Naming):
 
 
 def toml_line(path: str, value: Any) -> str:
-    """The line of a TOML file that sets the field, and the table under which it stands."""
+    """Return the TOML line that sets the field, and the table it belongs under."""
     if path.startswith("overrides."):
         path, value = "overrides", [as_override(path, value)]
     if isinstance(value, dict):
@@ -62,5 +62,5 @@ def toml_line(path: str, value: Any) -> str:
 
 
 def as_override(path: str, value: Any) -> str:
-    """SKILL.FIELD=VALUE for the path `overrides.SKILL.FIELD`."""
+    """Return SKILL.FIELD=VALUE for the path `overrides.SKILL.FIELD`."""
     return f"{path.removeprefix('overrides.')}={value if isinstance(value, str) else json.dumps(value)}"

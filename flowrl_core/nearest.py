@@ -1,4 +1,4 @@
-"""Which known name a person may have meant, and how a message suggests it."""
+"""Suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_LISTED = 12
 
 
 def nearest(name: str, known: Collection[str], *, most: int = 3, cutoff: float = 0.5) -> list[str]:
-    """The known names most like it; one that differs by case, blanks, or - for _ alone is the only one."""
+    """Return the most similar known names; only the match if it differs just in case, blanks, or - for _."""
     plain = _plain(name)
     if same := [one for one in known if plain and _plain(one) == plain]:
         return same[:most]
@@ -22,11 +22,11 @@ def nearest(name: str, known: Collection[str], *, most: int = 3, cutoff: float =
 
 
 def remedy_for(name: str, known: Collection[str], *, most: int = 3, cutoff: float = 0.5, otherwise: str = "") -> str:
-    """Return the remedy for an unknown name: the known names most like it, else `otherwise`, else what is known.
+    """Return the remedy for an unknown name: the most similar known names, else `otherwise`, else known names.
 
     Args:
-        most: so many names are suggested at most.
-        cutoff: how like it they must be, from 0 to 1.
+        most: maximum number of suggestions.
+        cutoff: minimum similarity, from 0 to 1.
     """
     if near := nearest(name, known, most=most, cutoff=cutoff):
         return did_you_mean(near)
@@ -35,12 +35,12 @@ def remedy_for(name: str, known: Collection[str], *, most: int = 3, cutoff: floa
 
 
 def did_you_mean(names: Sequence[str]) -> str:
-    """Return the question that suggests these names, of which there is at least one."""
+    """Return the question that suggests these names (at least one)."""
     return f"Did you mean {' or '.join(names)}?"
 
 
 def several(name: str, known: Collection[str]) -> list[str]:
-    """The known names of which it is a list, written as one text; empty if it is none."""
+    """Return the known names that `name` lists in one text; empty if it is not such a list."""
     names = [part for part in re.split(r"[\s,;\[\]\"']+", name) if part]
     return names if len(names) > 1 and set(names) <= set(known) else []
 

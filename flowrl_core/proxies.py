@@ -1,4 +1,4 @@
-"""Proxies that the environment names: which one a URL is asked through, if any, and which of them cannot be used."""
+"""Proxies from environment variables: which one a URL uses, if any, and which are unusable."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _NAME = re.compile(r"[a-z0-9_*-]+(?:\.[a-z0-9_*-]+)*")
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy that a variable of the environment names: as it is written there, with a password perhaps."""
+    """A proxy set by an environment variable, as written there (it may contain a password)."""
 
     variable: str
     written: str = field(repr=False)
 
     @property
     def url(self) -> str:
-        """Its address with a scheme, password included."""
+        """The address with a scheme, password included."""
         bare = self.written.strip()
         return bare if "://" in bare else f"http://{bare}"
 
@@ -40,10 +40,10 @@ class Proxy:
         return f"{_shown(self.written)} of {self.variable}"
 
     def check(self) -> None:
-        """Nothing, if it can be asked.
+        """Check that HTTP clients can use the address.
 
         Raises:
-            InputError: the variable holds no address of a proxy that HTTP clients know.
+            InputError: the variable is not a proxy address that HTTP clients support.
         """
         try:
             web_address(self.url, _SCHEMES)
@@ -56,13 +56,13 @@ class Proxy:
 
 
 def is_direct(url: str) -> bool:
-    """Whether the URL is of this machine, so that no proxy may be asked for it (or get its keys)."""
+    """Whether the URL is on this machine, so that no proxy may see the request (or its keys)."""
     parts = _split(url)
     return parts is not None and is_this_machine(parts.hostname or "")
 
 
 def proxy_for(url: str, environment: Mapping[str, str] | None = None) -> Proxy | None:
-    """The proxy that the URL is asked through; None if none is: it is of this machine, or a person excludes it."""
+    """Return the proxy for the URL; None if there is none, the URL is on this machine, or NO_PROXY excludes it."""
     environment = os.environ if environment is None else environment
     parts = _split(url)
     if parts is None or is_direct(url) or any(_excludes(entry, parts) for entry in _excluded(environment)):
@@ -72,45 +72,45 @@ def proxy_for(url: str, environment: Mapping[str, str] | None = None) -> Proxy |
 
 
 def bypass_proxies(environment: MutableMapping[str, str], url: str) -> None:
-    """Let no library that reads this environment ask a proxy for this machine, nor for the URL if it is excluded.
+    """Set NO_PROXY so that no library uses a proxy for this machine, nor for the URL if it is excluded.
 
-    Of NO_PROXY and no_proxy, libraries read one, and each has its own forms of entries: what both say from now on, all
-    of them read.
+    Libraries read either NO_PROXY or no_proxy, and support different forms of entries. Both get the same value, which
+    all of them can read.
 
     Args:
-        url: is added as it is spelled, for libraries compare texts.
+        url: its host is added exactly as spelled, since libraries compare text.
     """
     told = list(_excluded(environment))
     entries = [readable for entry in told if (readable := _readable(entry))]
     entries += [host for host in _LOCAL if host not in entries]
     if (parts := _split(url)) is not None and (host := parts.hostname or "") not in entries:
-        # Names that entries spell out are found by all of them.
+        # All libraries match names that are spelled out.
         others = told if address_of(host) else [entry for entry in told if "*" in entry]
         if is_direct(url) or any(_excludes(entry, parts) for entry in others):
             entries.append(host)
-    # Some libraries know the star only where it stands alone.
+    # Some libraries support the star only as the sole entry.
     environment["NO_PROXY"] = environment["no_proxy"] = "*" if "*" in entries else ",".join(entries)
 
 
 def named_proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """The proxies that the environment names: variable -> address without user and password."""
+    """Return the proxies of the environment: variable -> address without user and password."""
     return {proxy.variable: _shown(proxy.written) for proxy in _proxies(environment)}
 
 
 def check_proxies(environment: Mapping[str, str] | None = None) -> None:
-    """Nothing, if the HTTP clients of this process can be made with the proxies of its environment.
+    """Check that HTTP clients can be created with the proxies of the environment.
 
-    Prefect's are made with all of them, also where none is to be asked.
+    Prefect creates its clients with all of them, even if none will be used.
 
     Raises:
-        InputError: a variable holds no address of a proxy that they know.
+        InputError: a variable is not a proxy address that HTTP clients support.
     """
     for proxy in _proxies(os.environ if environment is None else environment):
         proxy.check()
 
 
 def _proxies(environment: Mapping[str, str]) -> Iterator[Proxy]:
-    """Those that HTTP clients read, by the variable that holds: small letters come before capitals."""
+    """Yield the proxies that HTTP clients read; a lower-case variable takes precedence over upper case."""
     for scheme in ("http", "https", "all"):
         for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
             if name in environment:
@@ -120,7 +120,7 @@ def _proxies(environment: Mapping[str, str]) -> Iterator[Proxy]:
 
 
 def _excluded(environment: Mapping[str, str]) -> Iterator[str]:
-    """What is not to be asked through a proxy, entry by entry, in small letters; URLs are cut to host and port."""
+    """Yield the entries of NO_PROXY in lower case; URLs are cut to host and port."""
     told = environment.get("no_proxy", environment.get("NO_PROXY", ""))
     for entry in re.split(r"[,;\s]+", told.lower()):
         _, is_url, rest = entry.rpartition("://")
@@ -129,7 +129,7 @@ def _excluded(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _excludes(entry: str, url: SplitResult) -> bool:
-    """Whether the entry is about the URL: as curl, Go and Python read one, and the patterns of others besides."""
+    """Whether the entry matches the URL, by the rules of curl, Go and Python, and patterns of other libraries."""
     host = (url.hostname or "").rstrip(".")
     address = address_of(host)
     try:
@@ -150,7 +150,7 @@ def _excludes(entry: str, url: SplitResult) -> bool:
 
 
 def _readable(entry: str) -> str:
-    """The entry in a form that all libraries read, or nothing: with some entries clients cannot even be made."""
+    """Return the entry in a form that all libraries read, else "": some entries stop clients from being created."""
     if entry == "*":
         return entry
     found = _ENTRY.fullmatch(entry)

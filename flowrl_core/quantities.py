@@ -1,4 +1,4 @@
-"""Numbers as people write them: in options, files, overrides and forms the same is understood."""
+"""Numbers as people write them, read alike in options, files, overrides and forms."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pydantic_core import PydanticCustomError
 __all__ = ["Number", "Whole"]
 
 _MOST_DIGITS = 18
-"""Of a whole number: more is a slip, and fits into no database."""
+"""Maximum digits of a whole number: more is a typo, and does not fit into a database."""
 _GROUPED = {
     "a whole number": re.compile(r"[+-]?[1-9]\d{0,2}([.,'\s]\d{3})+"),
     "a number": re.compile(r"[+-]?[1-9]\d{0,2}([,'\s]\d{3})+"),
 }
-"""Digits in threes, which a point stands between in some countries."""
+"""Groups of three digits; some countries separate them by a point."""
 
 
 def _whole(value: Any) -> Any:
-    """An int, where the value is a whole number in any spelling: 200000, 2e5, 200_000, 200000.0."""
+    """Return the int if the value is a whole number in any spelling: 200000, 2e5, 200_000, 200000.0."""
     number = _read(value, "a whole number")
     if not isinstance(number, int):
         if not math.isfinite(number) or number != int(number):
@@ -33,7 +33,7 @@ def _whole(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """An int or float, where the value is a finite number in any spelling."""
+    """Return the float if the value is a finite number in any spelling."""
     number = _read(value, "a number")
     if isinstance(number, int):
         number = number if abs(number) < 10**300 else math.inf
@@ -59,7 +59,7 @@ def _read(value: Any, kind: str) -> int | float:
         try:
             return read(text) if text.isascii() else _refuse(kind)
         except ValueError:
-            if read is int and len(text) > 4_000:  # Python reads no longer ones
+            if read is int and len(text) > 4_000:  # Python's int() refuses longer texts
                 raise PydanticCustomError("number", "is too large") from None
     raise _unlike(kind)
 

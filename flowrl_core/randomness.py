@@ -1,4 +1,4 @@
-"""Named streams of random numbers, told by a seed and a path of names: no two uses share numbers by accident."""
+"""Random streams identified by a seed and a path of names, so that no two uses share numbers by accident."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ def _number(name: str | int) -> int:
 
 
 def numpy_stream(seed: int, *path: str | int) -> np.random.Generator:
-    """The numpy generator of the stream `path` under `seed`."""
+    """Return the numpy generator of the stream `path` under `seed`."""
     return np.random.default_rng([seed, *(_number(name) for name in path)])
 
 
 def jax_stream(seed: int, *path: str | int) -> np.ndarray:
-    """The key of the stream `path` under `seed` for JAX's default generator, u32[2].
+    """Return the key of the stream `path` under `seed` for JAX's default generator, u32[2].
 
-    Made by numpy's `SeedSequence`: folding names in by JAX would be one more program to load for every process.
+    Derived by numpy's `SeedSequence`: with JAX's `fold_in`, every process would load one more compiled program.
     """
     return _key(seed, *path)
 
 
 def jax_substream(key: np.ndarray, *path: str | int) -> np.ndarray:
-    """The key of the stream `path` under another key, u32[2]."""
+    """Return the key of the stream `path` under another key, u32[2]."""
     return _key(*(int(word) for word in key), *path)
 
 

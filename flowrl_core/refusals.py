@@ -1,4 +1,4 @@
-"""What is wrong with input that pydantic refuses, in a person's words: the field, the problem, the remedy."""
+"""Pydantic's validation errors in plain words: the field, the problem, the remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["refusal", "shown", "sentence"]
 
 _MOST_SHOWN = 60
 _OWN = ("name", "number", "reserved", "secret", "twice")
-"""Types of errors that our own validators raise: their messages are words already."""
+"""Error types of FlowRL's own validators: their messages need no rewording."""
 _WORDS = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
@@ -44,11 +44,11 @@ _WORDS = {
 
 
 def refusal(exc: ValidationError, named: Naming = AS_PATHS, *, model: type[BaseModel] | None = None) -> InputError:
-    """The first thing that is wrong, as an error of ours, with how it is written as the person wrote the rest.
+    """Return the first validation error as an InputError, in the notation that the user used.
 
     Args:
-        named: how the person writes a field, by its path with dots between (`training.frames`).
-        model: that refused: a field that it does not have is told with the nearest that it has.
+        named: how the user writes a field, given its dotted path (`training.frames`).
+        model: the model that rejected the input, for suggesting the nearest name of an unknown field.
     """
     first = exc.errors()[0]
     keys = [str(part) for part in first["loc"] if isinstance(part, str)]
@@ -60,14 +60,14 @@ def refusal(exc: ValidationError, named: Naming = AS_PATHS, *, model: type[BaseM
 
 
 def sentence(error: ErrorDetails) -> str:
-    """What is wrong with a value, and the value."""
+    """Return the problem with a value, and the value."""
     known = _WORDS.get(error["type"], "cannot be used").format_map(error.get("ctx", {}))
     words = error["msg"] if error["type"] in _OWN else known
     return words if error["type"] in ("missing", "secret") else f"{words} (got {shown(error['input'])})"
 
 
 def shown(value: Any) -> str:
-    """The value as a message shows it: no more of it than is needed to know it again."""
+    """Return the value as a message shows it: only enough to recognise it."""
     if value is None:
         return "null, which JSON also uses for NaN and infinity"
     if isinstance(value, float) and not math.isfinite(value):
@@ -101,7 +101,7 @@ def _remedy(error: ErrorDetails, keys: Sequence[str], named: Naming, model: type
 
 
 def _example(place: FieldInfo | type[BaseModel] | None, given: Any) -> Any:
-    """A value that may stand at the place: what was meant, as far as that is certain; None if none is known."""
+    """Return a valid value for the field: the intended one if that is certain; None if none is known."""
     if isinstance(place, FieldInfo):
         if place.annotation == list[str] and isinstance(given, str) and 0 < len(given.strip()) <= _MOST_SHOWN:
             return [given]
@@ -116,7 +116,7 @@ def _example(place: FieldInfo | type[BaseModel] | None, given: Any) -> Any:
 
 
 def _below(model: type[BaseModel] | None, keys: Sequence[str]) -> FieldInfo | type[BaseModel] | None:
-    """The field or the table of fields at a path of the model."""
+    """Return the field or the table of fields at a path of the model."""
     place: FieldInfo | type[BaseModel] | None = model
     for key in keys:
         place = place.model_fields.get(key) if isinstance(place, type) else None
@@ -126,7 +126,7 @@ def _below(model: type[BaseModel] | None, keys: Sequence[str]) -> FieldInfo | ty
 
 
 def _nearest(keys: Sequence[str], model: type[BaseModel] | None) -> str:
-    """Which field may be meant: one of that name in another table, else one of the same table that is like it."""
+    """Return the likely intended field: the same name in another table, else a similar one in the same table."""
     table, wanted = _below(model, keys[:-1]), keys[-1].lower().replace("-", "_") if keys else ""
     fields = table.model_fields if isinstance(table, type) else {}
     near = [path for path in _paths(model) if "." in path and path.split(".")[-1] == wanted and wanted not in fields]

@@ -1,4 +1,4 @@
-"""What counts of successes prove of a rate. No JAX here."""
+"""Confidence bounds of a success rate. No JAX here."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ __all__ = ["wilson_lower", "wilson_upper"]
 
 
 def wilson_lower(successes: int, episodes: int, level: float) -> float:
-    """The one-sided lower bound of a success rate at error level `level` (Wilson 1927): the score interval's lower
-    end.
-    """
+    """Return the one-sided lower bound of a success rate at error level `level` (Wilson's score interval, 1927)."""
     return _wilson(successes, episodes, NormalDist().inv_cdf(level))
 
 
 def wilson_upper(successes: int, episodes: int, level: float) -> float:
-    """The one-sided upper bound of a success rate at error level `level` (Wilson 1927)."""
+    """Return the one-sided upper bound of a success rate at error level `level` (Wilson's score interval, 1927)."""
     return _wilson(successes, episodes, -NormalDist().inv_cdf(level))
 
 

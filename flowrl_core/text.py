@@ -1,4 +1,4 @@
-"""Texts of somebody else's making: quoted in messages, and compared by what they look like."""
+"""Foreign text: how messages quote it, and when two names look alike."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ __all__ = ["folded", "quoted"]
 
 
 def quoted(text: object, limit: int = 60) -> str:
-    """Somebody else's text as one line of at most `limit` characters: nothing of it is taken for ours."""
+    """Return foreign text as one quoted line of at most `limit` characters."""
     shown = repr(text[: limit + 1] if isinstance(text, str) else text)
     return shown if len(shown) <= limit else f"{shown[: limit - 4]}...{shown[-1]}"
 
 
 def folded(name: str) -> str:
-    """A form that names share if they differ only in case or Unicode form, as some file systems take them for one.
+    """Return the form shared by names that differ only in case or Unicode form; some file systems equate them.
 
     Compatibility caseless matching (The Unicode Standard, definition D146), in composed form.
     """

@@ -1,4 +1,4 @@
-"""Which hosts are this machine: every spelling of loopback, its own names and the addresses of its interfaces."""
+"""Whether a host is this machine: any spelling of loopback, its own names, the addresses of its interfaces."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether who connects to the host reaches this machine.
+    """Whether a connection to the host reaches this machine.
 
-    Names are looked up only where the first label is this machine's name: what is somebody else's must not wait for a
-    name server that only the proxy may reach.
+    Names are looked up only if the first label is this machine's name: for other hosts, a name server that only the
+    proxy can reach must cause no delay.
 
     Args:
-        host: a name or an address as URLs hold it, in brackets or not, in any spelling that resolvers take (`127.1`).
+        host: a name or an address as in URLs, with or without brackets, in any spelling of resolvers (`127.1`).
     """
     host = _bare(host)
     if is_loopback(host):
@@ -40,21 +40,21 @@ def is_this_machine(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host is loopback, in any spelling: only this machine reaches what listens there."""
+    """Whether the host is loopback, in any spelling, so that only this machine can connect to it."""
     host = _bare(host)
     address = address_of(host)
     return address.is_loopback if address is not None else host in _NAMES or host.endswith(".localhost")
 
 
 def address_of(text: str) -> _IP | None:
-    """The address that the text is, in any spelling that resolvers take; of one of IPv4 within IPv6, that one."""
+    """Return the IP address, in any spelling that resolvers accept (IPv4-mapped IPv6 as IPv4); None if it is none."""
     try:
         address: _IP = ipaddress.ip_address(text)
     except ValueError:
         if not _OLD_FORM.fullmatch(text):
             return None
         try:
-            # As resolvers read it: parts may be left out, octal or hexadecimal.
+            # Resolvers accept omitted, octal and hexadecimal parts.
             return ipaddress.IPv4Address(socket.inet_aton(text))
         except OSError:
             return None
@@ -76,7 +76,7 @@ def _own_addresses() -> Iterator[_IP]:
 
 
 def _own_names() -> Iterator[str]:
-    """The machine's name, and those that its own table of hosts gives to its addresses."""
+    """Yield the machine's name, and the names of its addresses in /etc/hosts."""
     yield socket.gethostname().lower()
     try:
         lines = _HOSTS.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -91,7 +91,7 @@ def _own_names() -> Iterator[str]:
 
 
 def _is_own_full_name(host: str) -> bool:
-    """Whether the name is this machine's with its domain."""
+    """Whether the name is this machine's fully qualified name."""
     first, _, domain = host.partition(".")
     if not domain or first != socket.gethostname().lower().partition(".")[0]:
         return False

@@ -1,4 +1,4 @@
-"""TOML files of a person: configurations and knowledge bases, with or without a byte-order mark."""
+"""TOML files that people write: configurations and knowledge bases, with or without a byte-order mark."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _REMEDY = 'Write key = value, texts in straight quotes ("..."), lists in bracket
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
+    """Return the content of a TOML file.
 
     Raises:
-        InputError: it cannot be read, is not UTF-8, or is no TOML (the line is named and shown).
+        InputError: it cannot be read, is not UTF-8, or is not TOML (the line is named and shown).
     """
     try:
         content = path.read_bytes()
@@ -41,13 +41,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError as exc:
         raise InputError(str(path), "is not valid TOML (nested too deeply)", _REMEDY) from exc
-    except ValueError as exc:  # a number may also be too long for Python
+    except ValueError as exc:  # also for a number too long for Python
         problem, remedy = _problem(text, str(exc).partition("; use sys")[0])
         raise InputError(str(path), problem, remedy) from exc
 
 
 def _problem(text: str, found: str) -> tuple[str, str]:
-    """What is wrong with a text that is no TOML, and what to do."""
+    """Return what is wrong with text that is not TOML, and the remedy."""
     if re.search(r"\r(?!\n)", text):
         return "has lines that end with a CR only", "Save the file with LF or CRLF line endings"
     place = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)", found)

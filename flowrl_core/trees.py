@@ -1,4 +1,4 @@
-"""Records of arrays that cross `jit` and can be named in a file of an exported function."""
+"""Records of arrays that cross `jit` and can be serialised with an exported function."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True)
 def tree_class(cls: type[T]) -> type[T]:
-    """A frozen dataclass, every field a subtree, which JAX can flatten, trace and export."""
+    """Return the class as a frozen dataclass that JAX can flatten, trace and export; every field is a subtree."""
     record: Any = dataclasses.dataclass(frozen=True)(cls)
     names = [field.name for field in dataclasses.fields(record)]
     jax.tree_util.register_dataclass(record, data_fields=names, meta_fields=[])
@@ -30,5 +30,5 @@ def tree_class(cls: type[T]) -> type[T]:
 
 
 def exportable(cls: type[Any]) -> None:
-    """Let `jax.export` name a NamedTuple class. Once for each class."""
+    """Register a NamedTuple class for serialisation by `jax.export`. Call it once per class."""
     export.register_namedtuple_serialization(cls, serialized_name=f"{cls.__module__}.{cls.__qualname__}")

@@ -16,4 +16,4 @@ MergePolicy: TypeAlias = Literal["most_frames", "evaluated", "frozen"]
 """How a learned run moves the head of an expert that it shares; see `skills.merging.decide`."""
 
 MergeAction: TypeAlias = Literal["new", "updated", "kept"]
-"""What a run's end does to the head of an expert."""
+"""What happens to the head of an expert when a run ends."""

@@ -1,4 +1,4 @@
-"""Addresses of web servers as people write them, and why one cannot be reached."""
+"""URLs as people write them, and why a server is unreachable."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ _FOUR_NUMBERS = re.compile(r"\d+(\.\d+){3}")
 _NO_TLS = frozenset(
     {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}
 )
-"""What OpenSSL calls it where the other side does not answer in TLS."""
+"""OpenSSL's reasons if the peer does not speak TLS."""
 
 Trouble = Literal["passing", "name", "tls"]
-"""Whether waiting may help. It may for an unknown name, too: some name servers say so while there is no network."""
+"""Whether retrying may help. It may for `name` too: some name servers report unknown names while offline."""
 
 
 def web_address(url: str, schemes: Collection[str] = ("http", "https")) -> SplitResult:
-    """The parts of the URL, if every HTTP client can ask it; of a proxy, which may have other schemes, ask by it.
+    """Return the parts of a URL that every HTTP client can use.
+
+    Args:
+        schemes: the allowed schemes; proxies may have others.
 
     Raises:
-        ValueError: in words what is wrong with it, which do not repeat it.
+        ValueError: says what is wrong, without repeating the URL.
     """
     if not url.isprintable() or " " in url:
         raise ValueError("it contains spaces or control characters")
@@ -39,8 +42,8 @@ def web_address(url: str, schemes: Collection[str] = ("http", "https")) -> Split
 
 
 def why_unreachable(exc: BaseException) -> tuple[str, Trouble]:
-    """What kept a request from arriving, in words and by its kind."""
-    # Clients wrap what the system says.
+    """Return why a request did not arrive, in words and as a kind."""
+    # Clients wrap the system's error.
     reason = next((one for one in reversed(list(_chain(exc))) if isinstance(one, OSError)), exc)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {reason.verify_message}", "tls"
@@ -57,7 +60,7 @@ def _check_host(host: str) -> None:
     if _FOUR_NUMBERS.fullmatch(host):
         if not host.isascii():
             raise ValueError("its address has digits that are not 0 to 9")
-        ipaddress.IPv4Address(host)  # resolvers read more; the clients of HTTP do not
+        ipaddress.IPv4Address(host)  # resolvers accept more spellings; HTTP clients do not
     elif not host.isascii():
         import idna
 
