@@ -1,1 +1,1 @@
-"""The embedded Prefect: its server, its workers and what they need of this machine."""
+"""The embedded Prefect: its server, its workers and what they need from this machine."""

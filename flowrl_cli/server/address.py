@@ -1,4 +1,4 @@
-"""Where an embedded server listens, and what others call it."""
+"""The address that an embedded server listens on, and how URLs spell it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LOOPBACK = "127.0.0.1"
 SERVER_AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
 
 _LOOPBACKS = {"0.0.0.0": LOOPBACK, "::": "::1"}
-"""By the address that stands for all: what listens on all of IPv6 does not listen on IPv4."""
+"""Loopback address by wildcard address: a socket that listens on all of IPv6 does not accept IPv4."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Host and port that a server listens on. `is_fixed`: somebody asked for this port, so it must not move."""
+    """Host and port that a server listens on. `is_fixed`: the user asked for this port, so it must not change."""
 
     host: str
     port: int
@@ -34,20 +34,20 @@ class Address:
 
     @property
     def api(self) -> str:
-        """The URL of the API for this machine's own processes."""
+        """The API URL for processes on this machine."""
         return f"http://{in_url(_LOOPBACKS.get(self.host, self.host))}:{self.port}/api"
 
     @property
     def ui(self) -> str:
-        """The URL that a person opens, on another machine too where the server lets them."""
+        """The URL to open in a browser, also on another machine if the server accepts remote connections."""
         host = public_address(_family(self.host)) if self.host in _LOOPBACKS else self.host
         return f"http://{in_url(host)}:{self.port}"
 
     @property
     def is_free(self) -> bool:
-        """Whether nobody listens there."""
+        """Whether the port is free."""
         with socket.socket(_family(self.host)) as probe:
-            # As the server does it: connections that linger from its predecessor do not count.
+            # As the server does it: lingering connections of its predecessor do not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((self.host, self.port))
@@ -56,18 +56,18 @@ class Address:
         return True
 
     def moved(self) -> Address:
-        """The same host with a port that is free."""
+        """Return the same host with a free port."""
         with socket.socket(_family(self.host)) as probe:
             probe.bind((self.host, 0))
             return Address(self.host, int(probe.getsockname()[1]))
 
 
 def choose_address(host: str | None, port: int | None) -> Address:
-    """The address that was asked for: by default a free port that only this machine can reach.
+    """Return the requested address; by default a free port that only this machine can reach.
 
     Raises:
-        InputError: it is not this machine's, the port is taken, or others could reach a server that asks for no
-            password.
+        InputError: the address is not this machine's, the port is taken, or a server without a password would be
+            reachable from other machines.
     """
     found = Address(canonical(host or LOOPBACK), port or 0, is_fixed=port is not None)
     if not found.is_loopback and not os.environ.get(SERVER_AUTH_VARIABLE):
@@ -93,17 +93,17 @@ def choose_address(host: str | None, port: int | None) -> Address:
 
 
 def canonical(host: str) -> str:
-    """The host as it is recorded, however it was spelled: `[::1]`, `127.1`, `LOCALHOST`."""
+    """Return the host in the spelling that is recorded, for inputs such as `[::1]`, `127.1`, `LOCALHOST`."""
     bare = host.strip().strip("[]").rstrip(".").lower()
     address = address_of(bare)
     return bare if address is None else str(address)
 
 
 def in_url(host: str) -> str:
-    """The host as URLs hold it."""
+    """Return the host as URLs spell it."""
     return f"[{host}]" if ":" in host else host
 
 
 def _family(host: str) -> socket.AddressFamily:
-    """IPv4 or IPv6; the first that the host's name has."""
+    """Return IPv4 or IPv6, whichever the host name resolves to first."""
     return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]

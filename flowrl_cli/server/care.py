@@ -1,6 +1,6 @@
-"""What a campaign needs while it is looked at: a server and workers that live, and room on the disk.
+"""What is checked while a campaign is followed: that server and workers are alive and the disk has room.
 
-What has died is started again a bounded number of times; what cannot be mended from here ends the command.
+Dead processes are restarted a bounded number of times; a problem that cannot be repaired from here ends the command.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ __all__ = ["Attendance", "Care", "Healing", "Pantry"]
 
 _MOST_DEATHS = 4
 _HEALTHY_S = 60.0
-"""What has lived for so long was well: its death begins a new count."""
+"""A process that lived this long was healthy: its death starts a new count."""
 _ALONE_S = 120.0
 _TELL_S = 20.0
 
 
 class Care:
-    """All of it, each at its own pace.
+    """All checks, each at its own interval.
 
     Args:
-        say: told what goes wrong and is mended or waited for.
+        say: receives a message for each problem that is repaired or waited for.
     """
 
     def __init__(self, home: Home, server: Server, say: Callable[[str], None]) -> None:
@@ -41,7 +41,7 @@ class Care:
         self._next = [time.monotonic() + pause for pause, _ in self._work]
 
     async def take(self) -> None:
-        """Do what is due.
+        """Run the checks that are due.
 
         Raises:
             NoRoomError: as `Pantry.look`.
@@ -54,17 +54,17 @@ class Care:
 
 
 class Pantry:
-    """Looks whether the home has room left."""
+    """Checks that the home's disk has room."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._was_empty = False
 
     def look(self) -> None:
-        """Nothing, if there is room, or was the last time.
+        """Check for room; a single failure is tolerated, since a temporary file may have caused it.
 
         Raises:
-            NoRoomError: there is none for the second time: it was no file that has gone again.
+            NoRoomError: two checks in a row found no room.
         """
         try:
             check_going_on(self._home)
@@ -76,10 +76,10 @@ class Pantry:
 
 
 class Healing:
-    """Starts again what has died, and says of what.
+    """Restarts a dead server and dead workers, and reports why they died.
 
     Args:
-        say: told each death.
+        say: receives a message for each death.
     """
 
     def __init__(self, home: Home, say: Callable[[str], None]) -> None:
@@ -89,10 +89,10 @@ class Healing:
         self._since = dict.fromkeys(self._deaths, time.monotonic())
 
     def look(self) -> None:
-        """Start again what has died.
+        """Restart what has died.
 
         Raises:
-            ServiceError: it dies again and again (its last error is told), or somebody has stopped it on purpose.
+            ServiceError: it keeps dying (the error includes its last message), or `flowrl down` stopped it.
         """
         reap()
         record = Record.load(self._home)
@@ -116,16 +116,16 @@ class Healing:
         if dead:
             try:
                 embedded.heal(self._home)
-            except ServiceError as exc:  # died again meanwhile: the next look counts it
+            except ServiceError as exc:  # it died again meanwhile: the next look counts that
                 self._say(str(exc))
             self._since.update(dict.fromkeys(dead, time.monotonic()))
 
 
 class Attendance:
-    """Looks whether there are workers to execute anything.
+    """Checks that every pool has a worker.
 
     Args:
-        say: told once when there are none.
+        say: receives one message when there is none.
     """
 
     def __init__(self, server: Server, say: Callable[[str], None]) -> None:
@@ -135,10 +135,10 @@ class Attendance:
         self._told = False
 
     def look(self) -> None:
-        """Nothing, if each pool has a worker that is online, or had one a while ago.
+        """Check that each pool has a worker online, or had one recently.
 
         Raises:
-            ServiceError: one has had none for two minutes; what to do is told.
+            ServiceError: a pool has had none for two minutes; the error includes a remedy.
         """
         from httpx import HTTPError
 
@@ -146,7 +146,7 @@ class Attendance:
 
         try:
             pools = unattended_pools()
-        except (HTTPError, TimeoutError):  # whether the server answers is looked at elsewhere
+        except (HTTPError, TimeoutError):  # another check covers whether the server answers
             return
         alone = time.monotonic() - self._seen
         if not pools:

@@ -1,4 +1,4 @@
-"""The Prefect server that a person has configured, if any, and where; waiting until a server answers; what it is."""
+"""The Prefect server that the user has configured, if any: its settings, waiting for it, and checking it."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ KEY_VARIABLE = "PREFECT_API_KEY"
 URL_VARIABLE = "PREFECT_API_URL"
 
 _CERTIFICATES = "SSL_CERT_FILE"
-"""Names certificates for what is asked over TLS, by whichever library."""
+"""The variable that names a certificate file for TLS connections, for every library."""
 _DRIVERS = ("postgresql+asyncpg", "sqlite+aiosqlite")
 _PATIENCE_S = 60.0
 _POLL_S = 0.15
 _ANSWER_S = 10.0
 _SILENT_S = 2.0
-"""Of a wait for a server that is not yet worth a line."""
+"""A wait is reported once it is longer than this."""
 _SHORT_S = 5.0
-"""A wait that is not worth a line at all."""
+"""A wait with a limit this short is never reported."""
 _HOPELESS_S = 10.0
-"""How long what no wait cures is waited for nevertheless: a machine that starts has no names at first."""
+"""Limit of a wait for problems that waiting does not fix, except on a booting machine: it has no DNS at first."""
 
 
 @dataclass(frozen=True)
 class Configured:
-    """A server that a person has named.
+    """A server that the user has configured.
 
     Attributes:
-        where: what names it.
-        forget: what makes that name it no more, as an instruction.
+        where: the setting that names it.
+        forget: an instruction that removes that setting.
     """
 
     url: str
@@ -66,12 +66,12 @@ class Configured:
 
     @classmethod
     def by_option(cls, url: str) -> Configured:
-        """The one that `--server` names."""
+        """Return the server that `--server` names."""
         return cls(_tidy(url), "--server", "correct --server")
 
 
 def configured() -> Configured | None:
-    """The server that the environment, a profile or a settings file names for Prefect; None if nothing does.
+    """Return the server that the environment, a profile or a settings file names for Prefect; None if nothing does.
 
     Raises:
         InputError: Prefect's settings cannot be read.
@@ -79,13 +79,15 @@ def configured() -> Configured | None:
     for setting in found_settings():
         if setting.variable == URL_VARIABLE:
             url = _tidy(str(setting.value or ""))
-            # Named to be none, it is none, whatever comes after.
+            # An empty URL means no server, whatever later settings say.
             return Configured(url, setting.where, setting.forget) if url else None
     return None
 
 
 def credentials() -> dict[str, str]:
-    """How Prefect is told to reach a configured server besides its URL: variable -> value, secrets among them.
+    """Return the settings with which Prefect reaches a configured server besides its URL: variable -> value.
+
+    They include secrets.
 
     Raises:
         InputError: Prefect's settings, or the certificates that they or `SSL_CERT_FILE` name, cannot be read.
@@ -99,12 +101,12 @@ def credentials() -> dict[str, str]:
 
 
 def check_settings() -> None:
-    """Nothing, if Prefect can read its settings, every client its certificates, and a server its database's URL.
+    """Check that Prefect can read its settings, clients can read their certificates, and the database URL is valid.
 
-    (Prefect's import takes two seconds: not where nothing is set.)
+    (Prefect takes two seconds to import; the import is skipped if nothing is set.)
 
     Raises:
-        InputError: it cannot.
+        InputError: a check failed.
     """
     if any(setting.variable != "PREFECT_HOME" for setting in found_settings()):
         read_settings()
@@ -115,19 +117,19 @@ def check_settings() -> None:
 
 
 def wait_healthy(server: Configured | str, *, seconds: float = _PATIENCE_S) -> None:
-    """Return as soon as the server answers; after two seconds one that is configured is said to be waited for.
+    """Return as soon as the server answers; after two seconds, report that a configured server is being waited for.
 
     Args:
-        server: a configured one, or the URL of one that was started here.
+        server: a configured server, or the URL of one that was started here.
 
     Raises:
-        ServiceError: it was silent for `seconds` (less, if waiting cannot help), or the URL cannot be one.
+        ServiceError: it was silent for `seconds` (less if waiting cannot help), or the URL is invalid.
     """
     connection = {} if isinstance(server, str) else credentials()
     began = time.monotonic()
     is_said = isinstance(server, str) or seconds <= _SHORT_S
     while True:
-        # The first is short, so that it can be said what is waited for.
+        # The first request has a short limit, so that the wait can be reported.
         found = _what_is_wrong(server, connection, seconds=max(0.5, min(5.0 if is_said else _SILENT_S, seconds)))
         if found is None:
             return
@@ -143,15 +145,13 @@ def wait_healthy(server: Configured | str, *, seconds: float = _PATIENCE_S) -> N
 
 
 def check_server(url: str, connection: Mapping[str, str]) -> str:
-    """The version of the Prefect server, if its API is what answers there, we speak its version, and it lets us in.
-
-    Of Prefect Cloud, which has none, the word `cloud`.
+    """Return the version of the Prefect server, or `cloud` for Prefect Cloud, which has none.
 
     Args:
-        connection: as `credentials` has it.
+        connection: see `credentials`.
 
     Raises:
-        ServiceError: it is not, or does not.
+        ServiceError: it is not the API of a Prefect server, its version is not supported, or it denies access.
     """
     if is_cloud(url, connection):
         return _check_cloud(url, connection)
@@ -179,12 +179,12 @@ def check_server(url: str, connection: Mapping[str, str]) -> str:
 
 
 def ask(url: str, connection: Mapping[str, str], *, seconds: float, body: object = None) -> Answer:
-    """What the server answers to a GET, or to a POST of the body as JSON.
+    """Return the server's answer to a GET, or to a POST of the body as JSON.
 
-    As Prefect's clients would ask: with its password, its other headers and the certificates that it trusts.
+    The request is like those of Prefect's clients: with password, custom headers and trusted certificates.
 
     Args:
-        connection: as `credentials` has it.
+        connection: see `credentials`.
 
     Raises:
         NoAnswerError, ValueError: as `fetch`.
@@ -192,7 +192,7 @@ def ask(url: str, connection: Mapping[str, str], *, seconds: float, body: object
     try:
         others = json.loads(connection.get(variable_of("client.custom_headers"), "{}"))
     except ValueError:
-        others = {}  # Prefect says so itself
+        others = {}  # Prefect reports this itself
     headers = {**{str(name): str(value) for name, value in dict(others).items()}, **_headers(connection)}
     if body is not None:
         headers["Content-Type"] = "application/json"
@@ -207,7 +207,7 @@ def ask(url: str, connection: Mapping[str, str], *, seconds: float, body: object
 
 
 def _check_cloud(url: str, connection: Mapping[str, str]) -> str:
-    """By what Prefect's clients ask Cloud, too: it has neither `/admin/version` nor passwords, but keys."""
+    """Check with a request that Prefect's clients also send: Cloud has no `/admin/version`, and keys, not passwords."""
     if not connection.get(KEY_VARIABLE):
         raise ServiceError(f"Prefect Cloud requires a key: export {KEY_VARIABLE}=KEY, or `prefect cloud login`")
     try:
@@ -236,7 +236,7 @@ def _headers(connection: Mapping[str, str]) -> dict[str, str]:
 def _what_is_wrong(
     server: Configured | str, connection: Mapping[str, str], *, seconds: float
 ) -> tuple[str, bool] | None:
-    """Why the server does not answer, and whether that may pass; None if it does."""
+    """Return why the server does not answer, and whether that may pass; None if it does answer."""
     url, where = (server, URL_VARIABLE) if isinstance(server, str) else (server.url, server.where)
     try:
         status = ask(f"{url}/health", connection, seconds=seconds).status
@@ -247,7 +247,7 @@ def _what_is_wrong(
             f"{where}: {_shown(url)!r} is not a URL ({exc}). Write, for example, http://HOST:4200/api"
         ) from exc
     else:
-        # What asks for a password answers: `check_server` says so. Of Cloud it is not known what it has there.
+        # A server that asks for a password answers; `check_server` reports that. What Cloud serves here is unknown.
         if status in (200, 401, 403) or (status < 500 and is_cloud(url, connection)):
             return None
         problem, is_passing = f"HTTP {status}", status >= 500
@@ -258,17 +258,17 @@ def _what_is_wrong(
 
 
 def _check_certificates(variable: str, file: str | None) -> None:
-    """Clients load them also for addresses without TLS, and name neither the file nor the variable if they cannot."""
+    """Clients load certificates also for addresses without TLS, and their errors name neither file nor variable."""
     try:
         if file:
             ssl.create_default_context(cafile=file)
-    except OSError as exc:  # of which those of TLS are
+    except OSError as exc:  # includes SSLError
         problem = f"{file!r} cannot be read as a certificate file ({exc.strerror or exc})"
         raise InputError(variable, problem, f"Name a PEM certificate file, or unset {variable}") from exc
 
 
 def _check_database(variable: str, url: str) -> None:
-    """Of what the server makes of it only its first log tells, after it was started."""
+    """Otherwise a wrong URL shows up only in the server's first log, after the start."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -282,7 +282,7 @@ def _check_database(variable: str, url: str) -> None:
 
 
 def _tidy(url: str) -> str:
-    """The URL as all clients read it: without blanks and slashes around it, its scheme in small letters."""
+    """Return the URL as all clients read it: without blanks and slashes around it, the scheme in lower case."""
     scheme, found, rest = url.strip().partition("://")
     return f"{scheme.lower()}{found}{rest.rstrip('/')}" if found else scheme
 

@@ -1,4 +1,4 @@
-"""Prefect's clients of this process, talking to a server: with its secrets, and with bounds where people wait."""
+"""This process's Prefect clients: connected to a server with its secrets, and with time limits where people wait."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["asking", "connected", "secrets_of"]
 _SILENT_S = 5.0
 _ANSWER_S = 20.0
 _MORE_TRIES = 2
-"""With Prefect's own patience, a server that has stopped answering is waited for without a word for six minutes."""
+"""With Prefect's own number of retries, a hung server would be waited for in silence for six minutes."""
 
 
 @contextlib.contextmanager
 def connected(server: Server, limits: Mapping[str, float] | None = None) -> Iterator[None]:
-    """Within the block Prefect's clients of this process talk to the server.
+    """Within the block, this process's Prefect clients talk to the server.
 
     Args:
-        limits: more settings of Prefect. (Changed in a block of their own, the secrets would be lost.)
+        limits: more Prefect settings. (Changing them in a block of their own would lose the secrets.)
 
     Raises:
-        InputError: it asks for a password, and none is set; a proxy is named that cannot be asked; or the settings of
-            Prefect cannot be read.
+        InputError: the server asks for a password and none is set; the named proxy is not supported; or Prefect's
+            settings cannot be read.
     """
     read_settings()
     from prefect.settings import temporary_settings
@@ -49,14 +49,14 @@ def connected(server: Server, limits: Mapping[str, float] | None = None) -> Iter
 
 @contextlib.contextmanager
 def asking(server: Server, what: str) -> Iterator[None]:
-    """`connected`, for what a person waits for: a server elsewhere that takes long is told.
+    """`connected`, for work that a person waits for: reports a remote server that takes long.
 
     Args:
-        what: is done in the block.
+        what: describes the work in the block.
 
     Raises:
-        InputError: as by `connected`.
-        ServiceError: the server has gone, or does not take what it is asked.
+        InputError: as `connected`.
+        ServiceError: the server is gone, or rejects a request.
     """
     from httpx import HTTPStatusError, TransportError
 
@@ -82,7 +82,7 @@ def asking(server: Server, what: str) -> Iterator[None]:
 
 
 def secrets_of(server: Server) -> dict[str, str]:
-    """How this process identifies itself to the server: variable -> secret.
+    """Return the secrets with which this process authenticates to the server: variable -> secret.
 
     Raises:
         InputError: the server asks for a password, and none is set.
@@ -91,10 +91,10 @@ def secrets_of(server: Server) -> dict[str, str]:
 
 
 def _password(is_asked: bool) -> dict[str, str]:
-    """What clients of an embedded server need. It is written nowhere, so it must be in this process's environment.
+    """Return the password for an embedded server. It is stored nowhere, so this process's environment must have it.
 
     Raises:
-        InputError: it is not.
+        InputError: it is missing.
     """
     if not is_asked:
         return {}

@@ -1,8 +1,8 @@
-"""The embedded Prefect: a server on the loopback interface and workers, for those who have configured none.
+"""The embedded Prefect: a server on the loopback interface and workers, used if no server is configured.
 
-A record in the home tells what was started. Its mark is also in the environment of every process that was started, and
-of their children, and it is written before the first of them: so all of them are found again, also after a kill -9 of
-who started them.
+A record in the home lists what was started. It is written before the first process starts, and its mark is in the
+environment of every started process and of its children. So all of them are found again, even after a kill -9 of the
+command that started them.
 """
 
 from __future__ import annotations
@@ -66,21 +66,20 @@ def up(
     redeploy: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Server:
-    """The server to use, with the deployments on it: the configured one, else an embedded one, started if need be.
+    """Return the server to use, with deployments: the configured one, else an embedded one, started if necessary.
 
-    This process counts as a user of the embedded one until `leave` or its end.
+    This process counts as a user of the embedded server until `leave` or its end.
 
     Args:
-        home: whose campaigns it serves.
+        home: the home whose campaigns it serves.
         keep: leave the embedded server up when its last user has left.
-        host, port: where the embedded one shall listen; by default on a free port that only this machine can reach.
+        host, port: where the embedded server listens; by default a free port that only this machine can reach.
         redeploy: update the deployments on a configured server, too.
-        say: told in words what takes time.
+        say: receives a message for each step that takes time.
 
     Raises:
         InputError: as `check_startable`; nothing was written.
-        ServiceError: the configured server is silent for a minute or does not let us in, or the embedded one does not
-            start.
+        ServiceError: the configured server is silent for a minute or denies access, or the embedded one does not start.
         NoRoomError: the home's disk became full meanwhile.
     """
     check_startable(home, host, port)
@@ -99,12 +98,12 @@ def up(
 
 
 def check_startable(home: Home, host: str | None = None, port: int | None = None) -> None:
-    """Nothing, if `up` can use the home's embedded server or start one. A configured server is not asked.
+    """Check that `up` can use the home's embedded server or start one. A configured server is not contacted.
 
     Raises:
-        InputError: as `check_room`; the address cannot be used, is not that of the server that is up, or is given
-            though a server is configured; a password is missing; a proxy is named that cannot be asked; Prefect's
-            settings cannot be read; or a device is asked for that is not there.
+        InputError: as `check_room`; the address cannot be used, differs from that of the running server, or is given
+            although a server is configured; a password is missing; the named proxy is not supported; Prefect's settings
+            cannot be read; or a requested device does not exist.
         ServiceError: the home's server runs on another machine, or a device is gone.
     """
     check_room(home)
@@ -121,10 +120,10 @@ def check_startable(home: Home, host: str | None = None, port: int | None = None
 
 
 def check_room(home: Home) -> None:
-    """Nothing, if the home's server is up already, or there is room to start anything at all.
+    """Check that the home's server is up already, or that there is room to start one.
 
     Raises:
-        InputError: there is not, or the shell allows less than is needed.
+        InputError: there is no room, or a shell limit is too low.
     """
     check_ulimits()
     if status(home) is None:
@@ -132,7 +131,7 @@ def check_room(home: Home) -> None:
 
 
 def heal(home: Home, *, say: Callable[[str], None] = lambda text: None) -> bool:
-    """Start again what of the embedded Prefect has died; whether anything had."""
+    """Restart the dead processes of the embedded Prefect, and return whether there were any."""
     record = _load_here(home)
     if record is None or (record.alive(SERVER) and record.alive(WORKERS)):
         return False
@@ -145,11 +144,11 @@ def heal(home: Home, *, say: Callable[[str], None] = lambda text: None) -> bool:
 
 
 def leave(home: Home, *, even_if_kept: bool = False, is_urgent: Callable[[], object] = lambda: False) -> bool:
-    """This process needs the embedded Prefect no more: stop it if nobody else does and nobody asked to keep it.
+    """Release the embedded Prefect, and stop it unless it has other users or was asked to stay up.
 
     Args:
-        even_if_kept: stop it though it was to be kept: who asked for that has not come to its end.
-        is_urgent: once this is true, nothing has time to end by itself any more.
+        even_if_kept: stop it although it was to be kept: the command that asked for that did not finish.
+        is_urgent: once this returns true, processes get no more time to end by themselves.
 
     Returns:
         Whether it was stopped.
@@ -163,7 +162,7 @@ def leave(home: Home, *, even_if_kept: bool = False, is_urgent: Callable[[], obj
         record = record.left(this_process())
         if any(find(user) for user in record.users) or (record.keep and not even_if_kept):
             if is_locked:
-                with contextlib.suppress(OSError):  # a user that has ended counts no more, noted or not
+                with contextlib.suppress(OSError):  # an ended user no longer counts, recorded or not
                     record.save(home)
             return False
         stop_recorded(home, record, is_urgent=is_urgent)
@@ -171,27 +170,27 @@ def leave(home: Home, *, even_if_kept: bool = False, is_urgent: Callable[[], obj
 
 
 def is_used_by_others(home: Home) -> bool:
-    """Whether the embedded Prefect stays up when this process leaves: asked to be kept, or used by another command."""
+    """Whether the embedded Prefect stays up when this process leaves: kept on request, or used by another command."""
     record = _load_here(home)
     me = this_process()
     return record is not None and (record.keep or any(find(user) for user in record.users if user.pid != me.pid))
 
 
 def is_being_changed(home: Home) -> bool:
-    """Whether somebody starts or stops the embedded Prefect just now: what is dead then has not died."""
+    """Whether another command is starting or stopping the embedded Prefect: its missing processes have not crashed."""
     try:
         with _locked(home, wait=False):
             return False
     except ConflictError:
         return True
-    except OSError:  # a disk without room for a lock
+    except OSError:  # no room on the disk for a lock
         return False
 
 
 def down(home: Home, *, is_urgent: Callable[[], object] = lambda: False) -> bool:
-    """Stop all that was started for this home on this machine, whoever uses it; whether there was anything.
+    """Stop everything that was started for this home on this machine, used or not; return whether there was anything.
 
-    Runs get ten seconds to save a checkpoint, or until `is_urgent`.
+    Runs get ten seconds to save a checkpoint, or until `is_urgent` returns true.
     """
     if _load_here(home) is None:
         return False
@@ -203,7 +202,7 @@ def down(home: Home, *, is_urgent: Callable[[], object] = lambda: False) -> bool
 
 
 def status(home: Home) -> Server | None:
-    """The embedded server of this home if its process lives, on this machine."""
+    """Return the home's embedded server if its process is alive on this machine."""
     record = _load_here(home)
     return record.server if record and record.alive(SERVER) else None
 
@@ -214,7 +213,7 @@ def _load_here(home: Home) -> Record | None:
 
 
 def _recorded(home: Home, host: str | None, port: int | None) -> Record:
-    """The record of the home's server, or a new one; not saved.
+    """Return the record of the home's server, or a new, unsaved one.
 
     Raises:
         InputError, ServiceError: as `check_startable`.
@@ -246,14 +245,14 @@ def _locked(home: Home, *, wait: bool = True) -> contextlib.AbstractContextManag
 
 @contextlib.contextmanager
 def _locked_soon(home: Home, is_urgent: Callable[[], object]) -> Iterator[bool]:
-    """Hold the lock; whether it could be had before patience ended: a thread of this very process may hang with it."""
+    """Hold the lock; yield whether it was acquired in time: a hung thread of this very process may hold it."""
     deadline = time.monotonic() + _PATIENCE_S
     with contextlib.ExitStack() as stack:
         while True:
             try:
                 stack.enter_context(_locked(home, wait=False))
                 break
-            except (ConflictError, OSError) as exc:  # on a full disk it cannot even be taken
+            except (ConflictError, OSError) as exc:  # OSError: a full disk has no room for a lock
                 if isinstance(exc, OSError) or is_urgent() or time.monotonic() > deadline:
                     yield False
                     return
@@ -262,7 +261,7 @@ def _locked_soon(home: Home, is_urgent: Callable[[], object]) -> Iterator[bool]:
 
 
 def _ensure(home: Home, record: Record, say: Callable[[str], None]) -> Server:
-    """Start what of the record does not live, and wait until the server answers."""
+    """Start the processes of the record that are not alive, and wait until the server answers."""
     record = _ensure_server(home, with_temporary(home, record), say)
     if not record.alive(WORKERS):
         secrets = secrets_of(record.server)
@@ -285,7 +284,7 @@ def _ensure_server(home: Home, record: Record, say: Callable[[str], None]) -> Re
             raise ServiceError(
                 f"another process listens on {address.host} port {address.port}: stop them, or `flowrl down`"
             )
-        # Nothing that knows only the old address can go on; the runs adopt their checkpoints later.
+        # Processes that know only the old address cannot continue; their runs resume from checkpoints later.
         stop(marked(record.mark))
         record = record.at(address.moved())
         record.save(home)
@@ -302,11 +301,11 @@ def _server_environment(home: Home, record: Record) -> dict[str, str]:
     if secrets:
         environment[SERVER_AUTH_VARIABLE] = secrets[AUTH_VARIABLE]
     if record.address.is_loopback:
-        # Or any page that somebody opens in a browser here could ask the server for all it has.
+        # Otherwise any web page open in a browser on this machine could read everything from the server.
         origins = ",".join(f"http://{host}:{record.port}" for host in (LOOPBACK, "localhost", in_url(record.host)))
         environment.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", origins)
     else:
-        # What the browser of another machine asks, unless somebody knows better (a proxy's address, for example).
+        # The URL for browsers on other machines, unless the user sets another (a proxy's address, for example).
         environment.setdefault("PREFECT_UI_API_URL", f"{record.server.ui}/api")
     return environment
 
@@ -325,10 +324,10 @@ def _await_start(home: Home, record: Record) -> None:
 
 
 def _deploy(home: Home, server: Server, *, redeploy: bool = False) -> None:
-    """Bring the deployments to the server, and tell it which runs were lost.
+    """Create the deployments on the server, and report lost runs to it.
 
     Raises:
-        ServiceError: it has gone meanwhile, or does not take them.
+        ServiceError: the server is gone, or rejects them.
     """
     from tasks.orchestration.server.bootstrap import bootstrap_server
 

@@ -1,4 +1,4 @@
-"""The environment of what is started to outlive a command: servers and workers."""
+"""The environment of processes that outlive a command: servers and workers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tasks.orchestration.server.prefect_settings import decided, given_beside, i
 
 __all__ = ["child_environment"]
 
-# Huge pages where the kernel has them by madvise: XLA asks for fresh memory at every call (glibc 2.35 and later).
+# Huge pages where the kernel offers them through madvise: XLA allocates fresh memory at every call (glibc >= 2.35).
 _OURS = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-# With this set (as many containers have it), and packages installed without bytecode, every run of every skill would
-# compile all that it imports from source: half of its processor time to the first line.
-# (And what they print are logs: of UTF-8, and without what Python says of itself.)
+# Many containers set PYTHONDONTWRITEBYTECODE. With packages installed without bytecode, every run would then compile
+# all its imports from source: half of its processor time up to the first line.
+# (The others would change the logs: these are UTF-8, without Python's own diagnostics.)
 _OTHERS = (
     "PYTHONDONTWRITEBYTECODE",
     "PYTHONIOENCODING",
@@ -32,19 +32,19 @@ _OTHERS = (
 def child_environment(
     home: Home, prefect_home: Path, mark: str, url: str, connection: Mapping[str, str], *, serves: bool = False
 ) -> dict[str, str]:
-    """This process's environment, with the home, the server, and of Prefect's settings only what is decided so.
+    """Return this process's environment with home and server added, and with only the allowed Prefect settings.
 
     Args:
-        url: of the API that it shall talk to.
-        connection: how that is reached, secrets among it; they stand nowhere but here.
-        serves: it is the server itself.
+        url: the API that the process talks to.
+        connection: settings for reaching it, secrets included; they are stored nowhere else.
+        serves: whether the process is the server itself.
     """
     others = {name: value for name, value in os.environ.items() if not is_prefects(name) and name not in _OTHERS}
     if path := others.get("PYTHONPATH"):
-        # What is started has another working directory. (An empty entry means that: nobody writes one on purpose.)
+        # Started processes have another working directory. (An empty entry means that one: nobody wants it.)
         others["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, filter(None, path.split(os.pathsep))))
     own = {**decided(os.environ, "kept"), **(decided(os.environ, "server") if serves else {})}
-    # An empty password, for one, is asked for by the server, and nobody can give it.
+    # With an empty password, for example, the server would ask for one that nobody can give.
     own = {name: value for name, value in own.items() if value}
     environment = {
         **_OURS,

@@ -1,4 +1,4 @@
-"""One request of the command's own: bounded in time and size whatever answers, and never through a wrong proxy."""
+"""One HTTP request by the command itself: bounded in time and size, and never through a wrong proxy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_MOVES = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back, whatever its status."""
+    """An HTTP answer of any status."""
 
     status: int
     headers: Mapping[str, str]
@@ -32,10 +32,9 @@ class Answer:
 
 
 class NoAnswerError(Exception):
-    """Nothing came back that is HTTP; its text says why.
+    """No HTTP answer arrived; the text says why.
 
-    `is_passing` says whether waiting may help: not for a name that is not known, where TLS or its certificate is wrong,
-    or for a redirection.
+    `is_passing`: whether waiting may help. It does not for unknown names, TLS or certificate errors, and redirections.
     """
 
     def __init__(self, problem: str, *, is_passing: bool = True) -> None:
@@ -51,16 +50,16 @@ def fetch(
     certificates: Callable[[], ssl.SSLContext] = ssl.create_default_context,
     body: bytes | None = None,
 ) -> Answer:
-    """The answer to a GET, or to a POST of the body, of which at most a megabyte is read.
+    """Return the answer to a GET, or to a POST of the body; at most one megabyte is read.
 
     Args:
-        seconds: for all of it. (A limit for each read never ends where one byte comes each second, and the look-up of
-            a name has none.)
-        certificates: makes what says which of them are trusted.
+        seconds: limit for the whole request. (A limit per read never ends if one byte arrives each second, and name
+            look-ups have no limit.)
+        certificates: makes the TLS context with the trusted certificates.
 
     Raises:
-        NoAnswerError: none came within the time.
-        ValueError: it is no URL.
+        NoAnswerError: no answer arrived in time.
+        ValueError: the URL is invalid.
     """
     _check(url)
     request = urllib.request.Request(url, headers=dict(headers or {}), data=body)
@@ -112,7 +111,7 @@ def _asked(request: urllib.request.Request, seconds: float, certificates: Callab
 def _asked_through(
     proxy: Proxy, request: urllib.request.Request, seconds: float, certificates: Callable[[], ssl.SSLContext]
 ) -> Answer:
-    """As Prefect's clients ask through a proxy: urllib knows neither SOCKS nor proxies behind TLS, nor ALL_PROXY."""
+    """Send the request as Prefect's clients do through a proxy: urllib supports no SOCKS, TLS proxies or ALL_PROXY."""
     import httpx2  # takes a third of a second to import
     from socksio import SOCKSError
 
@@ -153,7 +152,7 @@ def _no_answer(exc: Exception) -> NoAnswerError:
 
 
 class _SameOrigin(urllib.request.HTTPRedirectHandler):
-    """Follows redirections only within the server: elsewhere they would take the password along."""
+    """Follows redirections only within the server: others would leak the password."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -163,7 +162,7 @@ class _SameOrigin(urllib.request.HTTPRedirectHandler):
 
 
 def _check_moved(old: str, new: str) -> None:
-    """Nothing, if the URLs are of the same server."""
+    """Check that both URLs belong to the same server."""
     before, after = urlsplit(old), urlsplit(new)
     if (before.scheme, before.netloc) != (after.scheme, after.netloc):
         where = after._replace(query="", fragment="").geturl()

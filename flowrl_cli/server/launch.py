@@ -1,4 +1,4 @@
-"""Start and stop what a record tells of."""
+"""Start and stop the processes of a record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORKERS = "workers"
 def launch(
     home: Home, record: Record, name: str, module: Sequence[str], *, environment: Mapping[str, str], directory: Path
 ) -> Record:
-    """Start a module of this interpreter as the record's process of this name; the record with it, saved."""
+    """Start a module with this interpreter as the record's process `name`; return the updated, saved record."""
     log = log_of(directory, name)
     begin_log(log)
     environment = {**environment, **temporary_variables(record)}
@@ -40,15 +40,15 @@ def launch_workers(home: Home, record: Record, *, environment: Mapping[str, str]
 
 
 def stop_recorded(home: Home, record: Record, *, is_urgent: Callable[[], object] = lambda: False) -> None:
-    """Stop all that was started under the record, and forget it.
+    """Stop everything that was started under the record, and delete the record.
 
-    Runs first, then workers, then the server they report to. Each has ten seconds to end by itself, or until
-    `is_urgent`.
+    Runs stop first, then workers, then the server they report to. Each has ten seconds to end by itself, or until
+    `is_urgent` returns true.
     """
     workers = [worker] if (worker := record.alive(WORKERS)) else []
     server = [server] if (server := record.alive(SERVER)) else []
     for worker in workers:
-        # A worker that is asked to end kills its runs at once; one that goes on would start others.
+        # A worker that is asked to end kills its runs at once; one that continues would start others.
         with contextlib.suppress(psutil.Error):
             worker.suspend()
     runs = [process for process in marked(record.mark) if process not in (*workers, *server)]
@@ -56,13 +56,13 @@ def stop_recorded(home: Home, record: Record, *, is_urgent: Callable[[], object]
         stop(processes, is_urgent=is_urgent)
     stop(marked(record.mark), is_urgent=is_urgent)
     remove_temporary(record)
-    with contextlib.suppress(OSError):  # a file system that became read-only: what it tells of lives no more
+    with contextlib.suppress(OSError):  # a file system that became read-only; the recorded processes are dead anyway
         record.remove(home)
 
 
 @contextlib.contextmanager
 def though_full(lock: contextlib.AbstractContextManager[None]) -> Iterator[None]:
-    """Hold the lock of a record to stop what it tells of; on a disk without room for a lock, without it."""
+    """Hold the record's lock while stopping its processes; continue without it if the disk has no room for a lock."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             stack.enter_context(lock)

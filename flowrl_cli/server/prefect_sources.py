@@ -1,4 +1,4 @@
-"""Where a person's settings of Prefect come from, and reading them: what cannot be read is named by variable or file.
+"""Read the user's Prefect settings and where they come from; errors name the variable or file.
 
 Prefect reads them when it is imported, and its own error names neither. The places are those of Prefect 3.8, in its
 order: variables, `.env`, `prefect.toml` and `pyproject.toml` of the working directory, the active profile.
@@ -32,12 +32,12 @@ _MOST_PLACES = 5
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting that a person has made.
+    """A setting that the user has made.
 
     Attributes:
-        variable: that sets it, or would.
-        where: what names it, as they wrote it.
-        forget: what makes that name it no more, as an instruction.
+        variable: the environment variable for this setting.
+        where: the source, as the user wrote it.
+        forget: an instruction that removes the setting.
     """
 
     variable: str
@@ -47,16 +47,16 @@ class Setting:
 
 
 def found_settings() -> list[Setting]:
-    """All settings that are made, those that outweigh others first.
+    """Return all settings that are made, those of higher precedence first.
 
     Raises:
-        InputError: a file cannot be read, or there is no such profile.
+        InputError: a file cannot be read, or the profile does not exist.
     """
     return [*_of_environment(), *found_in_files()]
 
 
 def found_in_files() -> list[Setting]:
-    """Those of files and of the active profile alone.
+    """Return the settings of files and of the active profile alone.
 
     Raises:
         InputError: as `found_settings`.
@@ -65,21 +65,21 @@ def found_in_files() -> list[Setting]:
 
 
 def read_settings() -> Settings:
-    """Prefect's settings as it reads them itself, now; imports it, which takes two seconds.
+    """Return Prefect's settings as Prefect reads them now; importing it takes two seconds.
 
     Raises:
-        InputError: Prefect cannot read them; the variable or file is named.
+        InputError: Prefect cannot read them; the error names the variable or file.
     """
     found = found_settings()
     try:
-        # Prefect prints the same, in its own words.
+        # Prefect prints the same problem in its own words.
         with contextlib.redirect_stderr(io.StringIO()):
             from prefect.settings import Settings
 
             return Settings()
     except ImportError:
         raise
-    except Exception as exc:  # whatever a file may hold in place of what Prefect expects
+    except Exception as exc:  # a file may hold anything that Prefect does not expect
         raise _refusal(exc, found) from exc
 
 
@@ -127,7 +127,7 @@ def _of_profile() -> Iterator[Setting]:
 
 
 def _check_prefects_own(name: object, path: Path, profiles: Mapping[str, Any]) -> None:
-    """Prefect has profiles that need not be in the file. Of any other it only warns, and goes on without a server."""
+    """Reject an unknown profile: Prefect would only warn and run without a server. Its own need not be in the file."""
     spec = importlib.util.find_spec("prefect")
     own = read_toml(Path(str(spec.origin)).with_name("settings") / "profiles.toml") if spec else {}
     known = sorted({*own.get("profiles", {}), *profiles})
@@ -160,7 +160,7 @@ def _dotenv() -> Mapping[str, str | None]:
 
 
 def _table(path: Path, content: Mapping[str, Any], names: tuple[str, ...]) -> Mapping[str, Any]:
-    """The table of this name; empty where there is none."""
+    """Return the table of this name; empty if there is none."""
     found: Any = content
     for name in names:
         found = found.get(name, {})
@@ -170,7 +170,7 @@ def _table(path: Path, content: Mapping[str, Any], names: tuple[str, ...]) -> Ma
 
 
 def _refusal(exc: Exception, found: list[Setting]) -> InputError:
-    """Prefect's error about one of these settings, in the words of a person who has made it."""
+    """Return Prefect's error about one of these settings, with the names that the user wrote."""
     from pydantic import ValidationError
 
     problem, name, given = " ".join(str(exc).split()), "", None
@@ -178,10 +178,10 @@ def _refusal(exc: Exception, found: list[Setting]) -> InputError:
         first = exc.errors()[0]
         problem, given = first["msg"].removeprefix("Value error, "), first["input"]
         name = str(first["loc"][0]) if first["loc"] else ""
-    elif 'field "' in problem:  # pydantic's error of a source
+    elif 'field "' in problem:  # a pydantic error about a settings source
         name, problem = problem.partition('field "')[2].partition('"')[0], "it is not JSON"
     for setting in found if name else ():
-        # Of a list one member is wrong.
+        # In a list, one member is wrong.
         is_meant = setting.variable.endswith(f"_{name.upper()}") and (given is None or str(given) in str(setting.value))
         if is_meant:
             value = shown(setting.variable, repr(setting.value))

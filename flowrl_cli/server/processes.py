@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them: how they are started, recognised and stopped."""
+"""Start, find and stop processes that outlive the command that started them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import psutil
 __all__ = ["MARK_VARIABLE", "Started", "find", "marked", "reap", "spawn", "stop", "this_process"]
 
 MARK_VARIABLE = "FLOWRL_EMBEDDED"
-"""In the environment of all that was started for one record, children included: its mark."""
+"""The variable that holds a record's mark, in the environment of all its processes and their children."""
 
 _GRACE_S = 10.0
 _POLL_S = 0.05
 
-# Popen objects are kept, or the interpreter warns that their processes still run: they are meant to.
+# Popen objects are kept: otherwise the interpreter warns that their processes still run, which is intended.
 _spawned: list[subprocess.Popen[bytes]] = []
 
 _INIT = 1
@@ -29,7 +29,7 @@ _ended: set[int] = set()
 
 @dataclass(frozen=True)
 class Started:
-    """A process, told apart from a later one of the same number by its creation time (seconds since the epoch)."""
+    """A process, distinguished from a later one with the same PID by its creation time (seconds since the epoch)."""
 
     name: str
     pid: int
@@ -37,13 +37,13 @@ class Started:
 
 
 def this_process() -> Started:
-    """The process that asks."""
+    """Return the current process."""
     return Started("command", os.getpid(), psutil.Process().create_time())
 
 
 def spawn(name: str, command: Sequence[str], *, environment: Mapping[str, str], directory: Path, log: Path) -> Started:
-    """Start a process in a session of its own, so that a Ctrl-C at the terminal does not reach it."""
-    with log.open("a+b") as output:  # to be read, too: see tasks.orchestration.server.lasting
+    """Start a process in its own session, so that Ctrl-C at the terminal does not reach it."""
+    with log.open("a+b") as output:  # readable, too: see tasks.orchestration.server.lasting
         process = subprocess.Popen(
             command,
             env=dict(environment),
@@ -58,7 +58,7 @@ def spawn(name: str, command: Sequence[str], *, environment: Mapping[str, str], 
 
 
 def find(started: Started, mark: str = "") -> psutil.Process | None:
-    """The process if it lives: known by its creation time, or by the mark, which a clock set anew does not change."""
+    """Return the process if it is alive: found by creation time, or by its mark, which survives a change of the clock."""
     try:
         process = psutil.Process(started.pid)
         is_same = abs(process.create_time() - started.created) < 1.0 or (mark and _carries(process, mark))
@@ -68,10 +68,10 @@ def find(started: Started, mark: str = "") -> psutil.Process | None:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """All living processes whose environment carries the mark."""
+    """Return all living processes whose environment carries the mark."""
     found = []
     for process in psutil.process_iter():
-        # Others' processes do not show their environment; ours may end while we look.
+        # Other users' processes hide their environment; a process may end during the search.
         with contextlib.suppress(psutil.Error, OSError):
             if _carries(process, mark) and _runs(process):
                 found.append(process)
@@ -81,7 +81,7 @@ def marked(mark: str) -> list[psutil.Process]:
 def stop(
     processes: Iterable[psutil.Process], *, grace: float = _GRACE_S, is_urgent: Callable[[], object] = lambda: False
 ) -> None:
-    """Ask the processes to end (SIGTERM); kill those that live on after `grace` seconds, or once `is_urgent`."""
+    """Ask the processes to end (SIGTERM); kill those still alive after `grace` seconds, or once `is_urgent()`."""
     processes = list(processes)
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -94,9 +94,9 @@ def stop(
 
 
 def reap() -> None:
-    """Take leave of ended processes that this one has inherited as the first process of a container without an init.
+    """Reap ended processes that this one has inherited as the first process of a container without an init.
 
-    Called from time to time: one that is new may be a child whose end somebody here waits for.
+    Called periodically: a process that ended recently may be a child that other code here waits for.
     """
     global _ended
     if os.getpid() != _INIT:
@@ -113,7 +113,7 @@ def reap() -> None:
 def _wait(
     processes: Iterable[psutil.Process], seconds: float, is_urgent: Callable[[], object] = lambda: False
 ) -> list[psutil.Process]:
-    """The processes that still run after at most `seconds`."""
+    """Return the processes that still run after at most `seconds`."""
     deadline = time.monotonic() + seconds
     while left := [process for process in processes if _runs(process)]:
         if time.monotonic() > deadline or is_urgent():
@@ -123,9 +123,9 @@ def _wait(
 
 
 def _runs(process: psutil.Process) -> bool:
-    """Whether it runs: one that has ended may stay as a zombie for as long as its parent is suspended."""
+    """Whether it runs; an ended process stays a zombie while its parent is suspended."""
     with contextlib.suppress(psutil.Error):
-        psutil.wait_procs([process], timeout=0)  # takes leave of a child of our own
+        psutil.wait_procs([process], timeout=0)  # reaps it if it is a child of this process
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 

@@ -1,4 +1,4 @@
-"""The home's records of what was started for it: processes, and who uses them."""
+"""Records in the home of what was started for it: processes, and the commands that use them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Server:
     Attributes:
         url: of its API.
         is_embedded: whether it is the home's own.
-        address: what a person opens, if it is not said by the URL.
-        asks_for_password: whether it is known to.
+        address: the URL for browsers, if it does not follow from `url`.
+        asks_for_password: whether it is known to ask for one.
     """
 
     url: str
@@ -42,7 +42,7 @@ class Server:
 
     @property
     def ui(self) -> str:
-        """The address a person opens."""
+        """The URL to open in a browser."""
         if self.address:
             return self.address
         return ui_of_cloud(self.url) if is_cloud(self.url, {}) else self.url.removesuffix("/").removesuffix("/api")
@@ -50,18 +50,18 @@ class Server:
 
 @dataclass(frozen=True)
 class Record:
-    """What was started on one machine for a home: a server and its workers, or workers of a server elsewhere.
+    """What was started on one machine for a home: a server and its workers, or only workers of a remote server.
 
     Attributes:
         mark: in the environment of everything that was started under this record.
-        port, host: that the server listens on.
-        is_fixed: somebody asked for this port.
-        asks_for_password: the server was started with one, which stands nowhere but in its environment.
-        elsewhere: the API URL of the server elsewhere; empty if the server is the home's own.
-        pools: that the workers serve; empty: all.
-        keep: stays up when its last user has left.
+        port, host: where the server listens.
+        is_fixed: whether the user asked for this port.
+        asks_for_password: whether the server was started with a password, which only its environment holds.
+        elsewhere: the API URL of the remote server; empty if the server is the home's own.
+        pools: the pools that the workers serve; empty: all.
+        keep: whether it stays up when its last user has left.
         temporary: the directory for their temporary files.
-        machine, machine_name: where all this runs; its name is for people.
+        machine, machine_name: where all this runs; the name is for display.
         processes: server and workers.
         users: the commands that use it.
     """
@@ -82,90 +82,89 @@ class Record:
 
     @classmethod
     def new(cls, address: Address, *, asks_for_password: bool) -> Record:
-        """A record of a server that is not started yet."""
+        """Return a record of a server that is not started yet."""
         return cls(uuid.uuid4().hex, asks_for_password=asks_for_password).at(address)
 
     @classmethod
     def new_workers(cls, url: str, pools: tuple[str, ...]) -> Record:
-        """A record of workers that are not started yet."""
+        """Return a record of workers that are not started yet."""
         return cls(uuid.uuid4().hex, elsewhere=url, pools=pools, keep=True)
 
     @classmethod
     def load(cls, home: Home) -> Record | None:
-        """The record of the home's embedded server, if there is one."""
+        """Return the record of the home's embedded server, if there is one."""
         return _read(home.embedded)
 
     @classmethod
     def load_workers(cls, home: Home) -> Record | None:
-        """The record of this machine's workers of a server elsewhere, if there is one."""
+        """Return the record of this machine's workers for a remote server, if there is one."""
         return _read(home.workers_record(machine_id()))
 
     def path(self, home: Home) -> Path:
-        """Where it is kept."""
+        """Return the path of the record's file."""
         return home.workers_record(self.machine) if self.elsewhere else home.embedded
 
     def save(self, home: Home) -> None:
-        """Write it for others, and for after a crash."""
+        """Write the record, for other commands and for recovery after a crash."""
         write_json(self.path(home), {**asdict(self), "url": self.server.url})
 
     def remove(self, home: Home) -> None:
-        """Forget it."""
+        """Delete the record's file."""
         self.path(home).unlink(missing_ok=True)
 
     @property
     def is_here(self) -> bool:
-        """Whether its processes are this machine's."""
+        """Whether its processes belong to this machine."""
         return self.machine == machine_id()
 
     @property
     def address(self) -> Address:
-        """Where the home's own server listens."""
+        """The address that the home's own server listens on."""
         return Address(self.host, self.port, self.is_fixed)
 
     @property
     def server(self) -> Server:
-        """The server it tells of, alive or not."""
+        """The recorded server, alive or not."""
         if self.elsewhere:
             return Server(self.elsewhere, is_embedded=False)
         address = self.address
         return Server(address.api, is_embedded=True, address=address.ui, asks_for_password=self.asks_for_password)
 
     def alive(self, name: str) -> psutil.Process | None:
-        """The process of this name if it lives."""
+        """Return the process of this name if it is alive."""
         started = next((process for process in self.processes if process.name == name), None)
         return find(started, self.mark) if started else None
 
     def with_process(self, started: Started) -> Record:
-        """With this process in the place of an earlier one of its name."""
+        """Return the record with this process in place of an earlier one of the same name."""
         others = tuple(process for process in self.processes if process.name != started.name)
         return replace(self, processes=(*others, started))
 
     def at(self, address: Address) -> Record:
-        """The same at another address, with nothing started there yet."""
+        """Return the record with another address and with no process started."""
         return replace(self, host=address.host, port=address.port, is_fixed=address.is_fixed, processes=())
 
     def joined(self, user: Started, *, keep: bool) -> Record:
-        """With one more user; users that have died are forgotten."""
+        """Return the record with one more user and without users that have died."""
         others = tuple(other for other in self.users if other != user and find(other))
         return replace(self, users=(*others, user), keep=self.keep or keep)
 
     def left(self, user: Started) -> Record:
-        """Without this user."""
+        """Return the record without this user."""
         return replace(self, users=tuple(other for other in self.users if other.pid != user.pid))
 
 
 def may_execute(home: Home) -> bool:
-    """Whether something may be at work on the runs of the home, as far as it is known here.
+    """Whether something may be executing the home's runs, as far as this machine knows.
 
-    It is not if all that ever was started for it is the embedded Prefect, and nothing of that lives: it was stopped, or
-    killed.
+    False only if the embedded Prefect is all that was ever started for the home, and none of it is alive.
     """
     from flowrl_cli.server.configured import configured
 
     knows_others = bool(os.environ.get(URL_VARIABLE)) or any(home.root.glob("workers-*.json"))
     if knows_others or not home.prefect.is_dir():
         return True
-    with contextlib.suppress(InputError):  # settings of Prefect that cannot be read name nobody
+    with contextlib.suppress(InputError):  # unreadable Prefect settings name no server
         if configured() is not None:
             return True
     try:
@@ -178,16 +177,16 @@ def may_execute(home: Home) -> bool:
 
 
 def _read(path: Path) -> Record | None:
-    """The record that a file holds; None if there is none.
+    """Return the record that a file holds; None if there is none.
 
     Raises:
-        CorruptError: there is one that is not whole.
-        StorageError: it is closed to this user.
+        CorruptError: the file is damaged.
+        StorageError: this user may not read it.
     """
     if not os.path.lexists(path):
         return None
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would block
             raise ValueError("it is not a regular file")
         data: Mapping[str, Any] = json.loads(path.read_bytes())
         lists = {name: tuple(Started(**one) for one in data[name]) for name in ("processes", "users")}

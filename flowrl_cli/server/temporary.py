@@ -1,7 +1,7 @@
-"""The directory for the temporary files of what was started under a record: nobody else has a name in it.
+"""A private directory for the temporary files of the processes of a record.
 
-Libraries keep files of fixed names where temporary files go (Prefect's runner, 3.8.8: `runner_storage`), and the first
-user of a machine who makes them shuts all others out.
+Libraries put files with fixed names where temporary files go (Prefect's runner, 3.8.8: `runner_storage`), and the first
+user on a machine who creates them locks all others out.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _PREFIX = "flowrl-"
 
 
 def with_temporary(home: Home, record: Record) -> Record:
-    """The record, saved, with a directory that is there, and that only this user may enter.
+    """Return the record, saved, with an existing directory that only this user may enter.
 
-    It is made where this machine's temporary files go: a local disk, and a name as short as sockets need it. Where
-    nothing can be made there, in the home.
+    It is created where this machine's temporary files go: a local disk, and a path short enough for sockets. If that is
+    impossible, it is created in the home.
     """
     if not _is_ours(record.temporary):
         record = replace(record, temporary=_make(home))
@@ -34,12 +34,12 @@ def with_temporary(home: Home, record: Record) -> Record:
 
 
 def temporary_variables(record: Record) -> dict[str, str]:
-    """What makes a program use it: all the names that Python looks at."""
+    """Return the variables that make a program use it: all the names that Python reads."""
     return dict.fromkeys(("TMPDIR", "TEMP", "TMP"), record.temporary)
 
 
 def remove_temporary(record: Record) -> None:
-    """Remove it, with all that was left in it."""
+    """Remove the directory with everything in it."""
     if _is_ours(record.temporary):
         shutil.rmtree(record.temporary, ignore_errors=True)
 
@@ -51,9 +51,9 @@ def _make(home: Home) -> str:
 
 
 def _is_ours(path: str) -> bool:
-    """Whether it is still the one that was made: after a restart of the machine anybody could have taken its name."""
+    """Whether it is still the directory that was created: after a reboot, another user could have taken its name."""
     try:
         found = os.lstat(path)
-    except OSError:  # also of the empty name that a new record has
+    except OSError:  # also for the empty path of a new record
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077

@@ -1,4 +1,4 @@
-"""Which Prefect servers FlowRL works with: what was tried, and Prefect Cloud, which has no version."""
+"""The Prefect servers that FlowRL works with: tested versions, and Prefect Cloud, which has no version."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ __all__ = ["is_cloud", "misfit", "ui_of_cloud", "warning"]
 _CLOUD = "https://api.prefect.cloud/api"
 _CLOUD_UI = "https://app.prefect.cloud"
 _OLDEST = Version("3.8.5")
-"""Older ones refuse fields that the clients of 3.8.8 send; see docs/operations.md."""
+"""Older servers reject fields that the clients of 3.8.8 send; see docs/operations.md."""
 
 
 def is_cloud(url: str, connection: Mapping[str, str]) -> bool:
-    """Whether the URL is of Prefect Cloud, by the rule of Prefect's own clients."""
+    """Whether the URL belongs to Prefect Cloud, by the rule of Prefect's own clients."""
     return url.startswith(connection.get(variable_of("cloud.api_url"), _CLOUD))
 
 
 def ui_of_cloud(url: str) -> str:
-    """The pages of the workspace of a URL of Prefect Cloud's API."""
+    """Return the browser URL of the workspace for a Prefect Cloud API URL."""
     return url.replace(_CLOUD, _CLOUD_UI).replace("/accounts/", "/account/").replace("/workspaces/", "/workspace/")
 
 
 def misfit(text: str) -> str:
-    """Why FlowRL does not work with a server of this version; empty if it does, as far as was tried."""
+    """Return why FlowRL does not work with a server of this version; empty if it works or is untested."""
     try:
         theirs = Version(text)
     except InvalidVersion:
-        return ""  # of somebody's own making
+        return ""  # a custom build
     ours = Version(version("prefect"))
     if theirs.major != ours.major:
         return f"use a server of Prefect {ours.major}"
@@ -40,7 +40,7 @@ def misfit(text: str) -> str:
 
 
 def warning(text: str) -> str:
-    """What `flowrl doctor` says of a server's version that fits."""
+    """Return the remark of `flowrl doctor` on a supported server version."""
     ours = version("prefect")
     if text == "cloud":
         return f"Prefect Cloud, which was not tried; FlowRL is tested with a server of {ours}"

@@ -1,4 +1,4 @@
-"""This machine's workers of a Prefect server that is not the home's own."""
+"""This machine's workers for a remote Prefect server."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def join(home: Home, server: Configured | str, pools: Sequence[str] = ()) -> tup
     """Start workers for the server's pools on this machine, unless they are up.
 
     Args:
-        server: as a person has named it, or the URL of its API.
-        pools: that they serve; empty: all.
+        server: a configured server, or the URL of its API.
+        pools: the pools that they serve; empty: all.
 
     Returns:
-        The record of them, and whether they were up before.
+        Their record, and whether they were already up.
 
     Raises:
-        InputError: there is no such pool, there is no room on the home's disk, the shell allows too little, these
-            workers serve another server or other pools already, or a device is asked for that is not there.
-        ServiceError: the server does not answer, is no Prefect server, does not let us in, or lacks the pools.
+        InputError: a pool does not exist, the home's disk has no room, a shell limit is too low, the workers already
+            serve another server or other pools, or a requested device does not exist.
+        ServiceError: the server does not answer, is not a Prefect server, denies access, or lacks the pools.
     """
     url = server.url if isinstance(server, Configured) else server.rstrip("/")
     record, was_up = _joined(home, server, url, pools)
@@ -78,13 +78,13 @@ def _joined(home: Home, server: Configured | str, url: str, pools: Sequence[str]
 
 
 def part(home: Home, *, is_urgent: Callable[[], object] = lambda: False) -> str | None:
-    """Stop this machine's workers of a server elsewhere, and their runs, which save a checkpoint first.
+    """Stop this machine's workers for a remote server, and their runs, which first save a checkpoint.
 
     Args:
-        is_urgent: once this is true, nothing has time to end by itself any more.
+        is_urgent: once this returns true, processes get no more time to end by themselves.
 
     Returns:
-        The server's URL, or None if there were none.
+        The server's URL, or None if there were no workers.
     """
     if Record.load_workers(home) is None:
         return None
@@ -97,10 +97,10 @@ def part(home: Home, *, is_urgent: Callable[[], object] = lambda: False) -> str 
 
 
 def await_ready(home: Home, record: Record) -> tuple[str, ...]:
-    """The names of the record's workers, once the server says that all of them are online.
+    """Return the names of the record's workers once the server reports all of them online.
 
     Raises:
-        ServiceError: they are not after a minute, or have died; their last error is told.
+        ServiceError: they are not online after a minute, or have died; the error includes their last error.
     """
     from tasks.orchestration.server.bootstrap import POOLS
     from tasks.orchestration.server.inventory import await_workers
@@ -123,7 +123,7 @@ def _declare_lost(home: Home, server: Server) -> None:
     from tasks.orchestration.server.bootstrap import tell_lost
 
     registry = registry_uuid(home)
-    if registry is None:  # no run is ours yet
+    if registry is None:  # this home has no runs yet
         return
     with asking(server, "its runs"):
         tell_lost(own=False, registry=registry)
