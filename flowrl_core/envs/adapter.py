@@ -1,4 +1,4 @@
-"""The seam between FlowRL and an environment: one frozen record of pure functions for each."""
+"""The seam between FlowRL and an environment: a frozen record of pure functions."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Adapter:
     """An environment as FlowRL sees it. All functions are for one environment; the caller vmaps.
 
     Attributes:
-        vocabulary: names of fluents, actions and targets, in the order that the arrays below use.
-        num_flags: how many leading entries of the observation are always exactly 0 or 1; they are stored as such.
+        vocabulary: names of fluents, actions and targets, in the order of the arrays below.
+        num_flags: number of leading observation entries that are always exactly 0 or 1; they are stored as flags.
         reset: key -> (observation f32[D], state).
-        step: (key, state, action i32[]) -> (observation f32[D], state, is_dead bool[]); never resets by itself.
+        step: (key, state, action i32[]) -> (observation f32[D], state, is_dead bool[]); never resets.
         read: (observation, state) -> f32[F], the base fluents in the vocabulary's order.
         sight: (observation, state, target i32[]) -> f32[6]: sign dx, sign dy, dx, dy (scaled to about 1), in view,
-            adjacent, of the nearest target of that kind; all zeros if none is in view or `target` is -1.
-        place: (state, values by base fluent) -> (observation, state), the state in which these fluents have these
-            values, outside jit. Fluents that are not named stay as they are, but for places and distances that give
-            way. It raises InputError, with the fluent as its field, where one cannot have its value.
-        render: state -> u8[H, W, 3], a picture of it, outside jit; None: there is none.
+            adjacent, for the nearest target of that kind; all zeros if none is in view or `target` is -1.
+        place: (state, values by base fluent) -> (observation, state), outside jit: the state with these fluents set.
+            Other fluents keep their values, except places and distances that must change to make room. Raises
+            InputError, with the fluent as its field, if a fluent cannot have its value.
+        render: state -> u8[H, W, 3], a picture of it, outside jit; None if the environment has none.
     """
 
     vocabulary: Vocabulary
@@ -69,10 +69,9 @@ def make_adapter(env: str) -> Adapter:
 
 
 def plain_states(adapter: Adapter) -> Adapter:
-    """The same environment with tuples of arrays for states.
+    """Return the same environment with states as tuples of arrays.
 
-    A function that was exported to a file can then be called without the classes of the game, and so without importing
-    it.
+    A function exported to a file can then be called without importing the classes of the game.
     """
     _, shapes = jax.eval_shape(adapter.reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
     structure = jax.tree.structure(shapes)

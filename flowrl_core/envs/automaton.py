@@ -1,7 +1,7 @@
 """The plan as arrays, and the automaton that runs it inside the jitted environment.
 
-A pointer to the current step advances when the step's program says done; the episode ends when the last step is done,
-the player dies or time runs out. Everything that tells one skill from another is data, so a new plan compiles nothing.
+A pointer to the current step advances when the step's `done` program is true; the episode ends when the last step is
+done, the player dies or time runs out. Everything that distinguishes skills is data, so a new plan compiles nothing.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class PlanArrays:
     """A plan of up to S steps as data. Padded steps repeat the last one.
 
     Attributes:
-        done, reward: programs of each step as tables, leaves [S, I].
-        expert: i32[S] local expert that acts in the step.
+        done, reward: the programs of each step as tables, leaves [S, I].
+        expert: i32[S] the local expert that acts in the step.
         count: f32[S] target count n.
-        progress: i32[S] index of the base fluent whose change since the step began counts as progress.
+        progress: i32[S] index of the base fluent whose change since the start of the step counts as progress.
         target: i32[S] index of the target block, -1 for none.
-        actions: bool[S, A] actions that the step may use.
+        actions: bool[S, A] the actions that the step may use.
         num_steps: i32[] length of the plan.
-        episode_limit: i32[] steps after which an episode has failed.
+        episode_limit: i32[] steps after which an episode fails.
     """
 
     done: Table
@@ -65,7 +65,7 @@ class PlanArrays:
 
 @tree_class
 class StepOutcome:
-    """What the programs say of one transition: reward f32[B] and whether the current step is done bool[B]."""
+    """The programs' results for one transition: reward f32[B] and whether the current step is done bool[B]."""
 
     reward: jax.Array
     is_done: jax.Array
@@ -80,15 +80,15 @@ def lower_plan(
     episode_limit: int,
     use_masks: bool = False,
 ) -> PlanArrays:
-    """The plan as arrays.
+    """Return the plan as arrays.
 
     Args:
-        experts: local expert of each skill of the plan.
-        use_masks: keep each step to its skill's declared actions.
+        experts: the local expert of each skill of the plan.
+        use_masks: restrict each step to its skill's declared actions.
 
     Raises:
         PlanError: the plan has more than MAX_STEPS steps.
-        ProgramError: a program is refused or too large.
+        ProgramError: a program is invalid or too large.
     """
     if len(plan.steps) > MAX_STEPS:
         raise PlanError(
@@ -114,7 +114,7 @@ def lower_plan(
 
 
 def blank_plan(vocabulary: Vocabulary) -> PlanArrays:
-    """A plan of zeros with the shapes of every other: for compiling before there is a plan."""
+    """Return a plan of zeros with the shapes of every plan, to compile before a plan exists."""
     codes = np.zeros((MAX_STEPS, NUM_INSTRUCTIONS), np.int32)
     table = Table(codes, codes, codes, codes, codes.astype(np.float32))
     zeros = np.zeros(MAX_STEPS, np.int32)
@@ -134,11 +134,11 @@ def blank_plan(vocabulary: Vocabulary) -> PlanArrays:
 def judge(
     adapter: Adapter, plan: PlanArrays, step: jax.Array, now: jax.Array, prev: jax.Array, start: jax.Array
 ) -> StepOutcome:
-    """What the current steps' programs say of a transition.
+    """Evaluate the current steps' programs on a transition.
 
     Args:
         step: i32[B] current plan step.
-        now, prev, start: f32[B, F] base fluents after the transition, before it, and when the step began.
+        now, prev, start: f32[B, F] base fluents after the transition, before it, and at the start of the step.
     """
     layout = registers_of(adapter.vocabulary)
     registers = fill(jnp, now, prev, start, plan.count[step], layout)
@@ -151,11 +151,11 @@ def judge(
 def step_features(
     adapter: Adapter, plan: PlanArrays, step: jax.Array, obs: jax.Array, state: Any, now: jax.Array, start: jax.Array
 ) -> jax.Array:
-    """What an expert is told beside the environment's observation: f32[B, 9].
+    """Return an expert's inputs besides the environment's observation: f32[B, 9].
 
-    n, progress and remaining of the current step (each over 10), then the six target features. Nothing depends on the
-    step's position in the plan, on the local index or on the number of experts, so an expert's inputs mean the same in
-    every run.
+    They are n, progress and remaining of the current step (each divided by 10), then the six target features. Nothing
+    depends on the step's position in the plan, the local index or the number of experts, so an expert's inputs mean the
+    same in every run.
     """
     count = plan.count[step]
     change = jnp.take_along_axis(now - start, plan.progress[step][:, None], axis=1)[:, 0]

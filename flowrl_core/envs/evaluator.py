@@ -1,4 +1,4 @@
-"""Programs in JAX: one function runs every table, so that a new program compiles nothing."""
+"""Evaluate programs in JAX: one function runs every table, so a new program compiles nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["evaluate"]
 
 
 def evaluate(tables: Table, step: jax.Array, registers: jax.Array) -> jax.Array:
-    """The value f32[B] of each environment's current program; a truth value is 0 or 1.
+    """Return the value f32[B] of each environment's current program; a truth value is 0 or 1.
 
-    A scan over the instructions, each computed for the whole batch with a chain of `where` over the operations: half
-    the time of a switch per sample. Make tables by `tables.lower` alone: a place that is not there would be clamped.
+    A scan over the instructions computes each one for the whole batch with a chain of `where` over the operations: half
+    the time of a switch per sample. Use only tables from `tables.lower`: an index out of range would be clamped.
 
     Args:
         tables: one table per plan step, arrays [S, I].

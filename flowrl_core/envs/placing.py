@@ -1,4 +1,4 @@
-"""Values that a state is to have, checked against the vocabulary. No JAX here."""
+"""Requested values of a state's fluents, checked against the vocabulary. No JAX here."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def wanted_values(vocab: Vocabulary, values: Mapping[str, float]) -> dict[str, i
 
 
 def cannot_be(name: str, value: int, reason: str) -> InputError:
-    """Return the error of a fluent that cannot have this value in the state at hand."""
+    """Return the error for a fluent that cannot have this value in the given state."""
     return InputError(name, f"cannot be {value} here: {reason}", "Give another value, or leave this fluent out")

@@ -1,4 +1,4 @@
-"""What recording transitions needs to know of an environment. No JAX here."""
+"""What recording transitions requires from an environment. No JAX here."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["Scene"]
 
 @dataclass(frozen=True)
 class Scene:
-    """How the recorded transitions of an environment are played.
+    """How to play the recorded transitions of an environment.
 
     Attributes:
         still: an action that changes nothing.
         moves: the actions that move the player.
-        tool: the action that collects; a third of the actions of `late` are this one, and a third are moves.
-        target: what the errand is told the direction of.
+        tool: the action that collects; a third of the actions of `late` are this action, and a third are moves.
+        target: the target whose direction the errand receives.
         errand: (step, sight f32[6]) -> the errand's next action.
-        late: (draw, adapter, state) -> the state as it could be late in an episode, in numpy.
+        late: (draw, adapter, state) -> a state typical of late in an episode, in numpy.
     """
 
     still: str

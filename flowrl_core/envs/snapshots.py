@@ -1,7 +1,7 @@
 """Entry snapshots: states at the entry of the plan's last step, recorded from the run's own successes.
 
-A share of the resets starts there, so that a new expert at the end of a long plan gets practice from the first frames
-on.
+A share of the resets starts from these states, so that a new expert at the end of a long plan gets practice from the
+first frames.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Snapshots:
 
     Attributes:
         obs: f32[C, D]; state: leaves [C, ...].
-        time: i32[C] episode steps that had passed.
+        time: i32[C] steps of the episode up to the snapshot.
         count: i32[] states recorded so far.
     """
 
@@ -37,13 +37,13 @@ class Snapshots:
 
 
 def no_snapshots(pool: WorldPool, capacity: int) -> Snapshots:
-    """An empty ring for states shaped like those of the pool."""
+    """Return an empty ring for states shaped like those of the pool."""
     blank = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape[1:]), leaf.dtype), pool)
     return Snapshots(blank.obs, blank.state, jnp.zeros(capacity, jnp.int32), jnp.int32(0))
 
 
 def record(snapshots: Snapshots, is_entry: jax.Array, obs: jax.Array, state: Any, time: jax.Array) -> Snapshots:
-    """The ring with the states of the environments where `is_entry` (bool[B]) added."""
+    """Return the ring with the states of the environments where `is_entry` (bool[B]) added."""
     capacity = snapshots.time.shape[0]
     rank = jnp.cumsum(is_entry) - is_entry
     slot = jnp.where(is_entry, (snapshots.count + rank) % capacity, capacity)
@@ -63,7 +63,7 @@ def record(snapshots: Snapshots, is_entry: jax.Array, obs: jax.Array, state: Any
 
 
 def pick(snapshots: Snapshots, key: jax.Array, batch: int, fraction: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Which environments would start from a snapshot (bool[B]), and from which (i32[B])."""
+    """Return which environments would start from a snapshot (bool[B]), and the snapshot of each (i32[B])."""
     chance_key, index_key = jax.random.split(key)
     capacity = snapshots.time.shape[0]
     is_picked = (jax.random.uniform(chance_key, (batch,)) < fraction) & (snapshots.count >= min(_FEWEST, capacity))

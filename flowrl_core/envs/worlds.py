@@ -1,8 +1,8 @@
-"""A pool of pre-generated worlds for resets: generating one costs 20 to 50 environment steps, drawing one costs a copy.
+"""A pool of pre-generated worlds for resets: generating one costs 20 to 50 environment steps, drawing one a copy.
 
-Worlds are drawn in turn round the pool, and one that has started `world_uses` episodes is replaced by a new one before
-the next rollout. So every start is a draw from the game's own distribution; only repeats of one world (with other
-dice) are correlated. The counters start staggered, so that replacements spread evenly over time.
+Worlds are drawn in turn from the pool, and one that has started `world_uses` episodes is replaced before the next
+rollout. So every start is a draw from the game's own distribution; only repeats of one world (with other random
+numbers) are correlated. The counters start staggered, so that replacements spread evenly over time.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class WorldPool:
 
 @tree_class
 class PoolUse:
-    """How the pool was used.
+    """The use of the pool so far.
 
     Attributes:
-        uses: i32[P] episodes started from the world that is there now.
-        cursor: i32[] where the next draw begins.
-        born: i32[] worlds generated so far; the next one's key is the stream's key folded with it.
+        uses: i32[P] episodes started from each current world.
+        cursor: i32[] index of the next draw.
+        born: i32[] worlds generated so far; folded into the stream's key it gives the next world's key.
     """
 
     uses: Leaf
@@ -44,20 +44,21 @@ class PoolUse:
 
 
 def empty_pool(adapter: Adapter, size: int) -> WorldPool:
-    """A pool of `size` blank worlds, to be filled by `replace_used`."""
+    """Return a pool of `size` blank worlds, to be filled by `replace_used`."""
     shapes = jax.eval_shape(adapter.reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
     obs, state = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), shapes)
     return WorldPool(obs, state)
 
 
 def used_up(size: int) -> PoolUse:
-    """Counters that say of every world that it is used up: the next `replace_used` makes all of them."""
+    """Return counters that mark every world as used up, so that the next `replace_used` generates all of them."""
     return PoolUse(uses=np.full(size, np.iinfo(np.int32).max, np.int32), cursor=np.int32(0), born=np.int32(0))
 
 
 def staggered(size: int, max_uses: int) -> PoolUse:
-    """Counters of a new pool, as if its worlds had been used already, each another number of times, so that
-    replacements spread evenly over time.
+    """Return the counters of a new pool, as if its worlds had been used a different number of times each.
+
+    Replacements then spread evenly over time.
     """
     return PoolUse(uses=np.arange(size, dtype=np.int32) % max_uses, cursor=np.int32(0), born=np.int32(0))
 
@@ -65,9 +66,10 @@ def staggered(size: int, max_uses: int) -> PoolUse:
 def replace_used(
     adapter: Adapter, pool: WorldPool, use: PoolUse, key: jax.Array, max_uses: jax.Array
 ) -> tuple[WorldPool, PoolUse]:
-    """The pool with every world that has started `max_uses` episodes replaced by a new one.
+    """Return the pool with every world that has started `max_uses` episodes replaced by a new one.
 
-    Worlds are generated one after another (a loop whose length is data): what is not needed costs nothing.
+    Worlds are generated one after another in a loop whose length is data, so the cost is that of the replaced worlds
+    only.
     """
     size = use.uses.shape[0]
     is_used = use.uses >= max_uses
@@ -83,14 +85,14 @@ def replace_used(
 
 
 def draw(use: PoolUse, is_reset: jax.Array) -> tuple[jax.Array, PoolUse]:
-    """A world of the pool for each environment that resets.
+    """Return a world of the pool for each environment that resets.
 
     Args:
         is_reset: bool[B].
 
     Returns:
-        i32[B] index into the pool (meaningless where `is_reset` is false), and the counters after it. As long as a
-        rollout resets at most P times, no world starts more than `max_uses` episodes.
+        i32[B] index into the pool (undefined where `is_reset` is false), and the updated counters. If a rollout resets
+            at most P times, no world starts more than `max_uses` episodes.
     """
     size = use.uses.shape[0]
     rank = jnp.cumsum(is_reset) - is_reset
@@ -100,14 +102,14 @@ def draw(use: PoolUse, is_reset: jax.Array) -> tuple[jax.Array, PoolUse]:
 
 
 def put_rows(current: Any, source: Any, is_put: jax.Array, index: jax.Array) -> Any:
-    """The tree with row b replaced by row `index[b]` of `source` wherever `is_put[b]`.
+    """Return the tree with row b replaced by row `index[b]` of `source` wherever `is_put[b]`.
 
-    A loop as long as there are rows to replace: a reset costs a copy of one world, and a step without one costs
-    nothing, where a choice over the whole batch would copy every world in every step.
+    The loop is as long as there are rows to replace: a reset costs a copy of one world and a step without a reset costs
+    nothing, whereas a `where` over the whole batch would copy every world in every step.
 
     Args:
         current: leaves [B, ...]; source: leaves [P, ...].
-        is_put: bool[B]; index: i32[B], meaningless where `is_put` is false.
+        is_put: bool[B]; index: i32[B], undefined where `is_put` is false.
     """
     batch = is_put.shape[0]
     (rows,) = jnp.nonzero(is_put, size=batch, fill_value=0)

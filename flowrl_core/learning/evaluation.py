@@ -1,4 +1,4 @@
-"""Evaluation from fresh worlds: a number of episodes fixed beforehand, and what the counts prove."""
+"""Evaluation from fresh worlds: play a number of episodes fixed beforehand and count the outcomes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Evaluation:
     """The counts of one evaluation.
 
     Attributes:
-        episodes, successes: episodes played, and those in which the whole plan was done.
+        episodes, successes: episodes played, and those that finished the whole plan.
         deaths: episodes that ended with the player's death; the rest of the failures ran out of time.
-        step_attempts, step_successes: tries of each plan step, and those that were done.
-        step_deaths, step_timeouts: by plan step, the episodes that failed in it, by how they ended.
+        step_attempts, step_successes: attempts at each plan step, and those that finished it.
+        step_deaths, step_timeouts: by plan step, the episodes that failed in it by death and by time limit.
         median_length: steps of the median successful episode; NaN without one.
         frames: environment steps spent.
     """
@@ -51,11 +51,11 @@ def evaluate(learner: Learner, params: Any, plan: PlanArrays, episodes: int, key
     """Play `episodes` episodes of the plan from fresh worlds with sampled actions.
 
     Each environment plays a number of episodes fixed beforehand, so that quick successes do not crowd out slow
-    failures; an episode that the limit ends is a failure. Worlds are taken from a new pool in rounds of at most the
+    failures; an episode that reaches the time limit is a failure. Worlds come from a new pool, in rounds of at most the
     pool's size.
 
     Raises:
-        InputError: the environments cannot share the episodes equally.
+        InputError: the episodes do not divide equally among the environments.
     """
     check_episodes("episodes", episodes, learner.shapes.num_envs)
     counts = Counts(int(plan.num_steps))
@@ -73,10 +73,10 @@ def evaluate(learner: Learner, params: Any, plan: PlanArrays, episodes: int, key
 def played(
     learner: Learner, params: Any, plan: PlanArrays, pool: WorldPool, quota: int, key: np.ndarray
 ) -> Iterator[Trajectory]:
-    """Trajectories, one after another, until each environment has played `quota` episodes; most have then played more.
+    """Yield trajectories until each environment has played `quota` episodes; most will have played more.
 
-    The same arguments give the same trajectories, but for the reward where the plan's reward is another: it influences
-    nothing.
+    The same arguments give the same trajectories. A plan that differs only in its reward table changes only the
+    rewards.
     """
     playing = learner.begin(pool)
     ended = np.zeros(learner.shapes.num_envs, np.int64)
@@ -89,7 +89,7 @@ def played(
 
 
 class Counts:
-    """Adds up trajectories, each environment's first `quota` episodes only."""
+    """A sum over trajectories that counts only each environment's first `quota` episodes."""
 
     def __init__(self, num_steps: int) -> None:
         self._episodes = self._successes = self._deaths = self._frames = 0
@@ -100,7 +100,7 @@ class Counts:
         self._lengths: list[np.ndarray] = []
 
     def add(self, trajectory: Trajectory, quota: int) -> None:
-        """Count."""
+        """Count a trajectory's episodes."""
         names = ("is_over", "is_finished", "is_dead", "is_boundary", "is_done", "step", "episode", "time")
         t = {name: np.asarray(getattr(trajectory, name)) for name in names}
         counts = t["episode"] < quota
@@ -116,7 +116,7 @@ class Counts:
         self._frames += t["is_over"].size
 
     def evaluation(self) -> Evaluation:
-        """What was counted."""
+        """Return the counts as an `Evaluation`."""
         lengths = np.concatenate(self._lengths)
         return Evaluation(
             episodes=self._episodes,

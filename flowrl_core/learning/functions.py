@@ -1,4 +1,4 @@
-"""The functions that are compiled for a learner, and what each of them takes."""
+"""The functions compiled for a learner, and the arguments of each."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ DONATED: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Function:
-    """A function for arguments of fixed shapes, compiled when it is called first.
+    """A function for arguments of fixed shapes, compiled on its first call.
 
     Attributes:
-        jitted: the function under `jax.jit`; it consumes the arguments that `DONATED` names.
-        arguments: the tree of `jax.ShapeDtypeStruct` of each argument, by name and in order.
+        jitted: the function under `jax.jit`; it consumes the arguments named in `DONATED`.
+        arguments: name -> the tree of `jax.ShapeDtypeStruct` of each argument, in order.
     """
 
     jitted: Any
     arguments: Mapping[str, Any]
 
     def __call__(self, *args: Any) -> Any:
-        """What the function returns; arguments are trees of numpy or JAX arrays."""
+        """Call the function; arguments are trees of numpy or JAX arrays."""
         return self._compiled(*args)
 
     def zeros(self, argument: str) -> Any:
-        """Zeros in the shape of an argument, on the device."""
+        """Return zeros in the shape of an argument, on the device."""
         shapes = self.arguments[argument]
         return jax.device_put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
 
     @functools.cached_property
     def _compiled(self) -> Callable[..., Any]:
-        # By shapes alone. `jax.jit` compiles again for a numpy array where it had an array of the device.
+        # Compile from shapes alone: `jax.jit` would compile again for a numpy array after an array on the device.
         compiled: Callable[..., Any] = self.jitted.lower(*self.arguments.values()).compile()
         return compiled
 
 
 @dataclass(frozen=True)
 class Functions:
-    """All that is compiled for one set of shapes; `ARGUMENTS` names what each function takes.
+    """All functions compiled for one set of shapes; `ARGUMENTS` names the arguments of each.
 
     Attributes:
         renew: returns (pool, use); see `worlds.replace_used`.

@@ -1,4 +1,4 @@
-"""The learner: what serves every plan of the same shapes, on the functions that were compiled for them."""
+"""The learner: compiled functions that serve every plan of the same shapes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Learner", "LearnerState", "hyperparameters"]
 
 
 def hyperparameters(training: TrainingSpec) -> Hyperparameters:
-    """The numbers of an update as arrays of fixed dtype, so that no value makes a new program."""
+    """Return the hyperparameters as arrays of fixed dtype, so that no value causes a recompilation."""
     return Hyperparameters(
         learning_rate=np.float32(training.learning_rate),
         discount=np.float32(training.discount),
@@ -42,12 +42,12 @@ def hyperparameters(training: TrainingSpec) -> Hyperparameters:
 
 @tree_class
 class LearnerState:
-    """All that the next update needs.
+    """Everything that the next update needs.
 
     Attributes:
         params, optimizer_state: of the K experts, leaves [K, ...].
-        playing, pool, use, snapshots: the environments and where they restart from.
-        key, world_key: u32[2] the streams of training and of new worlds.
+        playing, pool, use, snapshots: the environments and the states they restart from.
+        key, world_key: u32[2] the random streams of training and of new worlds.
         num_updates: i32[].
         routed_frames: i32[K] frames in which each expert acted.
     """
@@ -72,9 +72,9 @@ class Learner:
     """Training and evaluation for one set of shapes.
 
     Attributes:
-        shapes: what it was made for.
+        shapes: the shapes it was built for.
         functions: compiled for these shapes.
-        worlds: at least P worlds that wait in a file, leaves [W, ...]: each run begins with P of them.
+        worlds: at least P worlds read from a file, leaves [W, ...]; each run begins with P of them.
     """
 
     shapes: Shapes
@@ -83,7 +83,7 @@ class Learner:
 
     @property
     def observation_size(self) -> int:
-        """Length of what an expert sees."""
+        """Length of an expert's input."""
         return vocabulary(self.shapes.env).observation_size + NUM_STEP_FEATURES
 
     @property
@@ -92,7 +92,7 @@ class Learner:
         return len(vocabulary(self.shapes.env).actions)
 
     def init(self, params: Any, world_key: np.ndarray, key: np.ndarray, max_uses: int) -> LearnerState:
-        """The state at the start of training.
+        """Return the state at the start of training.
 
         Args:
             params: of the K experts, leaves [K, ...].
@@ -115,12 +115,12 @@ class Learner:
         )
 
     def resume(self, state: LearnerState) -> LearnerState:
-        """A state that was read from a file (numpy leaves), ready for the next step."""
+        """Return a state read from a file (numpy leaves) as one that `step` accepts."""
         on_device = {name: _device(getattr(state, name)) for name in _ON_DEVICE}
         return dataclasses.replace(state, **on_device)
 
     def shape(self) -> LearnerState:
-        """The structure of a state, with leaves that tell shape and dtype."""
+        """Return the structure of a state, with leaves that give shape and dtype."""
         of_play = self.functions.play.arguments
         return LearnerState(
             params=of_play["params"],
@@ -138,7 +138,7 @@ class Learner:
     def step(
         self, state: LearnerState, plan: PlanArrays, hyper: Hyperparameters, snapshot_fraction: float, max_uses: int
     ) -> tuple[LearnerState, RolloutStats, LossParts]:
-        """One rollout and one update; `state` is consumed."""
+        """Do one rollout and one update; `state` is consumed."""
         play, improve = (jax_substream(state.key, int(state.num_updates), name) for name in ("play", "improve"))
         pool, use = self.functions.renew(state.pool, state.use, state.world_key, np.int32(max_uses))
         playing, use, snapshots, trajectory, last_value, stats = self.functions.play(
@@ -162,18 +162,18 @@ class Learner:
         return state, stats, parts
 
     def fill(self, key: np.ndarray) -> WorldPool:
-        """P fresh worlds, which no other key makes."""
+        """Return P fresh worlds that no other key generates."""
         size = self.shapes.world_pool
         return self.functions.renew(self.functions.renew.zeros("pool"), _device(used_up(size)), key, np.int32(1))[0]
 
     def begin(self, pool: WorldPool) -> Playing:
-        """The environments at the start of evaluation."""
+        """Return the environments at the start of evaluation."""
         return self.functions.start(pool, self.functions.start.zeros("use"), _mode(True, 0.0))[0]
 
     def play(
         self, params: Any, playing: Playing, pool: WorldPool, plan: PlanArrays, key: np.ndarray
     ) -> tuple[Playing, Trajectory]:
-        """T steps of evaluation; `playing` is consumed."""
+        """Play T steps of evaluation; `playing` is consumed."""
         use, snapshots = (self.functions.play.zeros(argument) for argument in ("use", "snapshots"))
         playing, _, _, trajectory, _, _ = self.functions.play(
             params, playing, pool, use, snapshots, plan, _mode(True, 0.0), key
@@ -181,7 +181,7 @@ class Learner:
         return playing, trajectory
 
     def _first_worlds(self, key: np.ndarray) -> WorldPool:
-        """P of the worlds that wait, another choice for each key."""
+        """Return P of the stored worlds, a different selection for each key."""
         number = self.worlds.obs.shape[0]
         chosen = np.random.default_rng(key).choice(number, self.shapes.world_pool, replace=False)
         return _device(jax.tree.map(lambda leaf: leaf[chosen], self.worlds))
@@ -192,5 +192,5 @@ def _mode(is_fixed: bool, snapshot_fraction: float) -> RolloutMode:
 
 
 def _device(tree: Any) -> Any:
-    """The tree on the device: what an argument is made of decides nothing about what is compiled."""
+    """Return the tree on the device, so that the kind of array passed in does not affect what is compiled."""
     return jax.device_put(tree)

@@ -1,18 +1,18 @@
 """A training loop for any learner: resume, metrics, checkpoints, divergence, pauses. No JAX here.
 
-A family gives the loop three things and keeps its own knowledge to itself:
+A learner family supplies three things:
 
-- a `Trainable`: functions that make the first state, take one update, and say what a checkpoint holds;
-- where checkpoints and metrics lie: `storage.checkpoints.TrainCheckpoints` and `storage.metrics.MetricsFile`;
+- a `Trainable`: functions that make the first state, take one update, and define the contents of a checkpoint;
+- storage for checkpoints and metrics: `storage.checkpoints.TrainCheckpoints` and `storage.metrics.MetricsFile`;
 - conditions: when to save (`CheckpointPolicy`), when to pause (for an evaluation, or at the end), when to stop (the
-  process has been asked to end).
+  process was asked to end).
 
         loop = TrainingLoop("my run", trainable, checkpoints, metrics, policy=EveryUpdates(40))
         end = loop.run(pause=is_finished, should_stop=should_stop, on_update=show)
 
-A killed run goes on from its last checkpoint. If `step` is a function of the state alone (random streams are part of
-the state, or are named by the update's number), it ends bit-equal to one that was never disturbed. A run that diverges
-goes back to its last checkpoint, wherever that is, so its further way depends on when it was saved.
+A killed run resumes from its last checkpoint. If `step` is a function of the state alone (random streams are part of
+the state, or are derived from the update's number), the result is bit-equal to that of an undisturbed run. A run that
+diverges goes back to its last checkpoint, so its result then depends on when that was saved.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _SMALLER_STEP = 0.25
 
 @dataclass(frozen=True)
 class UpdateResult(Generic[S]):
-    """What one update made.
+    """The result of one update.
 
     Attributes:
-        state: after it.
+        state: the state after the update.
         metrics: JSON-ready figures for the metrics file, without NaN and infinity.
-        problem: why the update cannot be used, such as "a loss is not finite (policy)"; empty: it can.
+        problem: why the update cannot be used, such as "a loss is not finite (policy)"; empty if it can.
     """
 
     state: S
@@ -61,19 +61,18 @@ class UpdateResult(Generic[S]):
 
 @dataclass(frozen=True)
 class Trainable(Generic[S]):
-    """A learner as a record of functions; `S` is all that its next update needs.
+    """A learner as a record of functions; `S` is its complete state.
 
     Attributes:
         init: the state before the first update.
-        step: `step(state, update, step_scale)` takes the update of this number (from 1), with `step_scale` times the
-            configured step size. It may consume `state`.
+        step: `step(state, update, step_scale)` takes update number `update` (counted from 1), with `step_scale` times
+            the configured step size. It may consume `state`.
         tree: the arrays of a state, as a checkpoint holds them.
-        template: a tree of the same structure, whose leaves tell shape and dtype.
-        restore: the state of a tree that was read back.
-        facts: `facts(state, update)`: JSON-ready data kept beside the tree, which can be read without it.
-            `step_scale` is added to it.
-        problem: why a state is not worth saving; empty: it is. A loss is computed before its gradient is applied, so
-            parameters can be bad where the losses were good.
+        template: a tree of the same structure, whose leaves give shape and dtype.
+        restore: the state from a tree read from a checkpoint.
+        facts: `facts(state, update)`: JSON-ready metadata, readable without the tree. The loop adds `step_scale`.
+        problem: why a state must not be saved; empty if it may. A loss is computed before its gradient is applied, so
+            parameters can be bad although the losses were good.
     """
 
     init: Callable[[], S]
@@ -86,50 +85,50 @@ class Trainable(Generic[S]):
 
 
 class CheckpointStore(Protocol):
-    """Where checkpoints lie, such as `storage.checkpoints.TrainCheckpoints`."""
+    """Storage of checkpoints, such as `storage.checkpoints.TrainCheckpoints`."""
 
     def latest(self, template: Any = None) -> tuple[int, Any, dict[str, Any]] | None:
-        """The update, tree and facts of the last whole checkpoint; None if there is none."""
+        """Return the update, tree and facts of the last complete checkpoint; None if there is none."""
 
     def save(self, step: int, tree: Any, *, metadata: Mapping[str, Any] | None = None) -> None:
         """Write the checkpoint of an update."""
 
 
 class MetricsLog(Protocol):
-    """Where metrics lie, such as `storage.metrics.MetricsFile`."""
+    """Storage of metrics, such as `storage.metrics.MetricsFile`."""
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add the figures of one update; they have an `update`."""
+        """Add the figures of one update, which include its number as `update`."""
 
     def cut(self, update: int) -> None:
-        """Drop the figures of all later updates: they will be computed again."""
+        """Drop the figures of all later updates, which will be computed again."""
 
 
 class CheckpointPolicy(Protocol):
-    """When a checkpoint is due. One is saved at each pause and stop as well."""
+    """When a checkpoint is due. Each pause and stop saves one as well."""
 
     def is_due(self, updates: int, seconds: float) -> bool:
-        """Whether to save now, so many updates and seconds after the last checkpoint (or the start)."""
+        """Whether to save now; `updates` and `seconds` count from the last checkpoint (or the start)."""
 
 
 @dataclass(frozen=True)
 class EveryUpdates:
-    """A checkpoint each `updates` updates."""
+    """A checkpoint every `updates` updates."""
 
     updates: int
 
     def is_due(self, updates: int, seconds: float) -> bool:
-        """Whether so many updates were taken since the last checkpoint."""
+        """Whether enough updates have passed since the last checkpoint."""
         return updates >= self.updates
 
 
 @dataclass(frozen=True)
 class Progress(Generic[S]):
-    """Where training stands. The state is good until the next update, which may consume it.
+    """The progress of training. The state is valid until the next update, which may consume it.
 
     Attributes:
-        update: updates of the run so far.
-        updates_per_second: of this process since it began or went back.
+        update: number of updates of the run so far.
+        updates_per_second: rate in this process since it began or went back.
     """
 
     update: int
@@ -138,12 +137,12 @@ class Progress(Generic[S]):
 
 
 class TrainingLoop(Generic[S]):
-    """One process's work on a run; making it restores the run from its last checkpoint, or begins it.
+    """One process's work on a run; constructing it restores the run from its last checkpoint, or begins it.
 
     Args:
         name: of the run, for log lines.
-        before_save: called before each save, even where nothing has changed since the last one; what it raises keeps
-            the checkpoint from being written. Here a family checks that the run is still this process's.
+        before_save: called before each save, even if nothing has changed since the last one; an exception from it
+            prevents the save. A family uses it to check that this process still owns the run.
         smaller_step: the step scale after a divergence.
     """
 
@@ -179,16 +178,16 @@ class TrainingLoop(Generic[S]):
         should_stop: Callable[[], bool],
         on_update: Callable[[Progress[S]], None],
     ) -> Literal["paused", "stopped"]:
-        """Take updates until one of the conditions holds; either way a checkpoint is saved.
+        """Take updates until one of the conditions holds; a checkpoint is saved in either case.
 
         Args:
-            pause: `pause(state, update)`: whether training waits here for something else, or is over. It depends on
-                these alone, so that a run which is killed pauses at the same update.
-            should_stop: whether the process has been asked to end.
+            pause: `pause(state, update)`: whether training pauses here, for example for an evaluation, or is finished.
+                It depends on these arguments alone, so that a killed run pauses at the same update.
+            should_stop: whether the process was asked to end.
             on_update: called after each update, and after going back.
 
         Raises:
-            TrainingError: training diverged, and again after it had gone back with a smaller step.
+            TrainingError: training diverged again after it had gone back with a smaller step.
         """
         while True:
             if pause(self._state, self._update) and self.save():
@@ -198,7 +197,7 @@ class TrainingLoop(Generic[S]):
             on_update(self.step())
 
     def step(self) -> Progress[S]:
-        """Take one update, with a line of metrics, and a checkpoint if the policy says so."""
+        """Take one update, append its metrics, and save a checkpoint if the policy says so."""
         number = self._update + 1
         result = self._trainable.step(self._state, number, self._step_scale)
         if result.problem:
@@ -211,7 +210,7 @@ class TrainingLoop(Generic[S]):
         return self._progress()
 
     def save(self) -> bool:
-        """Save a checkpoint of this update, unless there is one; False if training had to go back instead."""
+        """Save a checkpoint of this update unless it exists; return False if training had to go back instead."""
         self._before_save()
         if self._update == self._saved_update:
             return True
@@ -224,7 +223,7 @@ class TrainingLoop(Generic[S]):
         return True
 
     def _restore(self) -> None:
-        """Go on from the last whole checkpoint, or begin."""
+        """Resume from the last complete checkpoint, or begin."""
         found = self._checkpoints.latest(self._trainable.template())
         if found is not None:
             self._update, tree, facts = found
@@ -239,11 +238,11 @@ class TrainingLoop(Generic[S]):
     def _go_back(self, why: str) -> None:
         """Train again from the last checkpoint, once, with a smaller step.
 
-        What is computed is the same again after a kill, so it diverges again and comes here again: nothing of it need
-        be recorded before the next checkpoint.
+        A killed run repeats the same computation, diverges again and arrives here again, so nothing needs to be
+        recorded before the next checkpoint.
 
         Raises:
-            TrainingError: that was done before.
+            TrainingError: training had already gone back once.
         """
         if self._step_scale < 1.0:
             scale = f"{self._step_scale:g}"

@@ -32,7 +32,7 @@ def ppo_loss(
     entropy_weight: jax.Array,
     value_weight: jax.Array,
 ) -> tuple[jax.Array, LossParts]:
-    """The loss to minimise, f32[], and its parts.
+    """Return the loss to minimise, f32[], and its parts.
 
     Args:
         log_probs: f32[M, A] of the current policy; value: f32[M].

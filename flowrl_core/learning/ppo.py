@@ -1,9 +1,9 @@
 """One PPO update of a mixture of experts: every gradient step belongs to one expert.
 
-Samples are grouped by the expert that acted, so a gradient step costs what one network costs, whatever the number of
-experts. Each expert has its own Adam state and its own advantage normalisation: a frequent expert does not drown a rare
-one. So nothing is shared, and experts are updated one after another, each through all its epochs: its parameters and
-moments are taken out of the stack once and put back once.
+Samples are grouped by the expert that acted, so a gradient step costs as much as one network, whatever the number of
+experts. Each expert has its own Adam state and its own advantage normalisation, so that a frequent expert does not
+drown a rare one. Nothing is shared, so experts are updated one after another, each through all its epochs: its
+parameters and moments are taken out of the stack once and put back once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ADAM_EPSILON = 1e-5
 
 
 class Hyperparameters(NamedTuple):
-    """The numbers of an update. They are data: changing one compiles nothing. All f32[] but `is_bootstrap`, bool[]."""
+    """The hyperparameters of an update, as data: a change compiles nothing. All f32[] but `is_bootstrap`, bool[]."""
 
     learning_rate: Any
     discount: Any
@@ -51,7 +51,7 @@ class _Samples(NamedTuple):
 
 
 class _Expert(NamedTuple):
-    """Parameters and optimizer state (of one expert or stacked), and the sum of the loss parts of all steps so far."""
+    """Parameters and optimizer state (of one expert or stacked), and the loss parts summed over all steps so far."""
 
     params: Any
     optimizer_state: Any
@@ -66,13 +66,13 @@ def _optimizer(hyper: Hyperparameters, scale: jax.Array | float = 1.0) -> optax.
 
 
 def initial_optimizer_state(params: Any, hyper: Hyperparameters) -> Any:
-    """Optax's state for each of the K experts, leaves [K, ...]."""
+    """Return Optax's state for each of the K experts, leaves [K, ...]."""
     return jax.vmap(_optimizer(hyper).init)(params)
 
 
 def normalise_by_expert(advantage: jax.Array, expert: jax.Array, num_experts: int) -> jax.Array:
-    """Advantages f32[B] with mean 0 and deviation 1 within each expert's samples."""
-    is_mine = expert[:, None] == jnp.arange(num_experts)  # sums over a mask: a scatter is a slow loop on a CPU
+    """Return the advantages f32[B] scaled to mean 0 and deviation 1 within each expert's samples."""
+    is_mine = expert[:, None] == jnp.arange(num_experts)  # masked sums: on a CPU a scatter is a slow loop
     count = jnp.maximum(is_mine.sum(0), 1)
     mean = jnp.where(is_mine, advantage[:, None], 0.0).sum(0) / count
     centred = advantage - mean[expert]
@@ -81,9 +81,9 @@ def normalise_by_expert(advantage: jax.Array, expert: jax.Array, num_experts: in
 
 
 def shuffled_by_expert(expert: jax.Array, key: jax.Array, epochs: int) -> jax.Array:
-    """For each epoch the samples in the order of their experts, each expert's in random order: i32[epochs, N]."""
+    """Return for each epoch the samples sorted by expert, in random order within each expert: i32[epochs, N]."""
     chance = jax.random.bits(key, (epochs, expert.shape[0]))
-    order = (expert.astype(jnp.uint32) << 24) | (chance >> 8)  # two of 24 random bits that are equal hurt nothing
+    order = (expert.astype(jnp.uint32) << 24) | (chance >> 8)  # a tie between two 24-bit random numbers does no harm
     sample = jnp.broadcast_to(jnp.arange(expert.shape[0], dtype=jnp.int32), order.shape)
     return jax.lax.sort((order, sample), num_keys=1, dimension=1)[1]
 
@@ -100,7 +100,7 @@ def update(
     epochs: int,
     minibatch_size: int,
 ) -> tuple[Any, Any, LossParts]:
-    """Parameters and optimizer state after `epochs` passes over a rollout, and the mean loss parts.
+    """Return parameters and optimizer state after `epochs` passes over a rollout, and the mean loss parts.
 
     Args:
         params, optimizer_state: leaves [K, ...].
@@ -115,14 +115,14 @@ def update(
     orders = shuffled_by_expert(expert, key, epochs)
 
     def improve(k: jax.Array, mine: _Expert) -> _Expert:
-        """Expert k after its epochs; the last minibatch of each epoch may be padded."""
+        """Return expert k after its epochs; the last minibatch of each epoch may be padded."""
 
         def gradient_step(j: jax.Array, mine: _Expert) -> _Expert:
             epoch, block = j // num_blocks[k], j % num_blocks[k]
             rows, weight = _rows(orders, epoch, first[k] + block * size, count[k] - block * size, size)
             batch = jax.tree.map(lambda leaf: leaf[rows], samples)
             gradient, parts = jax.grad(lambda p: _loss(network, p, batch, weight, hyper), has_aux=True)(mine.params)
-            # A minibatch that is mostly padding says less: its step is shorter.
+            # A minibatch that is mostly padding carries less information, so its step is shorter.
             scale = jnp.minimum(1.0, 2.0 * weight.mean())
             updates, state = _optimizer(hyper, scale).update(gradient, mine.optimizer_state, mine.params)
             total = jax.tree.map(jnp.add, mine.total, parts)
@@ -149,8 +149,9 @@ def update(
 def _rows(
     orders: jax.Array, epoch: jax.Array, begin: jax.Array, length: jax.Array, size: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The samples orders[epoch, begin : begin + length] and others beside them, i32[size]; and weights f32[size], 1 or
-    0.
+    """Return `size` samples that include orders[epoch, begin : begin + length], i32[size], and weights f32[size].
+
+    The samples of that range have weight 1, the neighbours that fill up the rest 0.
     """
     start = jnp.minimum(begin, orders.shape[1] - size)
     place = start + jnp.arange(size)

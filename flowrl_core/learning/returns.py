@@ -19,11 +19,11 @@ def advantages(
     gae_lambda: jax.Array,
     is_bootstrap: jax.Array,
 ) -> jax.Array:
-    """Generalised advantage estimates f32[T, B] (Schulman et al. 2016, eq. 16), cut at skill boundaries.
+    """Return generalised advantage estimates f32[T, B] (Schulman et al. 2016, eq. 16), cut at skill boundaries.
 
-    The lambda trace ends where a step ends, since the rewards behind it are another expert's. With `is_bootstrap` the
-    value of the next step's expert still counts in the one-step error (its success depends on the state it is handed);
-    without, a boundary is terminal. The end of an episode is always terminal.
+    The lambda trace ends where a plan step ends, since the rewards after it belong to another expert. With
+    `is_bootstrap` the value of the next step's expert still counts in the one-step error (its success depends on the
+    state it receives); without it, a boundary is terminal. The end of an episode is always terminal.
 
     Args:
         r_t, v_t: f32[T, B] reward of the step and value before it.

@@ -1,6 +1,6 @@
-"""What the terms of a reward come to when the same episodes are played once for each.
+"""The sum of each reward term, measured by playing the same episodes once for each term.
 
-A reward influences nothing that is played: with the same key, the plan with another reward table gives the same
+A reward does not influence the episodes: with the same key, the plan with another reward table gives the same
 trajectory and that table's rewards. A table is data, so this compiles nothing.
 """
 
@@ -25,13 +25,13 @@ __all__ = ["TermSums", "play_term"]
 
 @dataclass(frozen=True)
 class TermSums:
-    """What one term came to in the plan's last step.
+    """Statistics of one reward term in the plan's last step.
 
     Attributes:
-        tries: episodes that got there.
-        fired: share of the step's frames in which it was not 0.
-        mean: its mean sum over the tries.
-        mean_won: the same over those that ended the plan.
+        tries: episodes that reached the last step.
+        fired: share of the step's frames in which the term was not 0.
+        mean: mean over the tries of the term's sum.
+        mean_won: the same over the tries that finished the plan.
     """
 
     tries: int
@@ -43,11 +43,11 @@ class TermSums:
 def play_term(
     learner: Learner, params: Any, plan: PlanArrays, term: Table, pool: WorldPool, quota: int, key: np.ndarray
 ) -> tuple[Evaluation, TermSums]:
-    """The counts of `quota` episodes of each environment, and what a term came to in their last step.
+    """Return the counts of `quota` episodes of each environment, and a term's statistics in their last step.
 
     Args:
         pool: fresh worlds, at least `quota` for each environment.
-        key: of all chance; the same one plays the same episodes for every term.
+        key: the source of all randomness; the same key plays the same episodes for every term.
     """
     counts = Counts(int(plan.num_steps))
     sums = _Sums(int(plan.num_steps) - 1, learner.shapes.num_envs, quota)
@@ -59,7 +59,7 @@ def play_term(
 
 
 class _Sums:
-    """Adds up the rewards of a plan step, by environment and episode."""
+    """The rewards of a plan step, summed by environment and episode."""
 
     def __init__(self, step: int, num_envs: int, quota: int) -> None:
         self._step, self._quota = step, quota

@@ -40,15 +40,15 @@ FORBIDDEN = -1e9
 
 @tree_class
 class Playing:
-    """B environments in mid-episode.
+    """B environments in the middle of their episodes.
 
     Attributes:
         obs: f32[B, D]; state: leaves [B, ...].
-        now, start: f32[B, F] base fluents now, and when the current plan step began.
+        now, start: f32[B, F] current base fluents, and those at the start of the current plan step.
         step: i32[B] current plan step.
         time: i32[B] steps of this episode so far.
         episode: i32[B] episodes finished.
-        is_snapshot: bool[B] the episode began from an entry snapshot.
+        is_snapshot: bool[B] whether the episode began from an entry snapshot.
     """
 
     obs: jax.Array
@@ -62,10 +62,10 @@ class Playing:
 
 
 class RolloutMode(NamedTuple):
-    """How resets choose their start: data, so training and evaluation are one program.
+    """How resets choose their start. It is data, so training and evaluation are one program.
 
-    In evaluation (`is_fixed`) environment b plays world b + B * k in its k-th episode; in training worlds are drawn in
-    turn, and the share `snapshot_fraction` of the resets starts from entry snapshots.
+    In evaluation (`is_fixed`) environment b plays world b + B * k in its k-th episode. In training worlds are drawn in
+    turn, and a share `snapshot_fraction` of the resets starts from entry snapshots.
     """
 
     is_fixed: Leaf
@@ -74,11 +74,11 @@ class RolloutMode(NamedTuple):
 
 @tree_class
 class Inputs:
-    """What experts saw, as small as exactness allows: a flag takes one byte, not four.
+    """The inputs of experts in compact, lossless form: a flag takes one byte, not four.
 
     Attributes:
         flags: bool[..., N] the leading inputs, which are 0 or 1.
-        numbers: f32[..., D + 9 - N] the rest.
+        numbers: f32[..., D + 9 - N] the remaining inputs.
     """
 
     flags: jax.Array
@@ -87,20 +87,20 @@ class Inputs:
 
 @tree_class
 class Trajectory:
-    """What T steps of B environments left; every leaf [T, B, ...].
+    """The record of T steps of B environments; every leaf [T, B, ...].
 
     Attributes:
-        inputs: what the expert saw, see `widen`.
+        inputs: the expert's inputs, see `widen`.
         expert: i32 local expert that acted.
-        allowed: bool[T, B, A] actions it could choose.
+        allowed: bool[T, B, A] the actions that it could choose.
         action, log_prob, value, reward: of that expert.
         step: i32 plan step.
-        is_boundary: the step was done, or the episode ended: what the expert could earn is over.
+        is_boundary: the step was done or the episode ended, so the expert can earn no more.
         is_over: the episode ended.
         is_done: the step was done.
         is_finished: the whole plan was done.
         is_dead: the player died.
-        is_snapshot, episode: of the episode, see Playing; time: i32 its length with this step.
+        is_snapshot, episode: see Playing; time: i32 length of the episode including this step.
     """
 
     inputs: Inputs
@@ -126,9 +126,9 @@ class RolloutStats:
     """Counts of one rollout.
 
     Attributes:
-        attempts, successes: i32[S] ended tries of each plan step, and those that were done.
-        episodes, finished: i32[] ended episodes that began in a world (not a snapshot), and those that did the whole
-            plan.
+        attempts, successes: i32[S] finished attempts at each plan step, and those that succeeded.
+        episodes, finished: i32[] ended episodes that began in a world (not a snapshot), and those of them that finished
+            the whole plan.
         routed_frames: i32[K] frames in which each expert acted.
         reward: f32[] mean reward per frame.
     """
@@ -142,7 +142,7 @@ class RolloutStats:
 
 
 def begin(adapter: Adapter, pool: WorldPool, use: PoolUse, mode: RolloutMode, *, batch: int) -> tuple[Playing, PoolUse]:
-    """B environments at the start of their first episode."""
+    """Return B environments at the start of their first episode."""
     drawn, after = draw(use, jnp.ones(batch, bool))
     index = jnp.where(mode.is_fixed, jnp.arange(batch) % pool.obs.shape[0], drawn)
     obs, state = jax.tree.map(lambda leaf: leaf[index], (pool.obs, pool.state))
@@ -152,18 +152,18 @@ def begin(adapter: Adapter, pool: WorldPool, use: PoolUse, mode: RolloutMode, *,
 
 
 def expert_inputs(adapter: Adapter, plan: PlanArrays, playing: Playing) -> jax.Array:
-    """What the acting experts see: f32[B, D + 9]."""
+    """Return the inputs of the acting experts: f32[B, D + 9]."""
     features = step_features(adapter, plan, playing.step, playing.obs, playing.state, playing.now, playing.start)
     return jnp.concatenate([playing.obs, features], axis=-1)
 
 
 def narrow(inputs: jax.Array, num_flags: int) -> Inputs:
-    """The inputs f32[..., D + 9] for storage; the first `num_flags` are 0 or 1."""
+    """Return the inputs f32[..., D + 9] in compact form; the first `num_flags` are 0 or 1."""
     return Inputs(inputs[..., :num_flags] > 0.5, inputs[..., num_flags:])
 
 
 def widen(inputs: Inputs) -> jax.Array:
-    """The inputs f32[..., D + 9] as they were, bit for bit."""
+    """Return the original inputs f32[..., D + 9], bit for bit."""
     return jnp.concatenate([inputs.flags.astype(jnp.float32), inputs.numbers], axis=-1)
 
 
@@ -181,7 +181,7 @@ def rollout(
     *,
     length: int,
 ) -> tuple[Playing, PoolUse, Snapshots, Trajectory, jax.Array, RolloutStats]:
-    """Play `length` steps. Also returns the value f32[B] of the states after the last step.
+    """Play `length` steps; the result includes the value f32[B] of the states after the last step.
 
     Args:
         params: stacked expert parameters, leaves [K, ...].
@@ -221,7 +221,7 @@ def rollout(
             time=time,
             episode=playing.episode + is_over,
         )
-        # Episodes that began at that entry would only record their own start again.
+        # An episode that began at this entry would only record its own start again.
         is_entry = is_done & ~is_over & (step == plan.num_steps - 1) & ~playing.is_snapshot
         snapshots = record(snapshots, is_entry, obs, state, time)
         after, use = _restart(adapter, after, is_over, pool, use, snapshots, plan, mode, start_key)
@@ -265,7 +265,7 @@ def _restart(
     mode: RolloutMode,
     key: jax.Array,
 ) -> tuple[Playing, PoolUse]:
-    """The environments with those whose episode is over put at a new start: in a world, or at an entry snapshot."""
+    """Return the environments with every finished episode restarted, in a world or at an entry snapshot."""
     batch = is_over.shape[0]
     is_picked, snapshot = pick(snapshots, key, batch, mode.snapshot_fraction)
     is_picked &= is_over

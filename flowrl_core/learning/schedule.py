@@ -1,6 +1,4 @@
-"""When to look, and when a run is over: a pure function of frames, the training success and the looks so far. No JAX
-here.
-"""
+"""When to evaluate and when a run ends: a pure function of frames, training success and past looks. No JAX here."""
 
 from __future__ import annotations
 
@@ -18,11 +16,11 @@ _HIGHEST_TARGET = 0.97
 
 
 class LookFacts(Protocol):
-    """What the schedule needs to know of a look that was taken."""
+    """The facts of a past look that the schedule uses."""
 
     @property
     def frames(self) -> int:
-        """Frames of the run when it was taken."""
+        """Frames of the run at the time of the look."""
 
     @property
     def lower_bound(self) -> float:
@@ -30,28 +28,29 @@ class LookFacts(Protocol):
 
 
 def look_level(evaluation: EvaluationSpec) -> float:
-    """The error level of one look: the whole level shared equally (Bonferroni), since any look may end the run as
-    learned.
+    """Return the error level of one look.
+
+    The total level is shared equally (Bonferroni), since any look may end the run as learned.
     """
     return evaluation.level / evaluation.looks
 
 
 def look_target(num_looks: int, evaluation: EvaluationSpec) -> float:
-    """The smoothed training success that triggers the next look. It rises with each look that failed."""
+    """Return the smoothed training success that triggers the next look. It rises with each failed look."""
     return max(evaluation.target, min(_HIGHEST_TARGET, evaluation.target + num_looks * evaluation.target_step))
 
 
 def next_action(
     run_frames: int, budget: int, success: float, looks: Sequence[LookFacts], evaluation: EvaluationSpec
 ) -> Action:
-    """What a run does next.
+    """Return a run's next action.
 
     Args:
-        run_frames: frames so far; budget: the most it may use.
+        run_frames: frames so far; budget: the maximum.
         success: smoothed training success; NaN is never a success.
-        looks: those taken so far, in order.
+        looks: past looks, in order.
 
-    One look is kept for the last frame, so that a run is never given up without having been judged at its end.
+    One look is reserved for the last frame, so that a run never fails without an evaluation at its end.
     """
     if looks and looks[-1].lower_bound >= evaluation.threshold:
         return "learned"

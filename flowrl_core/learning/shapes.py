@@ -1,4 +1,4 @@
-"""The shapes of a learner: all that decides what is compiled."""
+"""The shapes of a learner: everything that determines what is compiled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Shapes", "shapes_of"]
 
 @dataclass(frozen=True)
 class Shapes:
-    """All that decides what is compiled. Everything else is data."""
+    """Everything that determines what is compiled. All else is data."""
 
     env: str
     num_envs: int
@@ -25,8 +25,9 @@ class Shapes:
 
 
 def shapes_of(env: str, training: TrainingSpec, num_local_experts: int) -> Shapes:
-    """The shapes of a run; room for experts grows by powers of two, so that runs of different plans share what is
-    compiled.
+    """Return the shapes of a run.
+
+    Capacity for experts grows by powers of two, so that runs of different plans share compiled functions.
     """
     room = training.max_experts
     while room < num_local_experts:

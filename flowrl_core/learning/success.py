@@ -1,7 +1,7 @@
-"""How well training goes: a smoothed success over the last updates, from counts. No JAX here.
+"""The training success, smoothed over the last updates, from counts. No JAX here.
 
-The estimate is for deciding when to look, never for deciding that a skill is learned: it is optimistic, since tries
-that succeed end sooner than tries that fail.
+The estimate decides when to look, never whether a skill is learned: it is optimistic, since successful attempts end
+sooner than failed ones.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class SuccessWindow:
     """Counts of the last 64 updates, the newest last.
 
     Attributes:
-        attempts, successes: i64[64, S] ended and done tries of each plan step.
+        attempts, successes: i64[64, S] finished and successful attempts at each plan step.
         episodes: i64[64] ended episodes that began in a world.
-        num_updates: updates seen in all.
+        num_updates: total number of updates seen.
     """
 
     attempts: np.ndarray
@@ -34,17 +34,16 @@ class SuccessWindow:
     num_updates: int
 
     def add(self, attempts: np.ndarray, successes: np.ndarray, episodes: int) -> None:
-        """Take in the counts of one update."""
+        """Add the counts of one update."""
         for ring, new in ((self.attempts, attempts), (self.successes, successes), (self.episodes, episodes)):
             ring[:-1] = ring[1:]
             ring[-1] = new
         self.num_updates += 1
 
     def steps(self, num_steps: int, min_episodes: int) -> np.ndarray:
-        """The success f64[num_steps] of each plan step, over the fewest updates that hold enough; NaN for a step not
-        tried.
+        """Return the success f64[num_steps] of each plan step over the most recent updates; NaN for a step not tried.
 
-        Enough are `min_episodes` ended episodes and as many tries of the last step.
+        It uses the fewest updates that hold `min_episodes` ended episodes and as many attempts at the last step.
         """
         length = self._length(num_steps, min_episodes)
         attempts = self.attempts[-length:, :num_steps].sum(0)
@@ -52,7 +51,7 @@ class SuccessWindow:
         return np.where(attempts > 0, successes / np.maximum(attempts, 1), np.nan)
 
     def success(self, num_steps: int, min_episodes: int) -> float:
-        """The product of the steps' successes; NaN until enough episodes and tries of the last step have ended."""
+        """Return the product of the steps' successes; NaN until enough episodes and last-step attempts have ended."""
         length = self._length(num_steps, min_episodes)
         too_few = (
             self.episodes[-length:].sum() < min_episodes or self.attempts[-length:, num_steps - 1].sum() < min_episodes
@@ -62,7 +61,7 @@ class SuccessWindow:
         return float(np.prod(self.steps(num_steps, min_episodes)))
 
     def as_dict(self) -> dict[str, np.ndarray]:
-        """The window as arrays, for a checkpoint; `from_dict` is its inverse."""
+        """Return the window as arrays, for a checkpoint; `from_dict` is its inverse."""
         return {
             "attempts": self.attempts,
             "successes": self.successes,
@@ -72,7 +71,7 @@ class SuccessWindow:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, np.ndarray]) -> SuccessWindow:
-        """The window that `as_dict` described."""
+        """Return the window described by the result of `as_dict`."""
         counts = {name: np.array(data[name], np.int64) for name in ("attempts", "successes", "episodes")}
         return cls(**counts, num_updates=int(data["num_updates"]))
 
@@ -85,6 +84,6 @@ class SuccessWindow:
 
 
 def empty_window(max_steps: int) -> SuccessWindow:
-    """A window that has seen no update."""
+    """Return a window that has seen no update."""
     counts = np.zeros((_LENGTH, max_steps), np.int64)
     return SuccessWindow(counts, counts.copy(), np.zeros(_LENGTH, np.int64), 0)

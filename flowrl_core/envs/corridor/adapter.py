@@ -1,9 +1,8 @@
-"""The corridor: a tiny world with sixteen kinds of item that learns in seconds. It proves the seam and serves the
-tests.
+"""The corridor: a tiny world with sixteen kinds of item that learns in seconds. It tests the adapter interface.
 
-Six cells in a row; the player starts in a random one. In the last cell is a mine: `dig` gives one `a`. In the first
-cell is a bench: `make_b` ... `make_o` turn one `a` into one of their kind, `make_p` needs one each of `b` ... `m` in
-hand and uses none. Nothing kills; an inventory holds nine of a kind.
+Six cells in a row; the player starts in a random cell. The last cell is a mine: `dig` gives one `a`. The first cell is
+a bench: `make_b` ... `make_o` turn one `a` into one item of their kind; `make_p` requires one each of `b` ... `m` in
+the inventory and consumes none. Nothing kills; an inventory holds nine of a kind.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class _State:
 
 
 def make() -> Adapter:
-    """The adapter of the corridor."""
+    """Return the adapter of the corridor."""
     return Adapter(
         vocabulary=CORRIDOR,
         num_flags=CORRIDOR_LENGTH,
@@ -60,7 +59,7 @@ def _reset(key: jax.Array) -> tuple[jax.Array, _State]:
 
 
 def _step(key: jax.Array, state: _State, action: jax.Array) -> tuple[jax.Array, _State, jax.Array]:
-    del key  # the rules hold no chance
+    del key  # the rules are deterministic
     move = jnp.where(action == 0, -1, jnp.where(action == 1, 1, 0))
     digs = (action == 2) & (state.cell == _MINE)
     made = action - 2  # make_b is action 3 and item 1
@@ -110,7 +109,7 @@ def _places(cell: int) -> dict[str, int]:
 
 
 def _render(state: _State) -> np.ndarray:
-    """The cells in a row, and below them a bar for each item, a pixel for each of a kind."""
+    """Return the cells in a row, and below them a bar for each item with one pixel per item held."""
     pixels = np.zeros((2 * _SIDE, CORRIDOR_LENGTH * _SIDE, 3), np.uint8)
     for cell in range(CORRIDOR_LENGTH):
         left = cell * _SIDE

@@ -16,14 +16,14 @@ __all__ = ["SCENE"]
 
 
 def _errand(t: int, sight: np.ndarray) -> str:
-    """To the mine, dig three, to the bench, make something of it."""
+    """Go to the mine, dig three times, go to the bench and make something."""
     del sight
     number, phase = divmod(t, 16)
     return (["right"] * 5 + ["dig"] * 3 + ["left"] * 5 + [f"make_{'bcdefghijklmno'[number]}"] * 3)[phase]
 
 
 def _late(draw: np.random.Generator, adapter: Adapter, state: Any) -> Any:
-    """Some of everything in hand."""
+    """Return the state with some of every item in the inventory."""
     amounts = draw.integers(0, 9, len(CORRIDOR_ITEMS))
     _, late = adapter.place(
         state, {f"inv.{item}": amount for item, amount in zip(CORRIDOR_ITEMS, amounts, strict=True)}

@@ -1,4 +1,4 @@
-"""What the corridor lets skills speak of, and its rules for who proposes skills. No JAX here."""
+"""The vocabulary of the corridor, and its rules as text for proposers of skills. No JAX here."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _ITEMS = tuple(f.name.removeprefix("inv.") for f in CRAFTAX_CLASSIC.fluents if f
 
 
 def make() -> Adapter:
-    """The adapter of Craftax-Classic."""
+    """Return the adapter of Craftax-Classic."""
     env = CraftaxClassicSymbolicEnvNoAutoReset()
     params = env.default_params
     step_env = _step_env()
@@ -74,10 +74,10 @@ def make() -> Adapter:
 
 
 def _step_env() -> Callable[..., Any]:
-    """The game's own `step_env`, in which the cells where creatures appear are chosen by `choose_cell`.
+    """Return the game's own `step_env`, with `choose_cell` to choose the cells where creatures appear.
 
-    The three choices are more than four fifths of a step on a CPU. The functions that lead to them run with another
-    name bound in their globals; the installed modules stay as they are.
+    The three choices take more than four fifths of a step on a CPU. The functions that call them run with a replaced
+    name in their globals; the installed modules stay unchanged.
     """
     random = SimpleNamespace(split=jax.random.split, uniform=jax.random.uniform, choice=choose_cell)
     spawn_mobs = _rebound(game_logic.spawn_mobs, jax=SimpleNamespace(random=random, lax=jax.lax))
@@ -91,9 +91,9 @@ def _render(state: Any) -> np.ndarray:
 
 @functools.cache
 def _renderer() -> Callable[[Any], jax.Array]:
-    """The game's own renderer, with its pictures of 16 pixels as they are in its files.
+    """Return the game's own renderer, with its 16-pixel pictures read from its image files.
 
-    It would take them from a pickle that it writes among the installed packages.
+    By default it would read them from a pickle that it writes into the installed package.
     """
     from craftax.craftax_classic import constants, renderer
 
@@ -106,7 +106,7 @@ def _renderer() -> Callable[[Any], jax.Array]:
 
 
 def _rebound(function: Any, **names: Any) -> FunctionType:
-    """The function with `names` in place of the globals of that name."""
+    """Return the function with `names` in place of the globals of the same names."""
     return FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__)
 
 

@@ -1,9 +1,10 @@
-"""`jax.random.choice` among the open cells of a map, without the sums over all cells that make it slow on a CPU.
+"""`jax.random.choice` among the open cells of a map, without the sums over all cells that are slow on a CPU.
 
-`choice(key, cells, p=p)` adds p up cell after cell and searches the sums. XLA:CPU computes such sums as windows of
-sixteen, sixteen windows of those and so on: sixteen additions for each cell. Here a block of sixteen cells is counted,
-and only the sums of the blocks and of the one block that holds the chosen cell are computed. The additions are the same
-ones in the same order, so on a CPU the chosen cell is the same, bit for bit; elsewhere it is up to rounding.
+`choice(key, cells, p=p)` computes the cumulative sum of p over all cells and searches it. XLA:CPU computes such sums as
+windows of sixteen, sixteen windows of those and so on: sixteen additions for each cell. Here each block of sixteen
+cells is counted, and only the sums of the blocks and of the block that holds the chosen cell are computed. The
+additions are the same in the same order, so on a CPU the chosen cell is the same, bit for bit; elsewhere it is the same
+up to rounding.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ _WIDTH = 16
 
 
 def choose_cell(key: jax.Array, cells: Any, *, shape: tuple[int, ...], p: jax.Array) -> jax.Array:
-    """A cell, each open one with the same probability; stands in for `jax.random.choice(key, cells, shape, p=p)`.
+    """Return an open cell, uniformly at random; stands in for `jax.random.choice(key, cells, shape, p=p)`.
 
-    If no cell is open, p is not a number and the answer is any cell.
+    If no cell is open, p is NaN and the result is an arbitrary cell.
 
     Args:
         cells: i32[4096], the numbers 0 ... 4095.
@@ -34,9 +35,9 @@ def choose_cell(key: jax.Array, cells: Any, *, shape: tuple[int, ...], p: jax.Ar
     if shape != (1,) or cells.shape != (_WIDTH**3,) or p.shape != cells.shape:
         raise NotImplementedError(f"one of {_WIDTH**3} cells can be chosen, not {shape} of {cells.shape}")
     is_open = (p > 0).reshape(_WIDTH, _WIDTH, _WIDTH)
-    count = is_open.astype(jnp.float32).sum(-1)  # floats: a sum of integers takes XLA:CPU twice as long
+    count = is_open.astype(jnp.float32).sum(-1)  # float: XLA:CPU takes twice as long to sum integers
     each = 1 / count.sum()
-    # Not count * each: that rounds once, the game's sum at every cell.
+    # Not count * each: that rounds once, whereas the game's sum rounds at every cell.
     block = jnp.append(0.0, jnp.cumsum(jnp.full(_WIDTH, each)))[count.astype(jnp.int32)]
     within_region = jnp.cumsum(block, -1)
     before_region = _shift(jnp.cumsum(within_region[:, -1]))
@@ -53,5 +54,5 @@ def choose_cell(key: jax.Array, cells: Any, *, shape: tuple[int, ...], p: jax.Ar
 
 
 def _shift(x: jax.Array) -> jax.Array:
-    """[0, x[0], x[1], ...] without the last element."""
+    """Return [0, x[0], x[1], ...] without the last element of x."""
     return jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]])

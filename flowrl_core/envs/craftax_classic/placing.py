@@ -1,7 +1,7 @@
-"""Sets fluents of a state of Craftax-Classic: amounts, achievements, vitals, and what lies around the player.
+"""Set fluents of a state of Craftax-Classic: amounts, achievements, vitals, and the player's surroundings.
 
-A distance is set by putting a block or creature where the player sees it, and by taking away those that are nearer.
-What is taken away becomes sand: nothing appears on it, and no skill speaks of it.
+A distance is set by putting a block or creature in the player's view and removing nearer ones. Removed blocks become
+sand: nothing spawns on it, and no skill refers to it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Wish:
-    """Where the nearest of a kind is to be: at a distance, beside the player or not, or either of the two.
+    """The requested position of the nearest block or creature of a kind: its distance, whether it is near, or both.
 
     Attributes:
         name, value: the fluent that an error names.
-        distance: steps to it; None: any.
-        is_near: whether one is among the eight cells around the player; None: either.
+        distance: steps to it; None if any will do.
+        is_near: whether one must be among the eight cells around the player; None if either will do.
     """
 
     kind: str
@@ -51,22 +51,22 @@ class _Wish:
     is_near: bool | None
 
     def allows(self, dy: int, dx: int) -> bool:
-        """Whether the nearest one may be there."""
+        """Whether the nearest one may be in this cell."""
         return self.distance in (None, abs(dy) + abs(dx)) and self.is_near in (None, _is_beside(dy, dx))
 
     def forbids(self, dy: int, dx: int) -> bool:
-        """Whether none may be there."""
+        """Whether this cell must not hold one."""
         is_nearer = self.distance is not None and abs(dy) + abs(dx) < self.distance
         return is_nearer or (self.is_near is False and _is_beside(dy, dx))
 
     @property
     def is_for_none(self) -> bool:
-        """Whether it is content once nothing is where it must not be."""
+        """Whether the wish is met once no forbidden cell holds one."""
         return self.distance == _NONE_IN_VIEW or (self.distance is None and not self.is_near)
 
 
 def placed(state: Any, values: Mapping[str, float]) -> Any:
-    """Return the state with these fluents set, its leaves in numpy where they changed.
+    """Return the state with these fluents set; changed leaves are numpy arrays.
 
     Raises:
         InputError: a fluent cannot have its value.
@@ -100,7 +100,7 @@ def _wishes(wanted: Mapping[str, int]) -> Iterator[_Wish]:
 
 
 class _Surroundings:
-    """The cells around a player, and the creatures in them, as they are changed."""
+    """The cells around a player and the creatures in them, while they are being changed."""
 
     def __init__(self, state: Any) -> None:
         self._state = state
@@ -114,19 +114,19 @@ class _Surroundings:
         self._taken: set[Cell] = {(0, 0)}
 
     def granting(self, wishes: list[_Wish]) -> Any:
-        """Return the state in which all wishes are granted."""
+        """Return the state that meets all wishes."""
         for wish in wishes:
             for cell in filter(self._is_on_map, _VIEW):
                 if wish.forbids(*cell) and self._has(wish.kind, cell):
                     self._remove(wish.kind, cell)
         absent = [wish for wish in wishes if not wish.is_for_none and not self._keep(wish)]
-        # Who has the fewest cells to choose from comes first.
+        # Wishes with the fewest possible cells come first.
         for wish in sorted(absent, key=lambda wish: sum(wish.allows(*cell) for cell in _VIEW)):
             self._put(wish)
         return self._result()
 
     def _keep(self, wish: _Wish) -> bool:
-        """Whether one is where it may be already; its cell is then taken."""
+        """Whether an existing one already meets the wish; its cell is then reserved."""
         for cell in filter(self._is_on_map, _VIEW):
             is_free = cell not in self._taken or (cell == (0, 0) and wish.distance == 0)
             if is_free and wish.allows(*cell) and self._has(wish.kind, cell):
@@ -152,7 +152,7 @@ class _Surroundings:
             self._set_block(cell, wish.kind)
 
     def _disturbance(self, cell: Cell) -> tuple[bool, bool]:
-        """Cells without anything that a skill speaks of come first, and among them the one that the player faces."""
+        """Return a sort key: cells without anything that a skill refers to first, among them the faced one first."""
         is_used = any(self._has(kind, cell) for kind in CRAFTAX_CLASSIC.targets if kind != "grass")
         return is_used, cell != self._facing
 
@@ -171,7 +171,7 @@ class _Surroundings:
         self._map[self._absolute(cell)] = BlockType[kind.upper()].value
 
     def _set_mob(self, kind: str, cell: Cell) -> None:
-        """The first that is not there appears; if all are, the last one moves."""
+        """Put an unused creature of the kind in the cell; if all are in use, move the last one."""
         mobs, at = self._mobs[kind], self._absolute(cell)
         index = int(np.argmin(mobs["mask"])) if not mobs["mask"].all() else len(mobs["mask"]) - 1
         mobs["position"][index], mobs["mask"][index], mobs["health"][index] = at, True, _HEALTH[kind]
@@ -201,7 +201,7 @@ class _Surroundings:
 
 
 def _with_plants(state: Any) -> Any:
-    """The state in which exactly the plants on the map are known to grow: the game ripens and eats those alone."""
+    """Return the state whose list of growing plants matches the map: the game ripens and eats only those listed."""
     positions, ages = np.array(state.growing_plants_positions), np.array(state.growing_plants_age)
     mask = np.array(state.growing_plants_mask)
     world = np.asarray(state.map)

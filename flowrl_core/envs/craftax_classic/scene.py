@@ -22,7 +22,7 @@ _ACHIEVEMENTS = tuple(f.name for f in CRAFTAX_CLASSIC.fluents if f.name.startswi
 
 
 def _errand(t: int, sight: np.ndarray) -> str:
-    """Towards the nearest tree in view, and cut it."""
+    """Go to the nearest tree in view and cut it."""
     if t % 2:
         return "do"
     x, y, dx, dy = sight[:4]
@@ -34,7 +34,7 @@ def _errand(t: int, sight: np.ndarray) -> str:
 
 
 def _late(draw: np.random.Generator, adapter: Adapter, state: Any) -> Any:
-    """Some of everything in hand, some achievements, and a patch of all kinds of block around the player."""
+    """Return the state with some of every item, some achievements, and all kinds of block around the player."""
     y, x = (int(v) for v in state.player_position)
     world = np.array(state.map)
     patch = world[max(y - 4, 0) : y + 5, max(x - 5, 0) : x + 6]

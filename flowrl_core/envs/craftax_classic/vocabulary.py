@@ -1,7 +1,6 @@
-"""What Craftax-Classic lets skills speak of, and its rules for who proposes skills. No JAX here.
+"""The vocabulary of Craftax-Classic, and its rules as text for proposers of skills. No JAX here.
 
-The rules are those of the installed game (craftax 1.6.1, craftax_classic/game_logic.py) in our own words. Tests act the
-recipes out.
+The rules paraphrase those of the installed game (craftax 1.6.1, craftax_classic/game_logic.py). Tests play the recipes.
 """
 
 from __future__ import annotations
