@@ -1,4 +1,4 @@
-"""When the runs of a campaign ran, read from what they left behind: speed-up, overlap and handovers."""
+"""When a campaign's runs ran, read from their records: speed-up, overlap and handovers."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _TIMES = ("process_started", "first_line", "first_update", "ended", "compilation
 
 @dataclass(frozen=True)
 class RunTrace:
-    """The course of a run as it was left behind. Times are unix seconds; what is not known is None.
+    """A run's recorded timeline. Times are unix seconds; None if unknown.
 
     Attributes:
         skill: the skill it trained.
         needs: the other skills of its plan.
         training: the training arguments it ran with.
-        first_line: when the first line of our code ran in its process.
-        first_update: when its first update was finished.
+        first_line: when the first line of FlowRL ran in its process.
+        first_update: when its first update finished.
         compilations: functions compiled, rather than loaded from the cache.
         ended: when it was committed.
-        updates: when each update was finished.
+        updates: when each update finished.
     """
 
     skill: str
@@ -56,7 +56,7 @@ class RunTrace:
 
     @property
     def is_timed(self) -> bool:
-        """Whether it is known when it ran."""
+        """Whether the run's first line and end are known."""
         return self.first_line is not None and self.ended is not None
 
     @property
@@ -67,7 +67,7 @@ class RunTrace:
 
 @dataclass(frozen=True)
 class SpeedUp:
-    """Sum of the runs' times over the wall time, and the most that the graph of skills allows (seconds; ratios)."""
+    """Sum of the runs' times over the wall time, and the maximum that the skill graph allows (seconds; ratios)."""
 
     total: float
     wall: float
@@ -75,18 +75,18 @@ class SpeedUp:
 
     @property
     def achieved(self) -> float:
-        """How many times faster than one run after the other."""
+        """How many times faster than running sequentially."""
         return self.total / self.wall if self.wall > 0 else 1.0
 
     @property
     def ceiling(self) -> float:
-        """The speed-up with any number of slots: the longest chain of dependants must run one after the other."""
+        """The speed-up with unlimited slots: the longest chain of dependants must run sequentially."""
         return self.total / self.longest_chain if self.longest_chain > 0 else 1.0
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Two runs that trained at the same time: how long, and how many updates each had in that interval."""
+    """Two runs that trained at the same time: how long, and how many updates each finished in that interval."""
 
     skills: tuple[str, str]
     seconds: float
@@ -102,7 +102,7 @@ class Handovers:
 
 
 def trace_of(run: SkillRunRecord, directory: Path) -> RunTrace:
-    """The course of a run of the registry, with the times of its directory; what is missing is None."""
+    """The timeline of a registered run, with the times found in its directory; missing times are None."""
     timing = _read(directory / "timing.json")
     steps = run.plan.skills if run.plan else ()
     training = run.config.training.model_dump() if run.config else {}
@@ -112,7 +112,7 @@ def trace_of(run: SkillRunRecord, directory: Path) -> RunTrace:
 
 
 def speed_up(runs: Sequence[RunTrace]) -> SpeedUp | None:
-    """The speed-up of runs side by side, or None if no run is timed."""
+    """The speed-up of running in parallel; None if no run is timed."""
     timed = {run.skill: run for run in runs if run.is_timed}
     if not timed:
         return None
@@ -126,13 +126,13 @@ def speed_up(runs: Sequence[RunTrace]) -> SpeedUp | None:
 
 
 def most_at_once(runs: Iterable[RunTrace]) -> int:
-    """The largest number of runs that were under way at the same moment."""
+    """The maximum number of runs in progress at the same time."""
     timed = [run for run in runs if run.is_timed]
     return max((_under_way(timed, run.first_line or 0.0) for run in timed), default=0)
 
 
 def greatest_overlap(runs: Iterable[RunTrace]) -> Overlap | None:
-    """The two runs whose training overlapped with the most updates of both; None if no two did."""
+    """The two runs whose training overlapped by the most updates of both; None if none overlapped."""
     found = [overlap for a, b in combinations(runs, 2) if (overlap := _overlap(a, b)) is not None]
     return max(found, key=lambda overlap: min(overlap.updates), default=None)
 
@@ -146,10 +146,10 @@ def _overlap(a: RunTrace, b: RunTrace) -> Overlap | None:
 
 
 def handovers(runs: Sequence[RunTrace]) -> Handovers:
-    """How quickly dependants followed.
+    """How quickly dependants started after their dependencies.
 
-    A dependant is let in by the last of two kinds of event: its last dependency ended, or a run ended while all slots
-    were taken. Where it is the second, the dependant waited for a slot and its delay says nothing of the handover.
+    A dependant can start after the later of two events: its last dependency ended, or a run ended while all slots
+    were taken. In the second case it waited for a slot, and its delay says nothing about the handover.
     """
     timed = [run for run in runs if run.is_timed]
     ends = {run.skill: run.ended or 0.0 for run in timed}
@@ -176,7 +176,7 @@ def _under_way(runs: Iterable[RunTrace], at: float, *, just_before: bool = False
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSON-lines file that can be read."""
+    """The readable lines of a JSON-lines file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:

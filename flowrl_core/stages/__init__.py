@@ -1,1 +1,1 @@
-"""Stages: what one task body calls. They join learning and storage."""
+"""Stages: the function that each task body calls. They connect learning and storage."""

@@ -1,4 +1,4 @@
-"""When things happened in this process: written beside the run, read by the campaign's summary."""
+"""Timestamps of events in this process: written to the run's directory, read by the campaign's summary."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ _cpu_seconds: dict[str, float] = {}
 
 
 def mark(name: str) -> None:
-    """Note that `name` happened now; the first time counts."""
+    """Note that `name` happened now; only the first call for a name counts."""
     if name not in _marks:
         _marks[name] = time.time()
         _cpu_seconds[name] = time.process_time()
 
 
 def marks() -> dict[str, Any]:
-    """All that was noted in this process, in unix seconds, and when the process started.
+    """All marks of this process in unix seconds, and when the process started.
 
-    `cpu_seconds` tells how much processor time the process had used by then: on a busy machine that is what can be
-    compared.
+    `cpu_seconds` is the processor time used at each mark, which stays comparable on a busy machine.
     """
     return {"process_started": _process_started(), **_marks, "cpu_seconds": dict(_cpu_seconds)}
 
@@ -43,8 +42,8 @@ def write_timing(directory: RunDirectory) -> None:
 def _process_started() -> float:
     """When this process began, in unix seconds.
 
-    Counted back from now where there is a clock since the system's start: psutil adds to a start that the kernel tells
-    in whole seconds.
+    Counted back from now where a clock since boot exists: psutil adds to a boot time that the kernel reports in whole
+    seconds.
     """
     started = psutil.Process().create_time()
     if not hasattr(time, "CLOCK_BOOTTIME"):

@@ -1,4 +1,4 @@
-"""A kit for tests: what stands in for a language model, and what every environment must do (`environments`)."""
+"""A test kit: stand-ins for a language model, and the conformance test of environments (`environments`)."""
 
 from flowrl_core.testing.models import Booking, EphemeralJournal, ListBook, ScriptedModel
 

@@ -1,4 +1,4 @@
-"""What every environment must do: tests call `check_environment` for each, and so can a package that brings one."""
+"""The conformance test of environments: tests call `check_environment` for each, as can a package that adds one."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _WORLDS, _STEPS = 8, 48
 def check_environment(name: str) -> None:
     """Check that the environment of that name does what FlowRL relies on.
 
-    Its adapter is played by chance in a few worlds, every value of every fluent is set and read, and its knowledge base
-    and recorded transitions are read. Takes as long as compiling one step of the environment.
+    Its adapter is played with random actions in a few worlds, every value of every fluent is set and read, and its
+    knowledge base and recorded transitions are read. Takes about as long as compiling one step of the environment.
 
     Raises:
-        AssertionError: it does not; the message says what.
+        AssertionError: it does not; the message says what is wrong.
         InputError: there is no such environment.
     """
     entry = environment(name)
@@ -47,10 +47,10 @@ def check_environment(name: str) -> None:
 
 
 def _check_play(adapter: Adapter) -> tuple[jax.Array, Any]:
-    """Shapes, types, ranges and what is seen, in worlds that are played by chance; the same keys give the same.
+    """Check shapes, types, ranges, sight and determinism (same keys, same results) in worlds played at random.
 
     Returns:
-        One world, before anything was done in it.
+        One world in its initial state.
     """
     targets = jnp.arange(-1, len(adapter.vocabulary.targets))
 
@@ -122,7 +122,7 @@ def _check_sight(adapter: Adapter, rows: np.ndarray, seen: np.ndarray) -> None:
 
 
 def _check_places(adapter: Adapter, obs: jax.Array, state: Any) -> None:
-    """Every value of every fluent, and many at once: they are read as they were set, or the fluent is named."""
+    """Check that every value of every fluent, and many at once, reads back as set; the fluent is named if not."""
     read = jax.jit(adapter.read)
     fluents = adapter.vocabulary.fluents
     names = [fluent.name for fluent in fluents]
@@ -164,7 +164,7 @@ def _check_picture(adapter: Adapter, state: Any) -> None:
 
 
 def _check_knowledge(entry: Environment) -> None:
-    """Every skill has a plan; planning executes it symbolically."""
+    """Check that every skill has a plan; planning executes it symbolically."""
     if entry.knowledge is not None:
         knowledge = load_knowledge(entry.knowledge, entry.vocabulary)
         for skill in knowledge.skills:

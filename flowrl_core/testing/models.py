@@ -1,4 +1,4 @@
-"""A language model with a script, a journal in memory, a book that allows so many requests."""
+"""A scripted language model, a journal in memory, and a book that allows a fixed number of requests."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Answer = BaseModel | Mapping[str, Any] | Exception
 
 @dataclass
 class ScriptedModel:
-    """A language model that says what it was told to: each answer once, in order, or what a function gives.
+    """A language model that gives each scripted answer once, in order, or what a function returns.
 
     Attributes:
         answers: an exception is raised; a mapping is checked against the question's form.
-        questions: that it was asked.
+        questions: the questions asked so far.
     """
 
     answers: Sequence[Answer] | Callable[[Question[Any]], Answer]
@@ -34,7 +34,7 @@ class ScriptedModel:
         """The next answer.
 
         Raises:
-            AssertionError: the script is over.
+            AssertionError: no answers are left.
         """
         self.questions.append(question)
         if callable(self.answers):
@@ -50,7 +50,7 @@ class ScriptedModel:
 
 @dataclass
 class EphemeralJournal:
-    """A journal that ends with the process."""
+    """A journal in memory."""
 
     entries: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -65,7 +65,7 @@ class EphemeralJournal:
 
 @dataclass
 class Booking:
-    """One request: its bounds, then what became of it."""
+    """One request: its bounds, and once settled its outcome."""
 
     model: str
     input_bound: int
@@ -84,14 +84,14 @@ class ListBook:
 
     @property
     def outcomes(self) -> list[str | None]:
-        """Of each booking; None of those that were never settled."""
+        """The outcome of each booking; None if it was never settled."""
         return [booking.outcome for booking in self.bookings]
 
     def reserve(self, model: str, *, input_tokens: int, output_tokens: int) -> int:
         """The number of the request.
 
         Raises:
-            BudgetError: it would be one too many.
+            BudgetError: it would exceed `max_requests`.
         """
         if len(self.bookings) >= self.max_requests:
             raise BudgetError(f"{self.max_requests} requests were allowed, and they were sent")
@@ -99,7 +99,7 @@ class ListBook:
         return len(self.bookings) - 1
 
     def settle(self, request: int, outcome: str, *, input_tokens: int | None, output_tokens: int | None) -> None:
-        """Note what became of it.
+        """Record the outcome of the request.
 
         Raises:
             AssertionError: it is settled already.

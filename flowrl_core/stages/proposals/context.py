@@ -1,4 +1,4 @@
-"""A campaign as a proposer sees it: what there is, what has failed and why, what was refused."""
+"""A campaign as a proposer sees it: the known skills, failures and their reasons, and refused proposals."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from flowrl_core.text import folded
 __all__ = ["ProposalContext", "initial_knowledge", "read_context"]
 
 _MOST_REFUSED = 12
-"""Refused proposals that the next question tells of, the latest ones."""
+"""Maximum number of refused proposals in the next question; the latest are kept."""
 _PATIENCE = 2
-"""Rounds in which a name is refused before it cools down: once refused, a proposal may come back corrected."""
+"""Rounds in which a name is refused before it cools down: a proposal refused once may come back corrected."""
 
 
 @dataclass(frozen=True)
 class ProposalContext:
-    """All that proposals are made and judged by.
+    """Everything that proposals are made from and judged by.
 
     Attributes:
         spec: the campaign's parameters.
         knowledge: what the campaign may use: its knowledge base, and the accepted proposals that still have a plan.
-        accepted: the accepted proposals by name, the newest of each; `stale`: why some do not count any more.
-        figures: what is known of each skill.
+        accepted: the newest accepted proposal of each name; `stale`: why some no longer count.
+        figures: the figures of each skill, by name.
         history: all proposals, oldest first.
-        failed: what did not learn, by name, oldest first; definitions that were revised since are among them.
-        reflections: how the last run of a skill went, by name.
+        failed: proposals that did not learn, by name, oldest first; includes definitions revised since.
+        reflections: how each skill's last run went, by name.
     """
 
     spec: CampaignSpec
@@ -57,12 +57,12 @@ class ProposalContext:
 
     @property
     def facts(self) -> dict[str, SkillFact]:
-        """What is known of each skill, by name."""
+        """The facts about each skill, by name."""
         return {name: one.fact for name, one in self.figures.items()}
 
     @cached_property
     def frontier(self) -> Frontier:
-        """What can be done towards the targets."""
+        """The frontier: which skills can be worked on towards the targets."""
         return frontier(self.knowledge, self.spec.targets, known_states(self.facts))
 
     @property
@@ -72,7 +72,7 @@ class ProposalContext:
 
     @property
     def fruitless(self) -> int:
-        """How many of the last rounds brought nothing sound."""
+        """Number of latest rounds without an accepted proposal."""
         fruitful = max((one.round for one in self.history if one.state == "accepted"), default=0)
         return self.rounds - fruitful
 
@@ -82,14 +82,14 @@ class ProposalContext:
         return frozenset(one.name for one in self.history if one.state == "accepted")
 
     def settings(self, name: str) -> dict[str, dict[str, Any]]:
-        """The fields that a skill sets for its own runs: those of the knowledge base, and the frames of a proposal."""
+        """The settings a skill makes for its own runs: from the knowledge base, and the frames of a proposal."""
         own = self.knowledge.settings(name)
         chosen = [one.frames for one in self.history if one.name == name and one.state == "accepted" and one.frames]
         return {**own, "training": {"frames": chosen[-1], **own["training"]} if chosen else own["training"]}
 
     @property
     def gate_context(self) -> GateContext:
-        """What the gates judge by."""
+        """The context that the gates judge by."""
         return GateContext(
             knowledge=self.knowledge,
             states=known_states(self.facts),
@@ -101,7 +101,7 @@ class ProposalContext:
 
     @property
     def briefing(self) -> Briefing:
-        """What a proposer is told."""
+        """The briefing for a proposer."""
         return Briefing(
             goals=self._goals,
             vocabulary=self.knowledge.vocabulary,
@@ -113,12 +113,12 @@ class ProposalContext:
 
     @property
     def _goals(self) -> tuple[str, ...]:
-        """The targets that cannot be reached; all of them where none is open (a dry run)."""
+        """The unreachable targets; all targets if none is open (a dry run)."""
         return self.frontier.open or tuple(self.spec.targets)
 
     @property
     def _cooling(self) -> dict[str, str]:
-        """What is not looked at again for some rounds: names that were refused in several of the last ones."""
+        """Names that are skipped for some rounds because several recent rounds refused them, with the reason."""
         since = self.rounds - self.spec.frontier.cool_down
         rounds: dict[str, set[int]] = {}
         found: dict[str, str] = {}
@@ -161,7 +161,7 @@ class ProposalContext:
 
 
 def initial_knowledge(knowledge: Knowledge, spec: CampaignSpec) -> Knowledge:
-    """The knowledge that a campaign starts with: a frontier that is a model alone is given no skills."""
+    """The knowledge that a campaign starts with: no skills if the frontier is a model alone."""
     if spec.frontier.kind != "model":
         return knowledge
     return dataclasses.replace(knowledge, skills={}, training={}, evaluation={})
@@ -175,11 +175,11 @@ def read_context(
     *,
     before: ProposalContext | None = None,
 ) -> ProposalContext:
-    """The campaign as it stands; without a registry as it would begin.
+    """The campaign's current context; without a registry, its initial one.
 
     Args:
         base: see `initial_knowledge`.
-        before: an earlier context of it: where nothing was accepted since, its plans are used again.
+        before: an earlier context of the campaign, whose plans are reused if nothing was accepted since.
     """
     if registry is None or campaign not in {one.name for one in registry.campaigns.all()}:
         return ProposalContext(spec, base)
@@ -213,7 +213,7 @@ def read_context(
 
 
 def _told(run: SkillRunRecord) -> dict[str, object]:
-    """How a run's episodes went, as a briefing has it."""
+    """How a run's episodes went, in the form a briefing uses."""
     reflection, plan = run.reflection, run.plan
     assert reflection is not None and plan is not None
     ends = zip(plan.steps, reflection.ends, strict=False)

@@ -1,4 +1,4 @@
-"""Propose: one round of a model's proposals, from the question to what the registry keeps of the answer."""
+"""Propose: one round of a model's proposals, from the question to the registry's record of the answer."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ __all__ = ["Ask", "RoundOutcome", "check_frontier", "propose", "question_of", "r
 logger = logging.getLogger(__name__)
 
 Ask = Callable[[Question[Any]], Awaitable[Reply[Any]]]
-"""How a question is put to a model; see `llm.seam.LanguageModel.ask`."""
+"""Asks a model a question; see `llm.seam.LanguageModel.ask`."""
 
 _OWN_FAULTS = frozenset({"malformed", "refused", "empty", "too_long"})
-"""Codes of a ModelError by which the model has answered, but with nothing to look at."""
+"""Codes of a ModelError for which the model did answer, but with nothing to examine."""
 
 
 @dataclass(frozen=True)
 class RoundOutcome:
-    """What one round brought.
+    """The outcome of one round.
 
     Attributes:
-        examinations: of each proposal, in the order of the answer.
-        faults: what was wrong with the answer as a whole; then there are no examinations.
-        model, call: who answered, and the journal's key of the answer; empty where none came.
+        examinations: one per proposal, in the order of the answer.
+        faults: faults of the answer as a whole; if any, there are no examinations.
+        model, call: the model that answered, and the answer's journal key; empty without an answer.
     """
 
     question: Question[Any]
@@ -49,15 +49,15 @@ class RoundOutcome:
 
     @property
     def sound(self) -> tuple[Examination, ...]:
-        """Those that all gates have passed."""
+        """The examinations of proposals that passed all gates."""
         return tuple(one for one in self.examinations if one.is_sound)
 
 
 def check_frontier(spec: CampaignSpec) -> None:
-    """Nothing, if the campaign's frontier can be what its parameters say.
+    """Check that the campaign's frontier parameters are valid.
 
     Raises:
-        InputError: the field that is wrong or lacking, and its remedy.
+        InputError: a field is wrong or missing; the message names it and the remedy.
     """
     from flowrl_core.llm.names import check_installed, check_takes, parse_model
     from flowrl_core.llm.prices import check_affordable
@@ -86,21 +86,21 @@ def check_frontier(spec: CampaignSpec) -> None:
 
 
 def question_of(context: ProposalContext) -> Question[Any]:
-    """What a model is asked as things stand; after rounds that brought nothing another draw of it."""
+    """The question for a model in this context; after fruitless rounds, another draw of it."""
     return propose_question(context.briefing, sample=context.fruitless)
 
 
 async def propose(
     context: ProposalContext, ask: Ask, *, later: Callable[[], ProposalContext] | None = None
 ) -> RoundOutcome:
-    """One round: the question, the answer, and what each gate says of each proposal. Nothing is recorded.
+    """The outcome of one round: ask the question and run every gate on each proposal. Nothing is recorded.
 
     Args:
-        context: what the question is made of.
-        later: the context by which the answer is judged, read when it is there: the world goes on meanwhile.
+        context: what the question is made from.
+        later: returns the context for judging the answer; called once it arrives, as the campaign may have changed.
 
     Raises:
-        ModelError: no answer came, by no fault of what was asked.
+        ModelError: no answer came, and the question was not the cause.
         BudgetError: the question was not sent.
     """
     question = question_of(context)
@@ -124,10 +124,10 @@ async def propose(
 
 
 def record(registry: Registry, context: ProposalContext, outcome: RoundOutcome) -> list[ProposalRecord]:
-    """What the registry keeps of the round; the sound proposals are skills of the campaign from now on.
+    """Record the round and return its records; sound proposals become skills of the campaign.
 
     Raises:
-        ConflictError: the campaign has changed since the proposals were examined.
+        ConflictError: the campaign changed after the proposals were examined.
     """
     spec = context.spec
     rows = [Examined(None, refusals=outcome.faults)] if outcome.faults else []
@@ -137,10 +137,10 @@ def record(registry: Registry, context: ProposalContext, outcome: RoundOutcome) 
 
 
 def _refused_late(context: ProposalContext, outcome: RoundOutcome) -> list[tuple[Finding, ...]]:
-    """Why proposals that the gates have passed are refused nevertheless: none for most of them.
+    """Why proposals that passed the gates are still refused, per examination; usually empty.
 
-    The campaign may have no room for more skills; what needs least is taken first. And what was refused here, or by the
-    judge, is lacking in the plans of others.
+    The campaign may have no room for more skills: those with the shortest plans are accepted first. A proposal is also
+    refused if its plan needs one that was refused here or by the judge.
     """
     most = context.spec.limits.max_skills
     room = most - len(context.added)
@@ -163,7 +163,7 @@ def _refused_late(context: ProposalContext, outcome: RoundOutcome) -> list[tuple
 
 
 async def _judged(examination: Examination, context: ProposalContext, ask: Ask) -> Examination:
-    """The examination with the model's own verdict, where one came: the gates' stands without it."""
+    """The examination with the model's own verdict; without an answer, the gates' verdict stands."""
     if not examination.is_sound:
         return examination
     try:

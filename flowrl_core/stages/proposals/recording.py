@@ -1,9 +1,9 @@
-"""Records the transitions that are shipped for an environment: what a few thousand steps look like there.
+"""Records the transitions shipped for an environment: a few thousand example steps.
 
     python -m flowrl_core.stages.proposals.recording craftax-classic
 
-Four scripts play in new worlds: by chance, standing still, to and fro, and an errand that collects. A fifth plays by
-chance in worlds that were changed by hand: full pockets, and the things that are found late all around the player.
+Four scripts play in new worlds: random actions, standing still, moving to and fro, and collecting. A fifth plays random
+actions in worlds edited by hand: a full inventory, and late-game objects all around the player.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _Draw = np.random.Generator
 
 
 def record(env: str) -> RecordedTransitions:
-    """The recorded transitions of an environment, the same at every call.
+    """The recorded transitions of an environment; deterministic.
 
     Raises:
-        InputError: no such environment, or it does not say how it is recorded.
+        InputError: no such environment, or it does not define how to record it.
     """
     adapter = make_adapter(env)
     scene = _scene(env)
@@ -53,7 +53,7 @@ def record(env: str) -> RecordedTransitions:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Record the transitions of the environments named and put the files where they are shipped."""
+    """Record the transitions of the named environments into the files shipped with the package."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for env in sys.argv[1:] if arguments is None else arguments:
         path = transitions_file(env)
@@ -80,7 +80,7 @@ def _begin(adapter: Adapter, scene: Scene, scripts: tuple[str, ...], worlds: Any
 
 
 def _play(adapter: Adapter, scene: Scene, scripts: tuple[str, ...], states: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Rows u8[E, L + 1, F] and bool[L + 1, E], whether the player is alive then."""
+    """Rows u8[E, L + 1, F], and bool[L + 1, E]: whether the player is alive at that step."""
     target = jnp.int32(adapter.vocabulary.targets.index(scene.target))
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Spending: the cost book of a campaign as the client of a language model keeps it, and what a call may cost."""
+"""Spending: the cost books that a language model's client writes to, and what a call may cost."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CampaignBook:
 
 @dataclass
 class UnboundBook:
-    """Books what is spent for no campaign; the limits hold for as long as it lives."""
+    """Books requests that belong to no campaign; the limits hold for the lifetime of this object."""
 
     limits: FrontierSpec
     spent: Spending = field(default_factory=Spending)
@@ -61,7 +61,7 @@ class UnboundBook:
         return self.spent.requests
 
     def settle(self, request: int, outcome: str, *, input_tokens: int | None, output_tokens: int | None) -> None:
-        """See `Book.settle`. The bounds go on counting: there is nobody to show the figures to."""
+        """See `Book.settle`. The bounds keep counting, since nothing shows the actual figures."""
 
 
 def cost_of(frontier: FrontierSpec, model: str, input_tokens: int, output_tokens: int) -> float | None:
@@ -71,10 +71,10 @@ def cost_of(frontier: FrontierSpec, model: str, input_tokens: int, output_tokens
 
 
 def estimate(frontier: FrontierSpec, input_tokens: int) -> str:
-    """What the next request may take at most, and what the campaign may spend, in one line.
+    """One line: the maximum cost of the next request, and the campaign's spending limit.
 
     Args:
-        input_tokens: upper bound of what is sent.
+        input_tokens: upper bound of the tokens sent.
     """
     cost = cost_of(frontier, frontier.model, input_tokens, frontier.max_output_tokens)
     money = "its price is unknown" if cost is None else f"at most {cost:.4f} US dollars"

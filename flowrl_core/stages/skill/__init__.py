@@ -1,1 +1,1 @@
-"""The stages of one run of a skill, and what measures skills again."""
+"""The stages of one run of a skill, and the assessment of learned skills."""

@@ -1,4 +1,4 @@
-"""Assess: measure a learned skill again, as its bundle has it or with today's heads."""
+"""Assess: measure a learned skill again, with its bundle's versions or the current heads."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Assessment:
-    """A learned skill as it is now.
+    """A new measurement of a learned skill.
 
     Attributes:
-        evaluation: the registry's id of the record.
-        line: of the library whose experts played: "" is the shared one.
-        versions: global index to the id of the version that was played.
+        evaluation: the record's id in the registry.
+        line: the library line of the experts that played: "" is the shared one.
+        versions: global index to the id of the version that played.
         success, lower_bound: share of the episodes that reached the end of the plan, and its bound at `LEVEL`.
-        threshold: what the bound must reach.
-        is_still_learned: whether it does.
+        threshold: the value that the bound must reach.
+        is_still_learned: whether the bound reaches it.
     """
 
     evaluation: int
@@ -47,19 +47,18 @@ class Assessment:
 
 
 def assess(home: Home, campaign: str, skill: str, *, of: EvaluationOf, episodes: int) -> Assessment:
-    """Play the skill's plan from worlds that nothing was measured on before, and record what came of it.
+    """Play the skill's plan in worlds never measured on before; record and return the result.
 
-    Plan, shapes and rules are those of the run that made the skill's newest bundle. The registry is changed by one
-    record; no head and no verdict is.
+    Plan, shapes and rules are those of the run that made the skill's newest bundle. The registry gains one record; no
+    head or verdict changes.
 
     Args:
         of: `bundle`: the versions that the skill was learned with; `heads`: the heads of the same experts.
         episodes: a multiple of that run's number of environments.
 
     Raises:
-        InputError: no such campaign or skill; a skill that is not learned yet; episodes that the environments cannot
-            share.
-        CorruptError: a version is damaged or not there.
+        InputError: no such campaign or skill; the skill is not learned yet; `episodes` is not such a multiple.
+        CorruptError: a version is damaged or missing.
     """
     with Registry.open(home) as registry:
         identity, line = registry.skills.get(campaign, skill).identity, registry.campaigns.get(campaign).line

@@ -1,4 +1,4 @@
-"""What is asked of a campaign, checked as a whole before anything is begun: by the command and by the flow alike."""
+"""The check of a campaign's parameters as a whole before anything starts, used by the command and the flow."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["CampaignCheck", "check_campaign"]
 
 @dataclass(frozen=True)
 class CampaignCheck:
-    """What a campaign comes to.
+    """What a campaign's parameters mean.
 
     Attributes:
-        needs: the skills that the targets need as things are, prerequisites first -> the other skills of their plans.
-        configs: what each of them, and each skill of an override, would be trained with.
-        idle: overrides, as a person wrote them, of skills that no target's plan has: they change nothing as things are.
+        needs: the skills that the targets currently need, prerequisites first -> the other skills of their plans.
+        configs: the training configuration of each of them and of each overridden skill.
+        idle: overrides, as the user wrote them, of skills in no target's plan: they currently have no effect.
     """
 
     needs: Mapping[str, tuple[str, ...]]
@@ -37,15 +37,15 @@ class CampaignCheck:
 
 
 def check_campaign(context: ProposalContext, named: Naming = AS_PATHS) -> CampaignCheck:
-    """What the campaign's parameters come to, in the campaign as it stands.
+    """What the campaign's parameters mean in its current state.
 
     Args:
-        named: how a person wrote a field, by its path (`training.frames`, `overrides.SKILL.frames`).
+        named: maps a field's path (`training.frames`, `overrides.SKILL.frames`) to how the user wrote it.
 
     Raises:
-        InputError: a library of its own under the name of the shared one; a target, a skill to retry or of an override
-            that is not there; `from_scratch` without a skill to retry; an override that is no such, or is given twice;
-            a value out of range; a setup with which a skill could not be learned.
+        InputError: a library of its own under the name of the shared one; an unknown target, skill to retry or
+            overridden skill; `from_scratch` without a skill to retry; an override that is invalid or given twice; a
+            value out of range; a setup with which a skill could not be learned.
         PlanError, KnowledgeError: a target has no plan.
     """
     spec, known = context.spec, context.knowledge

@@ -1,4 +1,4 @@
-"""Playing a plan with chosen versions of its experts; comparing what a run made of an expert with its head."""
+"""Playing a plan with chosen versions of its experts; comparing a run's version of an expert with its head."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ __all__ = ["LEVEL", "EvaluationSetup", "compare", "setup_of", "play"]
 logger = logging.getLogger(__name__)
 
 LEVEL = 0.05
-"""One-sided error level of the bound on a success that is measured once, outside a run's looks: those share a level of
-their own (`evaluation.level`)."""
+"""One-sided error level of the bound on a success measured once, outside a run's looks, which share their own level
+(`evaluation.level`)."""
 
 
 @dataclass(frozen=True)
 class EvaluationSetup:
-    """A plan and all that decides how it is played, but for the parameters of its experts.
+    """A plan and everything that decides how it is played, except the parameters of its experts.
 
     Attributes:
-        experts: global index of each skill of the plan; there may be more.
+        experts: global index of each skill of the plan; may contain more.
         skills: definitions of the plan's skills.
-        training: the run's, of which the number of environments, the episode limit and the masks count here.
+        training: the run's; only the number of environments, the episode limit and the masks matter here.
     """
 
     env: str
@@ -50,7 +50,7 @@ class EvaluationSetup:
 
 
 def setup_of(registry: Registry, bundle: Bundle) -> EvaluationSetup:
-    """The plan that a bundle was measured on, as it was played then."""
+    """The setup with which a bundle was measured."""
     config = registry.skill_runs.get(bundle.run).config
     if config is None:
         raise StorageError(f"run {bundle.run} made bundle {bundle.id} and was never sealed; restore a backup")
@@ -68,16 +68,16 @@ def setup_of(registry: Registry, bundle: Bundle) -> EvaluationSetup:
 def play(
     home: Home, setup: EvaluationSetup, versions: Mapping[int, str], episodes: int, key: np.ndarray, *, room: int = 0
 ) -> Evaluation:
-    """What came of `episodes` episodes of the plan from fresh worlds.
+    """The evaluation of `episodes` episodes of the plan from fresh worlds.
 
     Args:
         versions: content of each expert of the plan, by global index.
         episodes: a multiple of the number of environments.
-        key: names the worlds and all chance: versions played with the same one meet the same worlds.
-        room: experts to have room for, where a learner for more than those of the plan is at hand.
+        key: decides the worlds and all randomness: versions played with the same key meet the same worlds.
+        room: minimum number of experts of the learner, to reuse one compiled for more than the plan's.
 
     Raises:
-        CorruptError: parameters that are damaged or not there.
+        CorruptError: parameters are damaged or missing.
     """
     from flowrl_core.compiled.cache import compiled_learner
     from flowrl_core.envs.automaton import lower_plan
@@ -102,15 +102,14 @@ def play(
 def compare(
     home: Home, registry: Registry, context: RunContext, results: Sequence[ExpertResult], before: Compared | None = None
 ) -> Compared:
-    """The heads of the run's experts and, where one differs from the run's version, both measured on the expert's own
-    skill.
+    """The heads of the run's experts and, for each that differs from the run's version, both measured on its own skill.
 
-    All else is as the newest bundle of that skill has it (plan, versions of the other experts), and both meet the same
-    fresh worlds, as many as in a look of the run. An expert whose own skill has no bundle, or a damaged one, is not
-    measured.
+    Everything else is as in the newest bundle of that skill (plan, versions of the other experts), and both meet the
+    same fresh worlds, as many as in a look of the run. An expert whose own skill has no bundle, or a damaged one, is
+    not measured.
 
     Args:
-        before: an earlier answer; what it measured against a head that has not moved since stands.
+        before: an earlier result; its measurements against heads that have not moved since are kept.
     """
     heads = {result.global_index: registry.library.head(result.global_index) for result in results}
     experts = {record.global_index: record for record in registry.library.experts()}
@@ -133,11 +132,11 @@ def _measure(
     home: Home, registry: Registry, context: RunContext, bundle: Bundle, result: ExpertResult, head: VersionRecord
 ) -> Measured:
     setup, mine = setup_of(registry, bundle), context.config.training
-    # The bundle's rules in this run's shapes, for which a learner is at hand.
+    # The bundle's rules in this run's shapes, for which a learner is already compiled.
     rules = {name: getattr(setup.training, name) for name in ("episode_limit", "action_masks")}
     setup, room = replace(setup, training=mine.model_copy(update=rules)), len(context.remap.global_to_local)
     others = {index: version.content for index, version in bundle.versions.items()}
-    # A head that has moved meets other worlds: repeating a comparison on the same ones would be selection.
+    # A head that has moved meets new worlds: repeating a comparison on the same ones would be selection.
     key = jax_stream(context.seed, "merge", result.global_index, head.id)
     episodes = context.config.evaluation.episodes
     with_head, with_version = (

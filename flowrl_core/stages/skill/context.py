@@ -1,4 +1,4 @@
-"""A run as its stages see it: the sealed directory read back, with what training needs made of it."""
+"""A run as its stages see it: the sealed directory read back, and the inputs of training built from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["RunContext", "open_run"]
 
 _PARAMS = ("learner", "params")
-"""Where the experts' parameters are in a training checkpoint."""
+"""Path of the experts' parameters in a training checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class RunContext:
     """A prepared run.
 
     Attributes:
-        epoch: the claim under which this process works on the run; None: it claims nothing.
-        seed: of all the run's random streams; no other run of the registry has it.
+        epoch: the claim under which this process works on the run; None: without a claim.
+        seed: seed of all the run's random streams, unique in the registry.
         experts: global index of each skill of the plan.
         skills: definitions of the plan's skills.
     """
@@ -59,14 +59,14 @@ class RunContext:
         return compiled_learner(self.home.cache, shapes)
 
     def latest_params(self) -> tuple[Any, dict[str, Any]] | None:
-        """The experts' parameters of the last whole checkpoint, and its metadata; None before the first one."""
+        """The experts' parameters of the last intact checkpoint, and its metadata; None before the first one."""
         from flowrl_core.storage.checkpoints import TrainCheckpoints
 
         found = TrainCheckpoints(self.directory.checkpoints).latest(below=_PARAMS)
         return found[1:] if found is not None else None
 
     def plan_arrays(self) -> PlanArrays:
-        """The plan as arrays, with local experts."""
+        """The plan as arrays, with local expert indices."""
         from flowrl_core.envs.automaton import lower_plan
 
         return lower_plan(
@@ -83,7 +83,7 @@ def open_run(home: Home, registry: Registry, run: int, *, epoch: int | None = No
     """The prepared run with this id.
 
     Raises:
-        StorageError: its directory is not there or not sealed.
+        StorageError: its directory is missing or not sealed.
         ConflictError: it was claimed after `epoch`.
     """
     record = registry.skill_runs.get(run)

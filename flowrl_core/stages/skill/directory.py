@@ -1,4 +1,4 @@
-"""The directory of one skill's run: what every run has, and what it was planned with."""
+"""The directory of one skill's run: the files that every run has, and those of its plan."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ class SkillRunDirectory(RunDirectory):
 
 
 def run_directory(home: Home, record: SkillRunRecord) -> SkillRunDirectory:
-    """Where the run works while it lasts."""
+    """The directory of the run while it is in progress."""
     return SkillRunDirectory(home.run_directory(record.campaign, record.skill, record.ordinal).path)

@@ -1,4 +1,4 @@
-"""Evaluate: one look at the run, recorded before anybody acts on it; and the verdict that the looks so far give."""
+"""Evaluate: take one look at the run, recorded before anything acts on it, and derive the verdict of the looks."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(home: Home, run: int, *, epoch: int | None = None) -> Look:
-    """Look at the run's latest checkpoint; a look that is there already is returned, not taken again.
+    """Evaluate the run's latest checkpoint and return the look; an existing look is returned, not repeated.
 
     Raises:
-        StorageError: there is no checkpoint to look at.
+        StorageError: there is no checkpoint to evaluate.
         ConflictError: the run was claimed after `epoch`.
     """
     with Registry.open(home) as registry:
@@ -56,9 +56,9 @@ def evaluate(home: Home, run: int, *, epoch: int | None = None) -> Look:
 
 
 def verdict(home: Home, run: int) -> Verdict | None:
-    """What the looks so far say: learned, failed, or None while training goes on.
+    """The verdict of the looks so far: learned, failed, or None while training continues.
 
-    It goes on, too, where the checkpoint that was looked at is damaged: what is published is what was judged.
+    Training also continues if the evaluated checkpoint is damaged: only what was judged is published.
     """
     with Registry.open(home) as registry:
         context = open_run(home, registry, run)

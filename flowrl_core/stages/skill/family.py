@@ -1,4 +1,4 @@
-"""The family of skills, as housekeeping and backup see it."""
+"""The family of skill runs, as housekeeping and backup see it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SKILLS", "damaged_versions"]
 
 
 def damaged_versions(home: Home, registry: Registry, by_size: bool) -> list[Damaged]:
-    """The versions of heads and bundles that are not whole, by expert and version."""
+    """The damaged or missing versions of heads and bundles, by expert and version."""
     names = {expert.global_index: expert.name for expert in registry.library.experts()}
     found = []
     for version in registry.library.relied_on():
@@ -53,4 +53,4 @@ SKILLS = Family(
         )
     },
 )
-"""Parameters of experts are needed by heads, by bundles, and by runs that are seeded from them or may be."""
+"""Heads, bundles, and runs that are or may be seeded from them need the experts' parameters."""

@@ -1,14 +1,14 @@
-"""From which versions a run starts: the heads, unless they are damaged or measurably worse than what a bundle proved.
+"""The versions a run starts from: the heads, unless they are damaged or measurably worse than a bundle.
 
-Siblings train the same experts for their own ends, so a head can get worse at what its skill was learned for. Before a
-run is sealed, the steps before its last one are played with the heads. If even the upper bound of their success is
-below the lower bound that a bundle of theirs was measured with, each of these experts starts from the bundle with the
-longest plan that it is part of. A version whose files are damaged is passed over for one that it was made from, or for
-one that a bundle was measured with.
+Sibling runs train the same experts for other skills, so a head can get worse at its own skill. Before a run is sealed,
+the steps before its last one are played with the heads. If even the upper bound of their success is below the lower
+bound of a bundle of theirs, each of these experts starts from the bundle with the longest plan that contains it. A
+version whose files are damaged is replaced by an ancestor, or by a version that a bundle was measured with.
 
-A run that goes on from a failed one takes its own expert from where that run stopped. The others, too, that run has
-trained towards this very step, as no head has been; but heads may have learned from siblings since. So its versions,
-the heads and the bundles' versions are played in the same fresh worlds, and those that lead there most often are taken.
+A run that continues a failed one takes its own expert from where that run stopped. The failed run also trained the
+other experts towards this last step, which no head was; but the heads may have improved in sibling runs since. So its
+versions, the heads and the bundles' versions are played in the same fresh worlds, and those that reach the last step
+most often are used.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _Versions = dict[int, VersionRecord | None]
 
 @dataclass(frozen=True)
 class HeadsReport:
-    """What was measured of the heads; of a run that goes on from a failed one, of the versions that were taken.
+    """The measurement of the heads; for a run that continues a failed one, of the chosen versions.
 
     Attributes:
-        episodes, successes: played up to the last step's entry, and those that got there.
+        episodes, successes: episodes played up to the last step's entry, and those that reached it.
         upper_bound: of that success, one-sided at `LEVEL`.
-        bundle, bundle_lower_bound: the bundle with the longest plan among the prerequisites, and what it proved.
+        bundle, bundle_lower_bound: the bundle with the longest plan among the prerequisites, and its lower bound.
         seeded_from: where the prerequisites' parameters come from; `run`: the failed run.
     """
 
@@ -71,11 +71,11 @@ def choose_seeds(
 
     Args:
         experts: global index of each skill of the plan.
-        left: what the failed run that this one goes on from made of its experts; empty if it begins anew.
-        earlier: what the skill's own expert starts from if it has no head: that of an earlier definition.
+        left: the versions made by the failed run that this one continues; empty if it starts anew.
+        earlier: the head of an earlier definition, from which the skill's own expert starts if it has no head.
 
     Raises:
-        CorruptError: a version that the run needs is damaged, and so is whatever could stand in for it.
+        CorruptError: a version that the run needs is damaged, and so is every possible replacement.
     """
     heads = {index: _whole(home, registry, registry.library.head(index)) for index in experts.values()}
     own = experts[plan.target]
@@ -90,13 +90,13 @@ def choose_seeds(
     first = next(iter(starts.values()))
     has_moved = any(first[index] != bundle.versions[index] for index, bundle in longest.items())
     if not has_moved or config.evaluation.head_episodes == 0:
-        return first, None  # they are what the bundles measured, or are not to be measured
+        return first, None  # same versions as in the bundles, or measurement is off
     if kept:
         starts["bundles"] = heads | _proven(home, registry, longest)
     results = {
         name: _measure(home, prefix, start, experts, skills, env, config, seed) for name, start in starts.items()
     }
-    source = max(results, key=lambda name: results[name]["successes"])  # of a tie the first
+    source = max(results, key=lambda name: results[name]["successes"])  # first of a tie
     result = results[source]
     reference = max(longest.values(), key=lambda bundle: (len(bundle.plan.steps), bundle.id))
     counts = result["successes"], result["episodes"]
@@ -113,7 +113,7 @@ def choose_seeds(
 def _kept(
     home: Home, registry: Registry, left: Mapping[int, VersionRecord], wanted: Collection[int], *, own: int
 ) -> _Versions:
-    """Return what is left of the wanted experts; nothing if the own one is not whole any more."""
+    """Return the intact versions in `left` of the wanted experts; empty if the run's own one is damaged."""
     try:
         kept = {index: _whole(home, registry, left[index]) for index in wanted if index in left}
     except CorruptError as exc:
@@ -127,7 +127,7 @@ def _proven(home: Home, registry: Registry, longest: Mapping[int, Bundle]) -> _V
 
 
 def _whole(home: Home, registry: Registry, version: VersionRecord | None) -> VersionRecord | None:
-    """The version; if its files are damaged, the first whole one among its ancestors and what bundles hold of it."""
+    """The version; if its files are damaged, the first intact one among its ancestors and its expert's bundles."""
     from flowrl_core.storage.manifests import verify
 
     if version is None:
@@ -148,7 +148,7 @@ def _whole(home: Home, registry: Registry, version: VersionRecord | None) -> Ver
 
 
 def _stand_ins(registry: Registry, version: VersionRecord) -> Iterator[VersionRecord]:
-    """The version, its ancestors, then those of the expert that bundles were measured with, newest first."""
+    """The version, its ancestors, then the expert's versions in bundles, newest first."""
     found = version
     yield found
     while found.parent is not None:

@@ -1,4 +1,4 @@
-"""How much memory one run takes, measured on a learner of its shapes."""
+"""The memory that one run uses, measured on a learner of its shapes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Memory:
-    """The most that a process has taken, in bytes.
+    """Peak memory of a process, in bytes.
 
     Attributes:
-        platform: what JAX calls the device: cpu, gpu.
-        host: of the machine's memory.
-        device: of the device's own; 0 on a CPU.
-        device_limit: what the device's allocator may take; 0 on a CPU.
-        has_compiled: whether it had to compile, which takes more than a run that finds everything made.
+        platform: JAX's name of the device: cpu, gpu.
+        host: main memory.
+        device: device memory; 0 on a CPU.
+        device_limit: the limit of the device's allocator; 0 on a CPU.
+        has_compiled: whether it had to compile, which uses more memory than a run that finds everything cached.
     """
 
     platform: str
@@ -35,9 +35,9 @@ class Memory:
 
 
 def measure(cache: Path, shapes: Shapes) -> Memory:
-    """What this process has taken when it has trained for two updates and evaluated once.
+    """Peak memory of this process after two training updates and one evaluation.
 
-    Call it in a process of its own, on a GPU with XLA_PYTHON_CLIENT_PREALLOCATE=false.
+    Call it in a separate process, on a GPU with XLA_PYTHON_CLIENT_PREALLOCATE=false.
 
     Raises:
         StorageError: the compiled learner cannot be made.
@@ -59,7 +59,7 @@ def measure(cache: Path, shapes: Shapes) -> Memory:
 
 
 def _peak_of_process() -> int:
-    # Not getrusage where it can be helped: there a process inherits the peak of the one that started it.
+    # Avoid getrusage where possible: its peak is inherited from the parent process.
     if _STATUS.exists():
         for line in _STATUS.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):

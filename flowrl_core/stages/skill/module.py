@@ -1,4 +1,4 @@
-"""The generated module of a run: readable Python that says what is trained, with the maps of experts."""
+"""The generated module of a run: readable Python that states what is trained, with the maps of experts."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ def _step(skill: Skill, n: int, local: int) -> list[str]:
         "reward": skill.program.reward,
         "target": skill.target,
     }
-    # repr: a description may hold any character, and this text must stay a comment.
+    # repr: a description may contain any character, and this text must stay a comment.
     about = repr(" ".join(skill.description.split()))[1:-1]
     return [f"    # {about}", "    {", *(f"        {key!r}: {value!r}," for key, value in record.items()), "    },"]

@@ -50,7 +50,7 @@ _PACKAGES = ("flowrl", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 @dataclass(frozen=True)
 class _Draft:
-    """A run that is about to be sealed; `before`: the failed one that it goes on from."""
+    """A run about to be sealed; `before`: the failed run that it continues, if any."""
 
     record: SkillRunRecord
     env: str
@@ -65,23 +65,22 @@ class _Draft:
 
 
 def run_seed(seed: int, identity: str, ordinal: int, line: str = "") -> int:
-    """Return the seed of a run's random streams: no two runs of a registry share it, so no world of a look is ever
-    used again.
+    """Return the seed of a run's random streams, unique in the registry, so that no look reuses a world.
 
     Args:
-        ordinal: of the run: in the shared library its own, in another line its number among the runs there.
+        ordinal: in the shared library the run's ordinal, in another line its number among the runs there.
     """
     of_line = ("line", line) if line else ()
     return int(numpy_stream(seed, "run", crc32(identity.encode()), *of_line, ordinal).integers(2**31 - 1))
 
 
 def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = None) -> Path:
-    """The run's sealed directory; one that is sealed already is returned as it is (a damaged seed is made again).
+    """The run's sealed directory; an already sealed one is returned unchanged (a damaged seed is made again).
 
-    The plan is built now, from what is learned now, and proven by symbolic execution. Dependency experts come from
-    their heads (or from a bundle, see `heads`), the skill's own expert is initialised. Where a failed run is gone on
-    from, the own expert comes from that run's version, and the others may. In the first run of a definition it comes
-    from the head of an earlier definition of the skill, if there is one.
+    The plan is built now, from the skills learned by now, and proven by symbolic execution. Dependency experts come
+    from their heads (or from a bundle, see `heads`); the skill's own expert is initialised. If the run continues a
+    failed one, its own expert comes from that run's version, and the others may too. In the first run of a definition
+    its own expert comes from the head of an earlier definition of the skill, if there is one.
 
     Raises:
         PlanError: no valid plan.
@@ -114,8 +113,8 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
         try:
             _write(home, SkillRunDirectory(fresh), draft, versions, report)
             crash_point("before_seal")
-            registry.runs.check_claim(run, epoch)  # or the directory below might be that of a run under way
-            if directory.path.exists():  # left by a kill between the two steps below; not sealed, so worth nothing
+            registry.runs.check_claim(run, epoch)  # else the directory below might belong to a run in progress
+            if directory.path.exists():  # left by a kill between the two steps below; unsealed, so disposable
                 shutil.rmtree(directory.path)
             publish_directory(fresh, directory.path)
         finally:
@@ -130,7 +129,7 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
 
 
 def _left(registry: Registry, before: SkillRunRecord | None) -> dict[int, VersionRecord]:
-    """Return the versions that the failed run left, by expert; nothing without one."""
+    """Return the versions that the failed run left, by expert; empty without such a run."""
     merges = registry.skill_runs.merges(before.id) if before is not None else []
     return {merge.expert: registry.library.version(merge.version) for merge in merges}
 
@@ -138,7 +137,7 @@ def _left(registry: Registry, before: SkillRunRecord | None) -> dict[int, Versio
 def _earlier(registry: Registry, draft: _Draft) -> VersionRecord | None:
     """Return the head that an earlier definition of the skill has, for the first run of this one.
 
-    A later run goes on from the first, or was told to begin from scratch.
+    A later run continues the first, or was asked to start from scratch.
     """
     if min(one.id for one in registry.skill_runs.of(draft.record.identity, line=draft.line)) < draft.record.id:
         return None
@@ -146,7 +145,7 @@ def _earlier(registry: Registry, draft: _Draft) -> VersionRecord | None:
 
 
 def _seed(registry: Registry, record: SkillRunRecord, seed: int, line: str) -> int:
-    """Return the run's seed. In a line of its own it does not depend on what else was trained in the home."""
+    """Return the run's seed. In a campaign's own line it does not depend on what else was trained in the home."""
     if not line:
         return run_seed(seed, record.identity, record.ordinal)
     number = sum(one.id <= record.id for one in registry.skill_runs.of(record.identity, line=line))
@@ -242,7 +241,7 @@ def _config(
 
 
 def _mend_seed(home: Home, registry: Registry, context: RunContext) -> None:
-    """Make the seed checkpoint of a sealed run again, from the same versions, if it is damaged."""
+    """Make a sealed run's seed checkpoint again, from the same versions, if it is damaged."""
     from flowrl_core.storage.manifests import verify
 
     try:

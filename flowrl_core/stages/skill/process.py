@@ -1,5 +1,6 @@
-"""Process: commit what a run made, keep its records, remove its temporary directory. It decides nothing about
-learning; under the merge policy `evaluated` it measures the run's versions against the heads.
+"""Process: commit a run's results, archive its records and remove its directory.
+
+It decides nothing about learning; under the merge policy `evaluated` it measures the run's versions against the heads.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["RunOutcome", "process"]
 logger = logging.getLogger(__name__)
 
 _COMMITS = 4
-"""Tries to commit while others move the heads."""
+"""Attempts to commit while other runs move the heads."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class RunOutcome:
     """How a run ended.
 
     Attributes:
-        merges: what it meant for each of its experts.
+        merges: its effect on each of its experts.
         success, success_lower_bound: of its last look.
     """
 
@@ -92,7 +93,7 @@ def _commit(home: Home, registry: Registry, run: int, epoch: int | None) -> None
 def _commit_on_heads(
     home: Home, registry: Registry, context: RunContext, results: list[ExpertResult], ending: Mapping[str, Any]
 ) -> None:
-    """Commit; once more if a head was moved by somebody else meanwhile."""
+    """Commit; retry if another run moved a head meanwhile."""
     policy, compared = context.config.merge, None
     for remaining in reversed(range(_COMMITS)):
         registry.runs.check_claim(context.record.id, context.epoch)
@@ -109,7 +110,7 @@ def _commit_on_heads(
 
 
 def _publish(home: Home, context: RunContext) -> list[ExpertResult]:
-    """Write every expert of the run to the store of versions: one after another, each whole or not there."""
+    """Write every expert of the run to the store of versions, each atomically; return the results."""
     from flowrl_core.storage.versions import put
 
     found = context.latest_params()

@@ -1,6 +1,6 @@
-"""Reflect: how a run's episodes went with the parameters that it ended with, for a model that proposes skills.
+"""Reflect: how a run's episodes went with its final parameters, for a model that proposes skills.
 
-It decides nothing: which of the plan's steps episodes ended in, and which parts of the reward came to something.
+It decides nothing; it reports the plan steps in which episodes ended, and which parts of the reward contributed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ __all__ = ["reflect"]
 logger = logging.getLogger(__name__)
 
 _EPISODES = 64
-"""At least so many are played, where a pool of worlds has them."""
+"""Minimum number of episodes, if the pool of worlds has that many."""
 _MOST_PASSES = 8
 
 
 def reflect(home: Home, run: int, *, epoch: int | None = None) -> Reflection | None:
-    """How the run's episodes went, recorded; what is recorded already stands. None for a run without a checkpoint.
+    """Record and return how the run's episodes went; an existing record stands. None without a checkpoint.
 
-    The same few episodes are played once for each term that is measured, at most eight times.
+    The same few episodes are played once per measured term, at most eight times.
 
     Raises:
         StorageError: the run has no verdict yet.
@@ -85,7 +85,7 @@ def _measure(context: RunContext, frames: int, params: Any) -> Reflection:
 
 
 def _gained(skill: Skill) -> dict[str, str]:
-    """The term that adds up the changes of each item that a skill speaks of, by fluent."""
+    """For each item that a skill mentions, the term that sums its changes, by fluent."""
     fluents = dict.fromkeys([*skill.gain, *skill.consumption, *skill.requirements])
     return {name: f"gained.{name.removeprefix('inv.')}" for name in fluents if name.startswith("inv.")}
 
@@ -93,7 +93,7 @@ def _gained(skill: Skill) -> dict[str, str]:
 def _play(
     context: RunContext, params: Any, whole: str, terms: Iterable[str], gained: Iterable[str]
 ) -> tuple[Evaluation, dict[str, TermSums]]:
-    """The counts of the episodes, and what the terms came to in them, by text; some terms may be left out."""
+    """The evaluation of the episodes, and the sums of the terms in them, by text; some terms may be left out."""
     from flowrl_core.learning.reward_diagnostics import play_term
 
     learner, plan, words = context.learner(), context.plan_arrays(), vocabulary(context.env)
@@ -106,7 +106,7 @@ def _play(
         return play_term(learner, params, plan, term, pool, quota, play_key)
 
     table = lower_term(whole, words)
-    assert table is not None  # it was lowered for the plan
+    assert table is not None  # already lowered for the plan
     played, first = play(table)
     sums = {whole: first}
     for text in [*terms, *(gained if played.successes else ())]:

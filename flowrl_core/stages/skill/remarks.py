@@ -1,4 +1,4 @@
-"""What is to be told of a campaign's skills besides figures: why one failed, what broke it off, who learned it."""
+"""Remarks on a campaign's skills besides figures: why a skill failed, what interrupted it, who learned it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from flowrl_core.storage.registry import Registry
 __all__ = ["broken_off", "learned_before", "remarks"]
 
 _MOST = 4
-"""Settings that are named of those that differ."""
+"""Maximum number of differing settings to name."""
 
 
 def remarks(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
-    """What is to be told of each skill, in words; empty where there is nothing."""
+    """The remark on each skill; empty if there is none."""
     by_others, redefined = learned_before(registry, campaign, figures), _redefined(registry, campaign, figures)
     return {
         name: "; ".join(filter(None, (by_others.get(name) or _of(campaign, one), redefined.get(name))))
@@ -27,9 +27,9 @@ def remarks(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillF
 
 
 def learned_before(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
-    """By which campaign, with what seed, each skill was learned that another one has learned already.
+    """For each skill that another campaign has learned: which campaign, with which seed.
 
-    Such a skill is not trained again: what this campaign's settings would have it trained with instead is told, too.
+    Such a skill is not trained again; the remark also names the settings in which this campaign differs.
     """
     specs = {one.name: one.spec for one in registry.campaigns.all()}
     return {
@@ -40,7 +40,7 @@ def learned_before(registry: Registry, campaign: Campaign, figures: Mapping[str,
 
 
 def broken_off(campaign: Campaign, figures: SkillFigures) -> str:
-    """What broke the skill's run off since the campaign's last start, and what became of that; empty for nothing."""
+    """What interrupted the skill's run since the campaign's last start, and the outcome; empty if nothing did."""
     fact, most = figures.fact, campaign.spec.limits.max_retries
     if not fact.retries or fact.failed:
         return ""
@@ -56,7 +56,7 @@ def _of(campaign: Campaign, figures: SkillFigures) -> str:
 
 
 def _redefined(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
-    """From which version of an earlier definition each skill's run started, where it did."""
+    """The version of an earlier definition from which a skill's run started, for each such skill."""
     told = {}
     for name in registry.skills.redefined(campaign.name):
         run, expert = figures[name].run, figures[name].expert
@@ -79,7 +79,7 @@ def _by_another(mine: CampaignSpec, theirs: CampaignSpec, skill: str) -> str:
 
 
 def _settings(spec: CampaignSpec, skill: str) -> dict[str, Any]:
-    """What the campaign asks for the skill's runs, by the fields' full names."""
+    """The campaign's settings for the skill's runs, by full field name."""
     config = resolve(skill, spec)
     groups = {"training": config.training, "evaluation": config.evaluation}
     return {f"{group}.{name}": value for group, model in groups.items() for name, value in model.model_dump().items()}

@@ -1,4 +1,4 @@
-"""Setups that cannot lead to a learned skill, whatever is trained: found before anything is."""
+"""Detection, before training, of setups with which no skill can be learned."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MOST_EPISODES = 65_536
 
 
 def check_possible(config: SkillConfig, named: Callable[[str], str] = str) -> None:
-    """Nothing, if a run with this configuration can end as learned.
+    """Check that a run with this configuration can end as learned.
 
     Args:
-        named: how a person wrote a field, by its path (`training.frames`).
+        named: maps a field's path (`training.frames`) to how the user wrote it.
 
     Raises:
-        InputError: it cannot; the fields that contradict each other are named, and what would do.
+        InputError: it cannot; the message names the contradicting fields and the remedy.
     """
     training, evaluation = config.training, config.evaluation
     _check_bound(config, named)
@@ -56,14 +56,14 @@ def check_plan_fits(
     vocabulary: Vocabulary,
     named: Callable[[str], str] = str,
 ) -> None:
-    """Nothing, if an episode has as many steps as the plan takes at least.
+    """Check that an episode has at least as many steps as the plan needs.
 
     Args:
         skills: those of the plan, by name.
-        named: how a person wrote a field, by its path.
+        named: maps a field's path to how the user wrote it.
 
     Raises:
-        InputError: it has not.
+        InputError: it has fewer.
     """
     limit = config.training.episode_limit
     least = sum(_least_steps(skills[step.skill], step.n, vocabulary) for step in plan.steps)
@@ -76,7 +76,7 @@ def check_plan_fits(
 
 
 def _least_steps(skill: Skill, n: int, vocabulary: Vocabulary) -> int:
-    """The fewest steps of the environment in which the skill can be done: one, and what gathering `n` takes."""
+    """The minimum number of environment steps for the skill: one, or as many as gathering `n` takes."""
     done = skill.program.done
     if re.search(r"\b(or|if|not)\b|\(", done):
         return 1
@@ -85,14 +85,15 @@ def _least_steps(skill: Skill, n: int, vocabulary: Vocabulary) -> int:
 
 
 def fewest_episodes(evaluation: EvaluationSpec, multiple: int = 1) -> int:
-    """The fewest episodes, a multiple of that number, of which successes alone would reach the threshold; 0 if more
-    than can be set.
+    """The smallest multiple of `multiple` for which that many episodes, all successful, reach the threshold.
+
+    0 if that is more than the setting allows.
     """
     level = look_level(evaluation)
     if level <= 0.0:
         return 0
     z = NormalDist().inv_cdf(level)
-    # Without a failure the bound is n / (n + z^2); what rounding does to it is left to the bound itself.
+    # Without a failure the bound is n / (n + z^2); rounding is left to the bound itself.
     least = math.floor(z * z * evaluation.threshold / (1 - evaluation.threshold) / multiple) * multiple
     for episodes in range(max(multiple, least), _MOST_EPISODES + 1, multiple):
         if wilson_lower(episodes, episodes, level) >= evaluation.threshold:

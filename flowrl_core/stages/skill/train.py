@@ -1,4 +1,4 @@
-"""Train: go on from the latest checkpoint until a look is due."""
+"""Train: resume from the latest checkpoint and train until a look is due."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _LOG_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """Where training stands after an update.
+    """The progress of training after an update.
 
     Attributes:
-        run_frames, budget: frames so far, and the most the run may use.
-        success, target: smoothed training success (None until enough episodes have ended), and where the next look is
-            due.
+        run_frames, budget: frames so far, and the run's maximum.
+        success, target: smoothed training success (None until enough episodes have ended), and the success at which
+            the next look is due.
         frames_per_second: of this process.
     """
 
@@ -58,10 +58,10 @@ def train(
     on_update: Callable[[UpdateReport], None],
     epoch: int | None = None,
 ) -> Literal["look", "stopped"]:
-    """Train the run until a look is due, or until `should_stop` says so; either way a checkpoint is saved.
+    """Train the run until a look is due or `should_stop` returns True; either way a checkpoint is saved.
 
     Raises:
-        TrainingError: it diverged, and again after it had gone back to the last good checkpoint with a smaller step.
+        TrainingError: it diverged, and again after a restart from the last good checkpoint with a smaller step.
         ConflictError: the run was claimed after `epoch`; nothing is saved then.
     """
     with Registry.open(home) as registry:
@@ -84,7 +84,7 @@ def train(
 
 
 def _loop(context: RunContext, schedule: LookSchedule) -> TrainingLoop[SkillState]:
-    """The run as its last checkpoint has it, ready for the next update."""
+    """The training loop, restored from the run's last checkpoint."""
     from flowrl_core.storage.checkpoints import TrainCheckpoints
 
     mark("imported")

@@ -1,4 +1,4 @@
-"""A skill's run as the training loop takes it: PPO's updates, the success window, and when a look is due."""
+"""A skill's run as a `Trainable` of the training loop: PPO updates, the success window, and when a look is due."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["LookSchedule", "SkillState", "skill_trainable"]
 
 @dataclass(frozen=True)
 class SkillState:
-    """What the next update needs, and how well the last ones went."""
+    """The state that the next update needs, and the success of recent ones."""
 
     learner: LearnerState
     window: SuccessWindow
@@ -36,10 +36,10 @@ class SkillState:
 
 @dataclass(frozen=True)
 class LookSchedule:
-    """How far a run is, in frames and success, and when training pauses for a look.
+    """A run's progress in frames and success, and when training pauses for a look.
 
     Attributes:
-        looks: those taken before this process began to train.
+        looks: the looks taken before this process began to train.
     """
 
     context: RunContext
@@ -47,15 +47,15 @@ class LookSchedule:
 
     @property
     def budget(self) -> int:
-        """The most frames the run may use."""
+        """The maximum number of frames of the run."""
         return self.context.config.training.frames
 
     def frames(self, updates: int) -> int:
-        """Environment steps of so many updates."""
+        """Environment steps in this many updates."""
         return updates * self.context.config.training.num_envs * self.context.config.training.rollout_length
 
     def success(self, state: SkillState) -> float | None:
-        """The smoothed training success; None until there is enough to say."""
+        """The smoothed training success; None until enough episodes have ended."""
         return _json_number(self._success(state))
 
     def target(self, update: int) -> float:
@@ -67,7 +67,7 @@ class LookSchedule:
         """Whether training pauses here, for a look or because the run is over."""
         frames, spec = self.frames(update), self.context.config.evaluation
         if self.looks and frames < self.looks[-1].frames:
-            return False  # what was looked at is damaged: it is trained again, with the same numbers
+            return False  # the evaluated checkpoint is damaged: train it again, with the same random numbers
         return next_action(frames, self.budget, self._success(state), self.looks, spec) != "train"
 
     def _success(self, state: SkillState) -> float:

@@ -1,4 +1,4 @@
-"""The families of runs that this FlowRL knows: housekeeping and backup ask each of them."""
+"""The families of runs that FlowRL knows; housekeeping and backup ask each of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from flowrl_core.storage.families import Family
 __all__ = ["FAMILIES", "KINDS", "Kind"]
 
 FAMILIES: tuple[Family, ...] = (SKILLS,)
-"""A new family is one more entry."""
+"""All families; add a new one here."""
 
 Kind = Literal["records", "runs", "versions", "sealed", "leftovers", "learners"]
-"""A kind of garbage, those of the families included, as a form lists them."""
+"""A kind of garbage, including those of the families, as the parameter form lists them."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -1,7 +1,7 @@
-"""What nothing needs any more, and its removal: safe while campaigns run, and safe to kill.
+"""Garbage and its removal: safe while campaigns run, and safe to kill.
 
-Whatever is removed is looked at once more while its lock is held, and loses its name first. Here are the rules for what
-every family has; its own rules, and what it needs, a family tells itself.
+Each item is checked again while its lock is held, and renamed before it is deleted. This module has the rules common to
+all families; each family provides its own rules and says what it needs.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ def find_garbage(
     families: Sequence[Family] = FAMILIES,
     now: float | None = None,
 ) -> tuple[Garbage, ...]:
-    """All garbage of these kinds, by kind and path. Nothing younger than a day is.
+    """All garbage of these kinds, by kind and path. Nothing younger than a day is garbage.
 
     Args:
         keep_days: how long records of ended runs and unused learners stay.
         what: kinds; None: all.
-        families: those that are asked. While another has runs, no version is garbage, and nothing of its own.
+        families: those that are asked. While another family has runs, no version and nothing of its own is garbage.
         now: seconds since the epoch; None: the clock's.
     """
     view = View(home, registry, families, keep_days=keep_days, now=now)
@@ -88,11 +88,11 @@ def remove_garbage(
     families: Sequence[Family] = FAMILIES,
     now: float | None = None,
 ) -> tuple[Garbage, ...]:
-    """Remove what was found and is still garbage; what was removed."""
+    """Remove the items that are still garbage, and return those removed."""
     rules = _rules(families)
 
     def is_removed(one: Garbage) -> bool:
-        # Read anew for each: what is needed may have changed.
+        # Read again for each item: what is needed may have changed.
         return _remove(rules[one.kind], View(home, registry, families, keep_days=keep_days, now=now), one.path)
 
     return tuple(one for one in garbage if is_removed(one))
@@ -210,4 +210,4 @@ _COMMON: dict[str, Rule] = {
         remove=_drop_unfinished,
     ),
 }
-"""What every family has."""
+"""The rules common to all families."""
