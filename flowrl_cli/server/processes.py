@@ -58,7 +58,7 @@ def spawn(name: str, command: Sequence[str], *, environment: Mapping[str, str], 
 
 
 def find(started: Started, mark: str = "") -> psutil.Process | None:
-    """Return the process if it is alive: found by creation time, or by its mark, which survives a change of the clock."""
+    """Return the process if it is alive: found by creation time, or by its mark, which does not depend on the clock."""
     try:
         process = psutil.Process(started.pid)
         is_same = abs(process.create_time() - started.created) < 1.0 or (mark and _carries(process, mark))
