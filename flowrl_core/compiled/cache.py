@@ -1,10 +1,9 @@
-"""One learner in files per (code, versions, device, shapes): made once, then read by every process.
+"""A learner stored in files by code, versions, device and shapes: made once, then read by every process.
 
-It is a directory with the functions as `jax.export` writes them, what XLA compiled of them (JAX's persistent cache) and
-worlds for the first episodes. JAX writes its cache without lock or rename, and never repairs a truncated file. So the
-directory is made whole beside its place, renamed when it is complete, and only read from then on; its files' sizes are
-compared before it is used. Two processes that start cold at once: the kernel's file lock lets one build while the other
-waits.
+The files are a directory of functions as written by `jax.export`, XLA's compiled programs (JAX's persistent cache) and
+worlds for the first episodes. JAX writes its cache without a lock or rename and never repairs a truncated file. So the
+directory is built beside its final place, renamed when it is complete, and read-only from then on; file sizes are
+compared before use. If two processes start cold at once, a kernel file lock lets one build while the other waits.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ logger = logging.getLogger(__name__)
 _NEVER = 1e9
 _XLA, _WORLDS, _SIZES = "xla", "worlds.npz", "sizes.json"
 _POOLS = 2
-"""Times the pool's size: so many worlds wait for the first episodes of the runs."""
+"""Number of worlds stored for the first episodes of runs, as a multiple of the pool's size."""
 _REQUESTS, _HITS = "/jax/compilation_cache/compile_requests_use_cache", "/jax/compilation_cache/cache_hits"
 _counts = {_REQUESTS: 0, _HITS: 0}
 
@@ -69,28 +68,28 @@ jax.monitoring.register_event_duration_secs_listener(_add_seconds)
 
 
 def compilations() -> int:
-    """How many programs this process compiled, not counting those it loaded (JAX's own events)."""
+    """Return the number of programs this process compiled, not counting those it loaded (from JAX's own events)."""
     return _counts[_REQUESTS] - _counts[_HITS]
 
 
 def loading_seconds() -> float:
-    """Seconds that this process spent on tracing, lowering, and compiling or loading programs (JAX's own events)."""
+    """Return the seconds this process spent tracing, lowering, and compiling or loading (from JAX's own events)."""
     return sum(_seconds.values())
 
 
 def compiled_learner(cache: Path, shapes: Shapes) -> Learner:
-    """The learner of these shapes from the files below `cache`, which are made first if they are not there.
+    """Return the learner of these shapes from the files below `cache`, making them first if they are missing.
 
     Raises:
-        InputError: as `fingerprint`.
-        StorageError: they cannot be made.
+        InputError: see `fingerprint`.
+        StorageError: the files cannot be made.
     """
     ready = cache / "learners" / fingerprint(shapes)
     ready.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(ready.with_suffix(".lock"), what="the compilation cache", wait=True):
         if not is_whole(ready):
             _build(ready, shapes)
-        os.utime(ready)  # housekeeping removes what was not used for long
+        os.utime(ready)  # housekeeping removes what has long been unused
         try:
             return _load(ready, shapes)
         except (ValueError, zipfile.BadZipFile) as exc:
@@ -106,7 +105,7 @@ def _load(ready: Path, shapes: Shapes) -> Learner:
 
 @functools.lru_cache(maxsize=4)
 def _read(ready: Path, shapes: Shapes) -> Learner:
-    """The same one for the same files, so that nothing is loaded twice in a process."""
+    """Return the learner in the directory; cached, so that a process loads it once."""
     with np.load(ready / _WORLDS) as file:
         obs, *state = (file[f"{number:03}"] for number in range(len(file.files)))
     return Learner(shapes, read_functions(ready), WorldPool(obs, tuple(state)))
@@ -137,7 +136,7 @@ def _build(ready: Path, shapes: Shapes) -> None:
 
 
 def is_whole(ready: Path) -> bool:
-    """Whether every file is there with the size it was written with: JAX never repairs a file that was cut short."""
+    """Whether every file exists with its original size: JAX never repairs a truncated file."""
     try:
         sizes = json.loads((ready / _SIZES).read_text(encoding="utf-8"))
         return all((ready / name).stat().st_size == size for name, size in sizes.items())
@@ -146,7 +145,7 @@ def is_whole(ready: Path) -> bool:
 
 
 def _make_worlds(functions: Functions, shapes: Shapes) -> WorldPool:
-    """Worlds for the first episodes of every run: generating them takes longer than reading them."""
+    """Return worlds for the first episodes of every run: generating them takes longer than reading them."""
     learner = Learner(shapes, functions, WorldPool(np.empty(0), ()))
     pools = [jax.device_get(learner.fill(jax_stream(0, "first worlds", number))) for number in range(_POOLS)]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pools)
@@ -156,13 +155,13 @@ def _use(directory: Path, *, writes: bool) -> None:
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0 if writes else _NEVER)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # XLA's own caches put the directory's path into the key: after the rename nothing would be found.
+    # XLA's own caches put the directory's path into the key: nothing would be found after the rename.
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     compilation_cache.reset_cache()
 
 
 def exercise(learner: Learner) -> None:
-    """Run every program once, on blank experts and a plan of zeros, as a run does."""
+    """Run every program once, as a run does, on blank experts and a plan of zeros."""
     from flowrl_core.envs.automaton import blank_plan
     from flowrl_core.learning.evaluation import evaluate
 

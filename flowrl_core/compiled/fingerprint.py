@@ -1,4 +1,4 @@
-"""What a learner's files depend on: shapes, versions, device, settings, and the code that is traced."""
+"""The fingerprint of a learner's files: shapes, versions, device, settings, and the traced code."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def fingerprint(shapes: Shapes) -> str:
-    """What a learner's files depend on, as sixteen hex digits: another of these is another directory.
+    """Return the fingerprint of a learner's files as sixteen hex digits; each has a directory of its own.
 
-    It holds for pinned options alone, so they are pinned here, before a device is asked for: every process that
-    computes comes this way first.
+    It is valid only for pinned options, so this function pins them before it asks for a device: every process that
+    computes calls it first.
 
     Raises:
-        InputError: an option of JAX or XLA_FLAGS cannot be had as it must be.
+        InputError: an option of JAX or XLA_FLAGS cannot have the value it must have.
     """
     pin()
     device = jax.devices()[0]
@@ -51,12 +51,12 @@ def fingerprint(shapes: Shapes) -> str:
 
 @functools.cache
 def _code(env: str) -> str:
-    """The hash of what is traced for an environment: the learner's functions and the environment's own adapter."""
+    """Return the hash of the code traced for an environment: the learner's functions and the environment's adapter."""
     return code_digest([_FUNCTIONS, environment(env).traced])
 
 
 def code_digest(modules: Iterable[str]) -> str:
-    """The hash of the sources of these modules and of all first-party modules that they import, wherever they lie."""
+    """Return the hash of the sources of these modules and of all first-party modules that they import, by content."""
     sources = sha256()
     for name, path in sorted(import_closure(modules).items()):
         sources.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -64,10 +64,10 @@ def code_digest(modules: Iterable[str]) -> str:
 
 
 def import_closure(modules: Iterable[str]) -> dict[str, Path]:
-    """The files of these modules and of the modules that they import in turn, by module name.
+    """Return the files of these modules and of all modules they import, directly or not, by module name.
 
-    Only modules of the top-level packages of `modules` count: of others the release decides, which is recorded on its
-    own. Imports for type checking alone are left out; imports inside functions count. Nothing is imported.
+    Only modules of the top-level packages of `modules` count: others depend on their release, which is recorded
+    separately. Imports for type checking alone are left out; imports inside functions count. Nothing is imported.
     """
     wanted = list(modules)
     packages = {name.partition(".")[0] for name in wanted}
@@ -85,7 +85,7 @@ def import_closure(modules: Iterable[str]) -> dict[str, Path]:
 
 
 def _file_of(module: str) -> Path | None:
-    """The source of a module; None for what is no module, such as a name that is imported from one."""
+    """Return the source of a module; None if the name is not a module, such as a name imported from one."""
     top, *parts = module.split(".")
     source, directories = _top_level(top)
     if not parts:
@@ -97,7 +97,7 @@ def _file_of(module: str) -> Path | None:
 
 @functools.cache
 def _top_level(name: str) -> tuple[Path | None, tuple[Path, ...]]:
-    """The source of a top-level module (None: a package without an `__init__.py`), and a package's directories."""
+    """Return a top-level module's source (None for a package without `__init__.py`), and a package's directories."""
     spec = importlib.util.find_spec(name) if name else None
     if spec is None:
         return None, ()
@@ -105,7 +105,7 @@ def _top_level(name: str) -> tuple[Path | None, tuple[Path, ...]]:
 
 
 def _imports(statements: Iterable[ast.stmt], package: Sequence[str]) -> Iterator[str]:
-    """All names that the code imports, with each name of `from MODULE import NAME` as a module that it may be."""
+    """Yield all names that the code imports; each NAME of `from MODULE import NAME` counts as a possible module."""
     for node in statements:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -120,7 +120,7 @@ def _imports(statements: Iterable[ast.stmt], package: Sequence[str]) -> Iterator
 
 
 def _cpu() -> str:
-    """The processor's model and abilities: code compiled for another one may not run."""
+    """Return the processor's model and features: code compiled for another one may not run."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""The functions of a learner, traced from the environment's code or read from files that say the same.
+"""The functions of a learner, traced from the environment's code or read from equivalent files.
 
 Tracing imports the game and takes seconds. So it is done once, and its result is written with `jax.export`; a process
 that reads the files needs neither the game nor the network's code.
@@ -37,7 +37,7 @@ for _cls in (Hyperparameters, LossParts, RolloutMode, Table, optax.ScaleByAdamSt
 
 
 def trace_functions(shapes: Shapes, hyper: Hyperparameters) -> Functions:
-    """The functions of these shapes, from the environment's and the network's code."""
+    """Return the functions of these shapes, traced from the environment's and the network's code."""
     from flowrl_core.envs.adapter import make_adapter, plain_states
     from flowrl_core.networks.policy_value import ActorCritic
 
@@ -70,7 +70,7 @@ def trace_functions(shapes: Shapes, hyper: Hyperparameters) -> Functions:
 
 
 def write_functions(functions: Functions, directory: Path) -> None:
-    """Write the traced functions to files of `directory`, one each."""
+    """Write the traced functions to the directory, one file each."""
     for name in ARGUMENTS:
         function: Function = getattr(functions, name)
         exported = export.export(function.jitted)(*function.arguments.values())
@@ -78,7 +78,7 @@ def write_functions(functions: Functions, directory: Path) -> None:
 
 
 def read_functions(directory: Path) -> Functions:
-    """The functions that `write_functions` wrote."""
+    """Return the functions that `write_functions` wrote."""
     return Functions(**{name: _read(directory / f"{name}.stablehlo", name) for name in ARGUMENTS})
 
 

@@ -1,10 +1,10 @@
-"""What a run's numbers depend on beside its configuration and the code: options of JAX, and what XLA and CUDA read.
+"""What affects a run's numbers besides its configuration and the code: options of JAX, variables of XLA and CUDA.
 
-"Same config and seed, same machine: same numbers" must not end where a person has set a variable for another program.
-So every option of the installed JAX is decided here. Most are pinned: whatever the environment says, FlowRL's programs
-are traced, compiled and run with the values below, which are JAX's own defaults. The rest change no number. What the
-compilers and libraries read themselves cannot be pinned; it is part of a compiled learner's fingerprint, as is an
-option that only another version of JAX has.
+"Same config and seed, same machine: same numbers" must hold even if a user has set a variable for another program. So
+FlowRL decides on every option of the installed JAX. Most are pinned: whatever the environment says, FlowRL's programs
+are traced, compiled and run with the values below, which are JAX's own defaults. The rest do not affect numbers.
+Settings that the compilers and libraries read themselves cannot be pinned; they are part of a compiled learner's
+fingerprint, as is an option that only another version of JAX has.
 
 Nothing here imports JAX before `pin` is called.
 """
@@ -69,7 +69,7 @@ PINNED: Mapping[str, Mapping[str, object]] = {
         "jax_pallas_enable_debug_checks": False,
         "jax_pallas_poison_buffers": False,
         "jax_thread_guard": False,
-        # The first sets the other three.
+        # The first option sets the other three.
         "jax_transfer_guard": None,
         "jax_transfer_guard_device_to_device": None,
         "jax_transfer_guard_device_to_host": None,
@@ -148,7 +148,7 @@ PINNED: Mapping[str, Mapping[str, object]] = {
         "mock_num_gpu_processes": 0,
     },
 }
-"""Why -> option -> its value in every process that computes. Another value would change numbers, or break a run."""
+"""Reason -> option -> its value in every process that computes. Another value would change numbers or break a run."""
 
 _CACHE = "ignored: set for each directory of compiled programs"
 LEFT: Mapping[str, tuple[str, ...]] = {
@@ -184,17 +184,17 @@ LEFT: Mapping[str, tuple[str, ...]] = {
         "jax_tracer_error_num_traceback_frames",
     ),
 }
-"""What it does -> options that a person may set: they change no number and no compiled program."""
+"""Effect -> options that a user may set: they change no number and no compiled program."""
 
 COMPILER_VARIABLES = (
     "XLA_FLAGS",
-    # JAX counts it in the names of its cache, whatever the device.
+    # JAX includes it in its cache keys on every device.
     "LIBTPU_INIT_ARGS",
     "NVIDIA_TF32_OVERRIDE",
     "CUBLAS_WORKSPACE_CONFIG",
     "CUBLASLT_WORKSPACE_SIZE",
 )
-"""Variables that XLA and CUDA's libraries read themselves and that may change numbers: parts of the fingerprint."""
+"""Variables that XLA and CUDA's libraries read themselves and that may change numbers: part of the fingerprint."""
 
 _THREADS = dict.fromkeys(
     ("NPROC", "PJRT_NPROC"),
@@ -203,40 +203,40 @@ _THREADS = dict.fromkeys(
 _OF_PROGRAMS = "how networks become programs: as flax does by default"
 _OF_LIBRARIES = "how XLA's libraries compute: as they do by default"
 _FAMILIES = {"FLAX_": _OF_PROGRAMS, "NNX_": _OF_PROGRAMS, "DNNL_": _OF_LIBRARIES, "ONEDNN_": _OF_LIBRARIES}
-"""What names of variables begin with that are no options of JAX."""
+"""Prefixes of variable names that are not options of JAX."""
 _DEVICES = {"PJRT_NAMES_AND_LIBRARY_PATHS": "which devices there are: those of JAX itself, and of its packages"}
 _VALUES = {option: value for options in PINNED.values() for option, value in options.items()}
 _DECIDED = frozenset(_VALUES) | {option for options in LEFT.values() for option in options}
-# JAX reads this option from a name that lacks a letter.
+# JAX reads this option from a misspelled variable: a letter is missing.
 _MISSPELLED = {"jax_export_ignore_forward_compatibility": "JAX_EXPORT_IGNORE_FORWARD_COMPATIBILIY"}
 _OPTIONS = {_MISSPELLED.get(option, option.upper()): why for why, options in PINNED.items() for option in options}
 _OF_CACHE = {option.upper() for option in LEFT[_CACHE]}
 
 
 def pinned_by(variable: str) -> str | None:
-    """Why FlowRL ignores the variable; None if it does not."""
+    """Return why FlowRL ignores the variable; None if it does not."""
     return _OPTIONS.get(variable) or _unoptional(variable)
 
 
 def drop_ignored(environment: MutableMapping[str, str]) -> None:
-    """Remove the variables that FlowRL ignores: with a value that JAX or flax cannot read, its import would fail."""
+    """Remove the variables that FlowRL ignores: JAX and flax fail to import if they cannot parse a value."""
     for name in [name for name in environment if pinned_by(name) or name in _OF_CACHE]:
         del environment[name]
 
 
 def left_variables(environment: Mapping[str, str]) -> list[str]:
-    """Of the variables that are set (to nothing, too, which JAX may not read), those of options that are left to it."""
+    """Return the set variables of options left to JAX; an empty value counts as set, since JAX may reject it."""
     return sorted(name for options in LEFT.values() for name in map(str.upper, options) if name in environment)
 
 
 def pin() -> None:
-    """Give every pinned option its value, for all threads, and let XLA count its threads by the cores of this process.
+    """Set every pinned option, for all threads, and let XLA size its thread pool by the cores of this process.
 
     Call it before anything is traced or computed.
 
     Raises:
-        InputError: an option keeps another value: a `with` block around the caller holds it, or JAX has started already
-            and cannot change it any more.
+        InputError: an option keeps another value: a `with` block around the caller holds it, or JAX has already started
+            and can no longer change it.
     """
     import jax
 
@@ -252,14 +252,14 @@ def pin() -> None:
 
 
 def undecided() -> dict[str, str]:
-    """The options of the installed JAX of which nothing is decided here, with their values."""
+    """Return the options of the installed JAX that FlowRL does not decide on, with their values."""
     import jax
 
     return {option: str(value) for option, value in sorted(jax.config.values.items()) if option not in _DECIDED}
 
 
 def compiler_settings(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables that XLA and CUDA's libraries read themselves, with what they say; files of flags are read."""
+    """Return the variables that XLA and CUDA's libraries read themselves, with their values and those of flag files."""
     found = {name: environment[name].split() for name in COMPILER_VARIABLES if environment.get(name, "").strip()}
     flags = found.get("XLA_FLAGS", ["-"])
     if not flags[0].startswith("-"):
@@ -272,13 +272,13 @@ def compiler_settings(environment: Mapping[str, str] = os.environ) -> dict[str, 
 
 
 def _unoptional(variable: str) -> str | None:
-    """Why FlowRL ignores a variable that sets no option of JAX, and is read when it is needed; None if it does not."""
+    """Return why FlowRL ignores a variable that is no option of JAX and is read on use; None if it does not."""
     family = next((prefix for prefix in _FAMILIES if variable.startswith(prefix)), "")
     return _THREADS.get(variable) or _DEVICES.get(variable) or _FAMILIES.get(family)
 
 
 def _deviations() -> dict[str, object]:
-    """Option -> the value that it should have, of each that has another one. JAX of another version may lack some."""
+    """Return option -> pinned value for each option with another value. Other versions of JAX may lack some."""
     import jax
 
     found = jax.config.values

@@ -1,4 +1,4 @@
-"""First parameters of an expert. No JAX, no flax: numpy alone."""
+"""Initial parameters of an expert, in numpy alone: no JAX, no flax."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _CRITIC_GAIN = 1.0
 def initial_params(
     rng: np.random.Generator, observation_size: int, width: int, num_actions: int
 ) -> dict[str, dict[str, dict[str, np.ndarray]]]:
-    """Fresh parameters of one expert, numpy arrays in the structure of `ActorCritic.init`.
+    """Return initial parameters of one expert, numpy arrays in the structure of `ActorCritic.init`.
 
-    Orthogonal kernels (gain sqrt 2 in hidden layers, 0.01 for the logits so that the first policy is nearly uniform,
-    1 for the value) and zero biases, after Andrychowicz et al. 2021, arXiv:2006.05990. Made in numpy: two batched QR
-    decompositions in one compiled program deadlock XLA on two cores.
+    Kernels are orthogonal (gain sqrt 2 in hidden layers, 0.01 for the logits so that the first policy is nearly
+    uniform, 1 for the value) and biases zero, after Andrychowicz et al. 2021, arXiv:2006.05990. They are computed in
+    numpy because two batched QR decompositions in one compiled program deadlock XLA on two cores.
 
     Args:
         rng: consumed; the same generator state gives the same parameters.
@@ -42,8 +42,8 @@ def _dense(kernel: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _orthogonal(rng: np.random.Generator, shape: tuple[int, int], gain: float) -> np.ndarray:
-    """f32 `shape` with orthonormal rows or columns (whichever are fewer) times `gain`, uniform over such matrices."""
+    """Return an f32 matrix with orthonormal rows or columns (whichever are fewer) times `gain`, uniformly random."""
     tall = (max(shape), min(shape))
     q, r = np.linalg.qr(rng.standard_normal(tall))
-    q *= np.sign(np.diag(r))  # without it the distribution depends on the sign convention of the QR routine
+    q *= np.sign(np.diag(r))  # otherwise the distribution depends on the sign convention of the QR routine
     return (gain * (q if shape == tall else q.T)).astype(np.float32)

@@ -1,13 +1,13 @@
-"""Mixture of experts with one active expert per sample, at about the cost of one expert.
+"""A mixture of experts with one active expert per sample, at about the cost of one expert.
 
-Parameters are stacked: every leaf is [K, ...]. Every routing is exact, also when all samples go to one expert: there is
-no capacity and nothing is dropped. Two forms compute the same:
+Parameters are stacked: every leaf is [K, ...]. Every routing is computed exactly, even if all samples go to one expert:
+there is no capacity limit and no sample is dropped. Two forms compute the same:
 
 - blocks, for CPUs: the samples are put in groups by their expert, the groups are cut into blocks of fixed sizes, and a
   loop as long as the number of *used* blocks runs one expert's network on each. The idea is that of MegaBlocks (Gale et
   al. 2022, arXiv:2211.15841); here a block is a whole network, not a tile.
 - ragged, for GPUs: one `jax.lax.ragged_dot` per layer over the samples sorted by expert. Its results are tested on the
-  CPU, where XLA computes it K times as dear; its speed on a GPU has not been measured.
+CPU, where XLA computes it at K times the cost; its speed on a GPU has not been measured.
 """
 
 from __future__ import annotations
@@ -38,27 +38,28 @@ Form = Literal["blocks", "ragged"]
 """How `routed_apply` computes: a loop over blocks, for CPUs, or layers of ragged products, for GPUs."""
 
 _COSTLY = (jax.lax.dot_general_p, jax.lax.conv_general_dilated_p, jax.lax.tanh_p)
-"""What the backward pass reads from memory rather than computes again."""
+"""Operations whose results the backward pass reads from memory instead of computing them again."""
 
 
 def take_expert(params: Any, k: int | jax.Array) -> Any:
-    """The tree of expert k from stacked parameters [K, ...]; k may be traced and is clamped to 0..K-1."""
+    """Return the tree of expert k from stacked parameters [K, ...]; k may be traced and is clamped to 0..K-1."""
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, k, 0, keepdims=False), params)
 
 
 def put_expert(params: Any, k: int | jax.Array, expert: Any) -> Any:
-    """Stacked parameters [K, ...] with expert k replaced by the tree `expert`."""
+    """Return the stacked parameters [K, ...] with expert k replaced by the tree `expert`."""
     return jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_index_in_dim(leaf, new, k, 0), params, expert)
 
 
 def block_sizes(num_samples: int, num_experts: int) -> tuple[int, ...]:
-    """Sizes of blocks that serve B samples and K experts well, largest first.
+    """Return efficient block sizes for B samples and K experts, largest first.
 
-    A block costs a pass over one expert's parameters (about as much as 25 samples), each row of padding what a sample
-    costs, and each size the compilation of one more copy of the network. So with groups of hundreds of samples ten
-    multiples of an eighth of the mean group: under an even routing an expert needs one block, of which a sixteenth is
-    padding; larger groups take several. Few sizes are enough where groups are so large that the padding of a last block
-    says little, and for the small batches of a rollout, in which most of the experts have no sample at all.
+    A block costs one pass over an expert's parameters (about as much as 25 samples), each row of padding costs as much
+    as a sample, and each size costs the compilation of one more copy of the network. So for groups of hundreds of
+    samples the sizes are ten multiples of an eighth of the mean group: under an even routing an expert needs one block,
+    of which a sixteenth is padding; larger groups take several blocks. Few sizes suffice if groups are so large that
+    the padding of a last block is negligible, and for the small batches of a rollout, in which most experts have no
+    samples.
     """
     mean = _power_of_two(max(1, num_samples // num_experts))
     if mean >= 2048:
@@ -78,23 +79,23 @@ def routed_apply(
     block: int | Sequence[int] | None = None,
     form: Form | None = None,
 ) -> Any:
-    """The outputs `apply(take_expert(params, expert[b]), x[b])` of all samples, leaves [B, ...].
+    """Return the outputs `apply(take_expert(params, expert[b]), x[b])` of all samples, leaves [B, ...].
 
-    Differentiable with respect to `params` alone: `x` is treated as a constant.
+    The result is differentiable with respect to `params` alone: `x` is treated as a constant.
 
     Args:
-        apply: one expert's network. Samples must not influence each other in it (no batch statistics).
+        apply: one expert's network. It must treat samples independently (no batch statistics).
         params: stacked parameters, leaves [K, ...].
         x: [B, ...].
-        expert: i32[B], in 0..K-1; samples with K get zeros.
-        block: rows in a block, or sizes of blocks, largest first; `block_sizes` of B and K if None. Without meaning in
-            the ragged form.
-        form: how it is computed; "blocks" if None and JAX's default backend is the CPU, else "ragged". That form serves
-            networks of flax's `nn.Dense` layers, whose `apply` this must be.
+        expert: i32[B], in 0..K-1; samples with K have zeros for outputs.
+        block: rows in a block, or sizes of blocks, largest first; None for `block_sizes` of B and K. Ignored in the
+            ragged form.
+        form: None for "blocks" if JAX's default backend is the CPU, else "ragged". The ragged form requires `apply` to
+            be that of a network of flax's `nn.Dense` layers.
 
     Raises:
-        ValueError: not one expert per sample, sizes of blocks that are not in descending order, or a network with
-            layers that the ragged form does not know.
+        ValueError: `expert` does not have one entry per sample, block sizes are not in descending order, or the ragged
+            form does not support one of the network's layers.
     """
     x, expert = jax.lax.stop_gradient(jnp.asarray(x)), jnp.asarray(expert)
     if x.shape[:1] != expert.shape:
@@ -102,7 +103,7 @@ def routed_apply(
     if form is None:
         form = "blocks" if jax.default_backend() == "cpu" else "ragged"
     if form == "ragged":
-        from flowrl_core.networks.ragged import ragged_apply  # flax is not needed to run what was exported
+        from flowrl_core.networks.ragged import ragged_apply  # exported functions run without flax
 
         return ragged_apply(apply, params, x, expert)
     num_experts = jax.tree.leaves(params)[0].shape[0]
@@ -113,14 +114,14 @@ def routed_apply(
 
 
 def dense_apply(apply: Apply, params: Any, x: jax.Array, expert: jax.Array) -> Any:
-    """The same outputs as `routed_apply` by running all K experts on all samples: the reference, K times the cost."""
+    """Return `routed_apply`'s outputs by running all K experts on all samples: the reference, at K times the cost."""
     everything = jax.vmap(apply, in_axes=(0, None))(params, jax.lax.stop_gradient(x))
     sample = jnp.arange(expert.shape[0])
     return jax.tree.map(lambda leaf: leaf.at[expert, sample].get(mode="fill", fill_value=0), everything)
 
 
 def _ascending(block: tuple[int, ...], num_samples: int) -> tuple[int, ...]:
-    """The sizes in ascending order, without those that no group can need."""
+    """Return the sizes in ascending order, without those larger than any group needs."""
     if not block or block[-1] < 1 or any(large <= small for large, small in zip(block, block[1:], strict=False)):
         raise ValueError(f"block sizes {block}: largest first, no two equal, each at least 1")
     smaller = (*block[1:], 0)
@@ -128,18 +129,18 @@ def _ascending(block: tuple[int, ...], num_samples: int) -> tuple[int, ...]:
 
 
 def _power_of_two(number: int) -> int:
-    """The largest power of two that is at most `number`; 0 for 0."""
+    """Return the largest power of two that is at most `number`; 0 for 0."""
     return 1 << (number.bit_length() - 1) if number else 0
 
 
 class _Layout(NamedTuple):
-    """B samples in P rows, sorted by expert, each expert's rows cut into blocks of N possible ones.
+    """The layout of B samples in P rows, sorted by expert; each expert's rows are cut into blocks, N at most in all.
 
     Attributes:
-        place: i32[B] row of each sample; P for one that is not used.
+        place: i32[B] row of each sample; P for an unused sample.
         source: i32[P] sample in each row; B where the row is padding.
         expert, start: i32[N] expert and first row of each block, sorted by size.
-        bound: i32[S + 1] the blocks of the s-th size are bound[s] <= j < bound[s + 1].
+        bound: i32[S + 1] block j has the s-th size if bound[s] <= j < bound[s + 1].
     """
 
     place: jax.Array
@@ -150,8 +151,9 @@ class _Layout(NamedTuple):
 
 
 def _layout(expert: jax.Array, num_experts: int, sizes: tuple[int, ...]) -> _Layout:
-    """As many of the largest blocks as leave something, and one block of the smallest of the `sizes` (ascending) that
-    holds the rest.
+    """Return the layout in which all blocks of an expert but the last have the largest size.
+
+    The last one has the smallest of the `sizes` (ascending) that holds the remaining samples.
     """
     num_samples, largest = expert.shape[0], sizes[-1]
     num_rows = _num_rows(num_samples, num_experts, sizes)
@@ -164,8 +166,8 @@ def _layout(expert: jax.Array, num_experts: int, sizes: tuple[int, ...]) -> _Lay
     first = jnp.cumsum(rows) - rows
     last_start = first + num_largest * largest
 
-    # Experts without samples come first, then the last blocks by size, then the largest ones: those of one size, the
-    # largest too, are next to each other.
+    # Experts without samples come first, then the last blocks by size, then the full ones: blocks of equal size,
+    # including the largest, are adjacent.
     is_before = (level[:, None] < level) | ((level[:, None] == level) & (k[:, None] < k))
     order = ((is_before.sum(0) == k[:, None]) * k).sum(1)
     end = jnp.cumsum(num_largest)
@@ -187,13 +189,13 @@ def _layout(expert: jax.Array, num_experts: int, sizes: tuple[int, ...]) -> _Lay
 
 
 def _rank(expert: jax.Array, num_experts: int) -> tuple[jax.Array, jax.Array]:
-    """i32[B] samples of the same expert before each one, i32[K] samples of each expert."""
+    """Return i32[B] number of earlier samples of the same expert, and i32[K] number of samples of each expert."""
     is_mine = (expert[:, None] == jnp.arange(num_experts)).astype(jnp.int32)
     return ((jnp.cumsum(is_mine, axis=0) - is_mine) * is_mine).sum(1), is_mine.sum(0)
 
 
 def _num_rows(num_samples: int, num_experts: int, sizes: tuple[int, ...]) -> int:
-    """Rows that are enough for any routing: `slope * c + smallest` is no less than a group of c samples takes."""
+    """Return rows sufficient for any routing: a group of c samples takes at most `slope * c + smallest` rows."""
     num_groups, steps = min(num_experts, num_samples), list(itertools.pairwise(sizes))
     padding = max([sizes[0], *(above - below for below, above in steps)]) - 1
     slope = max([1.0, *((above - sizes[0]) / (below + 1) for below, above in steps)])
@@ -202,7 +204,7 @@ def _num_rows(num_samples: int, num_experts: int, sizes: tuple[int, ...]) -> int
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run_blocks(apply: Apply, sizes: tuple[int, ...], params: Any, x: jax.Array, layout: _Layout) -> Any:
-    """Outputs of all samples, leaves [B, ...]; zeros for those that are not used."""
+    """Return the outputs of all samples, leaves [B, ...]; zeros for unused samples."""
 
     def run(size: int, j: jax.Array) -> Any:
         return apply(take_expert(params, layout.expert[j]), _rows(x, layout, j, size))
@@ -228,7 +230,7 @@ def _run_blocks_backward(
     params, x, layout, saved = residuals
 
     def block_gradient(size: int, j: jax.Array) -> Any:
-        # The forward pass is traced again for its structure alone; the saved values take its place, so the compiler
+        # The forward pass is traced again only for its structure; the saved values replace its results, so the compiler
         # removes it as dead code.
         expert = take_expert(params, layout.expert[j])
         _, pull, residuals, is_known = _linearise(apply, expert, _rows(x, layout, j, size))
@@ -239,7 +241,7 @@ def _run_blocks_backward(
 
     def put(size: int, j: jax.Array, gradient: Any) -> Any:
         k, block = layout.expert[j], block_gradient(size, j)
-        # An expert has one block of all sizes but the largest, whose turn is last.
+        # An expert has at most one block of each size but the largest, which comes last.
         if size == sizes[-1]:
             block = jax.tree.map(jnp.add, take_expert(gradient, k), block)
         return put_expert(gradient, k, block)
@@ -251,7 +253,7 @@ _run_blocks.defvjp(_run_blocks_forward, _run_blocks_backward)
 
 
 def _for_each_block(body: Callable[..., Any], layout: _Layout, sizes: tuple[int, ...], carry: Any) -> Any:
-    """`carry = body(size, j, carry)` for the used blocks j, from the smallest to the largest."""
+    """Return the result of `carry = body(size, j, carry)` over the used blocks j, from the smallest to the largest."""
     for level, size in enumerate(sizes):
         first, end = layout.bound[level], layout.bound[level + 1]
         carry = jax.lax.fori_loop(first, end, functools.partial(body, size), carry)
@@ -259,7 +261,7 @@ def _for_each_block(body: Callable[..., Any], layout: _Layout, sizes: tuple[int,
 
 
 def _collect(run: Callable[..., Any], layout: _Layout, sizes: tuple[int, ...]) -> Any:
-    """The rows that `run(size, j)` gives for each used block j, leaves [P, ...]; zeros in other rows."""
+    """Return the rows `run(size, j)` of each used block j, leaves [P, ...]; zeros in other rows."""
     num_rows = layout.source.shape[0]
     shapes = jax.eval_shape(functools.partial(run, sizes[0]), jnp.int32(0))
     empty = jax.tree.map(lambda one: jnp.zeros((num_rows, *one.shape[1:]), one.dtype), shapes)
@@ -276,12 +278,12 @@ def _collect(run: Callable[..., Any], layout: _Layout, sizes: tuple[int, ...]) -
 
 
 def _restore(rows: Any, layout: _Layout) -> Any:
-    """Leaves [P, ...] brought into the order of the samples, [B, ...]."""
+    """Return leaves [P, ...] in the order of the samples, [B, ...]."""
     return jax.tree.map(lambda leaf: leaf.at[layout.place].get(mode="fill", fill_value=0), rows)
 
 
 def _rows(samples: jax.Array, layout: _Layout, j: jax.Array, size: int) -> jax.Array:
-    """The samples of block j, [size, ...], zeros in padding; gathered here, so `samples` is never copied whole."""
+    """Return the samples of block j, [size, ...], with zeros in padding; this never copies all of `samples`."""
     source = jax.lax.dynamic_slice_in_dim(layout.source, layout.start[j], size)
     return samples.at[source].get(mode="fill", fill_value=0)
 
@@ -289,8 +291,9 @@ def _rows(samples: jax.Array, layout: _Layout, j: jax.Array, size: int) -> jax.A
 def _linearise(
     apply: Apply, expert: Any, rows: jax.Array
 ) -> tuple[Any, Callable[..., Any], Sequence[jax.Array], list[bool]]:
-    """Outputs, the pull-back as a function of (cotangents, *residuals), and the residuals; a residual is known if it
-    is a parameter or the input itself, which need not be saved.
+    """Return outputs, the pull-back as a function of (cotangents, *residuals), the residuals and which are known.
+
+    A known residual is a parameter or the input itself, which need not be saved.
     """
 
     @functools.partial(jax.checkpoint, policy=functools.partial(_is_saved, rows.shape[0]), prevent_cse=False)
@@ -304,7 +307,7 @@ def _linearise(
 
 
 def _is_saved(num_rows: int, primitive: Any, *operands: Any, **params: Any) -> bool:
-    """Whether a result is costly and has a block's rows, so that it can be kept in the rows of the layout."""
+    """Whether a result is costly and has one row per row of a block, so that the layout's rows can store it."""
     if primitive not in _COSTLY:
         return False
     shape = jax.eval_shape(functools.partial(primitive.bind, **params), *operands).shape

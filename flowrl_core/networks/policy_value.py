@@ -1,4 +1,4 @@
-"""The network of one expert: an actor and a critic of three tanh layers each, which share nothing but their input."""
+"""The network of one expert: an actor and a critic of three tanh layers each, which share only their input."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["ActorCritic"]
 
 
 class ActorCritic(nn.Module):
-    """Action logits and the value of observations, by two separate networks of three tanh layers.
+    """Action logits and value of observations, from two separate networks of three tanh layers.
 
     The first layers of actor and critic are one matrix (columns: actor, then critic), since both read the wide
     observation: one pass over it instead of two. Start from `initialisation.initial_params`; the parameters that `init`
-    makes have the same structure but not the same scale.
+    makes have the same structure but a different scale.
 
     Attributes:
-        width: units of each hidden layer, in the actor and again in the critic.
-        num_actions: A.
+        width: units of each hidden layer, for the actor and for the critic.
+        num_actions: number of actions A.
     """
 
     width: int
@@ -26,7 +26,7 @@ class ActorCritic(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(logits f32[B, A], value f32[B]) of x f32[B, D]."""
+        """Return (logits f32[B, A], value f32[B]) of x f32[B, D]."""
         first = jnp.tanh(nn.Dense(2 * self.width, name="first")(x))
         actor, critic = jnp.split(first, 2, axis=-1)
         for layer in ("second", "third"):

@@ -1,4 +1,4 @@
-"""The mixture of experts as grouped matrix products: the form for accelerators, on which they are one kernel."""
+"""The mixture of experts as grouped matrix products: the form for accelerators, where each is one kernel."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ __all__ = ["ragged_apply"]
 
 
 def ragged_apply(apply: Callable[..., Any], params: Any, x: jax.Array, expert: jax.Array) -> Any:
-    """`routed_apply` by `jax.lax.ragged_dot`: the samples are sorted by expert once, and each dense layer is one
-    product of the sorted rows with all experts' kernels.
+    """Return `routed_apply`'s outputs by `jax.lax.ragged_dot`.
 
-    On a CPU XLA multiplies the other experts' kernels by zeros, so there a parameter that is not a number spoils all.
+    The samples are sorted by expert once, and each dense layer is one product of the sorted rows with all experts'
+    kernels.
+
+    On a CPU XLA multiplies the other experts' kernels by zeros, so a NaN in any parameter there spoils all outputs.
     """
     num_experts = jax.tree.leaves(params)[0].shape[0]
-    # An unused sample is a row of zeros of the last expert: a ragged product need not define rows of no group.
+    # An unused sample becomes a row of zeros of the last expert: a ragged product need not define rows of no group.
     is_used = expert < num_experts
     group = jnp.minimum(expert, num_experts - 1)
     order = jnp.argsort(group)
@@ -48,5 +50,5 @@ def ragged_apply(apply: Callable[..., Any], params: Any, x: jax.Array, expert: j
 
 
 def _like(flag: jax.Array, other: jax.Array) -> jax.Array:
-    """bool[B] with as many axes as `other`."""
+    """Return the flag, bool[B], with as many axes as `other`."""
     return flag.reshape(-1, *[1] * (other.ndim - 1))
