@@ -17,7 +17,7 @@ from flowrl_core.trees import tree_class
 __all__ = ["Snapshots", "no_snapshots", "pick", "record"]
 
 _FEWEST = 32
-"""Snapshots that must be there before any is used: a handful would teach that handful."""
+"""Minimum number of snapshots before any is used: with a handful, training would learn only that handful."""
 
 
 @tree_class

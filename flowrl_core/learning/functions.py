@@ -18,7 +18,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "play": ("params", "playing", "pool", "use", "snapshots", "plan", "mode", "key"),
     "improve": ("params", "optimizer_state", "trajectory", "last_value", "hyper", "key"),
 }
-"""The functions by name, each with the names of its arguments in order."""
+"""Function name -> the names of its arguments, in order."""
 
 DONATED: Mapping[str, tuple[str, ...]] = {
     "renew": ("pool", "use"),
@@ -26,7 +26,7 @@ DONATED: Mapping[str, tuple[str, ...]] = {
     "play": ("playing", "use", "snapshots"),
     "improve": ("params", "optimizer_state"),
 }
-"""Arguments whose memory the result may take: the caller has no more use for them."""
+"""Arguments whose memory the result may reuse: the caller does not use them again."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 S = TypeVar("S")
 
 _SMALLER_STEP = 0.25
-"""Of the learning rate, once training has diverged."""
+"""Factor on the learning rate after training has diverged."""
 
 
 @dataclass(frozen=True)

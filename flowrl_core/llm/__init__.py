@@ -1,1 +1,1 @@
-"""Language models: the seam to them, what they are asked, what they answer."""
+"""Language models: the interface to them, their questions and their answers."""

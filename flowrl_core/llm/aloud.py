@@ -1,4 +1,4 @@
-"""What a model that thinks aloud writes around its answer: dropped where it is certain which part the answer is."""
+"""Drop what a model that thinks aloud writes around its answer, if the answer can be identified with certainty."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic_ai.messages import ModelResponse, ModelResponsePart, TextPart
 
 __all__ = ["answer_alone", "without_thoughts"]
 
-# Up to the last end of thoughts, whose beginning is not always sent.
+# Up to the last closing tag of thoughts; the opening tag is not always sent.
 _THOUGHTS = re.compile(r".*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
 _MOST_OPENED = 1_000
 _DECODER = json.JSONDecoder()
 
 
 def without_thoughts(response: ModelResponse, form: type[BaseModel]) -> ModelResponse:
-    """The response with the answer alone for its text, where that is certain; else as it is."""
+    """Return the response with the answer alone as its text, if it can be identified; otherwise unchanged."""
     texts = [part.content for part in response.parts if isinstance(part, TextPart)]
     answer = answer_alone("".join(texts), form)
     if answer is None:
@@ -29,9 +29,9 @@ def without_thoughts(response: ModelResponse, form: type[BaseModel]) -> ModelRes
 
 
 def answer_alone(text: str, form: type[BaseModel]) -> str | None:
-    """The one JSON object of the text, if it has the form and something else stands around it; None otherwise.
+    """Return the one JSON object of the text if it matches the schema and has text around it; None otherwise.
 
-    Of two objects nobody knows which is meant; a text that is JSON as it is needs no help.
+    With two objects it is unclear which one is meant; a text that is only JSON needs no extraction.
     """
     text = text.strip()
     spoken = _THOUGHTS.sub("", text, count=1)
@@ -40,7 +40,7 @@ def answer_alone(text: str, form: type[BaseModel]) -> str | None:
         return None
     (answer,) = found
     if not all(map(_is_balanced, spoken.split(answer, 1))):
-        return None  # part of something that was broken off, or of a list
+        return None  # part of a truncated text, or of a list
     try:
         form.model_validate_json(answer)
     except ValidationError:
@@ -53,7 +53,7 @@ def _is_balanced(text: str) -> bool:
 
 
 def _objects(text: str) -> Iterator[str]:
-    """The outermost JSON objects, as they are written; of very many braces none is looked for."""
+    """Yield the outermost JSON objects as written; none if the text has too many braces."""
     if text.count("{") > _MOST_OPENED:
         return
     at = text.find("{")

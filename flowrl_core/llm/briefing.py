@@ -1,8 +1,8 @@
-"""What a model is told: a campaign's goals, the game, the skills that are known, and what came of earlier proposals.
+"""The input to a model: a campaign's goals, the game, the known skills, and the results of earlier proposals.
 
-The same briefing gives the same text, to the byte: nothing in it depends on a clock, an id or the order of a set. What
-holds for the whole campaign stands in the instructions, so that servers can keep it prepared; what changes from
-round to round stands in the text.
+The same briefing gives the same text, byte for byte: nothing in it depends on a clock, an id or the order of a set.
+What is fixed for the whole campaign goes into the instructions, so that servers can cache it; what changes from round
+to round goes into the text.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DERIVED: Mapping[str, str] = {
     "closer": "closer.X: by how much dist.X shrank in this step of the game",
     "d": "d.X: change of the vital X in this step of the game",
 }
-"""What the names mean that programs may use besides the fluents, by what they begin with."""
+"""The meaning of the names that programs may use besides the fluents, by prefix."""
 
 _STATES: Mapping[SkillState, str] = {
     "learned": "learned",
@@ -52,13 +52,13 @@ _MOST_TERMS = 8
 
 @dataclass(frozen=True)
 class Known:
-    """A skill that is in the campaign already.
+    """A skill that the campaign already has.
 
     Attributes:
-        state: where it stands.
-        success: end-to-end rate of its last look, in [0, 1].
-        frames: environment steps that it was trained for.
-        facts: what was measured of it, as JSON-ready data.
+        state: its state in the campaign.
+        success: end-to-end success rate in its last look, in [0, 1].
+        frames: environment steps spent on its training.
+        facts: its measurements, as JSON-ready data.
     """
 
     skill: Skill
@@ -70,14 +70,14 @@ class Known:
 
 @dataclass(frozen=True)
 class Failure:
-    """A skill that was trained and did not learn.
+    """A skill that was trained but not learned.
 
     Attributes:
-        reason: why its run ended, in words.
-        success: end-to-end rate of its last look, in [0, 1].
-        reflection: what its episodes did: `steps` (where they ended), `terms` of the reward, `changes` of fluents,
-            `median_length`; each may be missing.
-        revision: how often it had been proposed anew before.
+        reason: why its run ended, as text.
+        success: end-to-end success rate in its last look, in [0, 1].
+        reflection: what happened in its episodes: `steps` (where they ended), `terms` of the reward, `changes` of
+            fluents, `median_length`; each may be missing.
+        revision: number of earlier proposals to revise it.
     """
 
     skill: Skill
@@ -92,9 +92,9 @@ class Refused:
     """A proposal that the gates refused.
 
     Attributes:
-        round: when it was proposed last, counted from 1.
-        findings: what is wrong with it.
-        is_cooling: it is not looked at again for now.
+        round: the round that last proposed it, counted from 1.
+        findings: the problems found in it.
+        is_cooling: whether the gates ignore it for now.
     """
 
     name: str
@@ -105,13 +105,13 @@ class Refused:
 
 @dataclass(frozen=True)
 class Briefing:
-    """All that a model is told of a campaign.
+    """The complete input to a model about a campaign.
 
     Attributes:
-        goals: the campaign's targets, in its order.
+        goals: the campaign's targets, in the campaign's order.
         vocabulary: the environment's.
-        known, failures, refused: in the order in which they are to be read.
-        most: skills that the answer may hold.
+        known, failures, refused: in the order of presentation.
+        most: maximum number of skills in the answer.
     """
 
     goals: tuple[str, ...]
@@ -123,11 +123,11 @@ class Briefing:
 
 
 def propose_question(briefing: Briefing, *, sample: int = 0) -> Question[ProposedSkills]:
-    """The question for new skills.
+    """Return the question for new skills.
 
     Args:
-        briefing: what is known.
-        sample: another number is another draw.
+        briefing: the state of the campaign.
+        sample: each number is an independent draw.
     """
     text = render(
         "propose",
@@ -143,12 +143,12 @@ def propose_question(briefing: Briefing, *, sample: int = 0) -> Question[Propose
 
 
 def judge_question(briefing: Briefing, proposal: Proposal, *, sample: int = 0) -> Question[Judgement]:
-    """The question whether a proposal is worth its training.
+    """Return the question whether a proposal is worth training.
 
     Args:
-        briefing: what is known.
-        proposal: as the gates have left it.
-        sample: another number is another draw.
+        briefing: the state of the campaign.
+        proposal: the proposal as changed by the gates.
+        sample: each number is an independent draw.
     """
     vocab = briefing.vocabulary
     told = f"{_skill(proposal.skill, vocab)}\n  why: {data_string(proposal.why)}; difficulty: {proposal.difficulty}"
@@ -175,7 +175,7 @@ def _propose_instructions(vocab: Vocabulary) -> str:
 
 
 def _situation(briefing: Briefing) -> dict[str, str]:
-    """The fields that proposing and judging have in common."""
+    """Return the fields that proposing and judging have in common."""
     return {
         "goals": _lines(data_string(goal) for goal in briefing.goals),
         "known": _lines(_known(known, briefing.vocabulary) for known in briefing.known),
@@ -184,7 +184,7 @@ def _situation(briefing: Briefing) -> dict[str, str]:
 
 
 def _names(vocab: Vocabulary) -> str:
-    """The fluents by kind and range, then what is derived from them."""
+    """Return the fluents by kind and range, then the derived names."""
     groups: dict[str, list[str]] = {}
     for fluent in vocab.fluents:
         kind = f"{fluent.kind} {fluent.low}..{fluent.high}{_KIND_NOTES.get(fluent.kind, '')}"
@@ -217,7 +217,7 @@ def _failure(failure: Failure, vocab: Vocabulary) -> str:
 
 
 def _reflection(reflection: Mapping[str, Any]) -> Iterable[str]:
-    """Lines on what the episodes did, of what is there."""
+    """Yield lines on the outcome of the episodes, from the fields that are present."""
     for step in list(reflection.get("steps", ()))[:MAX_STEPS]:
         ends = ", ".join(f"{number(step[key])} {key.replace('_', ' ')}" for key in _ENDS if step.get(key) is not None)
         yield f"  step {data_string(str(step.get('skill', '')), 64)} n={step.get('n', 1)}: {ends}"
@@ -242,7 +242,7 @@ def _refused(refused: Refused) -> str:
 
 
 def _skill(skill: Skill, vocab: Vocabulary) -> str:
-    """A definition in a few lines; what is empty is left out."""
+    """Return a definition in a few lines, without empty fields."""
     base = {fluent.name for fluent in vocab.fluents}
     effects = {"requirements": skill.requirements, "consumption": skill.consumption, "gain": skill.gain}
     parts = [f"{part}: {_effects(amounts, base)}" for part, amounts in effects.items() if amounts]
@@ -255,18 +255,19 @@ def _skill(skill: Skill, vocab: Vocabulary) -> str:
 
 
 def _example(known: Iterable[Known]) -> str:
-    """An answer: many servers keep a model to the schema without showing it. Only a skill that learned is an example
-    to follow; where there is none, one that no game has.
+    """Return an example answer: many servers constrain a model to the schema without showing it.
+
+    Only a learned skill serves as example; if there is none, it is a made-up skill that no game has.
     """
     for skill in (entry.skill for entry in known if entry.state == "learned"):
-        # A definition of a person may hold what the form does not allow.
+        # A person's definition may exceed the answer schema.
         with contextlib.suppress(ValidationError):
             return _answer(skill)
     return _answer(_NOBODYS)
 
 
 def _answer(skill: Skill) -> str:
-    """The answer that would propose the skill, in the order of the form."""
+    """Return the answer that would propose the skill, in the field order of the schema."""
     told = replace(
         skill,
         name=clean(skill.name, 64),
@@ -297,5 +298,5 @@ def _lines(entries: Iterable[str]) -> str:
 
 
 def _rounded(frames: int) -> str:
-    """Two digits are enough, and a text that does not change with each frame is answered from the journal."""
+    """Return the frames to two digits, so that the text changes seldom and the journal can answer it."""
     return f"{float(f'{frames:.2g}'):,.0f}"

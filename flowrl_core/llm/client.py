@@ -1,4 +1,4 @@
-"""Asking language models: one after the other until one answers, from the journal where that has the answer."""
+"""Ask language models: one after another until one answers, from the journal if it has the answer."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def connect(
     secrets: Mapping[str, str] | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> LanguageModel:
-    """The models that the spec names, as one: each fallback is asked where the ones before have not answered.
+    """Return the models that the spec names, as one: each fallback is asked if those before it did not answer.
 
-    Nothing is sent yet. The model may be asked from any event loop, many questions at a time.
+    Nothing is sent yet. The model may be used from any event loop, with many questions at a time.
 
     Args:
-        secrets: keys of providers by the names of their environment variables, before which they come.
-        sleep: waits so many seconds between the attempts of one request.
+        secrets: keys of providers by environment variable name; they take precedence over the environment.
+        sleep: waits the given seconds between the attempts of one request.
 
     Raises:
-        InputError: a model's name cannot be used, or what it needs is not installed.
+        InputError: a model's name cannot be used, or a package that it requires is not installed.
     """
     models = tuple(parse_model(text) for text in [spec.model, *spec.fallbacks])
     for model in models:
@@ -56,7 +56,7 @@ def connect(
 
 @dataclass(frozen=True)
 class _Asked(Generic[A]):
-    """What became of a question to one model, an exception being the one to raise."""
+    """The result of asking one model; an exception is to be raised."""
 
     result: Reply[A] | BaseException
     num_sent: int
@@ -88,7 +88,8 @@ class _Models:
             if not isinstance(asked.result, ModelError):
                 raise asked.result
             errors.append(asked.result)
-        # Here, not where the packages' errors are handled: they would be its context and show what they hold.
+        # Raised here, not in the handlers of the packages' errors, which would become its context and show their
+        # content.
         raise _together(errors)
 
     async def _ask_one(self, model: ModelName, question: Question[A]) -> _Asked[A]:
@@ -113,7 +114,7 @@ class _Models:
         return _Asked(Reply(result.output, str(model), tuple(recorded.keys), malformed), wire.num_sent)
 
     def _error(self, model: ModelName, exc: BaseException, recorded: RecordedModel) -> BaseException:
-        """The error to raise for what ended a request: of the packages' errors, only those about an answer are left."""
+        """Return the error to raise for a failed request; the packages' errors that remain here concern the answer."""
         from pydantic_ai.exceptions import AgentRunError
 
         if isinstance(exc, AgentRunError):
@@ -123,7 +124,7 @@ class _Models:
 
 
 def _named(model: ModelName, question: Question[A], spec: FrontierSpec) -> dict[str, Any]:
-    """All that can change an answer, besides what was said since."""
+    """Return everything that can change an answer, besides the messages since the question."""
     return {
         "model": str(model),
         "sample": question.sample,
@@ -132,14 +133,14 @@ def _named(model: ModelName, question: Question[A], spec: FrontierSpec) -> dict[
         "output": spec.output,
         "temperature": spec.sampling_temperature,
         "max_output_tokens": spec.max_output_tokens,
-        # Left out by default, or entries would have other names than before there were these fields.
+        # Left out by default: otherwise entries written before these fields existed would have other names.
         **({"thinking": spec.thinking} if spec.thinking != "default" else {}),
         **({"extra": spec.extra_fields} if spec.extra else {}),
     }
 
 
 def _meaning(exc: Exception, recorded: RecordedModel, spec: FrontierSpec) -> tuple[Code, str]:
-    """Why what the model answered is no answer."""
+    """Return the code and the reason why the model's output is not a valid answer."""
     from pydantic_ai.exceptions import ContentFilterError, OutputTokenLimitExceeded
     from pydantic_ai.messages import ThinkingPart
 
@@ -159,7 +160,7 @@ def _meaning(exc: Exception, recorded: RecordedModel, spec: FrontierSpec) -> tup
 
 
 def _together(errors: Sequence[ModelError]) -> ModelError:
-    """One error for those of all models that were asked."""
+    """Return one error for those of all models asked."""
     last = errors[-1]
     if len(errors) == 1:
         return last

@@ -1,6 +1,7 @@
-"""Completions of OpenAI's protocol, as the protocol writes them: what FlowRL uses of one, whatever a server made of it.
+"""Completions of OpenAI's protocol, reduced to the fields that FlowRL uses and normalised across servers.
 
-Servers add, leave out and misspell what nobody here needs; the packages above refuse the whole answer for any of it.
+Servers add, omit and misspell fields that FlowRL does not need; the client packages refuse the whole answer for any of
+these.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _FINISHES = {
     **dict.fromkeys(("contentfilter", "sensitive", "safety"), "content_filter"),
     **dict.fromkeys(("toolcalls", "functioncall"), "tool_calls"),
 }
-"""Reasons for an end (see `bare`) as servers call them; any other is `stop`."""
+"""Finish reasons (see `bare`) as servers write them; any other counts as `stop`."""
 _THOUGHTS = ("reasoning_content", "reasoning")
 _TEXTS = (None, "text", "output_text")
 _COUNTS = ("prompt_tokens", "completion_tokens")
@@ -27,7 +28,7 @@ _NOT_WELL_FORMED = frozenset({"jsonvalidatefailed", "toolusefailed", "outputpars
 
 
 def is_completion(body: Mapping[str, Any]) -> bool:
-    """Whether the body holds a message of a model."""
+    """Whether the body holds a model's message."""
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return False
@@ -36,7 +37,7 @@ def is_completion(body: Mapping[str, Any]) -> bool:
 
 
 def completion_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The first choice's message with its end and the tokens that it took, and no more."""
+    """Return the first choice's message with its finish reason and token usage, and nothing else."""
     choice = body["choices"][0]
     given = choice["message"]
     message: dict[str, Any] = {"role": "assistant", "content": _text_of(given.get("content"))}
@@ -56,9 +57,10 @@ def completion_of(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def generated(content: bytes) -> dict[str, Any] | None:
-    """The completion that a refusal holds because the model's answer had not the form; None if it is another.
+    """Return the completion inside a refusal of an answer that did not match the schema; None for other refusals.
 
-    (So Groq puts it.) It is a model's answer like any other: sent back to the model with what is wrong with it.
+    Groq sends such refusals. The completion counts as an ordinary answer: the model gets it back with a list of its
+    errors.
     """
     if not _NOT_WELL_FORMED & set(read_error(content).names):
         return None
@@ -68,7 +70,7 @@ def generated(content: bytes) -> dict[str, Any] | None:
 
 
 def _text_of(content: Any) -> str | None:
-    """One text of a content that comes in parts, as of models that think (their thoughts are left out), or as JSON."""
+    """Return the text of a content that is in parts (thoughts are left out) or JSON; None if there is none."""
     if isinstance(content, dict):
         return json.dumps(content, ensure_ascii=False)
     return "".join(_texts(content)) if isinstance(content, list) else content
@@ -82,7 +84,7 @@ def _texts(parts: Iterable[Any]) -> Iterable[str]:
 
 
 def _call(number: int, call: Any) -> Any:
-    """A tool's call, its arguments as a text; what is none is left as it is, to be refused."""
+    """Return a tool call with its arguments as text; an invalid call is returned unchanged, to be refused later."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         return call
@@ -104,6 +106,6 @@ def _usage(told: Any) -> dict[str, int] | None:
 
 
 def _count(told: Any) -> int | None:
-    """A count, also as a text or with a point; None if it is none."""
+    """Return a count, also from a text or a decimal number; None if it is not a count."""
     found = re.fullmatch(r"([0-9]{1,18})(?:\.0)?", str(told)) if isinstance(told, int | float | str) else None
     return int(found[1]) if found else None

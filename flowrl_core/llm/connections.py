@@ -1,4 +1,4 @@
-"""From a model's name to what speaks with its server, and to an agent that asks it for one form of answer."""
+"""Connect a model's name to its server, and build the agent that asks it for an answer of a given schema."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["agent_for", "connected", "settings_of"]
 A = TypeVar("A", bound=BaseModel)
 
 _OUTPUTS = {"native": NativeOutput, "tool": ToolOutput, "prompted": PromptedOutput}
-_NO_KEY = "none"  # the packages want one; where a key is needed, the wire refuses to send without
+_NO_KEY = "none"  # the packages require one; if a key is needed, the wire refuses to send without it
 
 
 def connected(model: ModelName, http: httpx2.AsyncClient, key: str | None) -> Model:
-    """The model, asked through the HTTP client. Nothing is sent yet."""
+    """Return the model, accessed through the HTTP client. Nothing is sent yet."""
     key = key or _NO_KEY
     if model.provider == "anthropic":
         from anthropic import AsyncAnthropic
@@ -42,7 +42,7 @@ def connected(model: ModelName, http: httpx2.AsyncClient, key: str | None) -> Mo
 
 
 def agent_for(model: Model, question: Question[A], spec: FrontierSpec) -> Agent[object, A]:
-    """What asks the model, checks the answer, and sends back what is wrong with it."""
+    """Return the agent that asks the model, checks the answer, and sends back its errors."""
     output: Any = _OUTPUTS[spec.output](question.answer)
     return Agent(
         model,
@@ -55,13 +55,13 @@ def agent_for(model: Model, question: Question[A], spec: FrontierSpec) -> Agent[
 
 
 def settings_of(spec: FrontierSpec) -> ModelSettings:
-    """The settings that are sent with each request.
+    """Return the settings sent with each request.
 
-    No `max_retries` is among them: each request would go through a copy of the client, made from the environment anew.
+    They have no `max_retries`: with it, each request would use a copy of the client built anew from the environment.
     """
     settings = ModelSettings(
         max_tokens=spec.max_output_tokens,
-        # Without it, a malformed answer is sent back with 120 words on what tags mean.
+        # Without it, a malformed answer is sent back with 120 words about tags.
         framing_announcement="never",
     )
     if spec.sampling_temperature is not None:
@@ -80,21 +80,21 @@ def _chat_model(model: ModelName, http: httpx2.AsyncClient, key: str) -> Model:
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
     if model.provider == "openai":
-        # The address is written out, for OPENAI_BASE_URL could send the key elsewhere, and the journal not know it.
+        # The address is explicit: OPENAI_BASE_URL could send the key elsewhere without a trace in the journal.
         client = AsyncOpenAI(base_url="https://api.openai.com/v1", api_key=key, http_client=http, max_retries=0)
         return OpenAIChatModel(model.name, provider=OpenAIProvider(openai_client=client))
     client = AsyncOpenAI(base_url=model.url, api_key=key, http_client=http, max_retries=0)
-    # Of OPENAI_ORG_ID and OPENAI_PROJECT_ID, which are nobody else's business.
+    # Do not send OPENAI_ORG_ID and OPENAI_PROJECT_ID, which are private.
     client.organization = client.project = None
     profile = OpenAIModelProfile(
         supports_json_schema_output=True,
-        # Nothing is said of it unless frontier.thinking does.
+        # Nothing is sent about thinking unless frontier.thinking is set.
         supports_thinking=True,
-        # Some servers refuse a message with their own thoughts in it, and none needs them.
+        # Some servers refuse a message that holds their own thoughts, and none needs them.
         openai_chat_send_back_thinking_parts=False,
-        # Ollama and older servers know no `max_completion_tokens`, and would answer without end.
+        # Ollama and older servers ignore `max_completion_tokens`, so the answer would have no limit.
         openai_chat_supports_max_completion_tokens=False,
-        # The templates of many open models refuse any system message but one at the beginning.
+        # The chat templates of many open models refuse any system message except one at the beginning.
         openai_chat_supports_multiple_system_messages=False,
         supports_inline_system_prompts=False,
     )

@@ -1,4 +1,4 @@
-"""What one server does not take of our requests: left out from then on, so that a refusal is met once and not again."""
+"""Request fields that a server refuses: left out after the first refusal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Dialect"]
 
 logger = logging.getLogger(__name__)
 
-# The longest answer has two names. One of them is always sent, or the answer could cost more than was booked for it.
+# The limit on the answer's length has two names. One is always sent: otherwise the answer could cost more than booked.
 _OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 _NEEDED = frozenset({"model", "messages", "system", "contents", "generationConfig", "tools", "stream"})
 _IN_WORDS = "Answer with one JSON object of this JSON Schema, and with nothing else:"
 
 
 class Dialect:
-    """The fields that a model's server has refused, kept in the journal beside what it has answered."""
+    """The request fields that a model's server has refused, kept in the journal beside its answers."""
 
     def __init__(self, model: ModelName, journal: Journal) -> None:
         self._model = model
@@ -32,7 +32,7 @@ class Dialect:
         self._refused = [name for name in refused if isinstance(name, str)] if isinstance(refused, list) else []
 
     def written(self, content: bytes) -> bytes:
-        """The body of a request as this server takes it."""
+        """Return the body of a request without the fields that this server refuses."""
         if not self._refused:
             return content
         body = json.loads(content)
@@ -41,9 +41,9 @@ class Dialect:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
     def learn(self, field: str, sent: bytes) -> bool:
-        """Leave the field out from now on; whether that makes another request of the one that was sent.
+        """Leave the field out from now on; return whether that changes the request that was sent.
 
-        Each field can be learned once: what is refused again was not about it.
+        Each field can be learned once: if the server refuses it again, the cause was another.
         """
         body = json.loads(sent)
         if field not in body or field in self._refused or field in _NEEDED:
@@ -65,7 +65,7 @@ class Dialect:
         if field in _OTHER_NAME:
             body.setdefault(_OTHER_NAME[field], value)
         if field == "response_format" and (schema := value.get("json_schema", {}).get("schema")):
-            # What the server would have kept the model to, it is now asked for.
+            # The prompt now asks for what the server would have enforced.
             text = f"{_IN_WORDS}\n{json.dumps(schema, ensure_ascii=False)}"
             first = body["messages"][0]
             if first["role"] in ("system", "developer") and isinstance(first["content"], str):

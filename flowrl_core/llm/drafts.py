@@ -1,4 +1,4 @@
-"""What a model would be sent, to read it and to say what it may cost: made by what sends it, and not sent."""
+"""The request that a model would receive, to read it and estimate its cost: built by the real client, not sent."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ A = TypeVar("A", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Draft:
-    """What would be sent.
+    """A request that is not sent.
 
     Attributes:
         messages: (role, text) in order.
-        schema: of the answer, as it is sent along; empty where it is part of the messages.
-        input_tokens: an upper bound.
+        schema: the answer's schema, if it is sent separately; empty if it is part of the messages.
+        input_tokens: an upper bound on the tokens of the request.
     """
 
     messages: tuple[tuple[str, str], ...]
@@ -39,9 +39,9 @@ class Draft:
 
 
 def draft(question: Question[A], spec: FrontierSpec) -> Draft:
-    """What the first of the spec's models would be sent. Nothing is, and no key is needed.
+    """Return the request to the first of the spec's models. Nothing is sent, and no key is needed.
 
-    Of models behind other protocols than OpenAI's it gives the same texts, and nearly their size.
+    For models behind other protocols than OpenAI's it gives the same texts, and nearly their size.
 
     Raises:
         InputError: the model's name cannot be used.
@@ -49,7 +49,7 @@ def draft(question: Question[A], spec: FrontierSpec) -> Draft:
     name = parse_model(spec.model)
     if name.provider in ("anthropic", "google"):
         name = ModelName("openai", name.name)
-    # In a thread: the caller's may have an event loop that runs.
+    # In a thread: the caller may be running an event loop.
     with ThreadPoolExecutor(max_workers=1) as pool:
         sent = pool.submit(lambda: asyncio.run(_body(question, spec, name))).result()
     body = json.loads(sent)
@@ -58,7 +58,7 @@ def draft(question: Question[A], spec: FrontierSpec) -> Draft:
 
 
 async def _body(question: Question[A], spec: FrontierSpec, model: ModelName) -> bytes:
-    """The body of the first request."""
+    """Return the body of the first request."""
     import httpx2
 
     from flowrl_core.llm.connections import agent_for, connected
@@ -78,11 +78,11 @@ async def _body(question: Question[A], spec: FrontierSpec, model: ModelName) -> 
 
 
 def _schema(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Where a chat completion's request holds the answer's schema."""
+    """Return the answer's schema in a chat completion request."""
     if tools := body.get("tools"):
         return tools[0]["function"]["parameters"]
     return body.get("response_format", {}).get("json_schema", {}).get("schema", {})
 
 
 class _Kept(Exception):
-    """Ends a request that is not to be sent."""
+    """Ends a request before it is sent."""

@@ -1,4 +1,4 @@
-"""What the body of an error says, whoever wrote it: its status, its codes and types, the field it names, its words."""
+"""Parse the body of an error from any server: its status, codes and types, the field it names, its message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEEPEST = 6
 _MOST_IN_A_LIST = 8
 
 # Where servers and gateways put an error, or that of the server behind them: OpenAI, Cloudflare, Azure, LiteLLM,
-# OpenRouter (JSON in a text), Google, FastAPI and who wraps it (Mistral).
+# OpenRouter (JSON in a text), Google, FastAPI and services that wrap its errors (Mistral).
 _WITHIN = (
     "error",
     "errors",
@@ -32,7 +32,7 @@ _WITHIN = (
 _STATUS = ("code", "status", "statusCode", "status_code")
 _NAMES = ("code", "type", "error_type", "status", "reason")
 _WORDS = ("message", "detail", "msg", "error", "raw")
-_NOTHING = frozenset({"", "none", "null"})  # LiteLLM writes out what it does not know
+_NOTHING = frozenset({"", "none", "null"})  # LiteLLM writes these for unknown values
 _LITELLM = re.compile(r"(?:litellm\.\w+: )+")
 
 
@@ -41,13 +41,13 @@ class ErrorBody:
     """An error's body.
 
     Attributes:
-        status: a number of HTTP that it holds; 0 if it holds none.
-        names: its codes and types, in small letters without _ and -; the outermost and most particular first.
-        param: the field of the request that it is about; empty if it names none.
-        param_name: the code or type that stands beside that field.
-        message: its words, in one line.
-        pause: how long to wait, as it is written there.
-        is_moderated: whether it says which part of the question a moderator has flagged.
+        status: the HTTP status in it; 0 if there is none.
+        names: its codes and types, in lower case without _ and -; the outermost and most specific first.
+        param: the request field that it concerns; empty if it names none.
+        param_name: the code or type next to that field.
+        message: its message, in one line.
+        pause: the requested waiting time, as written.
+        is_moderated: whether it says which part of the question a moderator flagged.
     """
 
     status: int = 0
@@ -60,7 +60,7 @@ class ErrorBody:
 
 
 def read_error(content: bytes) -> ErrorBody:
-    """What the body says. Of errors within errors the outermost decides, except that all their codes are known."""
+    """Return the parsed body. Of nested errors the outermost counts, except that the codes of all are kept."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -83,17 +83,17 @@ def read_error(content: bytes) -> ErrorBody:
 
 
 def excerpt(content: bytes) -> str:
-    """The beginning of a body, in one line."""
+    """Return the beginning of a body, in one line."""
     return one_line(content[:_LONGEST_EXCERPT].decode(errors="replace"))
 
 
 def bare(name: str) -> str:
-    """A code or type as it is compared: `BadRequestError` of one is `bad_request_error` of another."""
+    """Return a code or type in the form used for comparison: `BadRequestError` and `bad_request_error` are equal."""
     return re.sub(r"[_\-. ]", "", name.lower())
 
 
 def _layers(node: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """The objects that make up an error, from outside in."""
+    """Yield the nested objects that make up an error, outermost first."""
     if depth > _DEEPEST:
         return
     if isinstance(node, str) and node.lstrip().startswith("{"):
@@ -111,7 +111,7 @@ def _layers(node: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
 
 
 def _number(layer: Mapping[str, Any]) -> int:
-    """The status of HTTP that the layer holds, as a number or in digits; 0 if it holds none."""
+    """Return the layer's HTTP status, from a number or digits; 0 if it has none."""
     for code in map(layer.get, _STATUS):
         if isinstance(code, str) and re.fullmatch(r"[45][0-9]{2}", code):
             return int(code)
@@ -129,9 +129,9 @@ def _names(layer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _param(layer: Mapping[str, Any]) -> str:
-    """The field of the request's body that the layer names, or names a part of: `response_format.json_schema`."""
+    """Return the request field that the layer names, also from the name of a part: `response_format.json_schema`."""
     param = layer.get("param")
-    if isinstance(place := layer.get("loc"), list):  # as servers write it that are made with FastAPI
+    if isinstance(place := layer.get("loc"), list):  # the form of servers built with FastAPI
         param = next((part for part in place if isinstance(part, str) and part != "body"), "")
     found = re.match(r"[A-Za-z_]\w*", param) if isinstance(param, str) else None
     return found[0] if found and bare(found[0]) not in _NOTHING else ""

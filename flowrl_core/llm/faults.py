@@ -1,4 +1,4 @@
-"""What can go wrong between a question and its answer: one code each, what to do about it, whether it passes."""
+"""Errors between a question and its answer: one code each, the remedy, and whether it is temporary."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ _WHERE_TO_READ_ON = re.compile(r"For further information visit https://errors\.p
 
 
 class Fault(Exception):
-    """One attempt that failed.
+    """A failed attempt.
 
     Attributes:
-        pause_s: what the server asks to wait before the next, if it says so.
-        is_final: whether another attempt is pointless though others of this code are not.
-        refused_field: a field of the request that the server does not take; empty if it is about something else.
-        was_answered: False where the model surely did nothing: the request did not arrive, or was turned away.
+        pause_s: the waiting time before the next attempt, if the server gives one.
+        is_final: whether another attempt is pointless although others with this code may succeed.
+        refused_field: the request field that the server refuses; empty if the cause is another.
+        was_answered: False if the model certainly did nothing: the request did not arrive, or was rejected.
     """
 
     def __init__(
@@ -87,23 +87,23 @@ class Fault(Exception):
 
     @property
     def is_worth_repeating(self) -> bool:
-        """Whether the same request may do better at once: what passes, and a body that some proxy has put there."""
+        """Whether the same request may succeed at once: a temporary fault, or a body inserted by a proxy."""
         return not self.is_final and (self.code in _PASSING or self.code == "not_json")
 
 
 def model_error(code: Code, problem: str, *, is_final: bool = False) -> ModelError:
-    """The error of this code.
+    """Return the error of this code.
 
     Args:
-        problem: what happened, without keys.
-        is_final: that it does not pass though others of its code do.
+        problem: the description, without keys.
+        is_final: whether the error is permanent although others of its code are temporary.
     """
     remedy = _NO_CREDIT if code == "rate_limited" and is_final else _REMEDIES[code]
     return ModelError(code, problem.rstrip("."), remedy, is_passing=code in _PASSING and not is_final)
 
 
 def one_line(text: object) -> str:
-    """The text, or its beginning, in one line of printable characters: it is logged."""
+    """Return the beginning of the text as one line of printable characters, for the log."""
     words = " ".join(_WHERE_TO_READ_ON.sub("", str(text)).split())
     line = "".join(character if character.isprintable() else "?" for character in words)
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."

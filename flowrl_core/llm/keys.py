@@ -1,4 +1,4 @@
-"""Keys of providers: where they are found, and how they are kept out of everything that is written or shown."""
+"""API keys of providers: how they are found, and kept out of everything written or shown."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ KEY_VARIABLES: Mapping[Provider, str] = {
 }
 
 _MASK = "[secret]"
-# What is shorter is a placeholder like `none`, which an answer may well hold; a true key is longer.
+# A shorter value is a placeholder like `none`, which an answer may legitimately contain; real keys are longer.
 _SHORTEST_SECRET = 8
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys that a process has been given; their text is never part of anyone's `repr`."""
+    """The keys available to a process; `repr` never shows them."""
 
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def of(self, model: ModelName) -> str | None:
-        """The key for the model's provider: of the secrets, else of the environment; None if there is none.
+        """Return the key for the model's provider: from the secrets, else from the environment; None if there is none.
 
-        A key that no HTTP header can carry is none: the header's error would show it.
+        A key that an HTTP header cannot carry counts as missing: the header's error would show it.
         """
         key = self._given(model)
         return key if key and key.isascii() and key.isprintable() else None
 
     def problem(self, model: ModelName) -> str | None:
-        """Why the model cannot be asked with what `of` gives; None if it can."""
+        """Return why the model cannot be asked with the key from `of`; None if it can."""
         variable = KEY_VARIABLES[model.provider]
         if self.of(model) is not None:
             return None
@@ -46,13 +46,13 @@ class Keys:
         return None if model.provider == "compatible" else f"{model} needs a key, and {variable} is not set"
 
     def masked(self, content: bytes) -> bytes:
-        """The content without any of the keys."""
+        """Return the content with all keys masked."""
         for secret in self._known():
             content = content.replace(secret.encode(), _MASK.encode())
         return content
 
     def masked_text(self, text: str) -> str:
-        """The text without any of the keys."""
+        """Return the text with all keys masked."""
         for secret in self._known():
             text = text.replace(secret, _MASK)
         return text
@@ -64,5 +64,5 @@ class Keys:
     def _known(self) -> Iterable[str]:
         values = [*self.secrets.values(), *(os.environ.get(variable, "") for variable in KEY_VARIABLES.values())]
         known = {value.strip() for value in values}
-        # The longest first: one may be part of another.
+        # Longest first: one key may be part of another.
         return sorted((value for value in known if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""How models are named: `PROVIDER:NAME`, or `NAME@URL` of a server that speaks OpenAI's protocol."""
+"""Names of models: `PROVIDER:NAME`, or `NAME@URL` for a server that speaks OpenAI's protocol."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Provider = Literal["openai", "anthropic", "google", "compatible"]
 
 _FIELD = "frontier.model"
 _HOSTED = tuple(provider for provider in get_args(Provider) if provider != "compatible")
-# A model's own name may hold both `:` and `@` (llama3.2:1b), so a URL is looked for first, and where a scheme begins.
+# A model's own name may hold both `:` and `@` (llama3.2:1b), so look for a URL first, at the start of a scheme.
 _AT_URL = re.compile(r"(?P<name>.*?)@(?P<url>[A-Za-z][A-Za-z0-9+.-]*://.*)")
 _PACKAGES = {"anthropic": "anthropic", "google": "google.genai"}
 
 
 @dataclass(frozen=True)
 class ModelName:
-    """A model that can be asked. Its text is recorded and shown: nothing in it is secret.
+    """A model that can be asked. Its name is recorded and shown: nothing in it is secret.
 
     Attributes:
-        name: as its provider or server knows it.
-        url: of the server, where the provider is `compatible`.
+        name: the name at its provider or server.
+        url: the server's URL, if the provider is `compatible`.
     """
 
     provider: Provider
@@ -41,17 +41,17 @@ class ModelName:
 
 
 def parse_model(text: str) -> ModelName:
-    """The model that the text names. A URL without a path gets `/v1`, where such servers answer.
+    """Return the model that the text names. A URL without a path gets `/v1`, the usual path of such servers.
 
     Raises:
-        InputError: it names none, or holds what must not be recorded.
+        InputError: the text names no model, or holds secrets that must not be recorded.
     """
     text = text.strip()
     if not text:
         remedy = "Name one: --frontier.model openai:NAME, or NAME@http://localhost:8000/v1 of your own server"
         raise InputError(_FIELD, "no model is named", remedy)
     if at := _AT_URL.fullmatch(text):
-        # Nothing of the text is repeated before this: it may hold a password.
+        # Do not repeat any of the text before this check: it may hold a password.
         url = _checked_url(at["url"])
         return ModelName("compatible", _checked_name(at["name"], text), url)
     provider, colon, name = text.partition(":")
@@ -71,10 +71,10 @@ def parse_model(text: str) -> ModelName:
 
 
 def check_installed(model: ModelName) -> None:
-    """Check that what talks to the model's provider is installed.
+    """Check that the client package of the model's provider is installed.
 
     Raises:
-        InputError: it is an extra that is not.
+        InputError: it belongs to an extra that is not installed.
     """
     package = _PACKAGES.get(model.provider)
     if package and not _is_installed(package):
@@ -83,10 +83,10 @@ def check_installed(model: ModelName) -> None:
 
 
 def check_takes(model: ModelName, extra: Sequence[str]) -> None:
-    """Check that requests to the model can have these fields besides.
+    """Check that requests to the model can carry these extra fields.
 
     Raises:
-        InputError: its provider's package passes none on.
+        InputError: the provider's package does not pass any on.
     """
     if extra and model.provider == "google":
         problem = f"{model} accepts no fields besides those with their own setting"
@@ -111,7 +111,7 @@ def _checked_url(url: str) -> str:
         parts = web_address(url)
     except ValueError as exc:
         raise InputError(_FIELD, f"the model's URL {url!r} cannot be used: {exc}", remedy) from None
-    # Of the address of the answers themselves, as documentation has it, the clients make their own.
+    # The documentation often gives the full address of the endpoint, which the clients build themselves.
     path = parts.path.rstrip("/").removesuffix("/chat/completions")
     return f"{parts.scheme.lower()}://{parts.netloc}{path or '/v1'}"
 
@@ -119,5 +119,5 @@ def _checked_url(url: str) -> str:
 def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # a package above it is not there
+    except ModuleNotFoundError:  # a parent package is missing
         return False

@@ -1,4 +1,4 @@
-"""What models cost: as the user says, else as the package genai-prices knows it, without asking any network."""
+"""Prices of models: from the user, else from the package genai-prices, without network access."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _FORM = "Write MODEL=INPUT/OUTPUT in US dollars per million tokens, as in openai
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars per million tokens asked and answered."""
+    """US dollars per million input and output tokens."""
 
     input: float
     output: float
 
     def cost(self, input_tokens: int, output_tokens: int) -> float:
-        """US dollars for so many tokens."""
+        """Return the cost in US dollars of these tokens."""
         return (self.input * input_tokens + self.output * output_tokens) / 1e6
 
 
 def price_of(model: ModelName, table: Sequence[str]) -> Price | None:
-    """The model's price; None if nobody knows it.
+    """Return the model's price; None if it is unknown.
 
     Args:
-        table: entries MODEL=INPUT/OUTPUT that come first, MODEL as in `frontier.model` or the model's own name. The
-            last that names the model holds; one that names it whole comes before its own name.
+        table: entries MODEL=INPUT/OUTPUT, which take precedence. MODEL is a name as in `frontier.model` or the model's
+            own name; a full name precedes an own name, and of several equal ones the last counts.
 
     Raises:
-        InputError: an entry cannot be read, whichever model it names.
+        InputError: an entry cannot be parsed, whichever model it names.
     """
     told = dict(_entry(text) for text in table)
     for name in (str(model), model.name):
@@ -47,10 +47,10 @@ def price_of(model: ModelName, table: Sequence[str]) -> Price | None:
 
 
 def check_affordable(spec: FrontierSpec) -> None:
-    """Check that a limit in money can be kept: that each model has a price.
+    """Check that a limit in money can be enforced: each model needs a price.
 
     Raises:
-        InputError: one has none, or an entry of `frontier.prices` cannot be read.
+        InputError: a model has no price, or an entry of `frontier.prices` cannot be parsed.
     """
     models = [parse_model(text) for text in [spec.model, *spec.fallbacks]]
     unknown = [str(model) for model in models if price_of(model, spec.prices) is None]
@@ -69,7 +69,7 @@ def _entry(text: str) -> tuple[str, Price]:
 
 
 def _canonical(name: str) -> str:
-    """As `str(ModelName)` writes it, if it is a whole name."""
+    """Return the name as `str(ModelName)` writes it, if it is a full name."""
     try:
         return str(parse_model(name))
     except InputError:
@@ -102,7 +102,7 @@ def _known_price(model: ModelName) -> Price | None:
 
 
 def _highest(rate: Any) -> float | None:
-    """The rate; of those that depend on a question's length, the highest: it must hold for each."""
+    """Return the rate, or the highest of several that depend on the question's length: it must hold for each."""
     if rate is None:
         return None
     tiers = getattr(rate, "tiers", None)

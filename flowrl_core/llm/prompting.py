@@ -1,7 +1,7 @@
-"""The texts that models are sent: files with `{{field}}` places, filled once, and outside text data_string as data.
+"""The prompts of models: template files with `{{field}}` places, filled once, and foreign text as data.
 
-The files lie in `prompts/`. The first line of each, `version: N`, is not sent; a test demands another number when the
-text below it changes, so that a version names one text.
+The files are in `prompts/`. The first line of each, `version: N`, is not sent; a test requires a new number when the
+text below it changes, so that a version identifies one text.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from flowrl_core.installation import data
 __all__ = ["PROMPTS", "as_data", "clean", "number", "data_string", "render", "versions"]
 
 PROMPTS: Final = ("judge", "judge_system", "propose", "propose_system")
-"""The names of the files."""
+"""The names of the prompt files."""
 
 _FIELD = re.compile(r"\{\{([a-z_]+)\}\}")
 _VERSION = re.compile(r"version: (\d+)\n")
-# Controls, formats (which can turn the direction of a line), surrogates, what no font has, and all kinds of space.
+# Controls, formats (which can change text direction), surrogates, private and unassigned characters, and spaces.
 _BLANK = frozenset("CZ")
 _MOST_ITEMS = 12
 _MOST_LEVELS = 4
@@ -32,9 +32,9 @@ _MOST_CHARACTERS = 80
 
 
 def render(name: str, fields: Mapping[str, str]) -> str:
-    """The text of a file with its places filled.
+    """Return the text of a file with its places filled.
 
-    Each value is inserted once: what looks like a place in it stays as it is.
+    Each value is inserted once: text in it that looks like a place stays unchanged.
 
     Args:
         name: one of `PROMPTS`.
@@ -51,12 +51,12 @@ def render(name: str, fields: Mapping[str, str]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The version and the digest of each file, such as `1 0123456789abcdef`."""
+    """Return the version and the digest of each file, such as `1 0123456789abcdef`."""
     return {name: f"{_file(name)[0]} {digest(_file(name)[1])}" for name in PROMPTS}
 
 
 def clean(text: str, most: int) -> str:
-    """The text in one line: runs of white space, control and format characters as one space, backticks as `'`, cut."""
+    """Return the text in one line: runs of blank and control characters become one space, backticks `'`; cut."""
     line = "".join(" " if unicodedata.category(c)[0] in _BLANK else c for c in text[: 4 * most])
     line = " ".join(line.replace("`", "'").split())
     if len(line) > most or len(text) > 4 * most:
@@ -65,20 +65,20 @@ def clean(text: str, most: int) -> str:
 
 
 def data_string(text: str, most: int = 200) -> str:
-    """Somebody else's text as data: cleaned and cut, as a JSON string of one line that nothing in it can end."""
+    """Return foreign text as data: cleaned and cut, as a one-line JSON string that nothing in it can end."""
     return json.dumps(clean(text, most), ensure_ascii=False)
 
 
 def as_data(value: Any) -> str:
-    """Measured values as JSON of one line: texts as `data_string` makes them, numbers with three digits, keys in order.
+    """Return measured values as one line of JSON.
 
-    What is long or deep is cut.
+    Texts are as from `data_string`, numbers have three digits, keys are sorted; long or deep values are cut.
     """
     return json.dumps(_tidy(value, 0), ensure_ascii=False)
 
 
 def number(value: float) -> str:
-    """The number with three digits; a whole number as it is."""
+    """Return the number to three digits; a whole number unchanged."""
     return str(value) if isinstance(value, int) else f"{value:.3g}"
 
 
@@ -97,7 +97,7 @@ def _tidy(value: Any, level: int) -> Any:
 
 @lru_cache(maxsize=len(PROMPTS))
 def _file(name: str) -> tuple[int, str]:
-    """The version and the text below it."""
+    """Return the version and the text below it."""
     if name not in PROMPTS:
         raise ValueError(f"there is no prompt {name!r}: {', '.join(PROMPTS)}")
     whole = data("llm", "prompts", f"{name}.md").read_text(encoding="utf-8")

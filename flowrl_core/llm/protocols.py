@@ -1,4 +1,4 @@
-"""What providers' HTTP answers hold: whether a body is an answer, and what it says of tokens."""
+"""Providers' HTTP answers: whether a body is an answer, and its token counts."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Tokens = tuple[int | None, int | None]
 
 
 def answered(provider: Provider, headers: Mapping[str, str], content: bytes) -> dict[str, Any]:
-    """The body of an answer with status 2xx.
+    """Return the body of an answer with status 2xx.
 
     Raises:
-        Fault: `not_json`: it is none; or what the error means that it holds instead.
+        Fault: `not_json` if it is not an answer, or the meaning of the error that it holds instead.
     """
     content = _without_heartbeats(content)
     if not content:
         raise Fault("not_json", "the answer has an empty body")
     try:
         body = json.loads(content)
-        # Half a surrogate pair can be read from JSON and never written again.
+        # Half a surrogate pair can be parsed from JSON but not encoded again.
         json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
         kind = one_line(headers.get("content-type", "")) or "unknown"
@@ -43,7 +43,7 @@ def answered(provider: Provider, headers: Mapping[str, str], content: bytes) -> 
 
 
 def tokens_told(provider: Provider, body: Mapping[str, Any]) -> Tokens:
-    """The tokens (asked, answered) that the body tells of; None for what it does not tell."""
+    """Return the reported tokens (input, output) of the body; None for a count that is not reported."""
     usage = body.get("usageMetadata" if provider == "google" else "usage")
     if not isinstance(usage, Mapping):
         return None, None
@@ -56,9 +56,10 @@ def tokens_told(provider: Provider, body: Mapping[str, Any]) -> Tokens:
 
 
 def _without_heartbeats(content: bytes) -> bytes:
-    """The body without what gateways send while the model still thinks: blank lines, lines that begin with a colon.
+    """Return the body without the heartbeats of gateways: blank lines and lines that begin with a colon.
 
-    (`: OPENROUTER PROCESSING`, for example, are comments of a stream of events, sent before JSON, too.)
+    They come while the model thinks, also before JSON; `: OPENROUTER PROCESSING`, for example, is a comment of an event
+    stream.
     """
     content = content.removeprefix(codecs.BOM_UTF8).strip()
     while content.startswith(b":"):
@@ -67,7 +68,7 @@ def _without_heartbeats(content: bytes) -> bytes:
 
 
 def _total(usage: Mapping[str, Any], first: str, *others: str) -> int | None:
-    """The sum; None if the first is not told or any is no count."""
+    """Return the sum; None if the first is missing or any is not a count."""
     counts = [usage.get(first), *(usage.get(name) or 0 for name in others)]
     total = 0
     for count in counts:

@@ -1,4 +1,4 @@
-"""A model whose answers are kept in a journal: one entry for each request to it, named by what was asked."""
+"""A model with its answers kept in a journal: one entry per request, named by the question."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ __all__ = ["RecordedModel", "key_of", "readable", "what_was_wrong"]
 
 logger = logging.getLogger(__name__)
 
-# What names a moment or a place, not an answer. The provider's ids would be sent back to it.
+# Fields that name a moment or a place, not an answer. The provider's ids would be sent back to it.
 _PASSING_FIELDS = ("timestamp", "run_id", "conversation_id", "provider_response_id", "provider_url", "metadata")
 
 
 class RecordedModel(WrapperModel):
-    """Looks into the journal before it asks the model within, and keeps there what that answers.
+    """A model that looks into the journal before it asks the wrapped model, and records the answers.
 
     Attributes:
-        keys: of the entries that the answers came from, in order.
+        keys: of the entries used for the answers, in order.
         responses: those answers.
     """
 
@@ -56,13 +56,13 @@ class RecordedModel(WrapperModel):
         asked: Mapping[str, Any],
         form: type[BaseModel],
     ) -> None:
-        """Make one for one question.
+        """Wrap a model for one question.
 
         Args:
             mode: see `FrontierSpec.journal`.
-            asked: what names the question besides its messages; `model`, `sample`, `schema` and `instructions` are
-                among it.
-            form: of the answer. The journal keeps texts as they came; what stands around an answer is dropped here.
+            asked: what identifies the question besides its messages; it includes `model`, `sample`, `schema` and
+                `instructions`.
+            form: the answer's schema. The journal keeps texts unchanged; text around the answer is dropped here.
         """
         super().__init__(wrapped)
         self._journal = journal
@@ -78,11 +78,11 @@ class RecordedModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        """The journal's answer, else the model's.
+        """Return the journal's answer, or else the model's.
 
         Raises:
-            ModelError: `not_recorded`: the journal has none and the model must not be asked; `not_json`: the server's
-                answer is none.
+            ModelError: `not_recorded`: the journal has no answer and the model must not be asked; `not_json`: the
+                server's answer is not JSON.
         """
         text = readable(messages)
         key = key_of(self._asked, text)
@@ -134,15 +134,15 @@ class RecordedModel(WrapperModel):
 
 
 def key_of(asked: Mapping[str, Any], messages: Sequence[Mapping[str, str]]) -> str:
-    """The name of the entry: a hash of all that can change the answer, and of nothing else."""
+    """Return the name of the entry: a hash of everything that can change the answer, and nothing else."""
     content = {**asked, "messages": list(messages)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def readable(messages: Iterable[ModelMessage]) -> list[dict[str, str]]:
-    """Who said what, in order, without ids and times.
+    """Return the messages as role and text, in order, without ids and times.
 
-    It is written by hand rather than dumped: what the package adds to its messages must not rename every entry.
+    The format is written by hand, not dumped: fields that the package adds to its messages must not rename entries.
     """
     said = []
     for message in messages:
@@ -156,7 +156,7 @@ def readable(messages: Iterable[ModelMessage]) -> list[dict[str, str]]:
 
 
 def what_was_wrong(messages: Iterable[ModelMessage]) -> Iterator[str]:
-    """What the model was told of each answer that had not its form."""
+    """Yield the feedback sent to the model on each malformed answer."""
     for part in itertools.chain.from_iterable(message.parts for message in messages):
         if isinstance(part, RetryFeedbackPart) or (isinstance(part, ToolReturnPart) and part.outcome == "retried"):
             yield _told(part)

@@ -1,4 +1,4 @@
-"""What an error of a provider means, by its status, code, type and parameter: words differ from server to server."""
+"""Interpret a provider's error by its status, code, type and parameter: the wording differs between servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["error_within", "refused"]
 _LONGEST_PAUSE_S = 60.0
 _SERVER = 502
 
-# What errors without a number of HTTP are called (see `bare`): OpenAI, Anthropic, Google, vLLM, Mistral, OpenRouter.
+# Names of errors without an HTTP status (see `bare`): OpenAI, Anthropic, Google, vLLM, Mistral, OpenRouter.
 _STATUS = {
     **dict.fromkeys(("invalidrequesterror", "badrequesterror", "invalidargument"), 400),
     **dict.fromkeys(("authenticationerror", "invalidapikey", "unauthenticated"), 401),
@@ -53,14 +53,14 @@ _QUESTION_TOO_LONG = frozenset(
         *("requesttoolarge", "stringabovemaxlength", "prompttoolong"),
     )
 )
-_PARAMS_OF_A_LENGTH = frozenset({"input_tokens", "input_text", "prompt_tokens"})  # vLLM's: no fields of a request
+_PARAMS_OF_A_LENGTH = frozenset({"input_tokens", "input_text", "prompt_tokens"})  # vLLM's, not request fields
 _VAGUE = frozenset(
     (
         *("", "invalidrequesterror", "invalidrequest", "badrequesterror", "badrequest"),
         *("invalidargument", "apierror", "servererror", "unknownerror", "valueerror", "validation", "error"),
     )
 )
-"""What says no more than that something is wrong."""
+"""Codes that say only that something is wrong."""
 _UNWANTED = _VAGUE | {
     "unsupportedvalue",
     "unsupportedparameter",
@@ -69,22 +69,22 @@ _UNWANTED = _VAGUE | {
     "unrecognizedparameter",
     "extraforbidden",
 }
-"""Codes by which a field is refused as such. Others, such as `decimal_above_max_value`, are about its value."""
+"""Codes that refuse a field itself. Others, such as `decimal_above_max_value`, concern its value."""
 _LENGTH_IN_WORDS = re.compile(
     r"context (?:length|window|size)|\bn_ctx\b|(?:prompt|input) (?:is )?too long|prompt contains \d+ tokens|"
     r"`inputs` tokens|input token count|model token limit",
     re.IGNORECASE,
 )
-"""How Ollama, LM Studio, older vLLM, Mistral, Anthropic, Google and TGI put it, who have no code for it."""
+"""The wording of Ollama, LM Studio, older vLLM, Mistral, Anthropic, Google and TGI, which have no code for it."""
 
-# A conflict, what the server itself needs, too early, over capacity (Groq), given up: not about the request.
+# Conflict, failed dependency, too early, over capacity (Groq), given up: not caused by the request.
 _PASSING = frozenset({409, 424, 425, 498, 499})
 _ENDED_BY_ERROR = frozenset({"error", "networkerror", "insufficientsystemresource", "abort"})
-"""Reasons for an end that OpenRouter, Zhipu, DeepSeek and vLLM give where something broke."""
+"""Finish reasons of OpenRouter, Zhipu, DeepSeek and vLLM after an internal error."""
 
 
 def error_within(body: Any) -> bytes | None:
-    """The error that a body of status 200 holds instead of an answer, as a body of its own; None if it holds none."""
+    """Return the error that a body of status 200 holds instead of an answer, as a body; None if it holds none."""
     if isinstance(body, list):  # as Google wraps its errors
         return error_within(body[0]) if len(body) == 1 else None
     if not isinstance(body, dict):
@@ -100,7 +100,7 @@ def error_within(body: Any) -> bytes | None:
 
 
 def refused(status: int, headers: Mapping[str, str], content: bytes) -> Fault:
-    """What an error means. The body's own status counts, for gateways send others' errors on under theirs."""
+    """Return the meaning of an error. The body's own status counts, since gateways forward errors under their own."""
     error = read_error(content)
     within = f" with an error {error.status or ''.join(error.names[:1])}".rstrip() if status < 300 else ""
     problem = f"the server answered {status}{within}: {error.message or 'nothing more'}"
@@ -117,7 +117,7 @@ def refused(status: int, headers: Mapping[str, str], content: bytes) -> Fault:
         problem = f"a proxy on the way requires a user and a password, or rejected them: {problem}"
         return Fault("unreachable", problem, is_final=True, was_answered=False)
     if status == 402 or names & _NO_CREDIT:
-        # No wait cures an account without credit.
+        # Waiting does not help an account without credit.
         return Fault("rate_limited", problem, is_final=True, was_answered=False)
     if status in (401, 403) or names & _BAD_KEY:
         return Fault("unauthorized", problem, was_answered=False)
@@ -134,7 +134,7 @@ def refused(status: int, headers: Mapping[str, str], content: bytes) -> Fault:
 
 
 def _is_about_length(status: int, error: ErrorBody) -> bool:
-    """Whether the model has no room for the question. Words count only where no code says what it is."""
+    """Whether the question is too long for the model. The wording counts only if no code gives the cause."""
     if _QUESTION_TOO_LONG & set(error.names) or error.param in _PARAMS_OF_A_LENGTH:
         return True
     is_said = set(error.names) <= _VAGUE and _LENGTH_IN_WORDS.search(error.message)
@@ -142,16 +142,16 @@ def _is_about_length(status: int, error: ErrorBody) -> bool:
 
 
 def _status_of(status: int, error: ErrorBody) -> int:
-    """The status of an error that holds no number: HTTP's own, but for 200, where the names must do."""
+    """Return the status of an error without a number: HTTP's own, unless it is 2xx; then the names decide."""
     if status >= 400 or not 200 <= status < 300:
         return status
     return next((_STATUS[name] for name in error.names if name in _STATUS), _SERVER)
 
 
 def _pause_s(headers: Mapping[str, str], told: str) -> float | None:
-    """Seconds that the server asks to wait.
+    """Return the seconds that the server asks to wait.
 
-    Azure and OpenAI tell milliseconds, Google writes `34s` into the body; Retry-After has a number of seconds, or a
+    Azure and OpenAI give milliseconds, Google writes `34s` into the body; Retry-After holds a number of seconds or a
     date (RFC 9110, section 10.2.3).
     """
     for text, unit_s in ((headers.get("retry-after-ms", ""), 1e-3), (headers.get("retry-after", ""), 1.0), (told, 1.0)):

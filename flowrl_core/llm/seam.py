@@ -1,4 +1,4 @@
-"""The seam to language models: one question, one checked answer; what was sent is booked, what came back is kept."""
+"""The interface to language models: one question, one checked answer; requests are booked, answers kept."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ A = TypeVar("A", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Question(Generic[A]):
-    """What a model is asked.
+    """A question to a model.
 
     Attributes:
-        instructions: who it is and what it must keep to (the system's message).
-        text: what it is asked now.
-        answer: the form of the answer; every list and text of it is bounded.
-        sample: tells apart questions that are the same: each number is another draw.
+        instructions: the model's role and rules (the system message).
+        text: the question itself.
+        answer: the schema of the answer; every list and text in it is bounded.
+        sample: distinguishes equal questions: each number is an independent draw.
     """
 
     instructions: str
@@ -32,14 +32,14 @@ class Question(Generic[A]):
 
 @dataclass(frozen=True)
 class Reply(Generic[A]):
-    """What came back.
+    """The answer to a question.
 
     Attributes:
-        answer: checked against its form.
-        model: which model gave it, of several that may have been asked.
-        keys: the journal's entries that it was made of, in order: the last is the answer, those before were malformed.
-        malformed: what was wrong with each of those, as the model was told.
-        num_sent: HTTP requests that were sent for it; 0 where the journal had it all.
+        answer: the answer, checked against its schema.
+        model: the model that gave it, of several that may have been asked.
+        keys: the journal entries used, in order: the last is the answer, those before were malformed.
+        malformed: the error in each of those, as sent to the model.
+        num_sent: HTTP requests sent for it; 0 if the journal had everything.
     """
 
     answer: A
@@ -54,47 +54,49 @@ class LanguageModel(Protocol):
 
     @property
     def name(self) -> str:
-        """As users name it; no part of it is secret."""
+        """The model's name in the user's notation; no part of it is secret."""
         ...
 
     async def ask(self, question: Question[A]) -> Reply[A]:
-        """The checked answer.
+        """Return the checked answer.
 
         Raises:
-            ModelError: none came; `code` says why.
-            BudgetError: the next request could cost more than is left; it was not sent.
+            ModelError: there is no answer; `code` gives the reason.
+            BudgetError: the next request could cost more than is left, so it was not sent.
         """
         ...
 
 
 class Book(Protocol):
-    """Where every HTTP request to a model is booked: before it is sent with the most that it can cost, then with what
-    it did. A request that was booked and never settled counts with the most.
+    """The ledger of HTTP requests to models.
+
+    Each is booked with its maximal cost before it is sent, then settled with its actual cost. A request that is never
+    settled counts with its maximum.
     """
 
     def reserve(self, model: str, *, input_tokens: int, output_tokens: int) -> int:
-        """The number of the request that may now be sent.
+        """Book a request and return its number; it may then be sent.
 
         Args:
             input_tokens, output_tokens: upper bounds.
 
         Raises:
-            BudgetError: it could exceed a limit.
+            BudgetError: the request could exceed a limit.
         """
         ...
 
     def settle(self, request: int, outcome: str, *, input_tokens: int | None, output_tokens: int | None) -> None:
-        """Note what became of it (`answered`, or the code of an error). None: not told, so the bound counts."""
+        """Record the outcome (`answered`, or an error code). None for tokens: not reported, so the bound counts."""
         ...
 
 
 class Journal(Protocol):
-    """What models have answered, by the key of what they were asked."""
+    """Answers of models, by the key of the question."""
 
     def read(self, key: str) -> Mapping[str, Any] | None:
-        """The entry under the key; None if there is none."""
+        """Return the entry under the key; None if there is none."""
         ...
 
     def write(self, key: str, entry: Mapping[str, Any]) -> None:
-        """Keep the entry, whole or not at all; one that is there already is replaced."""
+        """Keep the entry, atomically; it replaces an existing one."""
         ...

@@ -1,6 +1,6 @@
-"""The wire to a model's server: each attempt is booked before it is sent, timed, limited, and its end has a name.
+"""The transport to a model's server: each attempt is booked before it is sent, timed and limited, and each end named.
 
-It lies below the providers' packages, as a transport of their HTTP client, so that nothing that they send is missed.
+It lies below the providers' packages, as a transport of their HTTP client, so that it sees every request they send.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _NOT_TOLD: Tokens = (None, None)
 
 @dataclass(frozen=True)
 class Line:
-    """What all requests to one model have in common.
+    """The settings shared by all requests to one model.
 
     Attributes:
-        dialect: what its server does not take of our requests.
-        timeout_s: longest time from the first byte sent to the last one read, of one attempt.
-        sleep: waits so many seconds between attempts.
+        dialect: the request fields that its server refuses.
+        timeout_s: limit of one attempt, from the first byte sent to the last byte read, in seconds.
+        sleep: waits the given seconds between attempts.
     """
 
     model: ModelName
@@ -58,16 +58,16 @@ class Line:
 
     @property
     def longest_body(self) -> int:
-        """Bytes: room for 8 of each token, and for what surrounds them."""
+        """The limit in bytes: 8 for each token, and an allowance for the rest of the body."""
         return 8 * self.max_output_tokens + 64 * 1024
 
 
 class Wire(httpx2.AsyncBaseTransport):
-    """The way of one question, for one event loop.
+    """The HTTP transport for one question, in one event loop.
 
     Attributes:
-        num_sent: attempts that were sent.
-        problem: what the last request ended with, if it failed: the packages above wrap it in errors of their own.
+        num_sent: number of attempts sent.
+        problem: the error that ended the last request, if it failed: the packages above wrap it in their own errors.
     """
 
     def __init__(self, line: Line) -> None:
@@ -77,10 +77,10 @@ class Wire(httpx2.AsyncBaseTransport):
         self.problem: BaseException | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """The whole answer, once it is one; a failure that passes is tried again.
+        """Return the whole answer once it is valid; a temporary failure is retried.
 
         Raises:
-            ModelError: none came.
+            ModelError: there was no valid answer.
             BudgetError: the next attempt could cost more than is left.
         """
         try:
@@ -97,7 +97,7 @@ class Wire(httpx2.AsyncBaseTransport):
 
     async def _exchange(self, request: httpx2.Request) -> bytes:
         model = self._line.model
-        # Only here, so that what a journal holds needs no key.
+        # Checked only here, so that answers from the journal need no key.
         if no_key := self._line.keys.problem(model):
             raise model_error("no_key", no_key)
         await request.aread()
@@ -110,7 +110,7 @@ class Wire(httpx2.AsyncBaseTransport):
                 fault = exc
             problem = self._line.keys.masked_text(fault.problem)
             if fault.refused_field and self._line.dialect.learn(fault.refused_field, request.content):
-                continue  # asked otherwise; this was no attempt that failed
+                continue  # sent again in another form; the attempt does not count as a failure
             attempt += 1
             if attempt == _MOST_ATTEMPTS or not fault.is_worth_repeating:
                 break
@@ -120,9 +120,9 @@ class Wire(httpx2.AsyncBaseTransport):
         raise model_error(fault.code, f"{model}: {problem}", is_final=fault.is_final)
 
     async def _booked(self, request: httpx2.Request) -> bytes:
-        """The body of one attempt's answer."""
-        # Tokens of a byte-level vocabulary stand for one byte at least, and what a server adds around each message is
-        # less than the JSON around it: so the bytes of the body are at least as many as the tokens asked.
+        """Return the body of one attempt's answer."""
+        # A token of a byte-level vocabulary stands for at least one byte, and a server adds less around each message
+        # than the JSON around it: so the body has at least as many bytes as the question has tokens.
         asked = len(request.content)
         number = self._line.book.reserve(
             str(self._line.model), input_tokens=asked, output_tokens=self._line.max_output_tokens
@@ -144,7 +144,7 @@ class Wire(httpx2.AsyncBaseTransport):
 
     async def _attempt(self, request: httpx2.Request) -> tuple[bytes, Tokens]:
         try:
-            # Over all of it: a limit for each read never ends where one byte comes each second.
+            # A limit on the whole attempt: a limit per read never triggers if one byte arrives each second.
             async with asyncio.timeout(self._line.timeout_s):
                 response, content = await self._post(request)
         except (TimeoutError, httpx2.TimeoutException):
@@ -156,7 +156,7 @@ class Wire(httpx2.AsyncBaseTransport):
             raise Fault("unreachable", problem, is_final=is_final, was_answered=False) from None
         except (httpx2.TransportError, httpx2.DecodingError) as exc:
             raise Fault("cut_off", f"the answer was cut off: {_said(exc)}") from None
-        content = self._line.keys.masked(content)  # some server may send back the headers that it got
+        content = self._line.keys.masked(content)  # a server may echo the headers it received
         provider = self._line.model.provider
         if response.is_success:
             body = answered(provider, response.headers, content)
@@ -164,7 +164,7 @@ class Wire(httpx2.AsyncBaseTransport):
             body = badly_formed
         else:
             raise refused(response.status_code, response.headers, content)
-        # Written anew, since JSON has several ways to write what a key is made of.
+        # Encoded anew, since JSON can write the characters of a key in several ways.
         content = self._line.keys.masked(json.dumps(body, ensure_ascii=False).encode())
         return content, tokens_told(provider, body)
 
@@ -180,7 +180,7 @@ class Wire(httpx2.AsyncBaseTransport):
                     problem = f"the answer is longer than {self._line.longest_body} bytes, and was not read further"
                     raise Fault("too_long", problem)
                 if len(content) > self._line.longest_body:
-                    break  # a page of an error: its status says what it is
+                    break  # an error page: its status is enough
         finally:
             await response.aclose()
         return response, bytes(content)
@@ -189,18 +189,18 @@ class Wire(httpx2.AsyncBaseTransport):
 def _rewritten(request: httpx2.Request, content: bytes) -> httpx2.Request:
     headers = request.headers.copy()
     headers["content-length"] = str(len(content))
-    # What is compressed could be small here and have no end once it is read.
+    # A compressed body could be small here and unbounded once decompressed.
     headers["accept-encoding"] = "identity"
     return httpx2.Request(request.method, request.url, headers=headers, content=content, extensions={"timeout": {}})
 
 
 def _client(url: str) -> httpx2.AsyncClient:
-    """What asks the server of the URL, through the proxy of the environment that is for it, if there is one.
+    """Return the HTTP client for the server's URL, through the environment's proxy for it, if there is one.
 
-    (Of this machine there is none: then nobody else gets to see the question, nor the key.)
+    Requests to this machine use no proxy: no third party sees the question or the key.
 
     Raises:
-        Fault: `unreachable`: that proxy cannot be asked.
+        Fault: `unreachable`: the proxy cannot be used.
     """
     proxy = proxy_for(url)
     try:
@@ -216,11 +216,11 @@ def _client(url: str) -> httpx2.AsyncClient:
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    return httpx2.create_ssl_context()  # 50 ms, which is most of what a question costs here
+    return httpx2.create_ssl_context()  # takes 50 ms, most of the cost of a question here
 
 
 def _through(request: httpx2.Request) -> str:
-    """What is said of the proxy of a request that found no way."""
+    """Return the remark on the proxy of a request that could not connect; empty without a proxy."""
     proxy = proxy_for(str(request.url))
     return f", through the proxy {proxy}" if proxy else ""
 
