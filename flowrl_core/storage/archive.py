@@ -1,4 +1,4 @@
-"""What is kept of a run after its end: some of its directory's files, in the archive."""
+"""The archive: the files that are kept of a run after it has ended."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["archive"]
 
 
 def archive(directory: RunDirectory, kept: RunDirectory, names: Collection[str]) -> None:
-    """Keep the files of these names as `kept`, then remove the directory; without a directory both were done before.
+    """Copy the files of these names to `kept`, then remove the directory; nothing if the directory is gone already.
 
-    To be called by the run's owner (`ownership.own_run`), once the run has ended.
+    Only the run's owner (`ownership.own_run`) may call it, after the run has ended.
     """
     remove_leftovers(directory.path)
     remove_leftovers(kept.path)

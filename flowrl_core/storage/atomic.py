@@ -1,4 +1,4 @@
-"""Writes that are whole or not there, and named points at which a test can kill the process."""
+"""Atomic writes, and named points at which a test can kill the process."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _passings: collections.Counter[str] = collections.Counter()
 
 
 def crash_point(name: str) -> None:
-    """Kill this process (SIGKILL) where a test asks for it.
+    """Kill this process (SIGKILL) if a test asks for it.
 
-    FLOWRL_CRASH_AT is `name`, or `name:k` for the k-th passing, of every process that has it in its environment.
-    FLOWRL_CRASH_FILE is for processes that run already: it names a file, there or not, with such a text in it. Of all
-    that pass the point, one is killed: the one that renames the file, to FILE.PID. With `name:k:hang` it sleeps for
-    ever instead.
+    FLOWRL_CRASH_AT is `name`, or `name:k` for the k-th time that a process passes the point; it affects every process
+    with it in its environment. FLOWRL_CRASH_FILE is for processes that already run: the path of a file, which need not
+    exist, with such a text. Exactly one of the processes that pass the point is killed: the one that renames the file
+    to FILE.PID. With `name:k:hang` it sleeps forever instead.
     """
     if wanted := os.environ.get(_CRASH_VARIABLE):
         if _is_passing(name, wanted):
@@ -56,7 +56,7 @@ def _crash_by_file(name: str, path: Path) -> None:
         if not _is_passing(name, wanted):
             return
         path.rename(f"{path}.{os.getpid()}")
-    except FileNotFoundError:  # nothing is asked for, or another process was quicker
+    except FileNotFoundError:  # nothing was asked for, or another process renamed it first
         return
     if not wanted.endswith(":hang"):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -65,7 +65,7 @@ def _crash_by_file(name: str, path: Path) -> None:
 
 
 def _is_passing(name: str, wanted: str) -> bool:
-    """Whether this is the passing that is asked for."""
+    """Whether this is the requested passing of the point."""
     wanted_name, _, number = wanted.removesuffix(":hang").partition(":")
     if wanted_name != name:
         return False
@@ -79,12 +79,12 @@ def temporary_beside(path: Path) -> Path:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether the name is one of `temporary_beside`: unfinished work, perhaps of a process that was killed."""
+    """Whether the name was made by `temporary_beside`: unfinished work, possibly of a killed process."""
     return _TEMPORARY in path.name
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that readers, and a machine that loses power, see the old content or all of the new."""
+    """Write a file atomically and durably: readers, even after a power loss, see the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
@@ -105,7 +105,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_bytes` of the value as indented JSON; NaN and infinity are refused, since they are not JSON."""
+    """`write_bytes` of the value as indented JSON; NaN and infinity are refused, as JSON has none."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -133,10 +133,10 @@ def sync_tree(path: Path) -> None:
 def publish_directory(temporary: Path, final: Path) -> None:
     """Give a finished directory its final name, durably.
 
-    An identical directory of that name is as good: then `temporary` goes.
+    If an identical directory has that name already, `temporary` is removed.
 
     Raises:
-        ConflictError: a directory of other content has the name.
+        ConflictError: a directory with different content has the name.
     """
     sync_tree(temporary)
     try:
@@ -151,7 +151,7 @@ def publish_directory(temporary: Path, final: Path) -> None:
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a directory, if it is there; its name goes first, so that nobody meets it half removed."""
+    """Remove a directory if it exists; it is renamed first, so that nobody sees it half removed."""
     doomed = temporary_beside(path)
     try:
         os.rename(path, doomed)
@@ -162,7 +162,7 @@ def remove_directory(path: Path) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of `path` left beside it; only for the one who owns `path`."""
+    """Remove what killed writers of `path` left beside it; only the owner of `path` may call it."""
     if path.parent.is_dir():
         for left in path.parent.iterdir():
             if left.name.startswith(path.name + _TEMPORARY):

@@ -1,13 +1,13 @@
-"""Copies of a home from which it can be made again, elsewhere and on another kind of database.
+"""Backup and restoration of a home, also to another place and another kind of database.
 
 A backup is a directory:
 
-    registry.sqlite   the registry's rows, whatever database they came from
+    registry.sqlite   the registry's rows, whichever database they came from
     versions/         parameters
-    sealed/           prepared inputs that an open run was given or that a family needs
-    runs/  archive/   and the directories that are a family's own: knowledge/  journal/
+    sealed/           prepared inputs that an open run or a family needs
+    runs/  archive/   and the families' own directories: knowledge/  journal/
 
-What can be made again is left out: compiled programs, the embedded Prefect and its history.
+What can be made again (compiled programs) and the embedded Prefect with its history are left out.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ __all__ = ["Copied", "backup", "restore"]
 logger = logging.getLogger(__name__)
 
 _DIRECTORIES = ("versions", "runs", "archive")
-"""Of every family, copied as they are."""
+"""Directories common to all families, copied unchanged."""
 _SEALED = "sealed"
 _RESTORING = "restoring"
-"""In a home: what is restored, until all of it has its place. As long as it is there, nothing of it is."""
+"""Staging directory in a home: while it exists, the restoration is unfinished."""
 _RESTORED = "the registry was restored from a backup"
 
 
 @dataclass(frozen=True)
 class Copied:
-    """What a backup or a restoration has copied: rows of all tables, versions of parameters, bytes of all files."""
+    """What a backup or restoration copied: rows of all tables, versions of parameters, bytes of all files."""
 
     rows: int
     versions: int
@@ -58,18 +58,18 @@ class Copied:
 
 
 def backup(home: Home, target: Path, families: Sequence[Family]) -> Copied:
-    """Copy what a home holds to `target`, which is there whole or not at all. Campaigns may go on meanwhile.
+    """Copy the content of a home to `target`, atomically, and return what was copied. Campaigns may run meanwhile.
 
-    Nothing of the home is changed, so it may be one that can only be read.
+    The home is not changed, so it may be read-only.
 
-    The registry comes first: all that its rows name was written before them, so it is among the files copied after.
+    The registry is copied first: every file that its rows name was written before them, so it is copied after.
 
     Args:
-        families: all whose runs the registry may hold; they say what is needed.
+        families: all families that may have runs in the registry; they say what is needed.
 
     Raises:
         InputError: `target` exists or cannot be used, or there is nothing to copy.
-        CorruptError: the registry, or something that a family counts on, is not whole.
+        CorruptError: the registry, or something that a family relies on, is damaged or missing.
         StorageError: a file cannot be read.
     """
     target = Path(target).absolute()
@@ -97,17 +97,17 @@ def backup(home: Home, target: Path, families: Sequence[Family]) -> Copied:
 
 
 def restore(source: Path, home: Home, families: Sequence[Family]) -> Copied:
-    """Fill an empty home, on whatever database it is configured for, with what a backup holds.
+    """Fill an empty home from a backup, on the database it is configured for, and return what was copied.
 
-    The registry gets a new name, so that a server that knows the old one answers with none of its runs, and attempts
-    that were outstanding are ended as trouble that was not theirs: the next start of a campaign goes on from there.
+    The registry gets a new name, so that a Prefect server that knows the old one does not answer with its runs.
+    Outstanding attempts end as infrastructure trouble: the next start of a campaign resumes from there.
 
     Args:
-        families: all whose runs the registry may hold.
+        families: all families that may have runs in the registry.
 
     Raises:
-        InputError: `source` is no backup, or the home holds something already, or cannot be written.
-        CorruptError: the backup's registry, or something that a family counts on, is not whole.
+        InputError: `source` is not a backup, or the home is not empty or not writable.
+        CorruptError: the backup's registry, or something that a family relies on, is damaged or missing.
         StorageError: the backup has a newer schema than this code.
     """
     source = Path(source).absolute()
@@ -129,7 +129,7 @@ def restore(source: Path, home: Home, families: Sequence[Family]) -> Copied:
         crash_point("restored_files")
         rows = _fill_registry(source, home, stage, names)
     except BaseException:
-        with contextlib.suppress(FlowRLError):  # it is restored already, or that is not known
+        with contextlib.suppress(FlowRLError):  # already restored, or that cannot be determined
             _check_empty(home, names)
             _remove_unfinished(home, names)
             if is_new:
@@ -140,10 +140,10 @@ def restore(source: Path, home: Home, families: Sequence[Family]) -> Copied:
 
 
 def _fill_registry(source: Path, home: Home, stage: Home, names: Sequence[str]) -> int:
-    """Load the rows, and give the files that were staged their names; how many rows.
+    """Load the rows, move the staged files to their places, and return the number of rows.
 
-    The registry comes last: what is there without it is the unfinished work of a restoration. An SQLite file of the
-    home's own gets its name when it is whole; in any other database the rows are one transaction.
+    The registry comes last: files without it are an unfinished restoration. The home's own SQLite file is renamed when
+    complete; in any other database the rows are one transaction.
     """
     own = f"sqlite:///{home.registry}"
     is_own = home.registry_url == own
@@ -175,7 +175,7 @@ def _publish(stage: Home, home: Home, names: Sequence[str]) -> None:
 
 
 def _remove_unfinished(home: Home, names: Sequence[str]) -> None:
-    """Remove what a restoration that did not come to its end has left; nothing, if there was none."""
+    """Remove what an unfinished restoration left, if there was one."""
     stage = home.root / _RESTORING
     if stage.is_dir() and not home.registry.exists():
         for name in names:
@@ -196,7 +196,7 @@ def _save_rows(source: sa.Engine, target: Path) -> int:
 
 
 def _load_rows(source: Path, stage: Home, into: sa.Connection) -> int:
-    # A copy: it may have to be migrated first, and a backup is not changed.
+    # A copy, since it may have to be migrated first and a backup is never changed.
     scratch = stage.root / "scratch"
     scratch.mkdir()
     try:
@@ -217,9 +217,9 @@ def _load_rows(source: Path, stage: Home, into: sa.Connection) -> int:
 
 def _copy_rows(rows: sa.Connection, into: sa.Connection) -> int:
     count = 0
-    into.execute(sa.delete(schema.meta))  # a new registry has a name already
+    into.execute(sa.delete(schema.meta))  # a new registry already has a name
     for table in schema.metadata.sorted_tables:
-        # In order of their keys: a version comes after the one that it was made from.
+        # In key order, so that a version comes after its parent.
         found = [dict(row) for row in rows.execute(sa.select(table).order_by(*table.primary_key.columns)).mappings()]
         if found:
             into.execute(sa.insert(table), found)
@@ -228,7 +228,7 @@ def _copy_rows(rows: sa.Connection, into: sa.Connection) -> int:
 
 
 def _advance_sequences(connection: sa.Connection) -> None:
-    """Let Postgres number new rows after those that came with their numbers; SQLite does by itself."""
+    """Make Postgres number new rows after those just copied; SQLite does so by itself."""
     if connection.dialect.name != "postgresql":
         return
     for table in schema.metadata.sorted_tables:
@@ -249,7 +249,7 @@ def _as_one_file(path: Path) -> None:
 
 
 def _copy_tree(source: Path, target: Path) -> None:
-    """Copy what is whole; runs that last go on meanwhile, so that a file may go before it is copied."""
+    """Copy a directory without temporary and lock files; a file may vanish meanwhile, as runs continue."""
     if not source.is_dir():
         return
     target.mkdir(exist_ok=True)
@@ -259,7 +259,7 @@ def _copy_tree(source: Path, target: Path) -> None:
         try:
             if path.is_dir():
                 _copy_tree(path, target / path.name)
-            elif path.is_file():  # pipes and sockets hold nothing
+            elif path.is_file():  # pipes and sockets have no content
                 with _readable():
                     shutil.copy2(path, target / path.name)
         except FileNotFoundError:
@@ -271,9 +271,9 @@ def _whole_directories(families: Sequence[Family]) -> tuple[str, ...]:
 
 
 def _copy_sealed(home: Home, copy: Home, families: Sequence[Family]) -> None:
-    """Copy the sealed directories that are needed: all others can be made again, and may be large.
+    """Copy the sealed directories that are needed; all others can be made again, and may be large.
 
-    One that is missing or damaged is left out: it is made again from its inputs, unless its family says otherwise.
+    A missing or damaged one is left out: it is made again from its inputs, unless its family says otherwise.
     """
     with _registry_of(copy) as registry:
         needed = needed_sealed(home, registry, families)
@@ -300,7 +300,7 @@ def _readable() -> Iterator[None]:
 
 
 def _check_rows(source: Path) -> None:
-    """All rows of the backup can be read; nothing of them is written before that is sure."""
+    """Check that all rows of the backup can be read, before any of them is written."""
     engine = read_engine(f"sqlite:///{source / 'registry.sqlite'}")
     try:
         check_whole(engine)
@@ -316,7 +316,7 @@ def _check_rows(source: Path) -> None:
 
 
 def _check_files(copy: Home, families: Sequence[Family], *, of: Home) -> None:
-    """All that families count on is there and whole; a flaw is told as one of the home `of`."""
+    """Check that everything the families rely on is there and intact; damage is reported as that of the home `of`."""
     with _registry_of(copy) as registry:
         if damaged := damage(copy, registry, families, by_size=False):
             problem, remedy = in_words(of, damaged)
@@ -347,7 +347,7 @@ def _check_empty(home: Home, names: Sequence[str]) -> None:
 
 
 def _has_rows(connection: sa.Connection) -> bool:
-    """Whether anything was ever recorded in a registry, other than its name."""
+    """Whether a registry contains anything besides its name."""
     tables = [table for table in schema.metadata.sorted_tables if table is not schema.meta]
     return any(connection.execute(sa.select(sa.literal(1)).select_from(one).limit(1)).first() for one in tables)
 

@@ -1,4 +1,4 @@
-"""Trees of arrays on disk: whole or not there, checksummed, restored bit for bit.
+"""Trees of arrays on disk: written atomically, checksummed, restored bit for bit.
 
 A checkpoint is a directory: `tree/` as Orbax writes it, and `manifest.json` with the size and SHA-256 of every file,
 the leaves, and the caller's metadata. It is written beside its place, made durable and renamed.
@@ -38,7 +38,7 @@ LeafPath = tuple[str, ...]
 _TREE = "tree"
 _STEP = re.compile(r"step-(\d{12})")
 _DICT_KEY = "/"
-"""Marks a part of a leaf's path that is the key of a dict: only such trees can be loaded without a template."""
+"""Marks a part of a leaf's path as a dict key: only trees of dicts can be loaded without a template."""
 
 
 def save_tree(directory: Path, tree: Any, *, metadata: Mapping[str, Any] | None = None) -> None:
@@ -46,7 +46,7 @@ def save_tree(directory: Path, tree: Any, *, metadata: Mapping[str, Any] | None 
 
     Args:
         tree: nested dicts, tuples, NamedTuples or dataclasses of numpy or JAX arrays.
-        metadata: JSON-ready data kept beside it.
+        metadata: JSON-ready data stored with it.
 
     Raises:
         ConflictError: `directory` exists.
@@ -57,7 +57,7 @@ def save_tree(directory: Path, tree: Any, *, metadata: Mapping[str, Any] | None 
     temporary = temporary_beside(directory)
     temporary.mkdir()
     try:
-        # Orbax refuses arrays without elements; their shape says everything.
+        # Orbax refuses empty arrays; their shape is all there is to store.
         _write_arrays(temporary / _TREE, {_file_name(p): a for p, a in leaves.items() if a.size})
         described = [{"path": p, "dtype": a.dtype.name, "shape": a.shape} for p, a in leaves.items()]
         facts = {"metadata": dict(metadata or {}), "leaves": described, "empty": _empty_nodes(tree)}
@@ -76,16 +76,16 @@ def save_tree(directory: Path, tree: Any, *, metadata: Mapping[str, Any] | None 
 
 
 def load_tree(directory: Path, template: Any = None, *, below: tuple[str, ...] = ()) -> tuple[Any, dict[str, Any]]:
-    """The tree and its metadata, after its checksums were verified.
+    """The tree and its metadata, after verifying its checksums.
 
     Args:
-        template: a tree of the same structure, whose leaves tell shape and dtype. Leaves come back as numpy arrays,
-            or as JAX arrays where the template has those. None: nested dicts, if the tree was made of dicts alone.
-        below: names that lead to a part of the tree; only that part is read.
+        template: a tree of the same structure, whose leaves give shape and dtype. Leaves come back as numpy arrays,
+            or as JAX arrays where the template has those. None: nested dicts, if the tree consists of dicts alone.
+        below: path to a part of the tree; only that part is read.
 
     Raises:
-        CorruptError: not there, incomplete, or a checksum is wrong.
-        StorageError: the tree does not fit the template, or another FlowRL's format.
+        CorruptError: missing, incomplete, or a checksum is wrong.
+        StorageError: the tree does not fit the template, or has the format of another FlowRL version.
     """
     manifest = verify(directory)
     described = [(tuple(leaf["path"]), tuple(leaf["shape"]), np.dtype(leaf["dtype"])) for leaf in manifest["leaves"]]
@@ -103,7 +103,7 @@ def load_tree(directory: Path, template: Any = None, *, below: tuple[str, ...] =
 
 
 def content_hash(tree: Any) -> str:
-    """Thirty-two hex digits that name a tree by paths, dtypes, shapes and bytes, not by the order of dict keys."""
+    """The hash (32 hex digits) of a tree's paths, dtypes, shapes and bytes; the order of dict keys does not matter."""
     total = hashlib.sha256()
     for path, array in sorted(_leaves(tree).items()):
         total.update(json.dumps([path, array.dtype.name, array.shape]).encode())
@@ -112,7 +112,7 @@ def content_hash(tree: Any) -> str:
 
 
 class TrainCheckpoints:
-    """The mid-run checkpoints of one run, of which the last `keep` stay. Only the run's owner may use it."""
+    """The mid-run checkpoints of one run; the last `keep` are kept. Only the run's owner may use it."""
 
     def __init__(self, directory: Path, *, keep: int = 2) -> None:
         self._directory = directory
@@ -126,7 +126,7 @@ class TrainCheckpoints:
         return sorted(int(match[1]) for match in found if match)
 
     def save(self, step: int, tree: Any, *, metadata: Mapping[str, Any] | None = None) -> None:
-        """Write the checkpoint of a step, then remove those too many.
+        """Write the checkpoint of a step, then remove the oldest beyond `keep`.
 
         Raises:
             ConflictError: the step is not above the last one.
@@ -142,10 +142,9 @@ class TrainCheckpoints:
         self._sweep()
 
     def latest(self, template: Any = None, *, below: tuple[str, ...] = ()) -> tuple[int, Any, dict[str, Any]] | None:
-        """The step, tree and metadata of the last checkpoint that is whole; None if there is none.
+        """The step, tree and metadata of the last intact checkpoint; None if there is none.
 
-        A corrupt one is set aside under another name, with a warning, and the one before is used. `template` and
-        `below`: see `load_tree`.
+        A corrupt one is renamed, with a warning, and the one before is used. `template` and `below`: see `load_tree`.
 
         Raises:
             StorageError: it does not fit the template.
@@ -153,7 +152,7 @@ class TrainCheckpoints:
         return self._last_whole(lambda path: load_tree(path, template, below=below))
 
     def latest_metadata(self) -> dict[str, Any] | None:
-        """The metadata of the last checkpoint that is whole, without its arrays; None if there is none."""
+        """The metadata of the last intact checkpoint, without its arrays; None if there is none."""
         found = self._last_whole(lambda path: (None, verify(path)["metadata"]))
         return found[2] if found else None
 
@@ -174,7 +173,7 @@ class TrainCheckpoints:
         return self._directory / f"step-{step:012d}"
 
     def _sweep(self) -> None:
-        """Remove what killed writers left; the run has one owner, so nobody is writing."""
+        """Remove what killed writers left; the run has one owner, so nothing else is writing."""
         for path in self._directory.iterdir():
             if is_temporary(path) and _STEP.match(path.name):
                 shutil.rmtree(path, ignore_errors=True)
@@ -183,7 +182,7 @@ class TrainCheckpoints:
 def _write_arrays(directory: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         checkpointer.save(directory.absolute(), dict(arrays))
-    # It holds the absolute path and nothing else; that all was written is what the manifest says.
+    # It contains only the absolute path; the manifest says that everything was written.
     (directory / "commit_success.txt").unlink(missing_ok=True)
 
 
@@ -220,7 +219,7 @@ def _file_name(path: LeafPath) -> str:
 
 
 def _empty_nodes(tree: Any) -> list[tuple[LeafPath, dict[str, Any] | None]]:
-    """The empty dicts and Nones below the root, which have no leaf that would tell of them."""
+    """The empty dicts and Nones below the root, which no leaf represents."""
 
     def is_empty(node: Any) -> bool:
         return node is None or (isinstance(node, dict) and not node)

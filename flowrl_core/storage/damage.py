@@ -1,4 +1,4 @@
-"""What is missing or damaged of what the registry counts on, in words."""
+"""Descriptions of missing or damaged directories that the registry relies on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Damaged:
-    """A directory of which not all is there.
+    """A directory that is damaged or missing.
 
     Attributes:
-        owner: whose content it is, as in `expert 2 (collect_wood)`.
-        what: the content, as in `version 5`.
+        owner: the owner of the content, such as `expert 2 (collect_wood)`.
+        what: the content, such as `version 5`.
         place: the directory's path below the home.
         flaw: what is wrong with it, in words.
     """
@@ -33,7 +33,7 @@ class Damaged:
 
 
 def in_words(home: Home, damaged: Sequence[Damaged]) -> tuple[str, str]:
-    """What is wrong, naming the first few, and the remedy."""
+    """The problem, naming the first few directories, and the remedy."""
     elsewhere = "or start over with FLOWRL_HOME set to a new directory"
     if not home.versions.is_dir() and all(one.place.startswith(f"{home.versions.name}/") for one in damaged):
         owners = ", ".join(dict.fromkeys(one.owner for one in damaged))

@@ -1,4 +1,4 @@
-"""The registry's database: connections, transactions, and bringing its schema up to date."""
+"""The registry's database: connections, transactions and schema migration."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ __all__ = ["MIGRATIONS", "bring_up_to_date", "is_known", "make_engine", "reading
 MIGRATIONS = data("storage", "migrations")
 _DATABASES = ("sqlite", "postgresql")
 _BUSY_SECONDS = 60
-"""How long a writer waits for the others: 64 merges from 8 processes at once take a few seconds on a busy machine."""
-# Of libpq, in seconds (the last in milliseconds): without them a server that vanished is waited for for hours.
+"""How long a writer waits for others: 64 merges from 8 processes at once take a few seconds on a busy machine."""
+# libpq settings in seconds (the last in milliseconds): without them, waiting for a vanished server takes hours.
 _PATIENCE = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
@@ -48,10 +48,10 @@ def make_engine(url: str, *, connect: Callable[[], sqlite3.Connection] | None = 
     """An engine for the URL; nothing is opened yet.
 
     Args:
-        connect: makes each connection anew, where it is not to be made from the URL.
+        connect: makes each new connection, instead of making it from the URL.
 
     Raises:
-        InputError: not a database URL, its driver is not installed, or it is for another kind of database or use.
+        InputError: not a database URL, its driver is not installed, or the database or driver is not supported.
     """
     remedy = f"Set {URL_VARIABLE} to sqlite:////absolute/path or postgresql+psycopg://user@host/name, or leave it unset"
     try:
@@ -94,13 +94,13 @@ def _check_place(url: str, parsed: sa.URL, remedy: str) -> None:
 
 
 def _without_password(url: str) -> str:
-    """A text that cannot be read as a URL, without all that may be a password in it."""
+    """A text that is not a valid URL, with everything that may be a password masked."""
     start, at, rest = url.rpartition("@")
     return f"{start.partition(':')[0]}:***@{rest}" if at else url
 
 
 def _on_connect(connection: Any, _: Any) -> None:
-    # The driver's own BEGIN comes late, when it has read already; with None, `_on_begin` says when one begins.
+    # The driver's own BEGIN comes too late, after the first read; with None, `_on_begin` begins the transaction.
     connection.isolation_level = None
     for pragma in (f"busy_timeout={_BUSY_SECONDS * 1000}", "foreign_keys=ON", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
@@ -109,39 +109,39 @@ def _on_connect(connection: Any, _: Any) -> None:
 def _on_begin(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
     if options.get("flowrl_migrate", False):
-        # SQLite changes a table by making it anew, and refuses to drop the old one while rows refer to it.
+        # SQLite changes a table by creating a new one, and refuses to drop the old one while rows refer to it.
         connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-    # A transaction that reads first and then writes fails at once under WAL if another one has written in between.
+    # Under WAL, a transaction that reads and then writes fails at once if another one wrote in between.
     is_write = options.get("flowrl_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
 
 
 def _on_begin_postgres(connection: sa.Connection) -> None:
     if not connection.get_execution_options().get("flowrl_write", False):
-        # A read of several statements sees the state that its first one saw.
+        # All statements of a read see the state that the first one saw.
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         return
-    # As on SQLite, writers come one after another. What a transaction decides depends on rows that it has only read
-    # (the greatest ordinal, the heads), which no lock on rows covers. Each statement sees all that was committed before
-    # the lock was granted; at a higher isolation level, which may be the database's default, all of them would see the
+    # As on SQLite, only one writer runs at a time. A transaction's decisions depend on rows that it only reads (the
+    # greatest ordinal, the heads), which row locks do not cover. Each statement sees everything committed before the
+    # lock was granted; at a higher isolation level, which may be the database's default, all statements would see the
     # state from before the wait.
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_BUSY_SECONDS}s'")
-    # The lock of a machine that vanished, or of a process that was stopped, is not waited for longer than that either.
+    # The same limit on waiting for the lock of a vanished machine or a stopped process.
     connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_BUSY_SECONDS}s'")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
 
 
 @contextlib.contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that sees one state of the database throughout."""
+    """A read transaction that sees one consistent state of the database."""
     with _named_errors(engine), engine.connect() as connection, connection.begin():
         yield connection
 
 
 @contextlib.contextmanager
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that holds the write lock from its start, committed at the end of the block."""
+    """A transaction that holds the write lock from its start and commits at the end of the block."""
     with _named_errors(engine), engine.connect() as plain:
         connection = plain.execution_options(flowrl_write=True)
         with connection.begin():
@@ -190,19 +190,19 @@ def _called(engine: sa.Engine) -> str:
 
 
 def bring_up_to_date(home: Home, engine: sa.Engine, *, head: str = HEAD, migrations: Path = MIGRATIONS) -> None:
-    """Create the schema, or migrate an older one; an SQLite file is backed up beside itself first.
+    """Create the schema, or migrate an older one; an SQLite file is first backed up beside itself.
 
     Args:
-        head: the migration that this code wants.
-        migrations: the Alembic directory that has it.
+        head: the migration to reach.
+        migrations: the Alembic directory that contains it.
 
     Raises:
-        StorageError: the database is of a newer schema than this code knows.
+        StorageError: the database has a newer schema than this code knows.
         CorruptError: the file is not a database.
     """
     if revision(engine) == head:
         return
-    # Alembic is slow to import and only needed here.
+    # Alembic is slow to import, and only needed here.
     from alembic import command
 
     with exclusive(home.root / "registry.lock", what="the registry", wait=True):
@@ -224,10 +224,10 @@ def bring_up_to_date(home: Home, engine: sa.Engine, *, head: str = HEAD, migrati
 
 
 def revision(engine: sa.Engine) -> str | None:
-    """The migration the database is at; None for an empty one.
+    """The migration that the database is at; None for an empty one.
 
     Raises:
-        CorruptError: something else lies where its files belong, or it is not whole.
+        CorruptError: it is damaged, or something else is where its files belong.
         StorageError: it does not answer.
     """
     path = engine.url.database
@@ -246,7 +246,7 @@ def revision(engine: sa.Engine) -> str | None:
 
 
 def is_known(found: str, *, migrations: Path = MIGRATIONS) -> bool:
-    """Whether this code knows a schema: as its own, or as one that it can migrate."""
+    """Whether this code supports a schema: its own, or one that it can migrate."""
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory.from_config(_alembic(migrations))
@@ -262,14 +262,14 @@ def _alembic(migrations: Path) -> Config:
 
 
 def _ensure_name(connection: sa.Connection) -> None:
-    """Give a new registry its name: every registry has exactly one row of these."""
+    """Give a new registry its name; the table always has exactly one row."""
     if connection.execute(sa.select(meta.c.id)).first() is None:
         connection.execute(sa.insert(meta).values(id=1, uuid=str(uuid.uuid4()), created_at=time.time()))
 
 
 def _prepare_file(engine: sa.Engine, found: str | None) -> None:
     with contextlib.closing(sqlite3.connect(str(engine.url.database), timeout=_BUSY_SECONDS)) as source:
-        # The mode is kept in the file.
+        # The mode is stored in the file.
         source.execute("PRAGMA journal_mode=WAL")
         if found is None:
             return

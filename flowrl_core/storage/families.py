@@ -1,7 +1,7 @@
-"""What a family of runs says of itself: what must be kept of what it made, what may go, and what a backup holds.
+"""The description of a family of runs: which of its files must be kept, are garbage, or belong in a backup.
 
-A family registers one `Family`. `stages.upkeep.families` names those of FlowRL; housekeeping, backup and restore take
-them as an argument, ask them, and know none.
+Each family registers one `Family`. `stages.upkeep.families` lists those of FlowRL; housekeeping, backup and restore
+take them as an argument and depend on none.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Rule:
     """One kind of garbage.
 
     Attributes:
-        candidates: what may be garbage.
+        candidates: the paths that may be garbage.
         why: why a candidate is garbage, in words; "" if it is not.
-        locked: keeps everybody else from the candidate, or raises ConflictError if somebody has it.
-        remove: called with the lock held.
+        locked: locks the candidate, or raises ConflictError if another process holds it.
+        remove: removes the candidate; called with the lock held.
     """
 
     candidates: Callable[[Home], Iterator[Path]]
@@ -53,12 +53,12 @@ class Family:
     """A family of runs.
 
     Attributes:
-        name: in the rows of its runs, and of its folder of sealed directories.
+        name: used in the rows of its runs, and for its folder of sealed directories.
         kept: names of the files of a run's directory that are kept after the run's end.
-        contents: names in the store of versions that it needs now.
-        sealed: names of its sealed directories that it needs now; those that open runs were sealed with come anyway.
-        damaged: what of all that it counts on is not whole. The last argument: compare sizes only, not checksums.
-        directories: names of the home's directories that are its own and belong into a backup.
+        contents: names in the store of versions that it currently needs.
+        sealed: names of its sealed directories that it currently needs; those of open runs are always needed.
+        damaged: the damaged or missing directories that it relies on. Last argument: compare only sizes, not checksums.
+        directories: names of the home's directories that belong to it and to a backup.
         garbage: its own kinds of garbage.
     """
 
@@ -72,11 +72,11 @@ class Family:
 
 
 class View:
-    """What rules decide by: read at most once from the registry.
+    """The facts that rules decide by, each read at most once from the registry.
 
     Args:
-        families: those that are asked; what others need is not known, so nothing of it is garbage.
-        keep_days: how long what is kept for people only stays, at least one.
+        families: those that are asked; what others need is unknown, so nothing of theirs is garbage.
+        keep_days: how many days to keep what only people read, at least one.
         now: seconds since the epoch; None: the clock's.
     """
 
@@ -96,7 +96,7 @@ class View:
 
     @functools.cached_property
     def unknown(self) -> frozenset[str]:
-        """Families that have runs, but were not named: nobody can say what they need."""
+        """Families that have runs but were not passed, so that their needs are unknown."""
         return frozenset(self.registry.runs.families() - self.families.keys())
 
     @functools.cached_property
@@ -109,7 +109,7 @@ class View:
         return {(run.group, run.name, run.ordinal): run for run in self.registry.runs.ended()}
 
     def ended_run(self, path: Path) -> RunRecord | None:
-        """The run whose directory this is, if it has ended."""
+        """The ended run that this directory belongs to; None if there is none."""
         name, _, ordinal = path.name.rpartition("-")
         return self._ended.get((path.parent.name, name, int(ordinal))) if ordinal.isdecimal() else None
 
@@ -118,15 +118,15 @@ class View:
         return self.now - path.lstat().st_mtime
 
     def is_young(self, path: Path) -> bool:
-        """Whether a process may be about to name it in the registry."""
+        """Whether the path is so new that a process may be about to name it in the registry."""
         return self.age(path) <= DAY_S
 
 
 def damage(home: Home, registry: Registry, families: Iterable[Family], *, by_size: bool) -> list[Damaged]:
-    """What of all that the families count on is not whole.
+    """The damaged or missing directories that the families rely on.
 
     Args:
-        by_size: look at the sizes of files only; else at their checksums too.
+        by_size: compare only file sizes, not checksums.
     """
     return [one for family in families for one in family.damaged(home, registry, by_size)]
 

@@ -1,4 +1,4 @@
-"""What language models have answered, as files: one for each request, named by what was asked."""
+"""The journal of language models' answers: one file per request, named by the hash of the request."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class FileJournal:
-    """The entries in a directory, which need not exist yet. Processes may share it: each file is whole or not there."""
+    """A journal in a directory, which need not exist yet. Processes may share it: files are written atomically."""
 
     directory: Path
 
     def read(self, key: str) -> Mapping[str, Any] | None:
-        """The entry under the key; None if there is none, or none that can be read.
+        """The entry under the key; None if there is none or it cannot be read.
 
         Raises:
-            ValueError: it is no key.
+            ValueError: not a valid key.
         """
         path = self._path(key)
         try:
@@ -45,16 +45,16 @@ class FileJournal:
         return entry
 
     def write(self, key: str, entry: Mapping[str, Any]) -> None:
-        """Keep the entry, durably; one that is there already is replaced.
+        """Store the entry durably; an existing one is replaced.
 
         Raises:
-            ValueError: it is no key, or not the entry's.
+            ValueError: not a valid key, or not the entry's.
         """
         if entry.get("key") != key:
             raise ValueError(f"the entry names the key {entry.get('key')!r}, not {key!r}")
         write_json(self._path(key), dict(entry))
 
     def _path(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):  # it becomes a file's name
+        if not _KEY.fullmatch(key):  # it becomes a file name
             raise ValueError(f"{key!r} is not a key of 64 hexadecimal digits")
         return self.directory / f"{key}.json"

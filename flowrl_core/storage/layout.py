@@ -1,19 +1,19 @@
-"""Where everything lies: the home of a registry and the directory of one run.
+"""Paths: the home of a registry, and the directory of one run.
 
     HOME/                              $FLOWRL_HOME, or .flowrl in the working directory
       registry.sqlite                  what was decided and learned
-      knowledge/<name>.toml            the knowledge bases that campaigns name
-      versions/<content>/              immutable parameters, named by their content
-      sealed/<family>/<digest>/        what a family made of inputs, named by the hash of these
-      runs/<campaign>/<name>-<k>/      the k-th run of this name while it lasts (beside it `<name>-<k>.lock`)
-      archive/<campaign>/<name>-<k>/   what is kept of it afterwards
-      journal/<key>.json               what language models have answered
+      knowledge/<name>.toml            the knowledge bases that campaigns use
+      versions/<content>/              immutable parameters, named by the hash of their content
+      sealed/<family>/<digest>/        a family's prepared data, named by the hash of its inputs
+      runs/<campaign>/<name>-<k>/      the k-th run of this name while in progress (beside it `<name>-<k>.lock`)
+      archive/<campaign>/<name>-<k>/   the files kept after the run
+      journal/<key>.json               answers of language models
       cache/  prefect/                 compiled programs, the embedded server's home
       embedded.json                    the server and workers that were started here
       workers-<machine>.json           the workers that a machine has started for a server elsewhere
       prefect-<machine>/               their Prefect home
 
-A run that belongs to no campaign lies in a directory named after its family. Nothing is created by asking for a path.
+A run without a campaign is in a directory named after its family. Asking for a path creates nothing.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ HOME_VARIABLE = "FLOWRL_HOME"
 URL_VARIABLE = "FLOWRL_REGISTRY_URL"
 
 _MISREAD = "?*[]\\"
-"""What in a path is read as something else: by SQLAlchemy `?`, by Orbax the patterns, by TensorStore the backslash."""
+"""Characters that libraries misread in a path: SQLAlchemy `?`, Orbax glob patterns, TensorStore the backslash."""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The files that a run of every family has. `path` need not exist yet."""
+    """The files common to the runs of all families. `path` need not exist yet."""
 
     path: Path
 
@@ -58,14 +58,14 @@ class RunDirectory:
 
     @property
     def log(self) -> Path:
-        """What `flowrl logs` shows."""
+        """The log that `flowrl logs` shows."""
         return self.path / "training.log"
 
     @property
     def owner_lock(self) -> Path:
         """The lock of the process that works on the run.
 
-        It lies beside the directory, not in it: a run is owned before its directory is published and until it is
+        It is beside the directory, not in it: a run is owned before its directory is published and until it is
         removed.
         """
         return self.path.with_name(self.path.name + ".lock")
@@ -73,11 +73,11 @@ class RunDirectory:
 
 @dataclass(frozen=True)
 class Home:
-    """The root of one registry and all that belongs to it; one registry per home, shared by its campaigns.
+    """The directory of one registry and everything that belongs to it; all campaigns of a home share the registry.
 
     Raises:
-        InputError: the root is a file, a link to nothing, below what is not there, or (as the nearest directory above
-            it) closed to this user; or libraries would look for it elsewhere, by its name.
+        InputError: the root is a file or a broken link, or below one, or below a missing working or home directory; it
+            or its nearest existing parent is inaccessible to this user; or libraries would misread its name.
     """
 
     root: Path
@@ -85,7 +85,7 @@ class Home:
     def __post_init__(self) -> None:
         try:
             root = Path(os.path.abspath(Path(self.root).expanduser()))
-        except (OSError, RuntimeError) as exc:  # the working directory is gone; `~` is nobody's
+        except (OSError, RuntimeError) as exc:  # the working directory is gone, or `~` has no user
             remedy = f"Set {HOME_VARIABLE} to an absolute path"
             raise InputError(HOME_VARIABLE, f"{self.root} is below a directory that does not exist", remedy) from exc
         object.__setattr__(self, "root", root)
@@ -101,10 +101,10 @@ class Home:
         return (self.versions, self.sealed, self.runs, self.archive, self.knowledge, self.journal, self.cache)
 
     def check_writable(self) -> None:
-        """Nothing, if this user may write what is there of the home, or make it, and directories are directories.
+        """Check that this user can write or create the home, and that its directories are directories.
 
         Raises:
-            InputError: the place that cannot be written is named.
+            InputError: it cannot be written; the message names the path.
         """
         for path in (*self._stores, self.prefect):
             if os.path.lexists(path) and not path.is_dir():
@@ -126,7 +126,7 @@ class Home:
 
     @property
     def belongings(self) -> list[str]:
-        """What only a registry can have left in the home, in words; empty for a home without."""
+        """Words for the contents of the home that only a registry creates; empty if there are none."""
         words = {self.versions: "parameters", self.runs: "runs", self.archive: "records of runs"}
         return [f"{path.name}/ ({what})" for path, what in words.items() if _holds_directories(path)]
 
@@ -147,7 +147,7 @@ class Home:
 
     @property
     def versions_lock(self) -> Path:
-        """Held by who takes a version that is there for his own, and by who removes one."""
+        """The lock held while reusing an existing version and while removing one."""
         return self.root / "versions.lock"
 
     @property
@@ -157,22 +157,22 @@ class Home:
 
     @property
     def knowledge(self) -> Path:
-        """The knowledge bases that campaigns name: `flowrl campaign` puts them here, one for each campaign."""
+        """The knowledge bases that campaigns use: `flowrl campaign` copies them here, one for each campaign."""
         return self.root / "knowledge"
 
     @property
     def runs(self) -> Path:
-        """The runs that last."""
+        """The runs in progress."""
         return self.root / "runs"
 
     @property
     def archive(self) -> Path:
-        """What is kept of ended runs."""
+        """The kept files of ended runs."""
         return self.root / "archive"
 
     @property
     def journal(self) -> Path:
-        """What language models have answered; campaigns share it."""
+        """The answers of language models, shared by all campaigns."""
         return self.root / "journal"
 
     @property
@@ -199,23 +199,23 @@ class Home:
         return self.root / f"prefect-{_component('machine', machine)}"
 
     def run_directory(self, group: str, name: str, ordinal: int) -> RunDirectory:
-        """The directory of the `ordinal`-th run of this name, while it lasts.
+        """The directory of the `ordinal`-th run of this name while it is in progress.
 
         Args:
-            group: its campaign; of a run that belongs to none, its family.
+            group: its campaign, or its family if it has no campaign.
         """
         return RunDirectory(self.runs / _component("campaign", group) / f"{_component('name', name)}-{ordinal}")
 
     def archived_run(self, group: str, name: str, ordinal: int) -> RunDirectory:
-        """What is kept of that run after its end."""
+        """The directory of that run's kept files after its end."""
         return RunDirectory(self.archive / _component("campaign", group) / f"{_component('name', name)}-{ordinal}")
 
     def sealed_directory(self, family: str, digest: str) -> Path:
-        """What the family made of the inputs with this hash."""
+        """The directory of the family's prepared data for the inputs with this hash."""
         return self.sealed / _component("family", family) / _component("inputs", digest)
 
     def knowledge_file(self, name: str) -> Path:
-        """The knowledge base of this name, which is no path: what parameters name lies in the home.
+        """The knowledge base of this file name; not a path, as parameters can only name files in the home.
 
         Raises:
             InputError: it is not the name of a TOML file.
@@ -233,22 +233,22 @@ class Home:
 
 
 def check_name(field: str, path: Path) -> None:
-    """Nothing, if all that reads or writes below this path takes it for what it is.
+    """Check that no library that reads or writes below this path misreads it.
 
     Raises:
-        InputError: libraries would look elsewhere, or cannot be told of it at all.
+        InputError: libraries would look elsewhere, or cannot represent the path.
     """
     if misread := [character for character in _MISREAD if character in str(path)]:
         problem = f"databases and checkpoints cannot be kept below {path}, because of {' '.join(misread)}"
         raise InputError(field, problem, f"Set {field} to a directory whose path has none of {' '.join(_MISREAD)}")
-    # What is written in C++ takes names for UTF-8, whatever the locale's encoding is.
+    # C++ libraries read names as UTF-8, whatever the locale's encoding is.
     if os.fsencode(path) != str(path).encode("utf-8", "replace"):
         problem = f"the path {str(path)!r} is not valid UTF-8, or is read as {sys.getfilesystemencoding()} here"
         raise InputError(field, problem, f"Set {field} to one that is, and LC_ALL=C.UTF-8")
 
 
 def _component(field: str, name: str) -> str:
-    """The name, if it is one path component that no file system reads as something else."""
+    """The name, if it is a single path component that every file system accepts; else raises InputError."""
     is_printable = all(unicodedata.category(c)[0] != "C" for c in name)
     if not name or name.startswith(".") or "/" in name or "\\" in name or not is_printable or len(name.encode()) > 200:
         raise InputError(field, f"{name!r} is not a valid directory name", "Use letters, digits, - and _")
@@ -276,7 +276,7 @@ def _check_root(root: Path) -> None:
 
 
 def _nearest(root: Path) -> Path:
-    """The root, or the nearest above it of which there is something; os.path does not raise where all is closed."""
+    """The root, or its nearest existing parent; os.path functions do not raise where access is denied."""
     nearest = root
     while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent

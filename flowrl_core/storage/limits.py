@@ -1,4 +1,4 @@
-"""What may be spent on language models: what was spent, and whether one more request is within the limits."""
+"""Spending limits for language models: the amounts spent, and whether one more request is within the limits."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from flowrl_core.specs.campaign import FrontierSpec
 __all__ = ["Spending", "check_limits"]
 
 _DUST = 1e-9
-"""US dollars that sums of fractions may be off by."""
+"""Tolerance in US dollars for rounding in sums."""
 
 
 @dataclass(frozen=True)
 class Spending:
-    """What a campaign has spent on language models. What is reserved, or was not told, counts with the most it can be.
+    """A campaign's spending on language models. Reserved or unreported amounts count with their upper bounds.
 
     Attributes:
-        requests: HTTP requests; `answered`: those that were.
-        cost: US dollars, of the requests to models with a known price.
-        unpriced: requests to models without one.
+        requests: HTTP requests; `answered`: those that were answered.
+        cost: US dollars, for requests to models with a known price.
+        unpriced: requests to models without a known price.
     """
 
     requests: int = 0
@@ -32,19 +32,19 @@ class Spending:
 
     @property
     def tokens(self) -> int:
-        """Asked and answered."""
+        """Input and output tokens."""
         return self.input_tokens + self.output_tokens
 
 
 def check_limits(spent: Spending, tokens: int, cost: float | None, limits: FrontierSpec, model: str) -> None:
-    """Nothing, if a request may be sent.
+    """Check that a request is within the limits.
 
     Args:
-        spent: what was before.
-        tokens, cost: the most that it can take; None: the model has no known price.
+        spent: spending before the request.
+        tokens, cost: upper bounds of the request; cost None: the model has no known price.
 
     Raises:
-        BudgetError: it could exceed a limit, which is named.
+        BudgetError: it could exceed a limit; the message names it.
     """
     if spent.requests + 1 > limits.max_requests:
         raise _exceeded("max_requests", limits.max_requests, f"{spent.requests} requests were sent")

@@ -1,4 +1,4 @@
-"""What says that a directory is whole: its manifest, with the size and SHA-256 of every file. No JAX here."""
+"""Manifests, which show that a directory is complete: the size and SHA-256 of every file. No JAX here."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ FORMAT = 1
 
 
 def checksum(file: Path) -> dict[str, Any]:
-    """The size and SHA-256 of a file, as a manifest has them."""
+    """The size and SHA-256 of a file, in the manifest's format."""
     with open(file, "rb") as content:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
 
 
 def write(directory: Path, **facts: Any) -> None:
-    """Write the manifest of a directory in which all files are by now, with JSON-ready facts beside their checksums."""
+    """Write the manifest of a directory that has all its files, with JSON-ready facts besides their checksums."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     sums = {path.relative_to(directory).as_posix(): checksum(path) for path in files}
     write_json(directory / MANIFEST, {"format": FORMAT, **facts, "files": sums})
 
 
 def verify(directory: Path) -> dict[str, Any]:
-    """The manifest, after the checksum of every file was compared.
+    """The manifest, after verifying the checksum of every file.
 
     Raises:
-        CorruptError: the directory is not there, incomplete or changed.
-        StorageError: it has another FlowRL's format.
+        CorruptError: the directory is missing, incomplete or changed.
+        StorageError: it has the format of another FlowRL version.
     """
     manifest = _manifest(directory)
     if manifest["format"] != FORMAT:
@@ -47,10 +47,10 @@ def verify(directory: Path) -> dict[str, Any]:
 
 
 def flaw(directory: Path, *, by_size: bool = False) -> str | None:
-    """What keeps a directory from being whole, in words; None if nothing does.
+    """What is missing or damaged in a directory, in words; None if it is intact.
 
     Args:
-        by_size: compare the files' sizes only, which reads none of them but the manifest.
+        by_size: compare only the files' sizes, which reads no file but the manifest.
     """
     try:
         if not directory.is_dir():

@@ -1,4 +1,4 @@
-"""Metrics of a run: one JSON line per update, cut back to the checkpoint at a resume."""
+"""Metrics of a run: one JSON line per update, cut back to the checkpoint on resume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["MetricsFile"]
 class MetricsFile:
     """A file of JSON lines, each with an `update`. Only the run's owner may use it; it need not exist yet.
 
-    A kill can tear the last line, which readers skip and `cut` drops.
+    A kill can leave the last line incomplete; readers skip it and `cut` drops it.
     """
 
     path: Path
@@ -27,13 +27,13 @@ class MetricsFile:
         """Add the figures of one update.
 
         Raises:
-            ValueError: one of them is NaN or infinite, which JSON has no word for.
+            ValueError: a figure is NaN or infinite, which JSON cannot represent.
         """
         with self.path.open("ab") as file:
             file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
 
     def cut(self, update: int) -> None:
-        """Drop the lines behind this update, and what is no line."""
+        """Drop the lines after this update, and invalid lines."""
         if not self.path.is_file():
             return
         kept = [line for line in self.path.read_bytes().splitlines() if _update_of(line) <= update]

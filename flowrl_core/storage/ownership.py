@@ -1,4 +1,4 @@
-"""Locks between processes of one machine: the kernel frees them when their holder dies."""
+"""Locks between processes of one machine; the kernel frees them when their holder dies."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["Holder", "exclusive", "find_holder", "hold_for_all_users", "own_run"
 
 _NOTE_BYTES = 4096
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""What lies in a directory that all may write can be a link, or a pipe that waits for a writer."""
+"""In a directory that all users can write, the file may be a link, or a pipe that waits for a writer."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock of the machine. An unknown process has number 0.
+    """The holder of a machine-wide lock. An unknown process has id 0.
 
     Attributes:
         since: seconds since the epoch.
-        note: what it says of itself.
+        note: the holder's description of itself.
     """
 
     pid: int
@@ -46,10 +46,10 @@ class Holder:
 
 @contextlib.contextmanager
 def own_run(directory: RunDirectory) -> Iterator[None]:
-    """Hold a run for as long as the block lasts: nobody else prepares, trains or processes it.
+    """Hold a run within the block: no other process can prepare, train or process it.
 
     Raises:
-        ConflictError: another living process holds it; its process id is named.
+        ConflictError: another living process holds it; the message names its process id.
     """
     with exclusive(directory.owner_lock, what=f"the run {directory.path.name}"):
         yield
@@ -57,9 +57,9 @@ def own_run(directory: RunDirectory) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exclusive(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file `path`; `what` names the thing in the error.
+    """Hold the lock file `path`; `what` names the locked object in the error.
 
-    With `wait`, wait for the holder instead of refusing.
+    With `wait`, wait for the holder instead of raising.
 
     Raises:
         ConflictError: another living process holds it and `wait` is false.
@@ -69,20 +69,20 @@ def exclusive(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
         _write(descriptor, f"{os.getpid()}\n")
         yield
     finally:
-        # Removed while still held: whoever waits for it sees that the name is gone and makes a new one.
-        with contextlib.suppress(OSError):  # a file system that became read-only: the name stays
+        # Removed while still held: a waiting process sees that the name is gone and creates a new file.
+        with contextlib.suppress(OSError):  # the file system became read-only: the file stays
             path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def hold_for_all_users(path: Path, *, note: str = "") -> Iterator[None]:
-    """Hold a lock file that processes of all users of the machine share, in a directory that all may write.
+    """Hold a lock file shared by all users of the machine, in a directory that all can write.
 
-    The file stays when nobody holds it: it may be another user's.
+    The file stays when nobody holds it, as it may be another user's.
 
     Raises:
-        ConflictError: a living process holds it; who is named.
+        ConflictError: a living process holds it; the message names the holder.
     """
     descriptor = _acquire_shared(path)
     try:
@@ -94,7 +94,7 @@ def hold_for_all_users(path: Path, *, note: str = "") -> Iterator[None]:
 
 
 def find_holder(path: Path) -> Holder | None:
-    """Who holds the lock file of `hold_for_all_users`; None if nobody does."""
+    """The holder of a lock file of `hold_for_all_users`; None if nobody holds it."""
     try:
         descriptor = _open_to_read(path)
     except ConflictError:
@@ -102,7 +102,7 @@ def find_holder(path: Path) -> Holder | None:
     except OSError:
         return None
     try:
-        # Not the lock itself: others may look at the same moment.
+        # A shared lock, as others may check at the same moment.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _read_holder(descriptor)
@@ -126,9 +126,9 @@ def _acquire_shared(path: Path) -> int:
 
 
 def _open_shared(path: Path) -> int:
-    """The open file; made if need be, for all users to write."""
+    """The open file, created writable for all users if it does not exist."""
     while True:
-        # Never with O_CREAT alone: in a sticky directory the kernel refuses that for a file of another user.
+        # Never O_CREAT alone: in a sticky directory the kernel refuses it for another user's file.
         with contextlib.suppress(FileNotFoundError):
             return _open_plain(path)
         with contextlib.suppress(FileExistsError):
@@ -141,7 +141,7 @@ def _open_plain(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | _FLAGS)
     except PermissionError:
-        # Its maker has not yet given it its mode, or has another mind: a lock needs no right to write.
+        # Its creator has not set its mode yet, or does not share it; locking needs no write access.
         return _open_to_read(path)
     except OSError as exc:
         if exc.errno != errno.ELOOP:
@@ -162,7 +162,7 @@ def _open_to_read(path: Path) -> int:
 
 
 def _write(descriptor: int, text: str) -> None:
-    with contextlib.suppress(OSError):  # opened for reading, or the disk is full: the lock holds all the same
+    with contextlib.suppress(OSError):  # opened for reading, or the disk is full: the lock holds anyway
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)
 
@@ -178,7 +178,7 @@ def _read_holder(descriptor: int) -> Holder:
 def _user() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a number without a name, as in many containers
+    except KeyError:  # a user id without a name, as in many containers
         return str(os.getuid())
 
 
@@ -200,7 +200,7 @@ def _acquire(path: Path, what: str, wait: bool) -> int:
 
 
 def _is_current(descriptor: int, path: Path) -> bool:
-    """Whether the locked file still has the name: its last holder may have removed it in between."""
+    """Whether `path` is still the locked file; its last holder may have removed it in between."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:

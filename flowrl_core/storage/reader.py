@@ -1,9 +1,8 @@
-"""A registry opened so that nothing is written, neither to the file nor beside it.
+"""Opening a registry without writing anything, neither to the file nor beside it.
 
-SQLite writes even where it is only asked: a database in WAL mode needs an index beside it, and its log is folded into
-it when the last connection leaves. On a read-only file system, or in another user's home, that fails. So a file that
-nobody has open is read as one that cannot change, one with an index is read through that, and a log without an index
-is read from a copy.
+SQLite writes even for queries: a database in WAL mode needs an index file beside it, and its log is merged into it when
+the last connection closes. On a read-only file system, or in another user's home, that fails. So a file that nobody has
+open is read as immutable, one with an index file is read through it, and a log without an index is read from a copy.
 """
 
 from __future__ import annotations
@@ -25,22 +24,21 @@ from flowrl_core.storage.schema import HEAD, metadata
 __all__ = ["check_not_lost", "check_whole", "open_to_read", "read_engine"]
 
 _TRIES = 3
-"""A writer may leave, and take its log with it, between a look at the files and their opening."""
+"""A writer may close, which removes its log, between the check of the files and their opening."""
 
 
 def open_to_read(home: Home, closing: contextlib.ExitStack, *, url: str = "") -> sa.Engine | None:
-    """An engine for what the home's registry holds; None where no campaign was ever started.
+    """An engine that reads the home's registry; None if no campaign was ever started.
 
-    A file of an older schema is read from a copy that is brought up to date; a database on a server is brought up to
-    date itself.
+    A file of an older schema is read from a migrated copy; a database on a server is migrated itself.
 
     Args:
-        closing: gives back what was opened.
-        url: of another database than the one that the home is configured for.
+        closing: closes what was opened.
+        url: a database to read instead of the one that the home is configured for.
 
     Raises:
         InputError: the database URL is wrong.
-        CorruptError: the file is not a database, or is not there although the home holds what belongs to it.
+        CorruptError: the file is not a database, or is missing although the home has contents that belong to it.
         StorageError: the database has a newer schema than this code, or does not answer.
     """
     engine = read_engine(url or home.registry_url)
@@ -61,7 +59,7 @@ def open_to_read(home: Home, closing: contextlib.ExitStack, *, url: str = "") ->
             f"the registry {name} has schema {found}, this FlowRL supports up to {HEAD}; use the newer FlowRL that "
             "wrote it"
         )
-    if not is_file:  # cannot be copied, and is nobody's home: it is migrated in its place
+    if not is_file:  # a server's database cannot be copied, and is in nobody's home: migrate it in place
         bring_up_to_date(home, engine)
         return engine
     scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="flowrl-")))
@@ -74,7 +72,7 @@ def open_to_read(home: Home, closing: contextlib.ExitStack, *, url: str = "") ->
 
 
 def read_engine(url: str) -> sa.Engine:
-    """An engine for the URL that writes nothing, whatever the database holds; nothing is opened yet.
+    """An engine for the URL that never writes; nothing is opened yet.
 
     Raises:
         InputError: as `make_engine`.
@@ -87,10 +85,10 @@ def read_engine(url: str) -> sa.Engine:
 
 
 def check_whole(engine: sa.Engine) -> None:
-    """Refuse a registry of which SQLite finds a part damaged, or that has lost a table. It may take seconds.
+    """Check that SQLite finds no damage in the registry and that no table is missing. It may take seconds.
 
     Raises:
-        CorruptError: it is so.
+        CorruptError: it is damaged.
     """
     name = engine.url.render_as_string(hide_password=True)
     found = revision(engine)
@@ -104,10 +102,10 @@ def check_whole(engine: sa.Engine) -> None:
 
 
 def check_not_lost(home: Home, engine: sa.Engine) -> None:
-    """Refuse an empty registry beside what one has left: a new library would begin over the old one.
+    """Refuse an empty registry in a home with contents of an earlier one: a new library would replace the old one.
 
     Raises:
-        CorruptError: the home holds versions or records of runs.
+        CorruptError: the home has versions or records of runs.
     """
     held = home.belongings
     if not held:
@@ -126,8 +124,8 @@ def check_not_lost(home: Home, engine: sa.Engine) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """A connection that reads the file as it is now, and writes nothing."""
-    path = path.resolve()  # log and index lie beside what a link leads to
+    """A connection that reads the file in its current state and writes nothing."""
+    path = path.resolve()  # log and index are beside the target of a link
     log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     for left in reversed(range(_TRIES)):
         has_log = log.exists() and log.stat().st_size > 0
@@ -153,7 +151,7 @@ def _open(path: Path, how: str) -> sqlite3.Connection:
 
 
 def _open_copy(path: Path, log: Path) -> sqlite3.Connection:
-    """The content of file and log, in memory."""
+    """A connection to an in-memory copy of file and log."""
     memory = sqlite3.connect(":memory:", check_same_thread=False)
     with tempfile.TemporaryDirectory(prefix="flowrl-") as scratch:
         for part in (path, log):

@@ -1,6 +1,6 @@
-"""Room on the disk of a home: how much is needed to start and to go on, and what is said when it is gone.
+"""Disk space of a home: how much is needed to start and to continue, and the errors when it runs out.
 
-One place decides, for `doctor`, for what refuses to start, and for what ends because it cannot go on.
+The only place that decides this: for `doctor`, for refusing to start, and for stopping when the disk is full.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from flowrl_core.storage.layout import HOME_VARIABLE, Home
 
 __all__ = ["Room", "check_going_on", "check_start", "naming_no_room", "shortage", "want_to_go_on"]
 
-# A campaign on the shipped knowledge base leaves some hundred MB: checkpoints, versions, databases, compiled programs.
+# A campaign on the shipped knowledge base uses a few hundred MB: checkpoints, versions, databases, compiled programs.
 _PLENTY_MB, _PLENTY_FILES = 2_000, 20_000
 # The databases of an embedded server with their logs, one run's compiled programs and checkpoints.
 _START_MB, _START_FILES = 64, 500
-# So that what ends for want of room can still write that it has.
+# Enough for a process that stops for lack of space to record that it did.
 _GOING_ON_MB, _GOING_ON_FILES = 8, 50
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""What a disk without room says, one over its quota, and one that has become read-only."""
+"""Errors of a full disk, an exceeded quota, and a file system that became read-only."""
 _SHUT = {errno.EACCES, errno.EPERM}
-"""What is said of the home too, once it has become somebody else's."""
+"""Errors of a home that this user can no longer write."""
 _PROBE = b"\0" * 4_096
 
 
 @dataclass(frozen=True)
 class Room:
-    """What a file system has left for this user.
+    """The free space of a file system for this user.
 
     Attributes:
         mb: megabytes.
-        files: how many more files it can name; None where it has no such limit.
+        files: number of files that can still be created; None without such a limit.
     """
 
     mb: float
@@ -46,7 +46,7 @@ class Room:
 
     @classmethod
     def at(cls, path: Path) -> Room:
-        """That of the file system on which the path is, or would be made."""
+        """The room on the file system where the path is or would be created."""
         found = os.statvfs(next(one for one in (path, *path.parents) if os.path.exists(one)))
         return cls(found.f_bavail * found.f_frsize / 1e6, found.f_favail if found.f_files else None)
 
@@ -55,7 +55,7 @@ class Room:
         return f"{self.mb / 1e3:.1f} GB{files} free" if self.mb >= _PLENTY_MB else f"{self.mb:.0f} MB{files} free"
 
     def lacks(self, mb: int, files: int) -> str:
-        """What is needed and not there, in words; empty if all is."""
+        """The missing requirements, in words; empty if there is enough."""
         wanted = [f"{mb} MB"] if self.mb < mb else []
         if self.files is not None and self.files < files:
             wanted.append(f"room for {files} files")
@@ -63,23 +63,23 @@ class Room:
 
 
 def shortage(home: Home) -> str:
-    """Why the room may not last for a campaign, in words; empty if there is plenty."""
+    """Why the room may not suffice for a campaign, in words; empty if there is plenty."""
     room = Room.at(home.root)
     wanted = room.lacks(_PLENTY_MB, _PLENTY_FILES)
     return f"{home.root} has {room}; a campaign may need {wanted}" if wanted else ""
 
 
 def want_to_go_on(home: Home) -> str:
-    """Why nothing can go on in the home, in words, without a try to write; empty if there is room."""
+    """Why work in the home cannot continue, in words, without a test write; empty if there is room."""
     room = Room.at(home.root)
     return _told(home, str(room)) if room.lacks(_GOING_ON_MB, _GOING_ON_FILES) else ""
 
 
 def check_start(home: Home) -> None:
-    """Nothing, if there is room enough to start anything at all; what a quota leaves cannot be seen.
+    """Check that there is enough room to start anything; quotas cannot be checked.
 
     Raises:
-        InputError: there is not.
+        InputError: there is too little.
     """
     room = Room.at(home.root)
     if wanted := room.lacks(_START_MB, _START_FILES):
@@ -88,7 +88,7 @@ def check_start(home: Home) -> None:
 
 
 def check_going_on(home: Home) -> None:
-    """Nothing, if what is at work in the home can go on writing: a few bytes are written to see it.
+    """Check that processes in the home can continue to write, by writing a few bytes.
 
     Raises:
         NoRoomError: it cannot.
@@ -101,10 +101,10 @@ def check_going_on(home: Home) -> None:
 
 @contextlib.contextmanager
 def naming_no_room(home: Home) -> Iterator[None]:
-    """Within the block, a write that fails since there is no room, or no right to write any more, is named so.
+    """Turn errors of writes in the block into NoRoomError if there is no room or write access any more.
 
     Raises:
-        NoRoomError: in the place of that error.
+        NoRoomError: instead of the original error.
     """
     try:
         yield
@@ -115,7 +115,7 @@ def naming_no_room(home: Home) -> Iterator[None]:
             raise
         raise NoRoomError(_told(home, f"{exc.strerror} ({Room.at(home.root)})")) from exc
     except (StorageError, ServiceError):
-        check_going_on(home)  # databases and servers that cannot write end in many ways, and some without a word
+        check_going_on(home)  # databases and servers that cannot write fail in many ways, some without a message
         raise
 
 

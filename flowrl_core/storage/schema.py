@@ -1,4 +1,4 @@
-"""The registry's tables as they are now; `migrations/` says how an older database gets there.
+"""The registry's current tables; `migrations/` brings an older database up to them.
 
 Portable between SQLite and Postgres.
 """
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 HEAD = "0004"
-"""The newest migration: a database that says so needs nothing."""
+"""The newest migration: a database at it is up to date."""
 
 metadata = MetaData(
     naming_convention={
@@ -79,10 +79,10 @@ campaigns = Table(
     Column("name", String(64), primary_key=True),
     Column("env", Text, nullable=False),
     Column("family", String(16), nullable=False, server_default=text("'skill'")),
-    # Of the library that it reads and writes: "" is the shared one, its own name a library of its own.
+    # The library that it reads and writes: "" is the shared one, the campaign's name its own.
     Column("line", String(64), nullable=False, server_default=text("''")),
     Column("spec", _Json, nullable=False),
-    # Counted over all campaigns, so the greatest was started last, whatever the clock said.
+    # Counted over all campaigns: the greatest was started last, whatever the clock said.
     Column("start", Integer, nullable=False, unique=True),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float, nullable=False),
@@ -98,7 +98,7 @@ skills = Table(
     Column("created_at", Float, nullable=False),
 )
 
-# What a run of every family has. Its verdicts are its family's own words.
+# The columns common to runs of all families. Each family defines its verdicts.
 runs = Table(
     "runs",
     metadata,
@@ -107,21 +107,21 @@ runs = Table(
     Column("campaign", ForeignKey("campaigns.name")),
     Column("name", Text, nullable=False),
     Column("ordinal", Integer, nullable=False),
-    # What it works on, such as a skill's identity; null: nothing that others could work on.
+    # What it works on, such as a skill's identity; null: nothing that other runs could work on.
     Column("subject", Text),
     Column("config", _Json),
-    # Hash of what it was prepared with; of a family with sealed directories, the name of its directory.
+    # Hash of its prepared inputs; in a family with sealed directories, the directory's name.
     Column("inputs", String(64)),
     Column("result", _Json),
     Column("verdict", String(16)),
     Column("reason", Text, nullable=False, server_default=text("''")),
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
-    # Counts the processes that began to work on it; only the last of them may write.
+    # Number of processes that began to work on it; only the last of them may write.
     Column("epoch", Integer, nullable=False, server_default=text("0")),
-    # With the campaign, or else the family, it names the run's directory.
+    # Part of the directory's name, with the campaign or else the family.
     UniqueConstraint("name", "ordinal"),
-    # One open run of a subject in a campaign: every new attempt adopts it.
+    # One open run per subject and campaign: every new attempt adopts it.
     Index(
         "ix_runs_open",
         "campaign",
@@ -132,7 +132,7 @@ runs = Table(
     ),
 )
 
-# What a skill's run has besides.
+# Additional columns of a skill's run.
 skill_runs = Table(
     "skill_runs",
     metadata,
@@ -143,7 +143,7 @@ skill_runs = Table(
     Column("remap", _Json),
     Column("seeds", _Json),
     Column("run_frames", BigInteger, nullable=False, server_default=text("0")),
-    # How its episodes went once it had its verdict, where that was asked for.
+    # How its episodes went after its verdict, if that was requested.
     Column("reflection", _Json),
 )
 
@@ -153,11 +153,11 @@ campaign_skills = Table(
     Column("campaign", ForeignKey("campaigns.name"), primary_key=True),
     Column("name", Text, primary_key=True),
     Column("identity", ForeignKey("skills.identity"), nullable=False),
-    # A failed run that a later start asked to retry: it does not count as the skill's failure any more.
+    # A failed run that a later start asked to retry: it no longer counts as the skill's failure.
     Column("forgiven_run", ForeignKey("runs.id")),
     # The same for an attempt that was rejected.
     Column("forgiven_attempt", ForeignKey("attempts.id")),
-    # Whether the next run begins anew, and does not go on from what the forgiven one left.
+    # Whether the next run starts anew instead of continuing the forgiven one.
     Column("from_scratch", Boolean, nullable=False, server_default=false()),
 )
 
@@ -166,7 +166,7 @@ experts = Table(
     metadata,
     Column("global_index", Integer, primary_key=True, autoincrement=False),
     Column("identity", ForeignKey("skills.identity"), nullable=False),
-    # Of the library that it belongs to, see `campaigns.line`.
+    # The library that it belongs to, see `campaigns.line`.
     Column("line", String(64), nullable=False, server_default=text("''")),
     Column("kind", String(16), nullable=False),
     Column("observation_size", Integer, nullable=False),
@@ -202,9 +202,9 @@ attempts = Table(
     Column("id", Integer, primary_key=True),
     Column("run", ForeignKey("runs.id"), nullable=False, index=True),
     Column("campaign", ForeignKey("campaigns.name")),
-    # The run's.
+    # The run's subject.
     Column("subject", Text),
-    # The campaign's line: in each line a subject is worked on once at a time, whoever asks for it.
+    # The campaign's line: each line has at most one outstanding attempt per subject, whichever campaign made it.
     Column("line", String(64), nullable=False, server_default=text("''")),
     Column("name", Text, nullable=False),
     Column("number", Integer, nullable=False),
@@ -234,8 +234,8 @@ attempts = Table(
     ),
 )
 
-# Infrastructure trouble, one row for each time that an attempt broke off: a retry of the same Prefect run, or the
-# attempt's end. It counts against `max_retries` of the campaign's start in which it happened, and of no later one.
+# Infrastructure trouble: one row per interruption of an attempt, by a retry of the same Prefect run or by the attempt's
+# end. It counts only against `max_retries` of the campaign's start in which it happened.
 interruptions = Table(
     "interruptions",
     metadata,
@@ -260,7 +260,7 @@ looks = Table(
     Column("steps", _Json, nullable=False),
     Column("worlds", _Json, nullable=False),
     Column("created_at", Float, nullable=False),
-    # By plan step: [deaths, timeouts] of the episodes that failed in it. Null: a look older than this.
+    # By plan step: [deaths, timeouts] of the episodes that failed in it. Null in looks older than this column.
     Column("ends", _Json),
     UniqueConstraint("run", "frames"),
 )
@@ -276,7 +276,7 @@ merges = Table(
     Column("to_version", ForeignKey("versions.id")),
     Column("frames", BigInteger, nullable=False),
     Column("routed_frames", BigInteger, nullable=False),
-    # Successes of the head and of the version, where the merge policy measured them.
+    # Successes of the head and of the version, if the merge policy measured them.
     Column("measured", _Json),
     CheckConstraint("action IN ('new', 'updated', 'kept')", name="action"),
 )
@@ -287,7 +287,7 @@ bundles = Table(
     Column("id", Integer, primary_key=True),
     Column("run", ForeignKey("runs.id"), nullable=False, unique=True),
     Column("identity", ForeignKey("skills.identity"), nullable=False, index=True),
-    # Of the library in which it counts as learned, see `campaigns.line`.
+    # The library in which it counts as learned, see `campaigns.line`.
     Column("line", String(64), nullable=False, server_default=text("''")),
     Column("plan", _Json, nullable=False),
     Column("success", Float, nullable=False),
@@ -305,7 +305,7 @@ bundle_versions = Table(
     Column("version", ForeignKey("versions.id"), nullable=False),
 )
 
-# Evaluations of a learned skill, outside any run. The row comes first: its id names the worlds.
+# Evaluations of a learned skill, outside any run. The row is written first, as its id determines the worlds.
 evaluations = Table(
     "evaluations",
     metadata,
@@ -323,7 +323,7 @@ evaluations = Table(
     CheckConstraint("\"of\" IN ('bundle', 'heads')", name="of"),
 )
 
-# Every skill that was proposed to a campaign, by the rounds in which it came; also the answers that were no proposal.
+# Every skill proposed to a campaign, by round; also answers without a valid proposal.
 proposals = Table(
     "proposals",
     metadata,
@@ -332,7 +332,7 @@ proposals = Table(
     Column("round", Integer, nullable=False),
     Column("name", Text, nullable=False),
     Column("model", Text, nullable=False),
-    # The journal's key of the answer that it came in, by which a round is recognised when it comes again.
+    # The journal's key of its answer, which identifies a round that is recorded again.
     Column("call", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("proposal", _Json),
@@ -341,13 +341,13 @@ proposals = Table(
     Column("repairs", _Json, nullable=False),
     Column("identity", ForeignKey("skills.identity")),
     Column("frames", BigInteger),
-    # The definition that failed under this name before.
+    # The failed definition that had this name before.
     Column("revises", String(64)),
     Column("created_at", Float, nullable=False),
     CheckConstraint("state IN ('accepted', 'refused')", name="state"),
 )
 
-# The book of what a campaign spends on language models: a row for each HTTP request, written before it is sent.
+# A campaign's cost book of language models: one row per HTTP request, written before it is sent.
 requests = Table(
     "requests",
     metadata,
@@ -356,10 +356,10 @@ requests = Table(
     Column("model", Text, nullable=False),
     # Empty while it is only reserved.
     Column("outcome", String(64), nullable=False, server_default=text("''")),
-    # The most that they can be, until what they were is told.
+    # Upper bounds, until the actual numbers are reported.
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
-    # In US dollars, likewise; null: the model has no known price.
+    # US dollars, likewise an upper bound first; null: the model has no known price.
     Column("cost", Float),
     Column("created_at", Float, nullable=False),
     Column("settled_at", Float),
@@ -374,4 +374,4 @@ trainings = (
     .select_from(runs.join(skill_runs))
     .subquery("trainings")
 )
-"""The runs of skills, with all that they have: to be read, not to be written."""
+"""The runs of skills with all their columns; read-only."""

@@ -1,7 +1,7 @@
-"""Directories that are a function of their inputs: `sealed/<family>/<digest>`, named by the hash of the inputs.
+"""Directories determined by their inputs: `sealed/<family>/<digest>`, named by the hash of the inputs.
 
-The same inputs give the same directory: made once, by whoever comes first, then found and verified. It is written
-beside its place, sealed by a manifest (the inputs, and the size and SHA-256 of every file), made durable and renamed.
+The same inputs give the same directory: the first caller makes it, later ones find and verify it. It is written beside
+its place, sealed by a manifest (the inputs, and the size and SHA-256 of every file), made durable and renamed.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ logger = logging.getLogger(__name__)
 
 
 def inputs_hash(inputs: Mapping[str, Any]) -> str:
-    """Thirty-two hex digits that name JSON-ready inputs, whatever the order of their keys."""
+    """The hash (32 hex digits) of JSON-ready inputs; the order of keys does not matter."""
     return digest(dict(inputs), digits=32)
 
 
 def seal(home: Home, family: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
-    """The sealed directory of these inputs, whole; one that is there is not made again, unless it is damaged.
+    """The complete sealed directory of these inputs; an existing one is only made again if it is damaged.
 
-    Safe to kill at any point. Others that want the same meanwhile wait for it.
+    Safe to kill at any point. Other callers with the same inputs wait for it.
 
     Args:
-        inputs: JSON-ready; all that the content depends on, the version of the code that makes it included.
-        make: writes the content into a directory that exists and is empty.
+        inputs: JSON-ready; everything the content depends on, including the version of the code that makes it.
+        make: writes the content into an existing, empty directory.
 
     Raises:
         Whatever `make` raises; nothing is left behind then.
@@ -67,12 +67,15 @@ def seal(home: Home, family: str, inputs: Mapping[str, Any], make: Callable[[Pat
 
 
 def sealing_lock(directory: Path) -> Path:
-    """The lock of who makes, finds or removes this sealed directory."""
+    """The lock held while this sealed directory is made, found or removed."""
     return directory.with_name(directory.name + ".lock")
 
 
 def _is_whole(directory: Path) -> bool:
-    """Whether it is there; if so it is young again, and housekeeping leaves it alone until a run names it."""
+    """Whether the directory is intact; if so it is touched, so that housekeeping spares it until a run names it.
+
+    A damaged one is removed.
+    """
     if not directory.exists():
         return False
     try:

@@ -1,4 +1,4 @@
-"""The store of parameters: immutable trees named by their content, so that an unchanged one costs nothing."""
+"""The store of parameters: immutable trees named by their content hash, so that equal ones are stored once."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 def put(home: Home, params: Any, *, metadata: Mapping[str, Any] | None = None) -> str:
-    """The content hash under which the parameters are stored, durably; twice the same is stored once.
+    """Store the parameters durably and return their content hash; equal parameters are stored once.
 
     Args:
         params: nested dicts of arrays.
-        metadata: JSON-ready data kept beside them; the first writer's stays.
+        metadata: JSON-ready data stored with them; the first writer's stays.
     """
     content = content_hash(params)
     directory = home.version(content)
@@ -35,17 +35,17 @@ def put(home: Home, params: Any, *, metadata: Mapping[str, Any] | None = None) -
     try:
         save_tree(directory, params, metadata=metadata)
     except ConflictError:
-        # Another process was quicker with the same parameters.
+        # Another process stored the same parameters first.
         verify(directory)
     crash_point("after_version_rename")
     return content
 
 
 def get(home: Home, content: str) -> Any:
-    """The parameters of this content, as nested dicts of numpy arrays.
+    """The parameters with this content hash, as nested dicts of numpy arrays.
 
     Raises:
-        CorruptError: they are not there, or are not what their name says.
+        CorruptError: they are missing, or do not match the hash.
     """
     params, _ = load_tree(home.version(content))
     if content_hash(params) != content:
@@ -54,7 +54,7 @@ def get(home: Home, content: str) -> Any:
 
 
 def _is_usable(directory: Path) -> bool:
-    """Whether the version is there; if so it is young again, and housekeeping leaves it alone until it is committed."""
+    """Whether the version is usable; if so it is touched, so that housekeeping spares it until it is committed."""
     if not directory.exists():
         return False
     try:
