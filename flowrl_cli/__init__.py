@@ -1,1 +1,1 @@
-"""The `flowrl` command: what a person types. (Nothing is imported here: see `entry`.)"""
+"""The `flowrl` command line. (Nothing is imported here: see `entry`.)"""

@@ -7,8 +7,8 @@ listen()
 import os  # noqa: E402
 import sys  # noqa: E402
 
-# As for `flowrl`, no file of the working directory comes before an installed package. (Python itself leaves out one
-# that is gone.)
+# As with `flowrl`, no file of the working directory takes precedence over an installed package. (Python itself skips a
+# working directory that was deleted.)
 try:
     is_first = not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]
 except OSError:

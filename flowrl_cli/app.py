@@ -1,4 +1,4 @@
-"""The `flowrl` command: its groups of commands, and what becomes of an error.
+"""The `flowrl` command: its groups of commands, and the handling of errors.
 
 Commands are named by import path and loaded only when they run, so that `flowrl --help` imports nothing heavy.
 """
@@ -37,7 +37,7 @@ app = App(
     help="Learn a library of skills by reinforcement learning; each skill is one Prefect flow run.",
     help_format="plaintext",
     version=_version,
-    suppress_keyboard_interrupt=False,  # or every request to end would exit with 130, and in silence
+    suppress_keyboard_interrupt=False,  # otherwise every request to end would exit with 130, silently
 )
 
 for _at, _name, _what in (
@@ -72,14 +72,14 @@ for _group, _command, _help, _what in (
 
 
 def main() -> NoReturn:
-    """The command from here on: exits with `run`'s code."""
+    """Run the command and exit with the code of `run`."""
     make_usual()
     try:
         heed()
         code = run(sys.argv[1:])
         end_at_once()
         _flush()
-    except Interrupted as exc:  # before or after `run`, or once more while that was telling of the first
+    except Interrupted as exc:  # before or after `run`, or again while `run` reported the first
         code = exc.code
         end_at_once()
         _flush()
@@ -87,13 +87,13 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code of one command line: 0 done, 1 not reached or failed, 2 input that cannot be used.
+    """Return the exit code of one command line: 0 success, 1 target not reached or failure, 2 unusable input.
 
-    One that was asked to end: 130 by SIGINT (Ctrl-C), 143 by SIGTERM, 129 by SIGHUP or because nobody reads any more.
+    After a request to end: 130 for SIGINT (Ctrl-C), 143 for SIGTERM, 129 for SIGHUP or if nobody reads the output.
     An error is one line on stderr; `FLOWRL_DEBUG=1` shows the traceback instead.
     """
     try:
-        with contextlib.suppress(ImportError):  # what is missing is told by the command, by `doctor` as a finding
+        with contextlib.suppress(ImportError):  # the command or `doctor` reports missing packages
             from flowrl_cli.process.surroundings import settle
 
             settle()
@@ -138,7 +138,7 @@ def _explain(exc: Exception) -> tuple[str, int]:
 
 
 def _lacking() -> str:
-    """What this installation lacks, if anything: then it is what an error comes from, whatever that says."""
+    """Return what this installation lacks, if anything: that is then the cause of any error."""
     try:
         from flowrl_cli.checks.installed import check_installation
 
@@ -149,20 +149,20 @@ def _lacking() -> str:
 
 
 def _taken_from(exc: ImportError) -> str:
-    """Which file the package is that lacks something: it may be somebody else's of the same name."""
+    """Return the file of the package whose import failed: another file of the same name may shadow it."""
     package = (exc.name or "").partition(".")[0]
     file = getattr(sys.modules.get(package), "__file__", None)
     return f" ({package} is {file})" if file else ""
 
 
 def _fail(message: str, code: int) -> int:
-    with contextlib.suppress(OSError):  # a terminal that has closed
+    with contextlib.suppress(OSError):  # the terminal has closed
         print("flowrl:", " ".join(message.split()), file=sys.stderr)
     return code
 
 
 def _flush() -> None:
-    """Get rid of what cannot be written any more: Python would try again at its end, and change the exit code."""
+    """Discard output that can no longer be written: Python would retry at exit, and change the exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,6 +1,6 @@
-"""The first lines of the `flowrl` command: it can be asked to end while it is still being imported.
+"""The entry point of the `flowrl` command; handles requests to end even while the command is still being imported.
 
-So nothing is imported here that takes time, and what this module needs is part of the interpreter.
+So this module imports nothing slow, only parts of the interpreter.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _REQUESTS = {_signal.SIGINT: "SIGINT", _signal.SIGTERM: "SIGTERM", _signal.SIGHU
 
 
 def listen() -> None:
-    """End this process at once by SIGINT, SIGTERM and SIGHUP, as `process.signals.heed` would: nothing is begun yet.
+    """Let SIGINT, SIGTERM and SIGHUP end this process at once, with the exit codes of `process.signals.heed`.
 
-    SIGHUP stays ignored where it is ignored alone; see `flowrl_core.signals.outlives_terminal`.
+    Nothing has begun yet. If SIGHUP alone is ignored, it stays ignored; see `flowrl_core.signals.outlives_terminal`.
     """
     ignores = {number for number in _REQUESTS if _signal.getsignal(number) == _signal.SIG_IGN}
     for number in _REQUESTS:
@@ -26,7 +26,7 @@ def listen() -> None:
 
 
 def main() -> NoReturn:
-    """The entry point of the `flowrl` command."""
+    """Run the `flowrl` command."""
     listen()
     from flowrl_core.installation import anchor, prefer_installed
 
@@ -40,7 +40,7 @@ def main() -> NoReturn:
 def _end(number: int, frame: object) -> None:
     try:  # noqa: SIM105 - importing contextlib may be what was interrupted
         os.write(2, f"flowrl: stopped by {_REQUESTS[number]}\n".encode())
-    except OSError:  # a terminal that has closed
+    except OSError:  # the terminal has closed
         pass
     os._exit(128 + number)
 

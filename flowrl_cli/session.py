@@ -46,15 +46,15 @@ _MOST_STARTS = 3
 
 
 def run_campaign(request: Request, *, keep: bool) -> int:
-    """Learns what the request asks for; 0 if all its targets are learned, 1 if not, else `Interrupted.code`.
+    """Run the requested campaign; return 0 if all its targets are learned, 1 if not, else `Interrupted.code`.
 
     Args:
         keep: leave the embedded server up at the end.
 
     Raises:
-        InputError: the home cannot be written, the registry does not agree with the request, or a device is asked for
-            that is not there; nothing was changed.
-        ServiceError: no server answers, or it does not let us in; nothing was changed.
+        InputError: the home is not writable, the registry conflicts with the request, or a requested device does not
+            exist; nothing was changed.
+        ServiceError: no server answers, or it denies access; nothing was changed.
     """
     home, known = existing_registry()
     home.check_writable()
@@ -76,7 +76,7 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         wait_healthy(found)
         check_server(found.url, credentials())
     with Registry.open(home) as registry:
-        # The flow begins the new start; here the request is only recorded, if it fits what is known under its name.
+        # The flow begins the new start; here the request is only recorded, if it agrees with the campaign of its name.
         campaign = registry.campaigns.record(request.spec, request.knowledge.skills)
         _keep_knowledge(home, request)
         earlier = learned_before(registry, campaign, registry.skills.figures(campaign.name))
@@ -87,7 +87,7 @@ def run_campaign(request: Request, *, keep: bool) -> int:
 
 
 def _estimate(request: Request) -> str:
-    """What the first question may cost, as things stand, and what the campaign may spend."""
+    """Return a line with the estimated cost of the first question and the campaign's spending limit."""
     from flowrl_core.llm.drafts import draft
     from flowrl_core.stages.proposals.propose import question_of
     from flowrl_core.stages.proposals.spending import estimate
@@ -97,10 +97,10 @@ def _estimate(request: Request) -> str:
 
 
 def _check_widths(registry: Registry, request: Request) -> None:
-    """Refuse another width than that of an expert that a run would take up.
+    """Reject a width that differs from that of an expert that a run would resume.
 
     Raises:
-        InputError: both widths are told.
+        InputError: names both widths.
     """
     for name, config in request.configs.items():
         identity = request.context.knowledge.skills[name].identity(request.spec.env)
@@ -143,7 +143,7 @@ def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, reques
             print(f"UI: {server.ui}", flush=True)
             if server.is_embedded:
                 say(*(f"Note: {remark}" for remark in survey_here().remarks))
-        is_submitted = True  # from here on it may be
+        is_submitted = True  # from here on it may be submitted
         with connected(server), naming_no_room(home):
             return _follow(home, registry, campaign, request, server)
     except Interrupted as asked:
@@ -154,7 +154,7 @@ def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, reques
 
 
 def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request, server: Server) -> int:
-    # Prefect takes two seconds to import: the address above need not wait for it.
+    # Prefect takes two seconds to import: the address above is printed before that.
     from tasks.campaign.campaign_runs import start_campaign_run
 
     for _ in range(_MOST_STARTS):
@@ -177,7 +177,7 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
 async def _show_until_end(
     home: Home, registry: Registry, campaign: Campaign, server: Server, run: CampaignRun
 ) -> State:
-    """The run's final state, once it has ended; until then the campaign is shown and the server kept up."""
+    """Return the run's final state once it has ended; until then, show the campaign and keep the server up."""
     watching = asyncio.create_task(_until_end(run, server))
     care = Care(home, server, say=_complain)
     with show(server.ui) as draw:
@@ -192,10 +192,10 @@ async def _show_until_end(
 
 
 async def _until_end(run: CampaignRun, server: Server) -> State:
-    """The final state of the campaign's run.
+    """Return the final state of the campaign's run.
 
     Raises:
-        ServiceError: the server was silent for too long; the runs go on.
+        ServiceError: the server was silent for too long; the runs continue.
     """
     from tasks.campaign.campaign_runs import watch_campaign_run
 
@@ -211,10 +211,10 @@ async def _until_end(run: CampaignRun, server: Server) -> State:
 
 
 def _is_unfinished(home: Home, registry: Registry, request: Request, run: CampaignRun, end: str) -> bool:
-    """Whether what was asked for needs another start.
+    """Whether the request needs another start.
 
-    A run that was found under way knows neither added targets nor skills to retry; one that crashed has left its skills
-    to the next. What somebody has cancelled stays so, and what a full disk has ended.
+    A run that was already under way does not know of added targets or skills to retry; one that crashed leaves its
+    skills to the next. A run that was cancelled, or ended by a full disk, is not repeated.
     """
     if end in ("Cancelled", "NoRoom") or not (run.attached or end == "Crashed"):
         return False

@@ -1,4 +1,4 @@
-"""How a campaign that is followed is stopped: its runs save checkpoints, what was started ends, all of it is noted."""
+"""Stop a campaign that is being followed: its runs save checkpoints, started processes end, and all is recorded."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _AGAIN = "Run the same command again to"
 def stop_campaign(
     home: Home, registry: Registry, campaign: str, server: Server | None, asked: Interrupted, *, submitted: bool
 ) -> int:
-    """Stop what this command has started, or only look away where others need it; the exit code.
+    """Stop what this command has started, or only detach if others need it; return the exit code.
 
-    A second request leaves Prefect out of it: the processes are told to end, and still save checkpoints. After a third
-    they are killed.
+    After a second request Prefect is skipped: the processes are asked to end directly, and still save checkpoints.
+    After a third they are killed.
 
     Args:
-        server: that the campaign runs on; None: it was not up yet.
-        submitted: whether the campaign's run may be there.
+        server: the server that the campaign runs on; None: it was not up yet.
+        submitted: whether the campaign's run may have been submitted.
     """
-    # What dies before us, as when a supervisor asks all processes at once, is no news.
+    # Processes that die before this one, as when a supervisor asks all of them at once, are not worth a warning.
     logging.disable(logging.WARNING)
     with deferred() as again:
         if server is not None and not server.is_embedded:
@@ -47,7 +47,7 @@ def stop_campaign(
             return asked.code
         if submitted and server is not None:
             _say(f"Stopping ({asked.name}): runs save a checkpoint (interrupt again to stop at once) ...")
-            # Whatever keeps Prefect from it: the processes are told to end next.
+            # If Prefect fails at it, the processes are asked to end next.
             with contextlib.suppress(Exception), connected(server):
                 asyncio.run(_cancel(home, registry.uuid, campaign, lambda: again() > 0))
         if embedded.leave(home, is_urgent=lambda: again() > 1):
@@ -57,7 +57,7 @@ def stop_campaign(
 
 
 async def _cancel(home: Home, registry: str, campaign: str, is_urgent: Callable[[], bool]) -> None:
-    """Cancel the campaign and its skills' runs, for as long as that makes sense."""
+    """Cancel the campaign and its skills' runs, until that is done, urgent, or the server is gone."""
     # Prefect takes two seconds to import.
     from tasks.campaign.campaign_runs import cancel_campaign
 
@@ -75,11 +75,11 @@ def _is_up(home: Home) -> bool:
 
 
 def _end_attempts(registry: Registry, campaign: str, asked: Interrupted) -> None:
-    """Note that what was under way has ended: no worker is left that would."""
+    """Record that outstanding attempts have ended: no worker is left to do it."""
     try:
         for attempt in registry.attempts.outstanding(campaign):
             registry.attempts.end(attempt.id, "cancelled", f"the campaign was {asked}")
-    except Exception as exc:  # a full disk, for example: the next start finds out by itself
+    except Exception as exc:  # a full disk, for example: the next start detects it
         _say(f"not recorded in the registry: {exc}")
 
 
@@ -92,7 +92,7 @@ def _nothing(asked: Interrupted) -> str:
 
 
 def _say(text: str) -> None:
-    """To whom still listens: a terminal that has closed must not keep us from ending."""
+    """Print to a stream that still works: a closed terminal must not prevent the shutdown."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             print(text, file=stream, flush=True)

@@ -1,1 +1,1 @@
-"""What `flowrl doctor` finds."""
+"""The checks of `flowrl doctor`."""

@@ -1,4 +1,4 @@
-"""What `flowrl doctor` finds."""
+"""The findings of `flowrl doctor`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Diagnosis", "bounded"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing that was looked at: what was found, and the command that mends it (empty when nothing is wrong)."""
+    """The result of one check: what was found, and the command that fixes it (empty when nothing is wrong)."""
 
     what: str
     state: Literal["ok", "wrong"]
@@ -25,12 +25,12 @@ class Diagnosis:
 
 
 def bounded(what: str, examine: Callable[[], Iterable[Diagnosis]], *, seconds: float, mend: str) -> Iterator[Diagnosis]:
-    """The findings of one examination; one that fails, or takes too long, is a finding itself.
+    """Yield the findings of one check; a check that fails, or takes too long, is a finding itself.
 
     Args:
-        what: is examined.
-        seconds: that it may take.
-        mend: what to do where it fails in a way that it does not know of.
+        what: names what is checked.
+        seconds: time limit.
+        mend: the remedy for an unexpected failure of the check.
     """
     found: queue.SimpleQueue[Diagnosis | None] = queue.SimpleQueue()
 
@@ -44,7 +44,7 @@ def bounded(what: str, examine: Callable[[], Iterable[Diagnosis]], *, seconds: f
             found.put(Diagnosis(what, "wrong", _words(exc), mend))
         found.put(None)
 
-    # A thread: what hangs in a library's own code cannot be interrupted, only left behind.
+    # A thread: code that hangs inside a library cannot be interrupted, only abandoned.
     threading.Thread(target=work, daemon=True).start()
     deadline = time.monotonic() + seconds
     while True:

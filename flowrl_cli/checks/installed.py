@@ -1,4 +1,4 @@
-"""Whether this installation has what its processes need: a supported Python, packages, and all of its own files."""
+"""Check that this installation is complete: a supported Python, packages, and all of its own files."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from flowrl_core.installation import ROOT, data
 __all__ = ["FILES", "check_installation", "examine_installation"]
 
 FILES = "files"
-"""What the finding about FlowRL's own files is called."""
+"""The name of the finding on FlowRL's own files."""
 
 
 def check_installation() -> None:
-    """Nothing, if all is there.
+    """Check that the installation is complete.
 
     Raises:
-        StorageError: files are missing, by name.
+        StorageError: files are missing; the error names them.
     """
     if missing := _missing():
         raise StorageError(f"this installation of FlowRL lacks {', '.join(missing)}: {_remedy()}")
 
 
 def examine_installation() -> Iterator[Diagnosis]:
-    """What `flowrl doctor` finds of it."""
+    """Yield the findings of `flowrl doctor` on the installation."""
     yield _python()
     yield from _packages()
     yield _files()
@@ -90,7 +90,7 @@ def _packages() -> Iterator[Diagnosis]:
 
 
 def _taken_instead(distribution: str) -> str | None:
-    """The file that is imported in place of an installed package, since it is named so and comes first."""
+    """Return the file that shadows an installed package: it has the same name and comes first on the path."""
     from importlib.metadata import files
     from importlib.util import find_spec
 
@@ -109,19 +109,19 @@ def _files() -> Diagnosis:
 
 
 def _missing() -> list[str]:
-    """The files that are needed and not there, or empty, as absolute paths."""
+    """Return the required files that are missing or empty, as absolute paths."""
     return sorted({str(path) for path in _needed() if not (path.is_file() and path.stat().st_size)})
 
 
 def _remedy() -> str:
-    """What brings missing files back."""
+    """Return how to restore missing files."""
     if (ROOT / "Makefile").is_file():
         return f"`git status` in {ROOT} shows what was removed; restore it, then `make install`"
     return f"install it again: {sys.executable} -m pip install --force-reinstall --no-deps {_origin()}"
 
 
 def _origin() -> str:
-    """Where this was installed from. Not by its name: on PyPI that is another project's."""
+    """Return the source of this installation. The name alone would not do: on PyPI it belongs to another project."""
     import json
     from importlib.metadata import PackageNotFoundError, distribution
 
@@ -161,7 +161,7 @@ def _learning() -> Iterator[Path]:
 
 
 def _recorded() -> Iterator[Path]:
-    """The registry's migrations, and what the package was installed with."""
+    """Yield the registry's migrations, and the files that the package was installed with."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     from flowrl_core.storage.schema import HEAD
@@ -174,7 +174,7 @@ def _recorded() -> Iterator[Path]:
     except PackageNotFoundError:
         return
     if Path(str(flowrl.locate_file("flowrl_core"))).resolve() != data().resolve():
-        return  # a checkout, or another installation than the one that runs
+        return  # a checkout, or an installation other than the running one
     for file in flowrl.files or ():
         if file.size and file.parts[0] in ("flowrl_core", "flowrl_cli"):
             yield Path(str(flowrl.locate_file(file)))

@@ -1,4 +1,4 @@
-"""What `flowrl doctor` finds of the Prefect server and of what it has of FlowRL."""
+"""Checks of `flowrl doctor` on the Prefect server and on FlowRL's objects there."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["clock_of", "examine_proxies", "examine_server"]
 
 _ANSWER_S = 3.0
 _MOST_SKEW_S = 5.0
-"""Prefect counts on the clocks of its machines: runs start late, and workers are taken for dead."""
+"""Prefect relies on synchronous clocks: otherwise runs start late, and workers count as dead."""
 _INVENTORY_S = 20.0
 
 
 def examine_server(home: Home) -> Iterator[Diagnosis]:
-    """The server that commands would use, and what it has of FlowRL; nothing is started."""
+    """Yield the findings on the server that commands would use, and on FlowRL's objects there; starts nothing."""
     record = Record.load(home)
     try:
         check_settings()
@@ -51,7 +51,7 @@ def examine_server(home: Home) -> Iterator[Diagnosis]:
     dead = deaths(home)
     try:
         wait_healthy(found or server.url, seconds=_ANSWER_S)
-        # What mends it is part of the error: a password, another version, another URL.
+        # The error includes the remedy: a password, another version, another URL.
         mend = f"fix the problem above, or {found.forget} to use a local one" if found else "flowrl up"
         version = check_server(server.url, secrets_of(server))
     except (InputError, ServiceError) as exc:
@@ -68,14 +68,14 @@ def examine_server(home: Home) -> Iterator[Diagnosis]:
 
 
 def clock_of(url: str) -> Diagnosis:
-    """How far this machine's clock is from the server's, by what the server writes above its answers."""
+    """Return how far this machine's clock is from the server's, by the Date header of the server's answers."""
     try:
         answer = fetch(f"{url}/health", seconds=_ANSWER_S)
         now, said = time.time(), answer.headers.get("Date", "")
         theirs = email.utils.parsedate_to_datetime(said).timestamp()
     except (NoAnswerError, TypeError, ValueError):
         return Diagnosis("clock", "ok", "the server does not report its time")
-    # It tells whole seconds.
+    # The header has whole seconds.
     skew = now - theirs - 0.5
     if abs(skew) <= _MOST_SKEW_S:
         return Diagnosis("clock", "ok", f"within {_MOST_SKEW_S:.0f} s of the server's")
@@ -84,7 +84,7 @@ def clock_of(url: str) -> Diagnosis:
 
 
 def examine_proxies() -> Iterator[Diagnosis]:
-    """The proxies that the environment names, if any."""
+    """Yield the findings on the proxies that the environment names, if any."""
     try:
         check_proxies()
     except InputError as exc:
@@ -96,7 +96,7 @@ def examine_proxies() -> Iterator[Diagnosis]:
 
 
 def _belongings(server: Server, died: str | None) -> Iterator[Diagnosis]:
-    """What a server has of FlowRL; `died`: the last words of this machine's workers, if they are dead."""
+    """Yield the findings on FlowRL's objects on a server; `died`: the last words of this machine's workers, if dead."""
     from flowrl_cli.server.connection import connected
     from tasks.orchestration.server.inventory import take_inventory
 

@@ -1,4 +1,4 @@
-"""What `flowrl doctor` finds of the registry's database, and of the experts that it tells of."""
+"""Checks of `flowrl doctor` on the registry's database, and on the experts that it lists."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["examine_library", "examine_registry"]
 _ANSWER_S = 3.0
 _RESTORE = "flowrl restore BACKUP, with FLOWRL_HOME set to a new directory"
 _MOST_READ = 500_000_000
-"""Bytes of versions whose checksums are compared; of more, only the sizes are."""
+"""Bytes of versions to verify by checksum; beyond that, only sizes are compared."""
 
 
 def examine_registry(home: Home) -> Iterator[Diagnosis]:
-    """The registry's database: can it be reached, is it whole, and is its schema this FlowRL's? Nothing is changed."""
+    """Yield the findings on the registry's database: is it reachable, undamaged, of this schema? Changes nothing."""
     from flowrl_core.storage.reader import check_not_lost, read_engine
 
     try:
@@ -48,12 +48,12 @@ def examine_registry(home: Home) -> Iterator[Diagnosis]:
         yield Diagnosis("registry", "wrong", str(exc), _RESTORE)
         return
     except FlowRLError:
-        pass  # a schema that cannot be read is told below
+        pass  # an unreadable schema is reported below
     yield _of_schema(engine.url.render_as_string(hide_password=True), found, is_file=is_file)
 
 
 def examine_library(home: Home) -> Iterator[Diagnosis]:
-    """The parameters of the experts that the registry counts on: are they there, and what they were?"""
+    """Yield the findings on the parameters of the experts that the registry needs: do they exist unchanged?"""
     from flowrl_core.stages.upkeep.families import FAMILIES
     from flowrl_core.storage.damage import in_words
     from flowrl_core.storage.families import damage
@@ -67,7 +67,7 @@ def examine_library(home: Home) -> Iterator[Diagnosis]:
             count = len(registry.library.relied_on())
             damaged = damage(home, registry, FAMILIES, by_size=_size(home.versions) > _MOST_READ)
     except FlowRLError:
-        return  # that of the registry was told
+        return  # the check of the registry has reported it
     if damaged:
         problem, mend = in_words(home, damaged)
         yield Diagnosis("library", "wrong", problem, mend)
@@ -76,10 +76,10 @@ def examine_library(home: Home) -> Iterator[Diagnosis]:
 
 
 def _read_rows(home: Home) -> None:
-    """Nothing, if what campaigns and runs are made of can be read.
+    """Check that the rows of campaigns and runs can be read.
 
     Raises:
-        FlowRLError: it cannot.
+        FlowRLError: they cannot.
     """
     from flowrl_core.storage.registry import Registry
 
@@ -94,10 +94,10 @@ def _read_rows(home: Home) -> None:
 
 
 def _schema(engine: sa.Engine) -> str | None:
-    """The schema of a database that is whole; None of an empty one.
+    """Return the schema of an undamaged database; None if it is empty.
 
     Raises:
-        CorruptError: it is not whole.
+        CorruptError: it is damaged.
         StorageError: it does not answer.
     """
     from flowrl_core.storage.database import revision
@@ -123,7 +123,7 @@ def _of_schema(name: str, found: str | None, *, is_file: bool) -> Diagnosis:
 
 
 def _impatient(url: str) -> str:
-    """The URL with a limit to how long a database that does not answer is waited for."""
+    """Return the URL with a time limit for a database that does not answer."""
     import sqlalchemy as sa
     from sqlalchemy.exc import ArgumentError
 

@@ -1,4 +1,4 @@
-"""What keeps a home from being worked in, as `flowrl status` and `flowrl doctor` tell it."""
+"""Problems that make a home unusable, as `flowrl status` and `flowrl doctor` report them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["deaths", "troubles"]
 
 
 def troubles(home: Home) -> list[str]:
-    """A sentence for each thing that has died, and for a disk without room."""
+    """Return a sentence for each dead process, and for a full disk."""
     mend = "`flowrl up`, or the campaign's own command, restarts it"
     try:
         died = [f"the {name} died: {words}. {mend}" for name, words in deaths(home).items()]
@@ -23,10 +23,10 @@ def troubles(home: Home) -> list[str]:
 
 
 def deaths(home: Home) -> dict[str, str]:
-    """What was started here, was not stopped and does not live any more: its name -> its last words.
+    """Return the processes that were started here and died without being stopped: name -> last words.
 
     Raises:
-        StorageError: what tells of it cannot be read.
+        StorageError: the records of what was started cannot be read.
     """
     records = [record for record in (Record.load(home), Record.load_workers(home)) if record and record.is_here]
     return {

@@ -1,7 +1,7 @@
-"""What each variable that is set does here: FlowRL's own, JAX's, those of XLA and CUDA, and Prefect's.
+"""The effect of each variable that is set: FlowRL's own, JAX's, those of XLA and CUDA, and Prefect's.
 
-One table a family: name -> what it does. A name that ends in `*` stands for all that begin so. Of Prefect's settings,
-`tasks.orchestration.server.prefect_settings` decides. Values are shown without what may be a secret.
+There is one table per family: name -> effect. A name that ends in `*` stands for all names with that prefix.
+`tasks.orchestration.server.prefect_settings` decides on Prefect's settings. Values are shown without possible secrets.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Family:
     """Variables that one program reads.
 
     Attributes:
-        prefixes: what their names begin with; a variable of the table alone belongs too.
-        meanings: name -> what it does here.
-        otherwise: what one does that is not in the table; empty: there is no such one, it must be a mistake.
+        prefixes: the prefixes of their names; variables that are only in the table also belong to it.
+        meanings: name -> its effect here.
+        otherwise: the effect of a variable that is not in the table; empty: it must be a mistake.
     """
 
     prefixes: tuple[str, ...]
@@ -72,7 +72,7 @@ FAMILIES = (
 
 
 def examine_variables(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
-    """A finding for each variable of these families that is set, with its value and what it does."""
+    """Yield a finding for each variable of these families that is set, with its value and its effect."""
     for name in sorted(environment):
         if not environment[name]:
             continue
@@ -98,7 +98,7 @@ def examine_variables(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
 
 
 def shown(name: str, value: str) -> str:
-    """The value as it may be shown: nothing of a secret, no password of a URL, not too long."""
+    """Return the value for display: secrets and passwords in URLs removed, long values cut."""
     if _SECRET.search(name):
         return "(not shown)"
     value = re.sub(r"://\S*@", "://***@", value)

@@ -1,4 +1,4 @@
-"""`flowrl backup` and `flowrl restore`: a copy of a home, and a home made of a copy."""
+"""`flowrl backup` and `flowrl restore`: copy a home, and create a home from a copy."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def campaign(
     from flowrl_cli.checks.installed import check_installation
     from flowrl_cli.process.account import check_directory
 
-    check_installation()  # before others import or read what it may lack
+    check_installation()  # before other imports fail for lack of a file
     check_directory()
     from flowrl_cli.request.campaign import make_request, merge_sources
     from flowrl_cli.session import run_campaign

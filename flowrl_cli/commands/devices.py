@@ -1,4 +1,4 @@
-"""`flowrl devices`: the device slots of this machine, who holds them, and how many there is room for."""
+"""`flowrl devices`: the device slots of this machine, their holders, and how many fit."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def probe(
 
 
 def account(survey: Survey) -> list[str]:
-    """What the number of slots follows from, and what a person should know of it, a line each."""
+    """Return the reasons for the number of slots and what the user needs to know of it, one per line."""
     granted, need = survey.granted, survey.need
     by = (
         "measured by `flowrl devices probe`"

@@ -1,4 +1,4 @@
-"""`flowrl doctor`: what of this machine would keep FlowRL from working, and the command that mends each."""
+"""`flowrl doctor`: problems of this machine that keep FlowRL from working, and the command that fixes each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flowrl_core.storage.room import Room, shortage
 
 __all__ = ["doctor", "examine", "locks_of"]
 
-# An examination that takes longer is given up. JAX and Prefect take some seconds to import alone.
+# Time limit per check. Importing JAX and Prefect alone takes some seconds.
 _QUICK_S = 15.0
 _SLOW_S = 30.0
 _MEND_INSTALL = "make install"
@@ -41,11 +41,11 @@ def doctor() -> int:
 
 
 def examine() -> Iterator[Diagnosis]:
-    """The findings, cheap ones first."""
+    """Yield the findings, cheap checks first."""
     installation = list(bounded("installation", examine_installation, seconds=_SLOW_S, mend=_MEND_INSTALL))
     yield from installation
     if any(finding.what == FILES and finding.state == "wrong" for finding in installation):
-        return  # what follows is in them
+        return  # the checks below need these files
     from flowrl_cli.checks.services import examine_proxies, examine_server
     from flowrl_cli.checks.stored import examine_library, examine_registry
     from flowrl_cli.checks.variables import examine_variables
@@ -99,7 +99,7 @@ def _places(home: Home) -> Iterator[Diagnosis]:
 
 
 def locks_of(directory: Path) -> Diagnosis:
-    """Whether locks work on the directory's file system: without them two processes would work on one run."""
+    """Return whether locks work on the directory's file system: without them two processes could work on one run."""
     mend = "export FLOWRL_HOME=/a/directory on a local disk, or mount NFS with locks (without `nolock`)"
     try:
         with tempfile.TemporaryDirectory(prefix=".flowrl-doctor-", dir=directory) as place:

@@ -1,4 +1,4 @@
-"""`flowrl env fluents`: what an environment lets skills and programs speak of."""
+"""`flowrl env fluents`: the vocabulary of an environment's skills and programs."""
 
 from __future__ import annotations
 

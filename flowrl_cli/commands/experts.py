@@ -61,12 +61,12 @@ def _check_line(line: str, known: set[str]) -> None:
 
 
 def _find(records: list[ExpertRecord], expert: str) -> ExpertRecord:
-    """Return the expert of this index or name, of which there may be one in each library."""
+    """Return the expert of this index or name; each library may have one."""
     from flowrl_cli.request.inputs import check_known
     from flowrl_core.errors import InputError
 
     by_index = {str(record.global_index): record for record in records}
-    # An earlier definition of a skill has an expert of the same name: the latest one is meant.
+    # An earlier definition of a skill has an expert of the same name: the latest one is used.
     by_line = {record.line: record for record in records if record.name == expert}
     check_known("expert", "expert", expert, by_index.keys() | {record.name for record in records})
     if expert in by_index:

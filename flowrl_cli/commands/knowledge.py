@@ -1,4 +1,4 @@
-"""`flowrl knowledge check`: a knowledge base, judged before anything is trained."""
+"""`flowrl knowledge check`: check a knowledge base before anything is trained."""
 
 from __future__ import annotations
 

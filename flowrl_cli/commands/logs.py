@@ -51,7 +51,7 @@ def logs(
 
 
 def _show(home: Home, registry: Registry, run: SkillRunRecord, *, follow: bool) -> None:
-    """Prints the run's log. A look behind the end of the run comes before each last read, so that no line is missed."""
+    """Print the run's log. Whether the run has ended is checked before each last read, so that no line is missed."""
     from flowrl_cli.views.view import latest_directory
     from flowrl_core.errors import InputError
 
@@ -61,7 +61,7 @@ def _show(home: Home, registry: Registry, run: SkillRunRecord, *, follow: bool) 
         log = latest_directory(home, run.campaign, run.skill, run.ordinal).log
         if log.is_file():
             text = log.read_bytes()
-            # A log that became shorter was begun anew.
+            # A log that became shorter was started anew.
             shown = shown if len(text) >= shown else 0
             sys.stdout.write(text[shown:].decode(errors="replace"))
             sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""`flowrl propose`: one round of proposals, shown: what is asked, what comes back, what each gate says."""
+"""`flowrl propose`: one round of proposals with its question, the answer and the result of each gate."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def propose(
     single = {"targets": target, "campaign": campaign, "env": env, "knowledge": knowledge}
     typed: dict[str, Any] = {name: value for name, value in single.items() if value is not None}
     merged, written = merge_sources(config, {**typed, "frontier": given})
-    if merged.get("targets"):  # else all is as it was at the campaign's earlier start
+    if merged.get("targets"):  # otherwise the settings are those of the campaign's earlier start
         merged["frontier"] = {"kind": "hybrid", **merged["frontier"]}
     with written.errors():
         request = make_request(merged, written)
     home, known = existing_registry()
     home.check_writable()  # the answer is journaled, also in a dry run
-    # A dry run begins no registry; where there is one, what it spends is booked there.
+    # A dry run creates no registry; if one exists, the spending is booked there.
     registry = None if known is None and dry_run else Registry.open(home)
     if known is not None:
         known.close()
@@ -94,7 +94,7 @@ async def _round(
     _print_question(sent)
     print(estimate(spec.frontier, sent.input_tokens), flush=True)
     is_known = registry is not None and spec.campaign in {one.name for one in registry.campaigns.all()}
-    # What a dry run spends for a campaign that is there is booked to it: it is spent.
+    # A dry run for an existing campaign is booked to it: the money is spent.
     is_booked = registry is not None and (is_known or not dry_run)
     book = CampaignBook(registry, spec) if registry is not None and is_booked else UnboundBook(spec.frontier)
     model = connect(spec.frontier, book=book, journal=FileJournal(home.journal))

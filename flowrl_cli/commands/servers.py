@@ -1,4 +1,4 @@
-"""`flowrl up` and `flowrl down`: what this machine needs to run campaigns, started and stopped."""
+"""`flowrl up` and `flowrl down`: start and stop what this machine needs to run campaigns."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def down() -> None:
     from flowrl_core.storage.layout import Home
 
     home = Home.from_environment()
-    # Half done it would leave workers suspended: who cannot wait makes it quicker.
+    # Interrupted halfway it would leave workers suspended: a request to end makes it faster instead.
     with deferred() as again:
         left = workers.part(home, is_urgent=again)
         was_up = embedded.down(home, is_urgent=again)
@@ -103,7 +103,7 @@ def down() -> None:
 
 @contextlib.contextmanager
 def _nothing_half_done(home: Home) -> Iterator[None]:
-    """Stop again what was started in the block, if the command is asked to end in it; what was up before stays up."""
+    """Stop what the block started if the command is asked to end in it; what was up before stays up."""
     from flowrl_cli.process.signals import Interrupted, asked, deferred
     from flowrl_cli.server import embedded, workers
     from flowrl_cli.server.launch import WORKERS
@@ -117,7 +117,7 @@ def _nothing_half_done(home: Home) -> Iterator[None]:
     try:
         yield
     except (Interrupted, Exception) as exc:
-        # What a request has interrupted, or kept from beginning, may tell of another error.
+        # Code that a request interrupts, or prevents from starting, may raise another error.
         request = asked()
         if request is None:
             raise
@@ -188,7 +188,7 @@ def _say_inventory(record: Record, *, is_updated: bool) -> None:
 
     with asking(record.server, "what it has"):
         found = take_inventory()
-    # On anybody else's server nothing that was there is changed, unless that was asked for.
+    # On a server that others own, existing objects change only on request.
     state = "up to date" if is_updated else "there"
     for what, names in (
         ("pools", [f"{pool} (queues {', '.join(queues)})" for pool, queues in found.queues.items()]),

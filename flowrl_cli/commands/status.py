@@ -1,4 +1,4 @@
-"""`flowrl status`: what a campaign has learned, from the registry alone."""
+"""`flowrl status`: what a campaign has learned, read from the registry alone."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def status(
 
 
 def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
-    """Prints the campaign's table; the views that it shows."""
+    """Print the campaign's table; return the views that it shows."""
     from flowrl_cli.views.proposals import print_proposals, spending_line
     from flowrl_cli.views.tables import print_table, say
     from flowrl_cli.views.view import view_campaign
@@ -96,7 +96,7 @@ def print_status(home: Home, registry: Registry, campaign: Campaign) -> tuple[Sk
 
 
 def print_end(home: Home, registry: Registry, campaign: Campaign) -> tuple[SkillView, ...]:
-    """Prints the campaign's table and the figures of the runs since its last start; the views that it shows."""
+    """Print the campaign's table and the figures of the runs since its last start; return the views that it shows."""
     from flowrl_cli.views.summary import summary_lines
     from flowrl_cli.views.tables import say
     from flowrl_cli.views.view import latest_directory

@@ -1,4 +1,4 @@
-"""The account and the directory that a command runs in: Prefect and others want a home and a working directory."""
+"""The account and the directory that a command runs in: Prefect and others need a home and a working directory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["check_directory", "furnish"]
 
 
 def furnish(environment: MutableMapping[str, str]) -> None:
-    """Give an account whose home directory is of no use another one: FLOWRL_HOME/prefect. Nothing is made.
+    """Set the home directory to FLOWRL_HOME/prefect for an account without a usable one. Creates nothing.
 
-    So it is for a number without a name (`docker run --user`, `setpriv`), for an account of a service whose home
-    directory does not exist or depends on the working directory, and for who took over another user's HOME. In one that
-    can be entered but not written, only what is not there yet lies elsewhere.
+    Such accounts are a user id without a name (`docker run --user`, `setpriv`), a service account whose home directory
+    is missing or relative to the working directory, and one that runs with another user's HOME. If the home directory
+    can be entered but not written, only data that does not exist there yet is placed elsewhere.
 
     Raises:
-        InputError: FLOWRL_HOME begins with the home directory that is of no use.
+        InputError: FLOWRL_HOME starts with `~`, and that home directory is unusable.
     """
     home = Path(os.path.expanduser("~"))
     if not (home.is_absolute() and os.path.isdir(home) and os.access(home, os.R_OK | os.X_OK)):
@@ -36,10 +36,10 @@ def furnish(environment: MutableMapping[str, str]) -> None:
 
 
 def check_directory() -> None:
-    """Nothing, if there is a working directory. Prefect's client asks for it, and so does what it imports.
+    """Check that there is a working directory; Prefect's client and the modules it imports need one.
 
     Raises:
-        InputError: it was removed, or this user may not know where it is.
+        InputError: it was removed, or this user has no access to it.
     """
     try:
         os.getcwd()

@@ -1,7 +1,7 @@
-"""The interpreter of a command, and of what it starts, as FlowRL needs it, whatever was set for other programs.
+"""The Python interpreter of a command and of the processes it starts, with the settings that FlowRL needs.
 
-Warnings that are errors break libraries, assertions that are left out change them, and names of files that are not
-UTF-8 are other names to databases. An interpreter that was started so is replaced by another one, in the same process.
+Warnings as errors break libraries, disabled assertions change them, and file names in another encoding than UTF-8
+differ from those in databases. An interpreter started with such settings is replaced within the same process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNUSUAL = (
 
 
 def make_usual() -> None:
-    """Begin this command anew if its interpreter is unusual; in any case, let nothing that is printed be an error."""
+    """Restart the command in the same process if its interpreter is unusual; in any case, no output raises an error."""
     _open_streams()
     is_utf8 = sys.getfilesystemencoding() == "utf-8"
     if not is_utf8 or sys.warnoptions or sys.flags.optimize or sys.flags.inspect or sys.flags.dev_mode:
@@ -36,20 +36,20 @@ def make_usual() -> None:
     for name in _UNUSUAL:
         os.environ.pop(name, None)
     for stream in (sys.stdout, sys.stderr):
-        # A file's name may hold bytes that are no text, and PYTHONIOENCODING may be poorer than what we print.
+        # A file name may hold undecodable bytes, and PYTHONIOENCODING may not cover all printed characters.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def usual_environment(environment: MutableMapping[str, str]) -> None:
-    """Let a Python that is started with the environment be a usual one: of UTF-8, and without what is for debugging."""
+    """Make the environment start a Python that uses UTF-8 and has no debugging settings."""
     for name in _UNUSUAL:
         environment.pop(name, None)
     environment["PYTHONUTF8"] = "1"
 
 
 def _open_streams() -> None:
-    """Open the streams that were closed at the start: the next file that is opened would be taken for one of them."""
+    """Open standard streams that were closed at the start: otherwise the next opened file would take their place."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)

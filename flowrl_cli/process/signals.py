@@ -1,8 +1,8 @@
-"""How a command is asked to end: by SIGINT (Ctrl-C), SIGTERM, or SIGHUP (its terminal has closed).
+"""Requests to end a command: SIGINT (Ctrl-C), SIGTERM, or SIGHUP (its terminal has closed).
 
-The first request interrupts what the main thread does, wherever that is. While a command ends by it, further ones are
-counted only: they say how much of a hurry there is. The first one also says how the command has ended: a supervisor, or
-a terminal that closes, sends two at once.
+The first request interrupts the main thread, whatever it does. Further ones are only counted while the command ends:
+they show how urgent it is. The first one also determines the exit code: a supervisor, or a terminal that closes, sends
+two at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Interrupted(KeyboardInterrupt):
-    """The command is to end; what else ends by Ctrl-C, ends by this."""
+    """A request to end the command; handlers of Ctrl-C handle it, too."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -42,44 +42,44 @@ class Interrupted(KeyboardInterrupt):
 
 
 _BURST_S = 0.5
-"""Requests that come so soon after one that interrupted are part of it: they do not interrupt what that has begun."""
+"""Requests this soon after an interrupting one belong to it: they do not interrupt the shutdown that has begun."""
 
 _IMPORT_S = 0.05
 _MOST_IN_IMPORT = 2
-"""More requests than so many interrupt an import, too: it may hang."""
+"""More requests than this interrupt an import, too: it may hang."""
 _IMPORT_MACHINERY = "<frozen importlib._bootstrap>"
 
 _asked: list[int] = []
 _heard_at = -math.inf
 _is_deferred = False
 _cancel: Callable[[], object] | None = None
-"""Ends what an event loop of the main thread does, more gently than an exception in the middle of it."""
+"""Cancels the main thread's event loop task, which is gentler than an exception in the middle of it."""
 
 
 def heed() -> None:
-    """Let the requests to end interrupt this process, however its parent treated them, and all that it starts.
+    """Let requests to end interrupt this process and all that it starts, however its parent had set the signals.
 
-    Only SIGHUP stays ignored where that was meant: see `outlives_terminal`.
+    Only an intentionally ignored SIGHUP stays ignored: see `outlives_terminal`.
     """
     _handle(_heard)
     signal.signal(signal.SIGALRM, _remind)
-    # In the last moments of a process Python forgets its handlers: a request would end it then, not its code. What is
-    # registered first comes last.
+    # At exit, Python resets its handlers: a request would then end the process by signal, not with its exit code. The
+    # first registered function runs last.
     atexit.register(_handle, signal.SIG_IGN)
     restore()
 
 
 def asked() -> Interrupted | None:
-    """The first request, if there was one: what it interrupted may have made another error of it."""
+    """Return the first request, if there was one: the interrupted code may have turned it into another error."""
     return Interrupted(_asked[0]) if _asked else None
 
 
 def check() -> None:
-    """Nothing, if there was no request, and who reads what is printed is still there.
+    """Check that there was no request, and that the output still has a reader.
 
     Raises:
-        Interrupted: there was one, and what it interrupted has swallowed that; or nobody is there any more, which else
-            the next line would show, whenever that comes.
+        Interrupted: there was a request that the interrupted code swallowed, or the reader is gone, which only the next
+            printed line would show otherwise.
     """
     if _asked:
         _postpone(0)
@@ -89,7 +89,7 @@ def check() -> None:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """What the coroutine returns: `asyncio.run`, in which the first request cancels it and the next interrupts it.
+    """Return the coroutine's result, like `asyncio.run`; the first request cancels it and the next interrupts it.
 
     Raises:
         Interrupted: there was a request.
@@ -113,7 +113,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.contextmanager
 def audience() -> Iterator[None]:
-    """Within the block something is told to whoever looks on: that he has gone is as good as SIGHUP, heeded or not.
+    """Within the block, output goes to a user who may have left; that counts as SIGHUP, even if SIGHUP is ignored.
 
     Raises:
         Interrupted: the terminal has closed, or the reader of a pipe has ended.
@@ -126,7 +126,7 @@ def audience() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], int]]:
-    """Within the block requests interrupt nothing; how many there were in it."""
+    """Within the block, requests interrupt nothing; yields a function that returns how many arrived in it."""
     global _is_deferred
     before, was_deferred, _is_deferred = len(_asked), _is_deferred, True
     try:
@@ -136,13 +136,13 @@ def deferred() -> Iterator[Callable[[], int]]:
 
 
 def end_at_once() -> None:
-    """From now on a request ends the process at once: nothing is left to be done but what Python does at its end."""
+    """Let every further request end the process at once: only Python's own shutdown is left."""
     _postpone(0)
     _handle(lambda number, frame: os._exit(128 + (_asked or [number])[0]))
 
 
 def _hang_up() -> None:
-    """End, or go on in silence where that was asked for."""
+    """End, or continue silently if SIGHUP is ignored on purpose."""
     if outlives_terminal():
         for stream in filter(_is_unread, (sys.stdout, sys.stderr)):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -152,7 +152,7 @@ def _hang_up() -> None:
 
 
 def _is_unread(stream: IO[str]) -> bool:
-    """Whether the terminal behind it has closed, or the reader of the pipe has ended."""
+    """Whether the terminal behind the stream has closed, or the reader of the pipe has ended."""
     poll = select.poll()
     with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
         poll.register(stream.fileno(), 0)
@@ -177,7 +177,7 @@ def _heard(number: int, frame: FrameType | None) -> None:
 
 
 def _postpone(seconds: float = _IMPORT_S) -> None:
-    """Let `_remind` be called so much later; 0: no more, since the request is heeded."""
+    """Call `_remind` after this many seconds; 0 cancels that, since the request has been handled."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
@@ -202,7 +202,7 @@ def _interrupt(frame: FrameType | None) -> None:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported: many make an ImportError of what interrupts them, or swallow it."""
+    """Whether a module is being imported: many turn an interrupt into an ImportError, or swallow it."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORT_MACHINERY:
             return True

@@ -1,4 +1,4 @@
-"""The size of the terminal that libraries read from the environment: one that they can read, and can print in."""
+"""The terminal size in the environment, corrected to one that libraries can parse and print in."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["correct_size"]
 
 _COLUMNS, _LINES = "COLUMNS", "LINES"
 _LEAST = 10
-"""Columns: in less than four the pages of `--help` never come to an end."""
+"""Minimum columns: with fewer than four, printing `--help` never ends."""
 _MOST_DIGITS = 5
 
 
 def correct_size(environment: MutableMapping[str, str]) -> None:
-    """Remove sizes that are none, and let nothing be narrower than ten columns, whatever says so."""
+    """Remove invalid sizes from the environment, and set COLUMNS to ten where the width is smaller."""
     for name in (_COLUMNS, _LINES):
         text = environment.get(name, "")
         if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text)):

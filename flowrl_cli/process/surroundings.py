@@ -1,4 +1,4 @@
-"""The environment of a command: as a person has set it, and without what FlowRL ignores."""
+"""The environment of a command: as the user has set it, and without the variables that FlowRL ignores."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _dropped: dict[str, str] = {}
 
 
 def settle() -> None:
-    """Give this process a usable account, limits and size, and take out of its environment what changes its libraries.
+    """Give this process a usable account, limits and terminal size, and remove variables that change its libraries.
 
     JAX and Prefect read their variables when they are imported: JAX fails on a value that it does not understand, and
-    Prefect may become another program.
+    Prefect may behave differently.
 
     Raises:
         InputError: see `furnish`.
@@ -37,5 +37,5 @@ def settle() -> None:
 
 
 def as_set() -> Mapping[str, str]:
-    """The environment with what was taken out of it."""
+    """Return the environment including the removed variables."""
     return {**_dropped, **os.environ}

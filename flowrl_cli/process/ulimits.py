@@ -1,4 +1,4 @@
-"""What the shell limits for all that a command starts (`ulimit`, `umask`): made as wide as it may be, or refused."""
+"""Shell limits on the processes that a command starts (`ulimit`, `umask`): raised where possible, else reported."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PLENTY = 4
 
 @dataclass(frozen=True)
 class _Need:
-    """The least that server, workers and runs need of a resource; `unit` is what the shell counts in.
+    """The minimum that server, workers and runs need of a resource; `unit` is the shell's unit for it.
 
-    (A server alone has some forty files open, and a run forty threads.)
+    (A server alone has about forty files open, and a run about forty threads.)
     """
 
     resource: int
@@ -34,13 +34,13 @@ class _Need:
 _NEEDS = (
     _Need(resource.RLIMIT_NOFILE, "-n", "open files", 256),
     _Need(resource.RLIMIT_NPROC, "-u", "processes and threads of this user", 256),
-    # A server's database grows, and so does the file of a compiled learner.
+    # A server's database grows, and compiled learners are large files.
     _Need(resource.RLIMIT_FSIZE, "-f", "blocks of 1024 bytes in a file", 256 << 20, 1024),
 )
 
 
 def widen() -> None:
-    """Raise the limits that may be raised, and let this user read and write what is made."""
+    """Raise the limits that may be raised, and let this user read and write created files."""
     for need in _NEEDS:
         soft, hard = resource.getrlimit(need.resource)
         if _is_less(soft, need.least) and soft != hard:
@@ -51,17 +51,17 @@ def widen() -> None:
 
 
 def check_ulimits() -> None:
-    """Nothing, if there is enough of each for a server, workers and runs.
+    """Check that every limit is enough for a server, workers and runs.
 
     Raises:
-        InputError: there is not.
+        InputError: one is not.
     """
     for error in _refusals():
         raise error
 
 
 def examine_limits() -> Iterator[Diagnosis]:
-    """What `flowrl doctor` finds of them: only what is not enough."""
+    """Yield the findings of `flowrl doctor` on limits: only those that are too low."""
     for error in _refusals():
         yield Diagnosis(error.field, "wrong", error.problem, error.remedy)
 

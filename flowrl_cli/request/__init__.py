@@ -1,1 +1,1 @@
-"""What a person asks for: options, files, variables, and their errors."""
+"""User input: options, files, variables, and their errors."""

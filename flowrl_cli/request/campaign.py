@@ -1,4 +1,4 @@
-"""What a person asks of a campaign, checked as a whole before anything is written or started."""
+"""The campaign that the user requests, checked as a whole before anything is written or started."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Request:
     """A campaign that can be started.
 
     Attributes:
-        spec: its parameters; a knowledge base that is a file has the name that it gets in the home.
-        knowledge: the skills that it begins with.
-        context: how it stands: what it has learned, and what was proposed to it.
-        knowledge_file: the content to put into the home under that name; None if nothing is to be put there.
-        needs: the skills that the targets need as things are, prerequisites first -> the other skills of their plans.
-        configs: what each of them, and each skill of an override, would be trained with.
-        idle: overrides, as a person wrote them, that change nothing as things are: no target's plan has their skills.
+        spec: its parameters; a knowledge base given as a file has the name that it gets in the home.
+        knowledge: its initial skills.
+        context: its current state: what it has learned, and the proposals made to it.
+        knowledge_file: the content to store in the home under that name; None if there is nothing to store.
+        needs: the skills that the targets currently need, prerequisites first -> the other skills of their plans.
+        configs: the training configuration of each of them, and of each skill of an override.
+        idle: overrides, as the user wrote them, that currently change nothing: no target's plan has their skills.
     """
 
     spec: CampaignSpec
@@ -49,12 +49,12 @@ class Request:
 
 
 def merge_sources(config: Path | None, typed: Mapping[str, Any]) -> tuple[dict[str, Any], Written]:
-    """The parameters of a TOML file with what was typed on top, and how errors name them.
+    """Return the parameters of a TOML file with the typed options on top, and the names of the fields for errors.
 
-    Values replace, groups are merged field by field.
+    Typed values replace those of the file; groups are merged field by field.
 
     Raises:
-        InputError: the file cannot be read, or has a key or value that no campaign takes (file, table, key named).
+        InputError: the file cannot be read, or has an unknown key or an invalid value (file, table and key are named).
     """
     if config is None:
         return dict(typed), Written()
@@ -70,15 +70,15 @@ def merge_sources(config: Path | None, typed: Mapping[str, Any]) -> tuple[dict[s
 
 
 def make_request(parameters: Mapping[str, Any], named: Naming = AS_PATHS) -> Request:
-    """The checked request: names, values, knowledge, a plan for each needed skill, overrides and retries.
+    """Return the checked request: names, values, knowledge, a plan for each needed skill, overrides and retries.
 
     Without targets it is that of the campaign's earlier start.
 
     Args:
-        named: how a person wrote a field, by its path (`training.frames`).
+        named: returns a field's name as the user wrote it, given its path (`training.frames`).
 
     Raises:
-        InputError: the first thing that is wrong, and its remedy.
+        InputError: the first problem, and its remedy.
     """
     spec = _effective(parse_campaign(named, **{**parameters, "targets": parameters.get("targets") or []}), named)
     name, knowledge, content = _knowledge_of(spec)
@@ -91,7 +91,7 @@ def make_request(parameters: Mapping[str, Any], named: Naming = AS_PATHS) -> Req
 
 
 def _context(spec: CampaignSpec, base: Knowledge) -> ProposalContext:
-    """The campaign as it stands, if there is one; of a registry that cannot be used the start itself will tell."""
+    """Return the campaign's current state, if it exists; the start itself reports a registry that cannot be used."""
     _, registry = existing_registry()
     if registry is None:
         return ProposalContext(spec, base)
@@ -100,7 +100,7 @@ def _context(spec: CampaignSpec, base: Knowledge) -> ProposalContext:
 
 
 def _effective(spec: CampaignSpec, named: Naming) -> CampaignSpec:
-    """Return what the start means in the registry as it is: a later one takes things over from the one before."""
+    """Return the spec with the settings that a later start inherits from the previous one in the registry."""
     _, registry = existing_registry()
     if registry is not None:
         with registry:
@@ -113,9 +113,9 @@ def _effective(spec: CampaignSpec, named: Naming) -> CampaignSpec:
 
 
 def _knowledge_of(spec: CampaignSpec) -> tuple[str, Knowledge, bytes | None]:
-    """The name that the knowledge base has for the campaign, its skills, and what is to be put into the home for it.
+    """Return the knowledge base's name in the campaign, its skills, and the content to store in the home, if any.
 
-    A file is copied there: workers run in other directories, perhaps on other machines, and read nothing else.
+    A file is copied there: workers run in other directories, perhaps on other machines, and read only the home.
     """
     named = spec.knowledge
     if not is_file_name(named):

@@ -1,4 +1,4 @@
-"""Input that several commands take: a knowledge base, the name of a skill or of a campaign."""
+"""Input that several commands share: a knowledge base, the name of a skill or of a campaign."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ DEFAULT_ENV = "craftax-classic"
 
 
 def check_known(field: str, kind: str, name: str, known: Collection[str]) -> None:
-    """Nothing, if the name is known.
+    """Check that the name is known.
 
     Raises:
-        InputError: it is not; the nearest names are given.
+        InputError: it is not; the error suggests the nearest names.
     """
     if name not in known:
         raise InputError(field, f"there is no {kind} {shown(name)}", remedy_for(name, known))
 
 
 def open_knowledge(env: str | None, source: str) -> Knowledge:
-    """The knowledge base `source` (a file or the name of a shipped one; empty: the one shipped for the environment).
+    """Return the knowledge base `source` (a file or a shipped one's name; empty: the environment's shipped one).
 
     Raises:
-        InputError: there is no such environment or file, the file is wrong, or it is about another environment.
+        InputError: the environment or file does not exist, the file is invalid, or it is for another environment.
     """
     from flowrl_core.skills.knowledge import load_knowledge, shipped
     from flowrl_core.vocabulary.catalogue import vocabulary
@@ -57,11 +57,11 @@ def open_knowledge(env: str | None, source: str) -> Knowledge:
 
 
 def existing_registry() -> tuple[Home, Registry | None]:
-    """The home and its registry, to read; None where no campaign was ever started. Nothing is made or changed.
+    """Return the home and its registry, for reading; None if no campaign was ever started. Creates and changes nothing.
 
     Raises:
-        InputError: the home cannot be used, or the database that FLOWRL_REGISTRY_URL names.
-        StorageError: nor can its registry.
+        InputError: the home, or the database that FLOWRL_REGISTRY_URL names, cannot be used.
+        StorageError: the registry cannot be used.
     """
     from flowrl_core.storage.layout import Home
 
@@ -70,7 +70,7 @@ def existing_registry() -> tuple[Home, Registry | None]:
 
 
 def check_registry(home: Home) -> None:
-    """Nothing, if the database that FLOWRL_REGISTRY_URL names, if any, can be asked.
+    """Check that the database that FLOWRL_REGISTRY_URL names, if any, can be queried.
 
     Raises:
         InputError: it cannot; nothing was started.
@@ -80,7 +80,7 @@ def check_registry(home: Home) -> None:
 
 
 def registry_uuid(home: Home) -> str | None:
-    """The uuid of the home's registry; None where there is none yet, or none that can be read."""
+    """Return the uuid of the home's registry; None if there is none yet, or it cannot be read."""
     from flowrl_core.errors import FlowRLError
     from flowrl_core.storage.registry import Registry
 

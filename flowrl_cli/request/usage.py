@@ -1,4 +1,4 @@
-"""What is wrong with the arguments of a command, as its other errors have it: the option, the problem, the remedy."""
+"""Errors in a command's arguments, in the form of all other errors: the option, the problem, the remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["usage"]
 
 
 def usage(exc: CycloptsError) -> str:
-    """The sentence; of what pydantic has found it is the first."""
+    """Return the error as a sentence; of several pydantic errors, the first."""
     if isinstance(exc.__cause__, ValidationError):
         return _refused(exc, exc.__cause__)
     match exc:

@@ -1,4 +1,4 @@
-"""How a person wrote the parameters of a campaign: as options, or in a file. Errors name them so."""
+"""The names of a campaign's parameters in errors: as the user wrote them, as options or in a file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _GROUPS = ("training", "evaluation", "limits", "frontier")
 
 @dataclass(frozen=True)
 class Written(Naming):
-    """Names a field, given by its path (`training.num_envs`), as the person wrote it or would write it.
+    """Names a field, given by its path (`training.num_envs`), as the user wrote it or would write it.
 
     Attributes:
         config: the file, if one was named.
-        filed: the paths of what stands there and was not typed over.
+        filed: the paths of the fields that the file sets and no option overrides.
     """
 
     config: Path | None = None
@@ -34,11 +34,11 @@ class Written(Naming):
 
     @classmethod
     def of(cls, config: Path | None, filed: Mapping[str, Any], typed: Mapping[str, Any]) -> Written:
-        """That of a file's content with what was typed on top."""
+        """Return the names for a file's content with the typed options on top."""
         return cls(config, frozenset(_paths(filed)) - frozenset(_paths(typed)))
 
     def __call__(self, path: str) -> str:
-        """The field's name."""
+        """Return the field's name."""
         top, _, rest = path.partition(".")
         if self._is_filed(path):
             return f"{self.config}: {path}"
@@ -51,7 +51,7 @@ class Written(Naming):
         return path
 
     def example(self, path: str, value: Any) -> str:
-        """How the person gives the field this value: by an option, or in a line of the file."""
+        """Return how the user sets the field to this value: an option, or a line of the file."""
         if self._is_filed(path):
             return toml_line(path, value)
         if isinstance(value, dict):
@@ -72,7 +72,7 @@ class Written(Naming):
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
-        """Name the fields of errors from below so; errors about a knowledge base or a plan name their own."""
+        """Within the block, errors name fields as the user wrote them, unless about a knowledge base or plan."""
         try:
             yield
         except InputError as exc:

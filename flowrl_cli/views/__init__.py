@@ -1,1 +1,1 @@
-"""What commands show: tables, the live view, a campaign as it stands."""
+"""What commands show: tables, the live view, a campaign's current state."""

@@ -1,7 +1,7 @@
-"""Whether anything still executes what the registry calls submitted.
+"""Whether the attempts that the registry lists as submitted are still being executed.
 
-Whoever ends a run notes that in the registry. A kill leaves nobody who could: then the processes here, and the server,
-know more than the registry.
+The process that ends a run records that in the registry. After a kill no process is left to do so: then the local
+processes, and the server, know more than the registry.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _AGAIN = "the campaign's next start resumes it"
 
 @dataclass(frozen=True)
 class Execution:
-    """What becomes of an attempt that is outstanding.
+    """Whether an outstanding attempt is still being executed.
 
     Attributes:
         is_over: nothing executes it, and nothing will until its campaign is started again.
-        why: it is over, or that is not known; empty if it goes on.
+        why: why it is over, or why that is unknown; empty if it continues.
     """
 
     is_over: bool
@@ -43,11 +43,12 @@ class Execution:
 def executions(
     home: Home, registry: str, attempts: Mapping[str, Attempt], *, asks_server: bool
 ) -> dict[str, Execution]:
-    """What becomes of these attempts, by the same names.
+    """Return the execution of each attempt, by the same names.
 
     Args:
         registry: uuid of the registry.
-        asks_server: besides looking at the processes here. It may take three seconds for each campaign and attempt.
+        asks_server: ask the server, too, besides checking local processes. Takes up to three seconds for each campaign
+            and attempt.
     """
     if not may_execute(home):
         return dict.fromkeys(attempts, Execution(True, f"its server and workers have ended; {_AGAIN}"))
@@ -61,12 +62,12 @@ def executions(
 
 
 def _server(home: Home) -> tuple[str, Mapping[str, str]] | None:
-    """The URL of the server that the home's runs are on, and how to be let in; None if nothing here names one.
+    """Return the URL and the credentials of the server that has the home's runs; None if nothing here names one.
 
     Raises:
         InputError: a password is missing, or settings cannot be read.
-        StorageError: nor can the record of what was started here.
-        LookupError: it cannot be reached from here.
+        StorageError: the record of what was started here cannot be read.
+        LookupError: the server cannot be reached from here.
     """
     from flowrl_cli.server.connection import secrets_of
 
@@ -91,7 +92,7 @@ def _asked(
 
 
 def _is_led(url: str, connection: Mapping[str, str], registry: str, campaign: str) -> bool:
-    """Whether a run of the campaign is there, which has what broke off run again."""
+    """Whether a run of the campaign is live; it restarts attempts that broke off."""
     wanted = {
         "flows": {"name": {"any_": ["campaign"]}},
         "flow_runs": {"tags": {"all_": campaign_tags(registry, campaign)}, "state": {"type": {"any_": _LIVE}}},
@@ -113,10 +114,10 @@ def _of_run(url: str, connection: Mapping[str, str], run: str | None) -> Executi
 
 
 def _read(url: str, answer: Answer) -> Any:
-    """What the server says.
+    """Return the server's answer, decoded.
 
     Raises:
-        LookupError: it says something else.
+        LookupError: the answer is not what was expected.
     """
     if answer.status != 200:
         raise LookupError(f"{url} answers HTTP {answer.status}")

@@ -1,4 +1,4 @@
-"""A campaign as it goes on: a table that is drawn anew on a terminal, lines of what changed elsewhere."""
+"""A campaign in progress: a table that is redrawn on a terminal, lines for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from flowrl_core.storage.records.skill_runs import Look
 __all__ = ["Narrator", "live_table", "show"]
 
 _LATEST = 6
-"""Proposals that are shown below the table."""
+"""Number of proposals shown below the table."""
 
 
 class Narrator:
-    """Tells what changed from one view of a campaign to the next; of the first only what is learned or under way."""
+    """Reports the changes from one view of a campaign to the next; of the first, only skills learned or under way."""
 
     def __init__(self) -> None:
         self._before: dict[str, SkillView] = {}
@@ -32,10 +32,10 @@ class Narrator:
         self._told: int | None = None
 
     def tell(self, views: Sequence[SkillView], proposals: Sequence[ProposalRecord] = ()) -> Iterator[str]:
-        """One line for each thing that happened.
+        """Yield one line for each event.
 
         Args:
-            proposals: all that were made to the campaign, oldest first.
+            proposals: all proposals made to the campaign, oldest first.
         """
         told, self._told = self._told, len(proposals)
         yield from map(proposal_line, proposals[len(proposals) if told is None else told :])
@@ -52,7 +52,7 @@ class Narrator:
             yield view.broken_off
         if is_new_state and view.state == "submitted":
             yield "submitted"
-        # Training success is told once for each tenth that a run reaches for the first time.
+        # Training success is reported once for each tenth that a run reaches for the first time.
         run, progress = (view.name, view.figures.run), view.progress
         if progress and progress.success and int(10 * progress.success) > self._tenths.get(run, 0):
             self._tenths[run] = int(10 * progress.success)
@@ -64,27 +64,28 @@ class Narrator:
 
 
 def live_table(views: Sequence[SkillView]) -> Group:
-    """The skills as they stand now, and below what broke runs off and why skills failed."""
+    """Return the skills' current state as a table; below it, why runs broke off and skills failed."""
     columns = ("skill", "state", "training", "frames", "frames/s", "last look")
     notes = [Text(f"{view.name}: {view.remark}", overflow="fold") for view in views if _is_news(view)]
     return Group(make_table(columns, [_row(view) for view in views], whole=["state"]), *notes)
 
 
 def look_line(look: Look) -> str:
-    """What a look found."""
+    """Return a line with the look's result."""
     return f"look {look.number}: {look.successes}/{look.episodes} succeeded, lower bound {look.lower_bound:.3f}"
 
 
 @contextmanager
 def show(ui: str) -> Iterator[Callable[[Sequence[SkillView], Sequence[ProposalRecord]], None]]:
-    """What to call with each new view and all proposals: it redraws the table on a terminal, and prints what changed
-    elsewhere.
+    """Yield a function to call with each new view and all proposals.
+
+    It redraws the table on a terminal; elsewhere it prints what changed.
 
     Args:
         ui: the address that stays visible below the table.
     """
     if sys.stdout.isatty():
-        # Drawn by who calls: a thread of its own would keep to itself that the terminal has closed.
+        # Drawn by the caller: a separate thread would not report that the terminal has closed.
         live = Live(console=console(), auto_refresh=False, transient=True)
         try:
             with audience():
@@ -130,7 +131,7 @@ def _row(view: SkillView) -> tuple[object, ...]:
 
 
 def _is_news(view: SkillView) -> bool:
-    """Whether there is more to tell of it than figures; who learned it before was told at the start."""
+    """Whether the skill has a remark to report; a skill learned earlier was reported at the start."""
     return bool(view.remark) and view.state != "learned"
 
 

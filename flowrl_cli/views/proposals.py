@@ -1,4 +1,4 @@
-"""What a language model has proposed to a campaign, what became of it, and what it has cost."""
+"""A language model's proposals to a campaign, their outcome, and their cost."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def print_proposals(records: Sequence[ProposalRecord]) -> None:
 
 
 def proposal_line(record: ProposalRecord) -> str:
-    """What became of one proposal, in a line."""
+    """Return the outcome of one proposal as a line."""
     told = _told(record)[:1]
     return f"round {record.round}: {record.name or NO_PROPOSAL} {_end_of(record)} {findings_text(told)}".rstrip()
 
 
 def proposals_json(records: Iterable[ProposalRecord]) -> list[dict[str, Any]]:
-    """The proposals as `flowrl status --json` prints them."""
+    """Return the proposals as `flowrl status --json` prints them."""
     return [
         {
             "round": one.round,
@@ -52,7 +52,7 @@ def proposals_json(records: Iterable[ProposalRecord]) -> list[dict[str, Any]]:
 
 
 def spending_line(spent: Spending, limits: FrontierSpec) -> str:
-    """What was spent on language models, and of how much, in one line."""
+    """Return what was spent on language models, and the limits, as one line."""
     tokens = spent.input_tokens + spent.output_tokens
     money = f"{spent.cost:.4f} US dollars" + (f" of {limits.max_cost:g}" if limits.max_cost else "")
     if spent.unpriced == spent.requests:
@@ -64,7 +64,7 @@ def spending_line(spent: Spending, limits: FrontierSpec) -> str:
 
 
 def spending_json(spent: Spending, limits: FrontierSpec) -> dict[str, Any]:
-    """The same as `flowrl status --json` prints it."""
+    """Return the spending as `flowrl status --json` prints it."""
     return {
         "requests": spent.requests,
         "input_tokens": spent.input_tokens,
@@ -76,7 +76,7 @@ def spending_json(spent: Spending, limits: FrontierSpec) -> dict[str, Any]:
 
 
 def findings_text(findings: Iterable[Finding]) -> str:
-    """What gates have found, one after another."""
+    """Return the gates' findings, one after another."""
     return " ".join(
         f"[{one.gate}: {one.code}] {one.sentence}" + (f" ({one.evidence})" if one.evidence else "") for one in findings
     )

@@ -12,7 +12,7 @@ __all__ = ["summary_lines"]
 
 
 def summary_lines(runs: Sequence[RunTrace], steps: Mapping[str, Sequence[tuple[str, float | None]]]) -> list[str]:
-    """The lines that stand below the table at the end.
+    """Return the lines below the table at the end.
 
     Args:
         runs: the campaign's runs.

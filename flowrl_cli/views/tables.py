@@ -1,4 +1,4 @@
-"""How the command line prints: rich tables for people, as wide as their terminal; JSON for programs."""
+"""Command line output: rich tables for people, as wide as their terminal; JSON for programs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ MISSING = "-"
 _NO_LIMIT = 100_000
 _GAP = 2
 _NARROW = (10, 20)
-"""Columns that a text keeps at least, if it is longer: on a narrow terminal, and on a wide one."""
+"""Minimum width of a text column, if the text is longer: on a narrow terminal, and on a wide one."""
 _OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters other than the end of a line, and those that turn the direction of what follows."""
+"""Control characters that terminals obey, except newlines, and those that change the direction of text."""
 _PROSE = 24
-"""And a text that is wrapped at its words."""
+"""Minimum width of a text that is wrapped at words."""
 
 
 def console() -> Console:
-    """A console on stdout, as wide as the terminal or as COLUMNS says; a pipe or a file has no width."""
+    """Return a console on stdout, as wide as the terminal or as COLUMNS; a pipe or a file has no width limit."""
     return Console(width=_width(), markup=False, emoji=False, highlight=False, soft_wrap=False)
 
 
@@ -50,9 +50,9 @@ def print_table(
     prose: Sequence[str] = (),
     whole: Sequence[str] = (),
 ) -> None:
-    """Print a table; see `make_table`. Prose that finds no room in it stands below, after the first text of its row.
+    """Print a table; see `make_table`. Prose that does not fit is printed below it, after the first text of its row.
 
-    Where there is room for one column only, each row is a line of text, wrapped at words.
+    If only one column fits, each row is a line of text, wrapped at words.
     """
     rows = [tuple(row) for row in rows]
     table = make_table(columns, rows, first=first, prose=prose, whole=whole)
@@ -76,15 +76,14 @@ def make_table(
     prose: Sequence[str] = (),
     whole: Sequence[str] = (),
 ) -> Table:
-    """A table of texts and numbers: numbers stand to the right, None is a dash, a text's brackets mean nothing.
+    """Return a table of texts and numbers: numbers are right-aligned, None is a dash, and brackets are no markup.
 
-    Where the terminal is narrower than the table, texts are cut short with an ellipsis, and the least important columns
-    are left out.
+    If the table is wider than the terminal, texts are cut with an ellipsis, and the least important columns omitted.
 
     Args:
-        first: names of columns in the order of their importance; the others follow in theirs.
+        first: names of the most important columns, in order of importance; the others follow in table order.
         prose: columns whose texts are wrapped at words.
-        whole: columns whose texts say nothing if they are cut.
+        whole: columns whose texts are useless if they are cut.
     """
     rows = [tuple(row) for row in rows]
     texts = [[MISSING if cell is None else number(cell) for cell in row] for row in rows]
@@ -112,12 +111,12 @@ def make_table(
 
 
 def print_json(value: Any) -> None:
-    """Prints the value as JSON, the only thing on stdout."""
+    """Print the value as JSON, the only output on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
 
 
 def number(value: Any) -> str:
-    """A whole number with thousands marked, a fraction with three decimals, a dash for NaN, anything else as text."""
+    """Return an integer with thousands separators, a fraction with three decimals, a dash for NaN, else the text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -128,12 +127,12 @@ def number(value: Any) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share as percent with one decimal, or a dash."""
+    """Return a share as percent with one decimal, or a dash."""
     return MISSING if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
 
 
 def seconds(value: float | None) -> str:
-    """A duration: seconds with one decimal below 100, else minutes and seconds; a dash for None."""
+    """Return a duration: seconds with one decimal below 100, else minutes and seconds; a dash for None."""
     if value is None:
         return MISSING
     if value < 100:
@@ -142,19 +141,19 @@ def seconds(value: float | None) -> str:
 
 
 def _visible(text: str) -> str:
-    """The text without what a terminal obeys: it may come from a language model, or from somebody else's file."""
+    """Return the text with control characters escaped: it may come from a language model, or from a foreign file."""
     return _OBEYED.sub(lambda found: " " if found[0] == "\t" else repr(found[0])[1:-1], text)
 
 
 def _in_words(columns: Sequence[str], row: Sequence[Any], first: str) -> str:
-    """A row as a line: its first text, then each other with the name of its column."""
+    """Return a row as a line: its first text, then each other with the name of its column."""
     cells = {name: cell for name, cell in zip(columns, row, strict=True) if cell is not None and cell != ""}
     name = number(cells.pop(first, MISSING))
     return f"{name}: {', '.join(f'{column} {number(cell)}' for column, cell in cells.items()) or MISSING}"
 
 
 def _width() -> int:
-    """What there is room for: as COLUMNS says, else as the terminal has it; elsewhere there is no limit."""
+    """Return the available width: COLUMNS, else the terminal's; no limit for pipes and files."""
     told = os.environ.get("COLUMNS", "")
     if told.isdecimal() and int(told):
         return int(told)
@@ -162,15 +161,15 @@ def _width() -> int:
 
 
 def _is_figure(text: str) -> bool:
-    """Whether it is a number, perhaps with a unit, or none: half of it would be another."""
+    """Whether the text is a number, perhaps with a unit, or a dash: cutting it would show another number."""
     return text == MISSING or text[:1].isdigit()
 
 
 def _fitted(columns: dict[str, tuple[int, int]], room: int) -> dict[str, int]:
-    """The width of each column that there is room for.
+    """Return the width of each column that fits.
 
     Args:
-        columns: by importance, name -> the least and the most that it needs.
+        columns: by importance, name -> its minimum and its maximum width.
     """
     taken = dict(columns)
     while len(taken) > 1 and sum(least + _GAP for least, _ in taken.values()) - _GAP > room:

@@ -1,4 +1,4 @@
-"""A campaign as the registry, its run directories and what executes it show it now."""
+"""The current state of a campaign: from the registry, its run directories and the processes that execute it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = [
     "view_campaign",
 ]
 
-# The last metrics lines, from which the speed is told: one line is about half a kilobyte.
+# The last metrics lines give the speed; one line is about half a kilobyte.
 _TAIL_BYTES = 16_384
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where the training of a run stands: the last line of its metrics. `success` is smoothed; None at first."""
+    """Progress of a run's training: the last line of its metrics. `success` is smoothed; None at first."""
 
     run_frames: int
     success: float | None
@@ -49,8 +49,8 @@ class SkillView:
     """One skill that the campaign's targets need: its state, its figures, its run's looks and progress.
 
     Attributes:
-        remark: what else is to be told of it; see `stages.skill.remarks`.
-        broken_off: what broke its run off, if it goes on or has gone on since.
+        remark: the remark on the skill; see `stages.skill.remarks`.
+        broken_off: why its run broke off, if it continues or has continued since.
     """
 
     name: str
@@ -72,10 +72,10 @@ class SkillView:
 def view_campaign(
     home: Home, registry: Registry, campaign: Campaign, *, asks_server: bool = False
 ) -> tuple[SkillView, ...]:
-    """The skills that the campaign's targets need, prerequisites first.
+    """Return the skills that the campaign's targets need, prerequisites first.
 
     Args:
-        asks_server: whether what is submitted is still executed; see `executions`.
+        asks_server: check whether submitted attempts are still executed; see `executions`.
     """
     figures = registry.skills.figures(campaign.name)
     states = derive(campaign_knowledge(registry, campaign), campaign.targets, {n: f.fact for n, f in figures.items()})
@@ -94,7 +94,7 @@ def view_campaign(
 
 
 def status_json(campaign: Campaign | None, views: tuple[SkillView, ...]) -> dict[str, Any]:
-    """What `flowrl status --json` prints."""
+    """Return the output of `flowrl status --json`."""
     if campaign is None:
         return {"campaign": None, "targets": [], "skills": []}
     return {
@@ -134,15 +134,15 @@ def _skill_json(view: SkillView) -> dict[str, Any]:
 
 
 def latest_directory(home: Home, campaign: str, skill: str, ordinal: int) -> RunDirectory:
-    """The directory of a run: where it works, or what is kept of it once it has ended."""
+    """Return the directory of a run: its working directory, or what is kept of it once it has ended."""
     live = home.run_directory(campaign, skill, ordinal)
     return live if os.path.isdir(live.path) else home.archived_run(campaign, skill, ordinal)
 
 
 def read_progress(metrics: Path) -> RunProgress | None:
-    """The progress that a metrics file tells; None before its first whole line."""
+    """Return the progress in a metrics file; None before its first complete line."""
     try:
-        if not metrics.is_file():  # a pipe would be waited for
+        if not metrics.is_file():  # reading a pipe would block
             return None
         with metrics.open("rb") as file:
             size = file.seek(0, 2)
@@ -150,7 +150,7 @@ def read_progress(metrics: Path) -> RunProgress | None:
             tail = file.read()
     except OSError:
         return None
-    # What follows the last newline is still being written, what precedes the first may have been cut by the seek.
+    # The text after the last newline is still being written; the seek may have cut the text before the first.
     lines = [line for raw in tail.split(b"\n")[:-1] if (line := _parse(raw)) is not None]
     if not lines:
         return None
@@ -174,7 +174,7 @@ def _view_skill(
 
 
 def campaign_knowledge(registry: Registry, campaign: Campaign) -> Knowledge:
-    """The skills as the campaign means them, whatever has become of the file since."""
+    """Return the skills as defined in the campaign, even if the file has changed since."""
     skills = {name: record.skill for name, record in registry.skills.of(campaign.name).items()}
     identities = {one.identity for one in registry.proposals.of(campaign.name)}
     proposed = {name: skill for name, skill in skills.items() if skill.identity(campaign.env) in identities}
