@@ -1,6 +1,6 @@
-"""The rules that every skill's definition keeps, whoever wrote it: a knowledge file or a proposal.
+"""The rules for every skill definition, from a knowledge file or a proposal.
 
-Each function gives the first rule that is broken, or None.
+Each function returns the first broken rule, or None.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = [
 Part = Literal["gain", "requirements", "consumption"]
 PARTS: tuple[Part, ...] = ("gain", "requirements", "consumption")
 
-# A name becomes part of directories, run names, tags and SKILL.FIELD=VALUE.
+# A skill's name is used in directories, run names, tags and SKILL.FIELD=VALUE.
 _NAME = re.compile(r"\w[\w-]*")
 _NAME_BYTES = 64
-# Vitals, distances and levels change by themselves or are read only: no plan can count on them.
+# Vitals, distances and levels change by themselves or are read-only, so plans cannot rely on them.
 KINDS: Mapping[Part, Collection[str]] = {
     "gain": ("count", "tier", "flag", "place"),
     "requirements": ("count", "tier", "flag", "place"),
@@ -37,12 +37,12 @@ KINDS: Mapping[Part, Collection[str]] = {
 
 @dataclass(frozen=True)
 class Broken:
-    """A rule that a definition breaks.
+    """A frozen record of a broken rule.
 
     Attributes:
         code: short and stable.
-        field: where, such as `gain.inv.wood`.
-        problem: what is wrong there.
+        field: the offending field, such as `gain.inv.wood`.
+        problem: what is wrong.
         remedy: what to do.
     """
 
@@ -53,7 +53,7 @@ class Broken:
 
 
 def name_rule(name: str) -> Broken | None:
-    """What can name a skill."""
+    """A skill's name must be legal."""
     if _NAME.fullmatch(name) and len(name.encode()) <= _NAME_BYTES:
         return None
     remedy = f"Use at most {_NAME_BYTES} letters, digits, '_' and '-'"
@@ -61,7 +61,7 @@ def name_rule(name: str) -> Broken | None:
 
 
 def learn_count_rule(learn_count: int) -> Broken | None:
-    """The target count at which a skill's own run ends."""
+    """The target count of a skill's own run must be in range."""
     if learn_count in COUNTS:
         return None
     problem = f"must be from {COUNTS[0]} to {COUNTS[-1]}, not {_number(learn_count)}"
@@ -69,14 +69,14 @@ def learn_count_rule(learn_count: int) -> Broken | None:
 
 
 def known_rule(field: str, value: object, known: Collection[str], code: str = "unknown") -> Broken | None:
-    """A name out of a closed set; the nearest of them are given."""
+    """A name must belong to a closed set; the remedy suggests the nearest ones."""
     if isinstance(value, str) and value in known:
         return None
     return Broken(code, field, f"{quoted(value)} is not known", remedy_for(str(value), known))
 
 
 def kind_rule(part: Part, fluent: Fluent) -> Broken | None:
-    """The kinds of fluent that a part of the effects may name."""
+    """A fluent must be of a kind that this part of the effects allows."""
     if fluent.kind in KINDS[part]:
         return None
     remedy = f"Use a fluent of kind {' or '.join(KINDS[part])}"
@@ -89,7 +89,7 @@ def amount_rule(
     """Amounts must be non-negative, 0 or 1 for flags and places, within capacity."""
     where = f"{part}.{fluent.name}"
     amounts = [amount.at(n) for n in COUNTS]
-    # Naming a place with amount 0 says: not needed, but not left either.
+    # A place required with amount 0 is not needed, but not left either.
     least = 0 if part == "requirements" and fluent.kind == "place" else 1
     if min(amounts) < 0 or max(amounts) < least:
         problem = f"can be as low as {_number(min(amounts))}"
@@ -105,14 +105,14 @@ def amount_rule(
 
 
 def gain_rule(gain: Mapping[str, Linear]) -> Broken | None:
-    """A skill brings something."""
+    """A skill must gain something."""
     if gain:
         return None
     return Broken("no_gain", "gain", "is empty", 'State what the skill gains, such as gain = {"inv.wood" = "n"}')
 
 
 def ephemeral_rule(gain: Mapping[str, Linear], ephemeral: bool, vocab: Vocabulary) -> Broken | None:
-    """A skill is ephemeral exactly if it brings a place."""
+    """A skill must be ephemeral if and only if it gains a place."""
     places = {fluent.name for fluent in vocab.fluents if fluent.kind == "place"}
     brought = sorted(places & set(gain))
     if brought and not ephemeral:
@@ -125,5 +125,5 @@ def ephemeral_rule(gain: Mapping[str, Linear], ephemeral: bool, vocab: Vocabular
 
 
 def _number(value: int) -> str:
-    """A whole number as text; Python refuses to write those of thousands of digits."""
+    """Return a whole number as text; Python cannot print integers of thousands of digits."""
     return str(value) if abs(value) < 10**9 else f"{'-' if value < 0 else ''}more than {10**9}"

@@ -1,4 +1,4 @@
-"""Amounts of the form `a*n + b`, read by a small parser and never evaluated."""
+"""Amounts of the form `a*n + b`, parsed without evaluating any code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _TERM = re.compile(r"\s*([+-]?)\s*(?:(\d{1,4})(?:\s*\*\s*(n))?|(n)(?:\s*\*\s*(\d
 
 
 def parse_amount(amount: float | str) -> Linear:
-    """The amount that a whole number or a text such as `n`, `3`, `2*n` or `2*n + 1` describes.
+    """Return the amount given by a whole number or a text such as `n`, `3`, `2*n` or `2*n + 1`.
 
     Raises:
-        ValueError: it has another form; the text says what is allowed.
+        ValueError: another form; the message says what is allowed.
     """
     if isinstance(amount, float) and amount.is_integer():  # 2e0, which TOML reads as a float
         amount = int(amount)
@@ -39,7 +39,7 @@ def parse_amount(amount: float | str) -> Linear:
 
 
 def as_text(amount: Linear) -> str:
-    """The amount as a text that `parse_amount` reads."""
+    """Return the amount as text; `parse_amount` is the inverse."""
     if amount.per_n == 0:
         return str(amount.fixed)
     times = "n" if amount.per_n == 1 else f"{amount.per_n}*n"

@@ -1,4 +1,4 @@
-"""Experts by index: the remap between the library's global indices and a run's local ones; slices of stacked experts.
+"""The remap between the library's global expert indices and a run's local ones, and slices of stacked experts.
 
 Trees are nested dicts, lists and tuples with array leaves. A stacked tree has leaves `[K, ...]`: one row per expert.
 """
@@ -19,7 +19,7 @@ __all__ = ["Remap", "build_remap", "expert_slice", "stack_experts", "take"]
 
 @dataclass(frozen=True)
 class Remap:
-    """The one-to-one map between global indices and the local indices 0..K-1 of one run, in the same order.
+    """A frozen one-to-one map, in the same order, between global indices and the local indices 0..K-1 of one run.
 
     Raises:
         InputError: a local index is not the rank of its global one.
@@ -40,7 +40,7 @@ class Remap:
         return MappingProxyType({local: index for index, local in self.global_to_local.items()})
 
     def as_dict(self) -> dict[str, dict[str, int]]:
-        """The remap as JSON-ready data (whose keys are strings); `from_dict` is its inverse."""
+        """Return the remap as JSON-ready data (with string keys); `from_dict` is the inverse."""
         return {
             "global_to_local": {str(k): v for k, v in self.global_to_local.items()},
             "local_to_global": {str(k): v for k, v in self.local_to_global.items()},
@@ -48,15 +48,15 @@ class Remap:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Mapping[str, int]]) -> Remap:
-        """The remap that `as_dict` described."""
+        """Return the remap from the output of `as_dict`."""
         return cls({int(k): v for k, v in data["global_to_local"].items()})
 
 
 def build_remap(global_indices: Collection[int]) -> Remap:
-    """The remap of a run's experts: the local index is the rank of the global one.
+    """Return the remap of a run's experts: the local index is the rank of the global one.
 
     Raises:
-        InputError: an index comes twice or is negative.
+        InputError: a duplicate or negative index.
     """
     ranked = sorted(global_indices)
     twice = sorted({a for a, b in zip(ranked, ranked[1:], strict=False) if a == b})
@@ -66,10 +66,10 @@ def build_remap(global_indices: Collection[int]) -> Remap:
 
 
 def take(stacked: Any, local: int) -> np.ndarray:
-    """A copy of row `local` of an array `[K, ...]`.
+    """Return a copy of row `local` of an array `[K, ...]`.
 
     Raises:
-        IndexError: there is no such row; negative ones do not count from the end.
+        IndexError: there is no such row; negative indices are not allowed.
     """
     rows = np.asarray(stacked)
     if not 0 <= local < rows.shape[0]:
@@ -78,7 +78,7 @@ def take(stacked: Any, local: int) -> np.ndarray:
 
 
 def expert_slice(stacked: Any, local: int) -> Any:
-    """The tree of one expert out of a stacked tree: row `local` of every leaf, bit for bit."""
+    """Return the tree of one expert from a stacked tree: row `local` of every leaf, bit for bit."""
     if isinstance(stacked, Mapping):
         return {key: expert_slice(value, local) for key, value in stacked.items()}
     if isinstance(stacked, list | tuple):
@@ -87,10 +87,10 @@ def expert_slice(stacked: Any, local: int) -> Any:
 
 
 def stack_experts(trees: Sequence[Any], capacity: int) -> Any:
-    """The stacked tree with leaves `[capacity, ...]`: the experts in order, then rows of zeros.
+    """Return the stacked tree with leaves `[capacity, ...]`: the experts in order, then rows of zeros.
 
     Raises:
-        InputError: no expert, more than `capacity`, or two whose trees differ in structure, shape or dtype.
+        InputError: no expert, more than `capacity`, or trees that differ in structure, shape or dtype.
     """
     if not 0 < len(trees) <= capacity:
         raise InputError("max_experts", f"{len(trees)} experts for {capacity} places", "Make room for all experts")

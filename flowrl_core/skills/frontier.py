@@ -1,4 +1,4 @@
-"""The frontier: which skills can be trained now, which wait, and for what."""
+"""The frontier: which skills can be trained now, which are blocked, and by what."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SkillState = Literal["learned", "failed", "ready", "blocked", "blocked_by_failed
 
 @dataclass(frozen=True)
 class Frontier:
-    """The skills that a campaign's targets need, by what can be done about them; each skill is in one of the groups.
+    """A frozen record of the skills that a campaign's targets need, grouped by state; each is in exactly one group.
 
     Attributes:
-        ready: to be submitted, the longest chain of dependants first.
-        blocked: wait for a skill that is still to be learned.
+        ready: can be submitted, the longest chain of dependants first.
+        blocked: wait for a skill that is not learned yet.
         done: learned.
-        blocked_by_failed: wait for a skill that failed, or that waits for one.
+        blocked_by_failed: depend, directly or not, on a skill that failed.
         failed: did not learn.
-        submitted: under way.
-        needed: all of them, prerequisites first.
-        by: the skill by which each target is to be reached; None where no skill brings it.
+        submitted: in progress.
+        needed: all of the above, prerequisites first.
+        by: target -> the skill chosen to reach it; None if no skill gains it.
     """
 
     ready: tuple[str, ...]
@@ -56,17 +56,17 @@ class Frontier:
 
     @cached_property
     def open(self) -> tuple[str, ...]:
-        """The targets that cannot be reached as things are: no skill brings them, or what they need has failed."""
+        """The targets that are currently unreachable: no skill gains them, or a skill that they need has failed."""
         barred = {*self.failed, *self.blocked_by_failed, None}
         return tuple(target for target, name in self.by.items() if name in barred)
 
 
 def prerequisites(knowledge: Knowledge, targets: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The prerequisites of every skill that a target needs, skills in topological order: the other skills of its plan.
+    """Return every skill that a target needs, in topological order, with its prerequisites: the rest of its plan.
 
     Raises:
         PlanError: a target, or a skill that it needs, has no plan.
-        KnowledgeError: skills need each other; the cycle is named.
+        KnowledgeError: cyclic prerequisites; the message names the cycle.
     """
     graph: dict[str, tuple[str, ...]] = {}
     todo = sorted(set(targets), reverse=True)
@@ -79,14 +79,14 @@ def prerequisites(knowledge: Knowledge, targets: Iterable[str]) -> dict[str, tup
 
 
 def frontier(knowledge: Knowledge, targets: Iterable[str], states: Mapping[str, SkillState]) -> Frontier:
-    """What can be done now towards the targets.
+    """Return the current frontier of the targets.
 
-    While a target cannot be reached, the proposed skills are needed too: they are the steps towards it.
+    While a target is unreachable, the proposed skills count as needed too, as steps towards it.
 
     Args:
         knowledge: the skills.
-        targets: the skills to reach, or what they shall bring.
-        states: what is known, by skill. Only `learned`, `failed` and `submitted` count; the others are found here.
+        targets: skills to learn, or fluents to gain.
+        states: known states by skill. Only `learned`, `failed` and `submitted` are used; the others are derived.
 
     Raises:
         InputError: an unknown target, one without a plan, or cyclic knowledge.
@@ -134,7 +134,7 @@ def _state(known: SkillState | None, before: set[SkillState]) -> SkillState:
 
 
 def _dependants_chain(needs: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
-    """The number of skills in the longest chain that waits for each skill: the critical path begins at the largest."""
+    """Return the length of the longest chain of dependants of each skill: the critical path starts at the maximum."""
     chain = dict.fromkeys(needs, 0)
     for name in reversed(list(needs)):
         for other in needs[name]:

@@ -1,4 +1,4 @@
-"""Goals: targets that are named by what they bring, as `inv.iron_pickaxe`, whatever the skill may be called."""
+"""Goals: targets that name a fluent to gain, such as `inv.iron_pickaxe`, instead of a skill."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["check_provided", "check_target", "is_goal", "is_reached", "provider_
 
 
 def is_goal(target: str) -> bool:
-    """Whether a target names a fluent; no skill's name has a dot."""
+    """Whether a target names a fluent; skill names contain no dots."""
     return "." in target
 
 
 def check_target(target: str, skills: Collection[str], vocabulary: Vocabulary) -> None:
-    """Nothing, if the target is one of the skills, or a fluent that a skill can bring.
+    """Check that the target is a known skill, or a fluent that skills can gain.
 
     Raises:
-        InputError: it is neither; the nearest names are given.
+        InputError: it is neither; the remedy suggests the nearest names.
     """
     goals = [fluent.name for fluent in vocabulary.fluents if fluent.kind in KINDS["gain"]]
     if target in (goals if is_goal(target) else skills):
@@ -40,10 +40,10 @@ def check_target(target: str, skills: Collection[str], vocabulary: Vocabulary) -
 
 
 def check_provided(knowledge: Knowledge, targets: Iterable[str]) -> None:
-    """Nothing, if a skill brings each target that is a goal.
+    """Check that some skill gains each target that is a goal.
 
     Raises:
-        InputError: none does.
+        InputError: no skill gains one of them.
     """
     for target in targets:
         if is_goal(target) and not knowledge.providers(target):
@@ -52,9 +52,9 @@ def check_provided(knowledge: Knowledge, targets: Iterable[str]) -> None:
 
 
 def provider_of(knowledge: Knowledge, goal: str, failed: Collection[str], learned: Collection[str]) -> str | None:
-    """The skill by which a goal is to be reached: a learned one, else one that nothing failed bars, else the rest.
+    """Return the best skill for a goal: a learned one, else one whose plan has no failed skill, else any.
 
-    Among equals the one with the shortest plan. None: no skill that has a plan brings it.
+    Ties go to the shortest plan. None if no skill with a plan gains it.
     """
     ranked: list[tuple[bool, bool, int, str]] = []
     for name in knowledge.providers(goal):
@@ -67,14 +67,14 @@ def provider_of(knowledge: Knowledge, goal: str, failed: Collection[str], learne
 
 
 def is_reached(knowledge: Knowledge, target: str, learned: Collection[str]) -> bool:
-    """Whether a target is learned: the skill of that name, or a skill that brings it."""
+    """Whether the target skill, or a skill that gains the target fluent, is learned."""
     return not set(knowledge.providers(target) if is_goal(target) else (target,)).isdisjoint(learned)
 
 
 def reached_by(
     knowledge: Knowledge, targets: Iterable[str], failed: Collection[str], learned: Collection[str]
 ) -> Mapping[str, str | None]:
-    """Each target with the skill by which it is to be reached; see `provider_of`."""
+    """Return target -> the skill chosen to reach it; see `provider_of`."""
     return {
         target: provider_of(knowledge, target, failed, learned) if is_goal(target) else target for target in targets
     }

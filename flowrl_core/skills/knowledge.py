@@ -1,4 +1,4 @@
-"""Knowledge bases: TOML files that define an environment's skills. An error names file, skill and field."""
+"""Knowledge bases: TOML files that define an environment's skills. Errors name file, skill and field."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _TOP_KEYS = ("env", "skills")
 
 @dataclass(frozen=True)
 class Knowledge:
-    """The skills of one environment.
+    """A frozen record of the skills of one environment.
 
     Attributes:
         env: the environment's name.
-        source: the file they were read from, as errors name it.
-        vocabulary: what the environment lets skills speak of.
-        skills: by name, in the order of the file.
-        training: fields of TrainingSpec that a skill sets for its own runs, by skill.
+        source: the file that defines them, as named in errors.
+        vocabulary: the names that the environment provides to skills.
+        skills: by name, in file order.
+        training: by skill, the TrainingSpec fields it sets for its own runs.
         evaluation: the same for EvaluationSpec.
-        proposed: those of the skills that were proposed to a campaign, and accepted.
+        proposed: the skills that come from accepted proposals.
     """
 
     env: str
@@ -52,30 +52,30 @@ class Knowledge:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def skill(self, name: str) -> Skill:
-        """The skill of that name.
+        """Return the skill of that name.
 
         Raises:
-            InputError: there is none; the nearest names are given.
+            InputError: there is none; the remedy suggests the nearest names.
         """
         if name not in self.skills:
             raise InputError("skill", f"{self.source} has no skill {name!r}", remedy_for(name, self.skills))
         return self.skills[name]
 
     def settings(self, name: str) -> dict[str, dict[str, Any]]:
-        """The fields that a skill sets for its own runs, as `specs.resolve` takes them."""
+        """Return the fields that a skill sets for its own runs, as arguments of `specs.resolve`."""
         return {"training": dict(self.training.get(name, {})), "evaluation": dict(self.evaluation.get(name, {}))}
 
     def providers(self, fluent: str) -> tuple[str, ...]:
-        """The names of the skills that gain the fluent, in the order of the file."""
+        """Return the names of the skills that gain the fluent, in file order."""
         return self._providers.get(fluent, ())
 
     def needs(self, name: str) -> tuple[str, ...]:
-        """The fluents of which a skill needs some: not those that it only leaves as they are (a requirement of 0)."""
+        """Return the fluents that a skill requires or consumes, except requirements of 0 (places it does not leave)."""
         return self._needs[name]
 
     @cached_property
     def plans(self) -> dict[str, Plan]:
-        """Plans that were made already, by their last skill; see `planner.plan_of`."""
+        """The cache of plans by target skill; see `planner.plan_of`."""
         return {}
 
     @cached_property
@@ -97,16 +97,16 @@ class Knowledge:
 
 
 def needs_of(skill: Skill) -> tuple[str, ...]:
-    """The fluents of which a skill needs some, as `Knowledge.needs` says of those that are there."""
+    """Return the fluents that a skill requires or consumes, by the rule of `Knowledge.needs`."""
     amounts = [*skill.requirements.items(), *skill.consumption.items()]
     return tuple(dict.fromkeys(fluent for fluent, amount in amounts if any(map(amount.at, COUNTS))))
 
 
 def in_order(graph: Mapping[str, Iterable[str]], *, source: str) -> tuple[str, ...]:
-    """The skills of a graph (skill -> those that it needs) with each after those that it needs.
+    """Return the skills of a graph (skill -> its prerequisites) in topological order, prerequisites first.
 
     Raises:
-        KnowledgeError: skills need each other; the cycle is named.
+        KnowledgeError: the graph is cyclic; the message names the cycle.
     """
     try:
         return tuple(graphlib.TopologicalSorter(graph).static_order())
@@ -118,10 +118,10 @@ def in_order(graph: Mapping[str, Iterable[str]], *, source: str) -> tuple[str, .
 
 
 def shipped(env: str) -> Path:
-    """Return the knowledge base that comes with an environment, as a file.
+    """Return the file of the knowledge base shipped with an environment.
 
     Raises:
-        InputError: no environment of that name brings one.
+        InputError: there is no such environment, or it ships none.
     """
     dashed = env.replace("_", "-")
     nothing = f"no knowledge base is shipped for {env!r}"
@@ -135,20 +135,20 @@ def shipped(env: str) -> Path:
 
 
 def is_file_name(source: str) -> bool:
-    """Whether a knowledge base so named is a file's; else it is the name of a shipped one."""
+    """Whether the text names a knowledge base file rather than a shipped knowledge base."""
     return source.endswith(".toml") or "/" in source
 
 
 def load_knowledge(source: str | Path, vocab: Vocabulary | None = None) -> Knowledge:
-    """The knowledge base in a TOML file, or the shipped one of that name, checked in every field.
+    """Return the fully validated knowledge base of a TOML file, or the shipped one of that name.
 
     Args:
-        source: a file, or the name of an environment whose knowledge base is shipped.
-        vocab: what skills may speak of; by default the vocabulary of the environment that the file names.
+        source: a file, or the name of an environment that ships a knowledge base.
+        vocab: the names that skills may use; by default the vocabulary of the environment that the file names.
 
     Raises:
-        KnowledgeError: file, skill and field that are wrong; cyclic knowledge; a requirement that nothing provides.
-        InputError: neither a file nor a shipped name.
+        KnowledgeError: an invalid field (file, skill and field named), a cycle, or a requirement that no skill gains.
+        InputError: neither a file nor a shipped knowledge base.
     """
     path = shipped(source) if isinstance(source, str) and not is_file_name(source) else Path(source)
     data = _read(path)
@@ -176,7 +176,7 @@ def load_knowledge(source: str | Path, vocab: Vocabulary | None = None) -> Knowl
 
 
 def _shown(path: Path) -> str:
-    """The file as errors name it: one that every environment has is named with its folder."""
+    """Return the file's name for errors; `knowledge.toml`, which each environment has, comes with its folder."""
     return f"{path.parent.name}/{path.name}" if path.name == "knowledge.toml" else path.name
 
 

@@ -1,4 +1,4 @@
-"""Which version of a shared expert the next runs start from, once a run has ended."""
+"""Merging: which version of a shared expert becomes its head, from which later runs start, when a run ends."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ def decide(
     changed: bool,
     successes: tuple[int, int] | None = None,
 ) -> MergeAction:
-    """What a run does to the head of one of its experts: sets the first one, moves it to its version, or keeps it.
+    """Return what a run does to the head of one of its experts: create it ("new"), replace it ("updated"), or keep it.
 
-    A run that did not learn moves nothing. An expert without a head gets its first one whatever the policy. After that
+    A run that did not learn changes no head. An expert without a head gets its first one under any policy. After that
     `most_frames` moves the head to the version with more cumulative frames (a tie keeps it), so that parallel runs end
-    with the same head in whichever order they commit; `frozen` never moves it.
+    with the same head in any commit order; `frozen` never moves it.
 
     `evaluated` moves the head if the version succeeded at least as often on the expert's own skill, in as many episodes
     from the same worlds: of two populations, the one with more successes is selected (Sobel and Huyett 1957). With 512
-    episodes each, a version that is worse by 0.05 around a success of 0.8 gets through in 2 of 100 cases, one worse by
-    0.02 in 21; with 128 these would be 16 and 34. A test for "worse" at level 0.05 would let 80 of 100 of the latter
-    through, and a little worse each time is how heads drift. What cannot be measured is decided as by `most_frames`.
+    episodes each, a version worse by 0.05 around a success rate of 0.8 is accepted in 2% of cases, one worse by 0.02 in
+    21%; with 128 episodes, in 16% and 34%. A test for "worse" at level 0.05 would accept 80% of the latter, and many
+    small losses add up to drift. Without measurements, the rule of `most_frames` applies.
 
     Args:
         policy: the merge policy of the campaign.
         is_learned: the run's verdict.
-        head_frames: cumulative routed frames of the head as it is now; None if the expert has none yet.
+        head_frames: cumulative routed frames of the current head; None if there is none yet.
         candidate_frames: cumulative routed frames of the run's version: those of its seed plus those of the run.
-        changed: the run's version differs from the head in content.
-        successes: of the head and of the version, where they were measured.
+        changed: whether the run's version differs from the head in content.
+        successes: of the head and of the version, if measured.
     """
     if not is_learned:
         return "kept"

@@ -13,18 +13,18 @@ from flowrl_core.programs.model import Program
 __all__ = ["MAX_STEPS", "Linear", "Plan", "Skill", "Step"]
 
 MAX_STEPS = 24
-"""The most steps of a plan that can be trained (S): learners are compiled for so many, and shorter plans are padded."""
+"""Maximum steps of a trainable plan (S): learners are compiled for this number, and shorter plans are padded."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """An amount `per_n * n + fixed`, where n is the target count of a plan step."""
+    """A frozen amount `per_n * n + fixed`, where n is the target count of a plan step."""
 
     per_n: int = 0
     fixed: int = 0
 
     def at(self, n: int) -> int:
-        """The amount for the target count `n`."""
+        """Return the amount for the target count `n`."""
         return self.per_n * n + self.fixed
 
 
@@ -34,11 +34,11 @@ def _frozen(effects: Mapping[str, Linear]) -> Mapping[str, Linear]:
 
 @dataclass(frozen=True)
 class Skill:
-    """A skill's definition: what it needs, uses up and brings, and how it is judged and rewarded.
+    """A frozen skill definition: what it requires, consumes and gains, and its done condition and reward.
 
-    `target` and `actions` are prior knowledge, declared as such: the block whose nearest one in view becomes input
+    `target` and `actions` are declared prior knowledge: the kind of block whose nearest instance in view becomes input
     features, and an allow-list of actions (empty: all). `learn_count` is the count n at which the skill's own run ends.
-    An ephemeral skill brings places (`near.*`) that are lost as soon as another step moves on.
+    An ephemeral skill gains places (`near.*`) that are lost as soon as another step moves away.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Skill:
 
     @property
     def progress(self) -> str:
-        """The fluent whose gain counts as progress: the first one the definition names."""
+        """The fluent whose gain counts as progress: the first one in the definition."""
         return next(iter(self.gain))
 
     def as_dict(self) -> dict[str, Any]:
-        """The definition as JSON-ready data; `from_dict` is its inverse."""
+        """Return the definition as JSON-ready data; `from_dict` is the inverse."""
 
         def effects(m: Mapping[str, Linear]) -> dict[str, list[int]]:
             return {k: [v.per_n, v.fixed] for k, v in m.items()}
@@ -83,7 +83,7 @@ class Skill:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Skill:
-        """The skill that `as_dict` described."""
+        """Return the skill from the output of `as_dict`."""
 
         def effects(m: Mapping[str, list[int]]) -> dict[str, Linear]:
             return {k: Linear(*v) for k, v in m.items()}
@@ -102,9 +102,7 @@ class Skill:
         )
 
     def identity(self, env: str) -> str:
-        """The hash of environment and definition; the description does not count, since it changes nothing that is
-        learned.
-        """
+        """Return the hash of environment and definition, without the description, which does not affect learning."""
         definition = self.as_dict()
         del definition["description"]
         return digest({"env": env, **definition, "progress": self.progress})
@@ -112,7 +110,7 @@ class Skill:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a plan: a skill and its target count n."""
+    """A frozen step of a plan: a skill and its target count n."""
 
     skill: str
     n: int
@@ -120,7 +118,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The ordered steps that end with the target skill."""
+    """A frozen record of the ordered steps that end with the target skill."""
 
     target: str
     steps: tuple[Step, ...]
@@ -131,15 +129,15 @@ class Plan:
         return tuple(dict.fromkeys(step.skill for step in self.steps))
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON-ready data; `from_dict` is its inverse."""
+        """Return the plan as JSON-ready data; `from_dict` is the inverse."""
         return {"target": self.target, "steps": [{"skill": s.skill, "n": s.n} for s in self.steps]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
-        """The plan that `as_dict` described."""
+        """Return the plan from the output of `as_dict`."""
         return cls(data["target"], tuple(Step(s["skill"], s["n"]) for s in data["steps"]))
 
     @property
     def hash(self) -> str:
-        """The digest of the steps."""
+        """The digest of the target and the steps."""
         return digest(self.as_dict())

@@ -1,10 +1,10 @@
-"""Plans: the shortest sequence of steps that ends with a skill, built backwards from what the skill needs.
+"""The planner: builds a short sequence of steps that ends with a skill, backwards from the skill's needs.
 
-The planner holds what must be there *before* the steps chosen so far (the needs) and puts a step in front until
-nothing is needed. The skill that no other open need depends on is put there first, so that raw material comes last:
-then all who need it are known, and it is collected once, as one total. Two things break that order. A place (`near.*`)
-must be reached before any step is put in front that would leave it. And where the total would be more than can be held,
-a part of it is collected later.
+The planner tracks the needs (what must hold *before* the steps chosen so far) and prepends steps until nothing is
+needed. It starts with the skill that no other open need depends on, so that raw material comes last: by then all its
+consumers are known, and it is collected once, as one total. There are two exceptions to that order. A place (`near.*`)
+must be reached before a step that would leave it is prepended. And if the total exceeds the capacity, part of it is
+collected later in the plan.
 
 Every plan is executed symbolically by `symbolic.execute` before it is returned.
 """
@@ -29,13 +29,13 @@ __all__ = ["make_plan", "plan_of"]
 _MOST_STEPS = 200
 
 _Needs = Mapping[str, int]
-"""Fluent -> the amount that must be there, where that is above 0."""
+"""Fluent -> the required amount, if above 0."""
 
 
 def make_plan(
     knowledge: Knowledge, target: str, *, n: int | None = None, learned: Collection[str] | None = None
 ) -> Plan:
-    """The plan that ends with `n` of the target skill, with the fewest steps that the planner finds.
+    """Return the plan with the fewest steps, among those the planner finds, that ends with `n` of the target skill.
 
     Args:
         knowledge: the skills.
@@ -44,8 +44,8 @@ def make_plan(
         learned: skills that may be used besides the target; None: all.
 
     Raises:
-        InputError: an unknown target; the nearest names are given.
-        PlanError: the target cannot be reached, because ...
+        InputError: an unknown target; the remedy suggests the nearest names.
+        PlanError: the target is unreachable; says why.
     """
     skill = knowledge.skill(target)
     count = skill.learn_count if n is None else n
@@ -66,7 +66,7 @@ def make_plan(
 
 
 def plan_of(knowledge: Knowledge, target: str) -> Plan:
-    """The plan of the target with all skills usable, made once: a campaign asks for the same ones at each of its turns.
+    """Return the cached plan of the target with all skills usable; campaigns request the same plans every turn.
 
     Raises:
         InputError, PlanError: see `make_plan`.
@@ -75,7 +75,7 @@ def plan_of(knowledge: Knowledge, target: str) -> Plan:
 
 
 class _TooMuchError(Exception):
-    """More of a count would be needed at once than can be held."""
+    """A plan would need more of a count at once than the capacity."""
 
     def __init__(self, fluent: str) -> None:
         super().__init__(fluent)
@@ -84,14 +84,14 @@ class _TooMuchError(Exception):
 
 @dataclass(frozen=True)
 class _Builder:
-    """Builds one plan with a fixed provider for each fluent."""
+    """A builder of one plan with a fixed provider for each fluent."""
 
     knowledge: Knowledge
     target: str
     providers: Mapping[str, str]
 
     def build(self, last: Step) -> tuple[Step, ...]:
-        """The steps up to and with the last one."""
+        """Return the steps up to and including the last one."""
         needed = self._before({}, last)
         try:
             self._without_places(needed)
@@ -107,7 +107,7 @@ class _Builder:
         return _collected_early(steps, self.knowledge)
 
     def _next(self, needed: _Needs) -> Step:
-        """The step to put in front of those there are."""
+        """Return the step to prepend to the current ones."""
         open_skills = {self.providers[fluent] for fluent in needed}
         inner = set().union(*(self._cones[name] for name in open_skills))
         outer = sorted(open_skills - inner, key=lambda name: (-len(self._cones[name]), -self._rank[name]))
@@ -119,13 +119,13 @@ class _Builder:
                         return step
             return self._place_step(needed)
         step = self._sized(outer[0], needed)
-        # What does not fit is brought in two parts: the later one is put in front first.
+        # If it does not fit, it is collected in two parts; the later part is prepended first.
         while (fluent := self._overflow(needed, step)) is not None:
             step = self._sized(self.providers[fluent], {fluent: needed[fluent]})
         return step
 
     def _before(self, needed: _Needs, step: Step) -> dict[str, int]:
-        """What must be there before the step so that `needed` is there after it."""
+        """Return what must hold before the step so that `needed` holds after it."""
         skill = self.knowledge.skills[step.skill]
         before: dict[str, int] = {}
         for fluent, amount in needed.items():
@@ -141,7 +141,7 @@ class _Builder:
         return {fluent: amount for fluent, amount in before.items() if amount}
 
     def _overflow(self, needed: _Needs, step: Step) -> str | None:
-        """A count of which the step, put in front, would make too much needed at once; None if it fits."""
+        """Return a count that would exceed the capacity if the step were prepended; None if all fits."""
         try:
             self._without_places(self._before(needed, step))
         except _TooMuchError as exc:
@@ -149,7 +149,7 @@ class _Builder:
         return None
 
     def _without_places(self, needed: _Needs) -> _Needs:
-        """What is needed in front of the steps that reach the needed places, which nothing can come between."""
+        """Return the needs before the steps that reach the needed places, since no other step can come between."""
         while True:
             for fluent, amount in needed.items():
                 if self._kind(fluent) == "count" and amount > self.knowledge.vocabulary.capacity:
@@ -159,7 +159,7 @@ class _Builder:
             needed = self._before(needed, self._place_step(needed))
 
     def _place_step(self, needed: _Needs) -> Step:
-        """The step that reaches one of the needed places and leaves none of the others."""
+        """Return the step that reaches one of the needed places without leaving another one."""
         places = self._places(needed)
         for place in places:
             name = self.providers[place]
@@ -168,7 +168,7 @@ class _Builder:
         raise self._refused(f"no skill reaches one of {' and '.join(places)} without leaving the other")
 
     def _sized(self, name: str, needed: _Needs) -> Step:
-        """The skill with the smallest n that brings most of what is needed, as far as one step can."""
+        """Return the step of the skill that covers the most needs within capacity, with the smallest such n."""
         wanted = {fluent: amount for fluent, amount in needed.items() if fluent in self.knowledge.skills[name].gain}
         best, most = None, 0
         for n in COUNTS:
@@ -184,7 +184,7 @@ class _Builder:
         return best
 
     def _brought(self, wanted: _Needs, step: Step) -> int:
-        """How much of what is wanted the step brings; a tier, flag or place counts in whole or not at all."""
+        """Return how much of `wanted` the step gains; a tier, flag or place counts in full or not at all."""
         total = 0
         for fluent, amount in wanted.items():
             gain = self.knowledge.skills[step.skill].gain[fluent].at(step.n)
@@ -219,7 +219,7 @@ class _Builder:
 
     @cached_property
     def _cones(self) -> Mapping[str, frozenset[str]]:
-        """The skills that each chosen provider builds upon, at any depth."""
+        """The transitive prerequisites of each chosen provider."""
         graph = {
             name: {self.providers[fluent] for fluent in self.knowledge.needs(name)}
             for name in set(self.providers.values())
@@ -231,7 +231,7 @@ class _Builder:
 
 
 def _collected_early(steps: list[Step], knowledge: Knowledge) -> tuple[Step, ...]:
-    """The plan with as much as possible of what a skill brings in two steps moved to the first of them."""
+    """Return the plan with counts moved from later to earlier steps of the same skill, as far as possible."""
     for late in range(len(steps) - 1):
         for early in range(late):
             while steps[early].skill == steps[late].skill and steps[late].n > 1 and steps[early].n < COUNTS[-1]:

@@ -1,4 +1,4 @@
-"""Which skill provides each fluent that a target needs, where several could."""
+"""The choice of a provider for each fluent that a target needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST = 256
 
 
 def choices(knowledge: Knowledge, target: Skill, learned: Collection[str] | None) -> list[dict[str, str]]:
-    """The ways (at most 256) to choose one provider for each fluent that the target needs at any depth.
+    """Return the ways (at most 256) to choose one provider for each fluent that the target needs at any depth.
 
     Args:
         knowledge: the skills.
@@ -23,7 +23,7 @@ def choices(knowledge: Knowledge, target: Skill, learned: Collection[str] | None
         learned: the skills that may be providers; None: all.
 
     Raises:
-        PlanError: a needed fluent has no provider that can be had; says which, and who asks for it.
+        PlanError: a needed fluent has no usable provider; says which fluent, and which skill needs it.
     """
     usable = {name for name in knowledge.skills if name != target.name and (learned is None or name in learned)}
     reachable = _reachable(knowledge, target, usable)
@@ -55,7 +55,7 @@ def _reachable(knowledge: Knowledge, target: Skill, usable: Collection[str]) -> 
 
 
 def _founded(knowledge: Knowledge, names: Collection[str]) -> set[str]:
-    """Those of the skills whose needs can be met by others of them, down to skills that need nothing."""
+    """Return the skills whose needs can be met from within `names`, down to skills that need nothing."""
     founded: set[str] = set()
     while True:
         new = {
@@ -70,7 +70,7 @@ def _founded(knowledge: Knowledge, names: Collection[str]) -> set[str]:
 
 
 def _lacking(knowledge: Knowledge, target: Skill, usable: Collection[str], founded: Collection[str]) -> PlanError:
-    """Why the target cannot be had: the deepest need without a provider, or the circle of needs."""
+    """Return why the target is unreachable: the deepest need without a provider, or the cycle of needs."""
     where = f"plan of {target.name}"
     path = [target.name]
     while True:

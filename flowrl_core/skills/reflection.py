@@ -1,4 +1,4 @@
-"""Reflections: how the episodes of a run went, for a model that proposes skills (after Eureka, arXiv 2310.12931)."""
+"""Reflections: episode statistics of a run for a model that proposes skills (after Eureka, arXiv 2310.12931)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Reflection", "Term"]
 
 @dataclass(frozen=True)
 class Term:
-    """What one addend of a reward came to in the plan's last step.
+    """A frozen record of what one addend of a reward contributed in the plan's last step.
 
     Attributes:
         text: the addend, with its sign.
-        fired: share of the step's frames in which it was not 0.
-        mean: its mean sum over a try of the step.
+        fired: share of the step's frames in which it was nonzero.
+        mean: its mean sum over one attempt at the step.
     """
 
     text: str
@@ -26,17 +26,17 @@ class Term:
 
 @dataclass(frozen=True)
 class Reflection:
-    """How a run's episodes went with the parameters that it ended with.
+    """A frozen record of how episodes went with a run's final parameters.
 
     Attributes:
-        frames: the run's frames at the checkpoint that was played.
-        episodes, successes: played from fresh worlds, and those in which the whole plan was done.
-        tries: episodes that got to the plan's last step, whose skill the run was to learn.
-        median_length: steps of the median successful episode; None without one.
+        frames: the run's frames at the evaluated checkpoint.
+        episodes, successes: episodes from fresh worlds, and those that completed the whole plan.
+        tries: episodes that reached the plan's last step, whose skill the run trains.
+        median_length: median number of steps of successful episodes; None if there are none.
         ends: by plan step, deaths and timeouts of the episodes that failed in it.
         reward: the last skill's whole reward; `terms`: its addends.
-        changes: mean change of each item that the last skill speaks of, over the last step of successful episodes, by
-            fluent; empty without a success.
+        changes: by fluent, mean change of each item that the last skill mentions, over the last step of successful
+            episodes; empty without a success.
     """
 
     frames: int
@@ -51,17 +51,17 @@ class Reflection:
 
     @property
     def success(self) -> float:
-        """The share of the episodes that succeeded."""
+        """The share of successful episodes."""
         return self.successes / self.episodes
 
     def as_dict(self) -> dict[str, Any]:
-        """The reflection as JSON-ready data; `from_dict` is its inverse."""
+        """Return the reflection as JSON-ready data; `from_dict` is the inverse."""
         lists = {"ends": [list(pair) for pair in self.ends], "terms": [asdict(term) for term in self.terms]}
         return {**vars(self), **lists, "reward": asdict(self.reward), "changes": dict(self.changes)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Reflection:
-        """The reflection that `as_dict` described."""
+        """Return the reflection from the output of `as_dict`."""
         lists = {
             "ends": tuple((deaths, timeouts) for deaths, timeouts in data["ends"]),
             "terms": tuple(Term(**term) for term in data["terms"]),

@@ -1,4 +1,4 @@
-"""The ledger: what a campaign knows of its skills, derived from facts and never stored."""
+"""The ledger: the state of a campaign's skills, derived from facts and never stored."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["Cause", "Entry", "Fact", "SkillState", "Standing", "derive", "known_
 Cause = Literal["", "verdict", "infrastructure", "cancelled", "rejected"]
 
 Standing = Literal[SkillState, "stopped"]
-"""Where a skill stands, for people. One that was stopped has not failed: the next start goes on with it."""
+"""A skill's state as displayed. A stopped skill has not failed: the next start resumes it."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What the registry holds on one skill.
+    """A frozen record of what the registry holds on one skill.
 
     Attributes:
         learned: a bundle of this definition has passed its looks.
-        failed: the last run ended without, for the `cause` given.
-        cause: `verdict`: it did not learn; `infrastructure`: no retry is left; `cancelled`: somebody stopped it;
-            `rejected`: somebody refused to have it trained.
+        failed: the last run ended without one, for the given `cause`.
+        cause: `verdict`: it did not learn; `infrastructure`: no retries are left; `cancelled`: a person stopped it;
+            `rejected`: a person refused its training.
         executing: an attempt is outstanding.
     """
 
@@ -37,20 +37,20 @@ class Fact:
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the ledger as it is shown.
+    """A frozen row of the ledger as displayed.
 
     Attributes:
         name: the skill.
-        state: where it stands.
-        expert: global index, once one is allocated.
-        routed_frames: cumulative frames of the expert's head, or of its last run where it has none.
+        state: its current state.
+        expert: global index, once allocated.
+        routed_frames: cumulative frames of the expert's head, or of its last run if it has no head.
         success: end-to-end rate of the last look, in [0, 1].
         success_lower_bound: its corrected lower bound.
         episodes: of the last look.
         looks: taken in the last run.
-        threshold: the bound that the skill must reach.
-        bundle: the name of the versions it was measured with, once learned.
-        cause: why it failed; empty if it did not.
+        threshold: the lower bound required for learned.
+        bundle: name of the bundle of expert versions it was measured with, once learned.
+        cause: why it failed; empty otherwise.
     """
 
     name: str
@@ -67,15 +67,15 @@ class Entry:
 
 
 def derive(knowledge: Knowledge, targets: Iterable[str], facts: Mapping[str, Fact]) -> dict[str, Standing]:
-    """Where every skill that a target needs stands, prerequisites first.
+    """Return the state of every skill that a target needs, prerequisites first.
 
-    What was learned stays learned; an outstanding attempt outweighs an earlier failure. What waits for a skill that was
-    stopped is blocked by no failure.
+    A learned skill stays learned; an outstanding attempt outweighs an earlier failure. Skills that wait for a stopped
+    skill are not blocked by a failure.
 
     Args:
         knowledge: the skills.
         targets: the campaign's targets, skills or goals.
-        facts: by skill; a skill without one is as good as new.
+        facts: by skill; a skill without facts is untried.
     """
     known = known_states(facts)
     stopped = {name for name, state in known.items() if state == "failed" and facts[name].cause == "cancelled"}
@@ -85,7 +85,7 @@ def derive(knowledge: Knowledge, targets: Iterable[str], facts: Mapping[str, Fac
 
 
 def known_states(facts: Mapping[str, Fact]) -> dict[str, SkillState]:
-    """The states that facts tell: learned, submitted or failed. What is not there is found by the frontier."""
+    """Return the states that follow from facts alone (learned, submitted, failed); the frontier derives the others."""
     return {name: state for name, fact in facts.items() if (state := _state(fact)) is not None}
 
 

@@ -1,4 +1,4 @@
-"""One skill's table of a knowledge base, parsed and checked against the environment's vocabulary."""
+"""Parses one skill's table of a knowledge base and checks it against the environment's vocabulary."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _KEYS = (
 
 @dataclass(frozen=True)
 class ParsedSkill:
-    """A skill and the fields of its training and evaluation that it sets itself."""
+    """A frozen record of a skill and the training and evaluation fields that it sets itself."""
 
     skill: Skill
     training: Mapping[str, Any]
@@ -51,7 +51,7 @@ class ParsedSkill:
 
 @dataclass(frozen=True)
 class _Table:
-    """A skill's table with its place in the file, for errors."""
+    """A frozen record of a skill's table and its location, for errors."""
 
     file: str
     name: str
@@ -61,7 +61,7 @@ class _Table:
         raise KnowledgeError(f"{self.file}: {self.name}: {field}", problem, remedy)
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
-        """The value of a key, of the right type; without a default it must be there."""
+        """Return the value of a key after checking its type; a key without a default is required."""
         value = self.values.get(key, default)
         if value is None:
             self.refuse(key, "is missing", f"Add {key} = ...")
@@ -73,7 +73,7 @@ class _Table:
         return value
 
     def keep(self, broken: Broken | None) -> None:
-        """Refuse the table if a rule is broken."""
+        """Reject the table if a rule is broken."""
         if broken is not None:
             self.refuse(broken.field, broken.problem, broken.remedy)
 
@@ -89,10 +89,10 @@ _TYPE_NAMES = {str: "a text", int: "a whole number", bool: "true or false", list
 
 
 def parse_skill(file: str, name: str, values: Any, vocab: Vocabulary) -> ParsedSkill:
-    """The skill that the table `[skills.NAME]` defines.
+    """Return the skill that the table `[skills.NAME]` defines.
 
     Raises:
-        KnowledgeError: the first field that is wrong.
+        KnowledgeError: names the first invalid field.
     """
     table = _Table(file, name, {key.replace("-", "_"): it for key, it in values.items()} if _is_table(values) else {})
     if not _is_table(values):

@@ -1,8 +1,8 @@
-"""Symbolic execution of plans: the judge of the planner, written apart from it.
+"""Symbolic execution of plans: an independent check of the planner.
 
-Counts, tiers and flags begin at 0 and no place is near. A step needs its requirements and what it consumes; then the
-consumption is taken, the gain is added to counts, tiers take the larger of old and new, flags and places become true. A
-place is lost unless the step's skill names it in its requirements (if with amount 0: it needs none there) or gains it.
+Counts, tiers and flags start at 0 and no place is near. A step needs its requirements and its consumption. Then the
+consumption is subtracted, counts grow by the gain, tiers become the larger of old and new, flags and places become
+true. A place is lost unless the step's skill gains it or lists it in its requirements (amount 0: kept, not needed).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["execute"]
 
 
 def execute(plan: Plan, knowledge: Knowledge) -> dict[str, int]:
-    """The fluents that hold after the plan (those that are not 0).
+    """Return the nonzero fluents after the plan.
 
     Raises:
-        PlanError: the first step that cannot be done, and why; or a plan that does not end with its target.
+        PlanError: the first impossible step, and why; or a plan that does not end with its target.
     """
     state: dict[str, int] = {}
     for number, step in enumerate(plan.steps, 1):
