@@ -1,1 +1,1 @@
-"""What a language model proposes, and the gates that examine it. No JAX."""
+"""Skills proposed by a language model, and the gates that examine them. No JAX."""

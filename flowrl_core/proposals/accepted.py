@@ -1,4 +1,4 @@
-"""Growth: what accepted proposals add to a campaign's knowledge, and when more of them are wanted."""
+"""Growth: the skills that accepted proposals add to a campaign's knowledge, and when to ask for more."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from flowrl_core.specs.skill import TrainingSpec
 __all__ = ["budget", "grown", "is_wanting"]
 
 _FRAMES = {"easy": 0.5, "medium": 1.0, "hard": 2.0}
-"""Of the campaign's `training.frames`, by the difficulty that was expected."""
+"""Factors of the campaign's `training.frames`, by expected difficulty."""
 
 
 def grown(base: Knowledge, proposed: Mapping[str, Skill]) -> tuple[Knowledge, dict[str, str]]:
-    """The knowledge with the accepted proposals on top, and why some of them do not count any more.
+    """Return the knowledge extended by the accepted proposals, and stale proposals with the reason.
 
-    A proposal was proven against what was known then; a skill that was revised since may have taken its plan away.
+    A proposal was checked against the knowledge of its time; a later revision of another skill may break its plan.
 
     Args:
-        base: the knowledge base. A skill of the same name as a proposal gives way to it.
-        proposed: the accepted proposals by name, in the order in which they were accepted.
+        base: the knowledge base. A proposal replaces its skill of the same name.
+        proposed: the accepted proposals by name, in order of acceptance.
     """
     stale: dict[str, str] = {}
     while True:
@@ -40,9 +40,9 @@ def grown(base: Knowledge, proposed: Mapping[str, Skill]) -> tuple[Knowledge, di
 
 
 def is_wanting(found: Frontier, facts: Mapping[str, Fact]) -> bool:
-    """Whether a proposer is to be asked: a target cannot be reached as things are, and nothing waits to be trained.
+    """Whether to ask for proposals: a target is currently unreachable, and no skill is ready or blocked.
 
-    A skill that infrastructure has failed, or that somebody stopped, is no reason to think of another one.
+    Skills that failed for infrastructure reasons or were stopped by a person need no replacement.
     """
     if not found.open or found.ready or found.blocked:
         return False
@@ -51,7 +51,7 @@ def is_wanting(found: Frontier, facts: Mapping[str, Fact]) -> bool:
 
 
 def budget(difficulty: str, training: TrainingSpec) -> int:
-    """The frames that a proposed skill may be trained for."""
+    """Return the frame budget of a proposed skill."""
     return max(1, round(_FRAMES[difficulty] * training.frames))
 
 

@@ -1,4 +1,4 @@
-"""What the gates know of a campaign, and the notes they make on a proposal."""
+"""The campaign data that gates use, and helpers that record their findings."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["GateContext", "effects_key", "mended", "refused"]
 
 @dataclass(frozen=True, eq=False)
 class GateContext:
-    """What a proposal is held against.
+    """A frozen record of the data that a proposal is checked against.
 
     Attributes:
-        knowledge: all skills there are, of the file and accepted ones.
-        states: where each stands; one that is missing has not been tried yet.
-        recorded: what was recorded in the environment.
-        failed: what was tried and failed already, by name, in the order in which it was tried.
-        cooling: what is not looked at again yet, and why: by name as `text.folded` folds it.
-        max_revisions: how often a skill that failed may be proposed again.
-        max_steps: steps that a plan may have.
+        knowledge: all current skills, from the file and from accepted proposals.
+        states: the state of each skill; a missing one is untried.
+        recorded: transitions recorded in the environment.
+        failed: by name, the definitions that were tried and failed, in order.
+        cooling: by name (folded by `text.folded`), why it is not examined again yet.
+        max_revisions: how often a failed skill may be proposed again.
+        max_steps: maximum number of steps of a plan.
     """
 
     knowledge: Knowledge
@@ -48,7 +48,7 @@ class GateContext:
 
     @cached_property
     def names(self) -> Mapping[str, str]:
-        """Every name there is or was, by the form that `text.folded` folds it to."""
+        """Every current or earlier name, by its form folded by `text.folded`."""
         return {folded(name): name for name in (*self.failed, *self.knowledge.skills)}
 
     @cached_property
@@ -58,7 +58,7 @@ class GateContext:
 
     @cached_property
     def failures(self) -> Mapping[str, tuple[Proposal, ...]]:
-        """What failed and may be proposed again: by name, every definition that was tried."""
+        """Failed skills that may be proposed again: by name, every definition that was tried."""
         tried = {name: past for name, past in self.failed.items() if past and name not in self.usable}
         for name, skill in self.knowledge.skills.items():
             if name not in self.usable:
@@ -66,32 +66,32 @@ class GateContext:
         return tried
 
     def gainers(self, fluent: str, *, besides: str) -> list[str]:
-        """The usable skills that gain a fluent, without the one of the name `besides`."""
+        """Return the usable skills that gain a fluent, except the one named `besides`."""
         return [name for name in self.knowledge.providers(fluent) if name in self.usable and name != besides]
 
     def knowledge_with(self, skill: Skill) -> Knowledge:
-        """The knowledge with one skill more, or with another definition of one that failed."""
+        """Return the knowledge with this skill added, or replacing a failed definition."""
         return replace(self.knowledge, skills={**self.knowledge.skills, skill.name: skill})
 
     def with_skill(self, skill: Skill) -> GateContext:
-        """The context with the skill in it, not tried yet."""
+        """Return the context with the skill added as untried."""
         states = {name: state for name, state in self.states.items() if name != skill.name}
         return replace(self, knowledge=self.knowledge_with(skill), states=states)
 
 
 def effects_key(skill: Skill) -> str:
-    """What is the same for skills that gain, need and use up the same, whatever they are called."""
+    """Return a key that skills with the same gain, requirements and consumption share, whatever their names."""
     effects = {part: sorted([f, a.per_n, a.fixed] for f, a in getattr(skill, part).items()) for part in PARTS}
     return f"effects:{digest(effects)}"
 
 
 def refused(examination: Examination, *findings: Finding) -> Examination:
-    """The examination, ended by these findings."""
+    """Return the examination, ended by these refusals."""
     return replace(examination, refusals=findings)
 
 
 def mended(examination: Examination, finding: Finding, **fields: Any) -> Examination:
-    """The examination with fields of the skill changed, and a note of it."""
+    """Return the examination with fields of the skill repaired, and the finding that explains it."""
     skill = replace(examination.repaired.skill, **fields)
     return replace(
         examination,

@@ -1,4 +1,4 @@
-"""The gates of a definition by itself: its name and its effects."""
+"""The gates that check a definition by itself: its name and its effects."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["cooled", "look_at_effects", "look_at_name"]
 
 _LONGEST_DESCRIPTION = 500
 _MOST_FINDINGS = 8
-# A few words with separators between them are a name that was written carelessly; anything else is not a name.
+# A few words with separators are a carelessly written name; anything else is not a name.
 _CARELESS = re.compile(r" *\w+(?:[ ./-]{1,3}\w+){0,3} *")
 _LONGEST_CARELESS = 48
 
 
 def look_at_name(examination: Examination, context: GateContext) -> Examination:
-    """The gate `name`: a legal name that nothing else has, and a description that can be shown.
+    """The gate `name`: a legal, unused name, and a printable description.
 
     Codes: `illegal_name`, `spelled_alike`, `cooling_down`, `description`. Repair: `respelled`.
     """
@@ -57,7 +57,7 @@ def look_at_name(examination: Examination, context: GateContext) -> Examination:
 
 
 def cooled(examination: Examination, context: GateContext, gate: Gate) -> Examination:
-    """The examination, ended if a skill of this name is not looked at again yet."""
+    """Return the examination, ended if a skill of this name is cooling down."""
     name = examination.repaired.skill.name
     why = context.cooling.get(folded(name))
     if why is None:
@@ -67,10 +67,10 @@ def cooled(examination: Examination, context: GateContext, gate: Gate) -> Examin
 
 
 def look_at_effects(examination: Examination, context: GateContext) -> Examination:
-    """The gate `effects`: what is gained, needed and used up is known, of the right kind and can be had.
+    """The gate `effects`: gain, requirements and consumption name known fluents of allowed kinds and amounts.
 
     Codes: `unknown_fluent`, `wrong_kind`, `amount`, `wrong_units`, `over_capacity`, `learn_count`, `no_gain`,
-    `unknown_action`. Repairs: `unknown_target` (dropped), `ephemeral` (set as the gain says).
+    `unknown_action`. Repairs: `unknown_target` (dropped), `ephemeral` (set to match the gain).
     """
     skill, vocab = examination.repaired.skill, context.knowledge.vocabulary
     broken = _broken(skill, context)
@@ -86,7 +86,7 @@ def look_at_effects(examination: Examination, context: GateContext) -> Examinati
 
 
 def _broken(skill: Skill, context: GateContext) -> list[Broken]:
-    """Every rule that the effects break, each once for a field."""
+    """Return the broken rules of the effects, the first one per field."""
     vocab, fluents = context.knowledge.vocabulary, context.knowledge.fluents
     found = [learn_count_rule(skill.learn_count), gain_rule(skill.gain)]
     count = 1 if found[0] is not None else skill.learn_count
@@ -110,7 +110,7 @@ def _broken(skill: Skill, context: GateContext) -> list[Broken]:
 
 
 def _respelled(name: str) -> str | None:
-    """The name with separators as `_` and in lower case, if that makes it legal."""
+    """Return the name in lower case with `_` as separator, if that is legal; else None."""
     if len(name) > _LONGEST_CARELESS or not _CARELESS.fullmatch(name):
         return None
     better = re.sub(r"\W+", "_", name.strip()).lower()

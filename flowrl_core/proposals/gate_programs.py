@@ -1,4 +1,4 @@
-"""The gates of a definition's programs: what can be proven of them, and what recorded transitions show."""
+"""The gates that check a definition's programs: by proof, and on recorded transitions."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _QUOTES = ("`", '"', "'")
 
 
 def look_at_programs(examination: Examination, context: GateContext) -> Examination:
-    """The gate `program`: both expressions are proven, and done reads something of what the skill gains.
+    """The gate `program`: both expressions are proven, and done reads part of the skill's gain.
 
-    Codes: those of `programs.language`, and `done_reads_no_gain`. Repair: `unwrapped` (fence or quotes taken off).
+    Codes: those of `programs.language`, and `done_reads_no_gain`. Repair: `unwrapped` (fence or quotes removed).
     """
     program, vocab = examination.repaired.skill.program, context.knowledge.vocabulary
     bare = Program(_bare(program.done), _bare(program.reward))
@@ -51,9 +51,9 @@ def look_at_programs(examination: Examination, context: GateContext) -> Examinat
 
 
 def look_at_transitions(examination: Examination, context: GateContext) -> Examination:
-    """The gate `transitions`: the programs do what they shall where they are run.
+    """The gate `transitions`: the programs behave correctly on recorded and synthetic transitions.
 
-    Codes: those of `lint`. Repair: `potential_form`, where nothing but the reward is wrong and that is right.
+    Codes: those of `lint`. Repair: `potential_form`, if only the reward is wrong and that form passes the lint.
     """
     if examination.plan is None:
         raise ValueError("the transitions gate comes after the plan")
@@ -65,7 +65,7 @@ def look_at_transitions(examination: Examination, context: GateContext) -> Exami
         )
         try:
             is_sound = not lint(better, plan, context.knowledge, context.recorded)
-        except ProgramError:  # with the done condition inside, the text can be too long
+        except ProgramError:  # the repaired reward may contain the done condition and be too long
             is_sound = False
         if is_sound:
             sentence = f"the reward is replaced by `{better.program.reward}`: {found[0].sentence}"
@@ -76,7 +76,7 @@ def look_at_transitions(examination: Examination, context: GateContext) -> Exami
 
 
 def _bare(text: str) -> str:
-    """The text without a markdown fence, quotes or backticks all around it."""
+    """Return the text without a surrounding markdown fence, quotes or backticks."""
     if len(text) > 2 * MAX_LENGTH:
         return text
     if (fenced := _FENCE.fullmatch(text)) is not None:

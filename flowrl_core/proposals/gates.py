@@ -1,16 +1,16 @@
-"""The gates: which of the skills that were proposed are trained.
+"""The gates: the checks that decide which proposed skills are trained.
 
-Nothing of a proposal is trusted. It passes the gates in this order, and the first that refuses it ends its examination:
+Proposals are untrusted. They pass the gates in this order, and the first refusal ends the examination:
 
-    name         a legal name that nothing else has
-    effects      known fluents, in parts, kinds and amounts that can be
-    new          gains what nothing gains yet, or revises what failed
-    reachable    its needs are gained by skills that have not failed, and do not go in a circle
-    plan         a proven plan, short enough
-    program      proven expressions; done reads what is gained
-    transitions  run on recorded and on synthetic transitions they do what they should
+    name         a legal, unused name
+    effects      known fluents, allowed kinds and amounts
+    new          gains a fluent that no skill gains yet, or revises a failed skill
+    reachable    skills that have not failed gain its needs, without a cycle
+    plan         a verified plan, short enough
+    program      proven expressions; done reads part of the gain
+    transitions  the programs behave correctly on recorded and synthetic transitions
 
-Small mistakes are repaired, each with a note. Every refusal has a code and says what to do.
+Small mistakes are repaired, each with a note. Every refusal has a code and a remedy.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _GATES: tuple[Callable[[Examination, GateContext], Examination], ...] = (
 )  # fmt: skip
 
 _MAY_CHANGE = frozenset({"needs_failed", "unprovided", "no_plan", "too_long"})
-"""What another proposal of the same batch may put right."""
+"""Refusals that another proposal of the same batch may resolve."""
 
 
 def examine(proposals: Sequence[Proposal], context: GateContext) -> list[Examination]:
-    """What the gates say of each proposal, in the order given.
+    """Return the examination of each proposal, in the given order.
 
-    Proposals may build on each other in any order: one that is sound counts as there for the others, and those that
-    lack something are looked at again. Of two that gain the same, the first that is sound is taken.
+    Proposals may build on each other in any order: a sound one counts as an existing skill for the others, and those
+    that lack a prerequisite are examined again. Of two with the same effects, the first sound one is accepted.
 
     Args:
-        proposals: of one batch.
-        context: what they are judged by.
+        proposals: one batch.
+        context: the data that they are checked against.
     """
     found: dict[int, Examination] = {}
     looked: dict[int, int] = {}
@@ -75,7 +75,7 @@ def _look(proposal: Proposal, context: GateContext) -> Examination:
 
 
 def _concerns(new: Iterable[Skill], skill: Skill, knowledge: Knowledge) -> bool:
-    """Whether one of the new skills gains something that the skill needs, at any depth."""
+    """Whether one of the new skills gains a fluent that the skill needs, at any depth."""
     gained = {fluent for one in new for fluent in one.gain}
     todo = list(needs_of(skill)) if gained else []
     seen = set(todo)

@@ -1,23 +1,23 @@
-"""The lint by transitions: what a proof cannot see in a skill's programs shows when they are run.
+"""The lint: runs a skill's programs on transitions, to find faults that a proof cannot.
 
-Of a done condition:
+Faults of a done condition:
 
     done_at_reset     true in most new worlds
-    done_at_entry     true already when the step begins with what the plan brings
-    done_without_gain true where nothing of what the skill gains is there
-    done_unreached    not true when all that the skill gains is there
-    done_early        true before all that the skill gains is there
+    done_at_entry     true as soon as the step begins, with the gains of the plan's earlier steps
+    done_without_gain true in a state without any of the skill's gain
+    done_unreached    false after the skill's full gain
+    done_early        true before the skill's full gain
 
-Of a reward (`FARMED` and `MISDIRECTED`):
+Faults of a reward (`FARMED` and `MISDIRECTED`):
 
-    pays_idle           pays where nothing changes and the skill is not done
+    pays_idle           pays when nothing changes and the skill is not done
     pays_to_and_fro     pays for a move and its reverse together
-    pays_collect_drop   pays for a thing, a point or a place that comes and goes again
-    pays_nothing        nothing for what the skill gains
-    never_pays          nothing where what it gains was recorded
-    prefers_other       more for something else than for what it gains
+    pays_collect_drop   pays for an item, a vital point or a place that is gained and lost again
+    pays_nothing        pays nothing for the skill's gain
+    never_pays          pays nothing in recorded transitions with the skill's gain
+    prefers_other       pays more for something else than for the skill's gain
 
-A condition that was never seen true is no fault: rare things are what skills are for.
+A condition that was never true on recorded transitions is not a fault: skills exist for rare events.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ __all__ = ["FARMED", "MISDIRECTED", "lint"]
 FARMED = frozenset({"pays_idle", "pays_to_and_fro", "pays_collect_drop"})
 MISDIRECTED = frozenset({"pays_nothing", "never_pays", "prefers_other"})
 
-# A sum of float32 rewards that is this near to 0 is 0.
+# A sum of float32 rewards this close to 0 counts as 0.
 _NOTHING = 1e-5
 _MOST = 0.5
 _FEWEST_EVENTS = 10
 _STEPS = 300
-"""Environment steps of the episode that evidence speaks of."""
+"""Environment steps of the hypothetical episode in the evidence."""
 
 
 def lint(skill: Skill, plan: Plan, knowledge: Knowledge, recorded: RecordedTransitions) -> tuple[Finding, ...]:
-    """What is wrong with a skill's programs on recorded and synthetic transitions, in the order above.
+    """Return the faults of a skill's programs on recorded and synthetic transitions, in the order above.
 
     Args:
-        skill: with programs that the language accepts.
-        plan: proven, ends with the skill.
-        knowledge: has the plan's other skills.
-        recorded: of the same environment.
+        skill: its programs are accepted by the language.
+        plan: verified; ends with the skill.
+        knowledge: contains the plan's other skills.
+        recorded: transitions of the same environment.
     """
     checks = program_checks_of(skill, plan, knowledge, recorded)
     found = (check(checks) for check in _CHECKS)
@@ -96,7 +96,7 @@ def _done_without_gain(checks: ProgramChecks) -> Finding | None:
 
 
 def _done_at_the_end(checks: ProgramChecks) -> Finding | None:
-    """Whether done is true exactly when all of the declared gain is there; who can tell reads nothing else."""
+    """Check that done becomes true with the full declared gain; only decidable if it reads nothing else."""
     if not all(name == "n" or base_fluent(name) in _told(checks) for name in checks.done.fluents):
         return None
     for n in checks.counts:
@@ -225,14 +225,14 @@ _CHECKS: tuple[Callable[[ProgramChecks], Finding | None], ...] = (
 
 
 def _told(checks: ProgramChecks) -> set[str]:
-    """The base fluents of which the definition tells what becomes of them."""
+    """Return the base fluents whose change the definition determines."""
     skill = checks.skill
     names = {*skill.gain, *skill.requirements, *skill.consumption}
     return names | {f"dist.{name.removeprefix('near.')}" for name in names if name in checks.recorded.beside}
 
 
 def _best_step(checks: ProgramChecks, n: int) -> float:
-    """The most that one step of the declared gain pays, made up or recorded."""
+    """Return the largest reward for one step of the declared gain, synthetic or recorded."""
     return max(float(checks.walked[n].reward.max()), checks.most_recorded)
 
 

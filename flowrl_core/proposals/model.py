@@ -1,4 +1,4 @@
-"""Proposals: skills that a frontier would add to a campaign, and what the gates say of them."""
+"""Proposals: skills that a frontier would add to a campaign, and their examination by the gates."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Difficulty = Literal["easy", "medium", "hard"]
 DIFFICULTIES: tuple[Difficulty, ...] = get_args(Difficulty)
 
 Gate = Literal["answer", "name", "effects", "new", "reachable", "plan", "program", "transitions", "interest"]
-"""What looks at a proposal, in this order: the first that refuses ends the examination."""
+"""The gates in order; the first refusal ends the examination."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A skill that was proposed. Nothing of it is trusted before the gates have passed it.
+    """A frozen record of a proposed skill, untrusted until it has passed the gates.
 
     Attributes:
-        skill: the definition; its texts and names are somebody else's.
-        difficulty: how hard it is expected to be to learn; its frames are chosen by it.
+        skill: the definition; its texts and names are untrusted.
+        difficulty: the expected difficulty of learning it, which determines its frame budget.
         why: the proposer's reason.
     """
 
@@ -32,23 +32,23 @@ class Proposal:
     why: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """The proposal as JSON-ready data; `from_dict` is its inverse."""
+        """Return the proposal as JSON-ready data; `from_dict` is the inverse."""
         return {"skill": self.skill.as_dict(), "difficulty": self.difficulty, "why": self.why}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Proposal:
-        """The proposal that `as_dict` described."""
+        """Return the proposal from the output of `as_dict`."""
         return cls(Skill.from_dict(data["skill"]), data["difficulty"], data["why"])
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a gate has found.
+    """A frozen finding of a gate.
 
     Attributes:
         code: short and stable.
-        sentence: what is wrong and what to do, for who proposed it.
-        evidence: what shows it, where something was tried; else empty.
+        sentence: the problem and the remedy, for the proposer.
+        evidence: the test result that shows it; empty if nothing was run.
     """
 
     gate: Gate
@@ -57,19 +57,19 @@ class Finding:
     evidence: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """The finding as JSON-ready data; `Finding(**data)` is its inverse."""
+        """Return the finding as JSON-ready data; `Finding(**data)` is the inverse."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What became of one proposal at the gates.
+    """A frozen record of how one proposal fared at the gates.
 
     Attributes:
-        proposal: as it was proposed; `repaired` as the gates have left it.
+        proposal: the original proposal; `repaired`: the proposal after the gates' repairs.
         refusals: why it is not trained; empty if it is sound.
-        repairs: what the gates have changed, each with its evidence.
-        plan: the proven plan, if it got so far.
+        repairs: the gates' changes, each with its evidence.
+        plan: the verified plan; None if the examination ended before.
         waits_for: the skills of the plan that are not learned yet.
     """
 
@@ -82,5 +82,5 @@ class Examination:
 
     @property
     def is_sound(self) -> bool:
-        """Whether all gates have passed it."""
+        """Whether it passed all gates."""
         return not self.refusals

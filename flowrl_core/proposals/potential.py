@@ -1,4 +1,4 @@
-"""The reward in potential form: what a skill gains is paid once, and taken back where it is lost."""
+"""The reward in potential form: a gain is rewarded once, and a loss costs the same."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["potential_form"]
 
 
 def potential_form(skill: Skill, vocab: Vocabulary) -> str:
-    """A reward for what the skill gains that nothing can be farmed from.
+    """Return a reward for the skill's gain that cannot be farmed.
 
-    Counts pay by the unit. A skill without counts pays when its flags are raised; one that brings a place pays for
-    coming closer, or, where it also brings a flag (as by putting a table down), for being done. Health counts a little
-    where there is any, as in the game's own reward.
+    Counts pay per unit. Without counts, flags pay when they are raised. A gained place pays for coming closer or, if
+    the skill also gains a flag (as by placing a table) or the place has no distance, for being done. If the vocabulary
+    has health, its change adds a small term, as in the game's own reward.
 
     Args:
-        skill: with a gain that the vocabulary knows.
+        skill: its gain is in the vocabulary.
         vocab: the fluents that a reward may read.
     """
     names = {fluent.name for fluent in vocab.fluents}

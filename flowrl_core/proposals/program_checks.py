@@ -1,4 +1,4 @@
-"""ProgramChecks: a skill's programs, run on moments that were recorded and on moments made up for it. Numpy only."""
+"""ProgramChecks: evaluates a skill's programs on recorded and synthetic transitions. Numpy only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DERIVED = {"gained": "inv", "since": "inv", "new_ach": "ach", "closer": "dist"}
 
 @dataclass(frozen=True)
 class Judged:
-    """What the programs say of K moments: done bool[K] and reward f32[K]."""
+    """A frozen record of the programs' results for K transitions: done bool[K] and reward f32[K]."""
 
     done: np.ndarray
     reward: np.ndarray
@@ -32,13 +32,13 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class ProgramChecks:
-    """A skill's programs and what they are tried on.
+    """A frozen record of a skill's programs and the data to run them on.
 
     Attributes:
         skill: the skill.
-        done, reward: its programs, proven.
-        entry: the fluents that hold when its step begins, by its plan (those that are not 0).
-        recorded: what was recorded.
+        done, reward: its proven programs.
+        entry: the nonzero fluents when its step begins, according to its plan.
+        recorded: the recorded transitions.
     """
 
     skill: Skill
@@ -49,23 +49,23 @@ class ProgramChecks:
 
     @cached_property
     def layout(self) -> Registers:
-        """Where each name is read."""
+        """The register layout: where each name is read."""
         return self.recorded.layout
 
     @cached_property
     def index(self) -> Mapping[str, int]:
-        """Base fluent -> its place in a row."""
+        """Base fluent -> its index in a row."""
         return {fluent.name: i for i, fluent in enumerate(self.recorded.vocabulary.fluents)}
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
-        """The target counts for which the plan, and so the entry, is meant: the skill's own and one."""
+        """The target counts that the plan, and so the entry, covers: `learn_count`, and 1 if a program reads n."""
         is_read = "n" in {*self.done.fluents, *self.reward.fluents}
         return tuple(dict.fromkeys((self.skill.learn_count, 1))) if is_read else (self.skill.learn_count,)
 
     @cached_property
     def lasting_counts(self) -> tuple[int, ...]:
-        """The same and the most: what can be farmed shows where the skill is not done soon."""
+        """The same plus the maximum n, if a program reads n: farming shows if the skill is not done early."""
         is_read = "n" in {*self.done.fluents, *self.reward.fluents}
         return tuple(dict.fromkeys((*self.counts, COUNTS[-1]))) if is_read else self.counts
 
@@ -78,12 +78,12 @@ class ProgramChecks:
 
     @cached_property
     def at_entry(self) -> np.ndarray:
-        """f32[F]: an empty world in which the skill's step begins; nothing is in view but the places that are near."""
+        """f32[F]: an empty world when the skill's step begins; only the places that are near are in view."""
         row = [f.high if f.kind in ("vital", "level", "distance") else f.low for f in self.recorded.vocabulary.fluents]
         return self.changed(np.array(row, np.float32), self.entry)
 
     def changed(self, row: np.ndarray, values: Mapping[str, int]) -> np.ndarray:
-        """The row f32[F] with other values; a place that becomes near is at its distance, one that is left is not."""
+        """Return the row f32[F] with these values; the distance of a place changes with its `near` fluent."""
         row = row.copy()
         for name, value in values.items():
             row[self.index[name]] = value
@@ -93,12 +93,12 @@ class ProgramChecks:
         return row
 
     def judge(self, registers: np.ndarray, n: int, *, is_laid: bool = False) -> Judged:
-        """What the programs say of the moments f32[R, K] for a target count.
+        """Return the programs' results for the register columns f32[R, K] with a target count.
 
         Args:
             registers: from `RecordedTransitions`.
             n: the target count.
-            is_laid: with what the plan brings laid over what is there. Changes stay what they were.
+            is_laid: overlay the entry (the gains of the plan's earlier steps) on the state. Changes stay the same.
         """
         values = {name: registers[self.layout.slots[name].index] for name in {*self.done.fluents, *self.reward.fluents}}
         if "n" in values:
@@ -115,19 +115,19 @@ class ProgramChecks:
         )
 
     def along(self, states: Sequence[np.ndarray], n: int) -> Judged:
-        """What the programs say of the transitions from each state f32[F] to the next; the step began in the first."""
+        """Return the results for the transitions from each state f32[F] to the next; the step began in the first."""
         return self.judge(self.registers_along(states), n)
 
     def registers_along(self, states: Sequence[np.ndarray]) -> np.ndarray:
-        """f32[R, K], the registers of the transitions from each of K + 1 states f32[F] to the next."""
+        """Return the registers f32[R, K] of the transitions between K + 1 consecutive states f32[F]."""
         rows = np.stack(states)
         start = np.broadcast_to(rows[0], rows[1:].shape)
         return self.recorded.registers(rows[1:], rows[:-1], start)
 
     def path(self, n: int) -> list[np.ndarray]:
-        """The states f32[F] in which the declared gain comes about, unit by unit, and what is consumed goes.
+        """Return the states f32[F] of gaining the declared amounts, unit by unit, while the consumption is used up.
 
-        A place that is gained is walked up to. Flags are raised by the first unit.
+        A gained place is approached first. Flags are raised by the first unit.
         """
         skill, state = self.skill, dict(self.entry)
         gained = {name: amount.at(n) for name, amount in skill.gain.items()}
@@ -147,12 +147,12 @@ class ProgramChecks:
 
     @cached_property
     def walked(self) -> Mapping[int, Judged]:
-        """What the programs say along the path, for the skill's own target count and for one."""
+        """The programs' results along the path, by target count."""
         return {n: self.along(self.path(n), n) for n in self.counts}
 
     @cached_property
     def events(self) -> np.ndarray:
-        """i64[K]: which recorded transitions have brought what the skill gains."""
+        """i64[K]: the indices of recorded transitions in which the skill's gain occurred."""
         progress = self.index[self.skill.progress]
         held = [self.index[name] for name in self.skill.gain if not name.startswith("inv.")]
         rose = np.flatnonzero(self.recorded.now[:, progress] > self.recorded.prev[:, progress])
@@ -160,7 +160,7 @@ class ProgramChecks:
 
     @cached_property
     def most_recorded(self) -> float:
-        """The most that one of these transitions pays, with what the plan brings or without; -inf if there are none."""
+        """The largest reward of these transitions, with and without the entry overlaid; -inf if there are none."""
         registers = self.recorded.transitions[:, self.events]
         laid = (False, True) if self.entry else (False,)
         judged = [self.judge(registers, n, is_laid=is_laid) for n in self.counts for is_laid in laid]
@@ -168,7 +168,7 @@ class ProgramChecks:
 
     @cached_property
     def _laid(self) -> Mapping[str, int]:
-        """What the plan brings, with the distances of the places that are near."""
+        """The entry, with the distances of the places that are near."""
         beside = {
             f"dist.{name.removeprefix('near.')}": self.recorded.beside[name]
             for name in self.entry
@@ -178,13 +178,13 @@ class ProgramChecks:
 
 
 def program_checks_of(skill: Skill, plan: Plan, knowledge: Knowledge, recorded: RecordedTransitions) -> ProgramChecks:
-    """The checks of a skill whose plan was proven.
+    """Return the checks of a skill with a verified plan.
 
     Args:
-        skill: with programs that the language accepts.
+        skill: its programs are accepted by the language.
         plan: ends with the skill.
-        knowledge: has the plan's other skills.
-        recorded: of the same environment.
+        knowledge: contains the plan's other skills.
+        recorded: transitions of the same environment.
     """
     before = plan.steps[:-1]
     entry = symbolic.execute(Plan(before[-1].skill, before), knowledge) if before else {}
@@ -195,7 +195,7 @@ def program_checks_of(skill: Skill, plan: Plan, knowledge: Knowledge, recorded: 
 
 
 def base_fluent(name: str) -> str:
-    """The base fluent of a name that a program may read (but `n`)."""
+    """Return the base fluent of a name that a program may read (except `n`)."""
     prefix, _, rest = name.partition(".")
     if prefix == "d":
         return rest

@@ -1,4 +1,4 @@
-"""The gates of a definition among the skills there are: is it new, can what it needs be had, and by which plan."""
+"""The gates that check a definition against the other skills: novelty, reachable needs, and a plan."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from flowrl_core.skills.planner import make_plan
 
 __all__ = ["look_at_needs", "look_at_novelty", "look_at_plan", "name_circles"]
 
-# Of proposals that gain the same fluent, so many are followed when a circle is looked for.
+# Maximum number of proposals followed per fluent in the search for a cycle.
 _MOST_PEERS = 8
 
 
 def look_at_novelty(examination: Examination, context: GateContext) -> Examination:
-    """The gate `new`: what no skill gains yet, or a skill that failed, defined anew.
+    """The gate `new`: gains a fluent that no skill gains yet, or revises a failed skill.
 
     Codes: `exists`, `duplicate`, `nothing_new`, `unchanged`, `too_many_revisions`, `drops_gain`, `cooling_down`.
-    Repair: `revision_of` (it gets the name of the failed skill that gains the same).
+    Repair: `revision_of` (renamed to the failed skill with the same gain).
     """
     skill = examination.repaired.skill
     if skill.name in context.usable:
@@ -41,7 +41,7 @@ def look_at_novelty(examination: Examination, context: GateContext) -> Examinati
 
 
 def look_at_needs(examination: Examination, context: GateContext) -> Examination:
-    """The gate `reachable`: every need is gained by another skill that has not failed, and needs do not go in a circle.
+    """The gate `reachable`: for every need there is another skill that gains it and has not failed, without a cycle.
 
     Codes: `self_requiring`, `needs_failed`, `unprovided`, `cycle`.
     """
@@ -67,7 +67,7 @@ def look_at_needs(examination: Examination, context: GateContext) -> Examination
 
 
 def look_at_plan(examination: Examination, context: GateContext) -> Examination:
-    """The gate `plan`: a plan that was executed symbolically and that the automaton has room for.
+    """The gate `plan`: a symbolically executed plan that fits into the automaton.
 
     Codes: `no_plan`, `too_long`.
     """
@@ -84,7 +84,7 @@ def look_at_plan(examination: Examination, context: GateContext) -> Examination:
 
 
 def name_circles(found: Sequence[Examination], context: GateContext) -> list[Examination]:
-    """The examinations of one batch, with the circle named where proposals that were refused need each other."""
+    """Return the examinations of one batch, naming the cycle where refused proposals need each other."""
     peers: dict[str, list[Skill]] = {}
     for one in found:
         if one.refusals and one.refusals[0].gate == "reachable":
@@ -104,7 +104,7 @@ def _as_revision(examination: Examination, context: GateContext) -> Examination:
 
 
 def _revision(examination: Examination, context: GateContext) -> Finding | None:
-    """What is wrong with a proposal as the revision of a skill that failed; None also if it is no revision."""
+    """Return the problem with a revision of a failed skill; None if there is none, or it is not a revision."""
     skill, env = examination.repaired.skill, context.knowledge.env
     past = context.failures.get(skill.name, ())
     if not past:
@@ -140,9 +140,9 @@ def _repetition(skill: Skill, key: str, context: GateContext) -> Finding | None:
 
 
 def _circle(skill: Skill, context: GateContext) -> list[str]:
-    """The names along a circle of needs from the skill back to it; empty if there is none.
+    """Return the names along a cycle of needs from the skill back to itself; empty if there is none.
 
-    The planner needs knowledge in which no choice of providers makes a circle, so also those that failed count.
+    The planner requires that no choice of providers makes a cycle, so failed skills count too.
     """
     paths = [(fluent, [skill.name]) for fluent in needs_of(skill)]
     seen: set[str] = set()

@@ -1,6 +1,6 @@
-"""Transitions that were recorded in an environment, on which the programs of a proposal are tried.
+"""Transitions recorded in an environment, for running the programs of a proposal.
 
-The files lie with their environments and are recorded by `stages.proposals.recording`. No JAX here.
+The files are stored with their environments and recorded by `stages.proposals.recording`. No JAX here.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ __all__ = [
 ]
 
 SEGMENT = 16
-"""Environment steps after which `start` is taken anew, as where the next step of a plan begins."""
+"""Environment steps between updates of `start`, as if the next step of a plan began there."""
 
-# A place is taken to be reached at this distance where nothing was recorded beside it.
+# The assumed distance of a reached place if none was recorded.
 _BESIDE = 1
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedTransitions:
-    """What was recorded in an environment.
+    """A frozen record of transitions in an environment.
 
     Attributes:
         vocabulary: the base fluents F, in the order of the rows.
-        episodes: u8[E, L + 1, F], base fluents at the beginning and after each step.
+        episodes: u8[E, L + 1, F], base fluents at the start and after each step.
         lengths: i64[E], steps of each episode before it ended (at most L).
-        scripts: what made each episode, E names.
+        scripts: E names, the script that produced each episode.
         resets: u8[R, F], base fluents of new worlds.
     """
 
@@ -55,7 +55,7 @@ class RecordedTransitions:
 
     @cached_property
     def steps(self) -> np.ndarray:
-        """i64[T, 3]: episode, step before the transition, and step at which its `start` was taken."""
+        """i64[T, 3]: episode, step before the transition, and step of its `start`."""
         found = [(e, t, t - t % SEGMENT) for e, length in enumerate(self.lengths) for t in range(length)]
         return np.array(found, np.int64).reshape(-1, 3)
 
@@ -81,7 +81,7 @@ class RecordedTransitions:
 
     @cached_property
     def idle(self) -> np.ndarray:
-        """f32[R, I], registers of standing still in states that were met: nothing changes."""
+        """f32[R, I], registers of standing still (no change) in each recorded state."""
         states = np.unique(np.concatenate([self.now, self.start], axis=1), axis=0)
         now, start = np.split(states, 2, axis=1)
         return self.registers(now, now, start)
@@ -104,7 +104,7 @@ class RecordedTransitions:
 
     @cached_property
     def beside(self) -> Mapping[str, int]:
-        """For each place whose distance is a fluent too: the smallest distance at which it was near."""
+        """Place -> smallest distance at which it was near, for places whose distance is a fluent too."""
         index = {fluent.name: i for i, fluent in enumerate(self.vocabulary.fluents)}
         found = {}
         for name, i in index.items():
@@ -116,17 +116,17 @@ class RecordedTransitions:
 
     @cached_property
     def layout(self) -> Registers:
-        """Where each name is read."""
+        """The register layout: where each name is read."""
         return registers_of(self.vocabulary)
 
     def registers(self, now: np.ndarray, prev: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """f32[R, K], the registers of the moments f32[K, F], with n = 1; a name's values lie side by side."""
+        """Return the registers f32[R, K] of the moments f32[K, F], with n = 1; the values of a name are contiguous."""
         count = np.ones(len(now), np.float32)
         return np.ascontiguousarray(fill(np, now, prev, start, count, self.layout).T)
 
 
 def vocabulary_digest(vocab: Vocabulary) -> str:
-    """The digest of what the numbers of a row mean."""
+    """Return the digest of the environment and its fluents, which define the meaning of a row."""
     return digest({"env": vocab.env, "fluents": [[f.name, f.kind, f.low, f.high] for f in vocab.fluents]})
 
 
@@ -134,7 +134,7 @@ def transitions_file(env: str) -> Path:
     """Return the file of an environment's recorded transitions.
 
     Raises:
-        InputError: no such environment, or none are recorded of it.
+        InputError: there is no such environment, or it has no recorded transitions.
     """
     path = environment(env).transitions
     if path is None:
@@ -144,7 +144,7 @@ def transitions_file(env: str) -> Path:
 
 
 def save_transitions(recorded: RecordedTransitions, path: Path) -> None:
-    """Write the transitions; the same ones make the same file."""
+    """Write the transitions; equal transitions produce equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         path,
@@ -158,7 +158,7 @@ def save_transitions(recorded: RecordedTransitions, path: Path) -> None:
 
 @lru_cache(maxsize=4)
 def load_transitions(env: str) -> RecordedTransitions:
-    """The transitions that are shipped for an environment, read once.
+    """Return the transitions shipped with an environment, cached.
 
     Raises:
         InputError: as `transitions_file`.
@@ -168,7 +168,7 @@ def load_transitions(env: str) -> RecordedTransitions:
 
 
 def read_transitions(path: Path, vocab: Vocabulary) -> RecordedTransitions:
-    """The recorded transitions in a file.
+    """Return the recorded transitions in a file.
 
     Raises:
         StorageError: there is no such file, it cannot be read, or it was recorded with other fluents.

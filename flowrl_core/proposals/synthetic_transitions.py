@@ -1,4 +1,4 @@
-"""Moments made up for a skill: standing still, coming and going, and gaining something else."""
+"""Synthetic transitions for a skill: standing still, cycles, and gains of something else."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["cycles", "idle_moments", "other_gains"]
 
 _MOST_COMBINATIONS = 1024
 
-# What a vital does: a slow loss and a quick gain, and a quick loss and a slow gain; in steps from its highest.
+# Cycles of a vital, as offsets from its maximum: slow loss and quick gain, quick loss and slow gain.
 _VITAL_CYCLES = ((0, -1, 0), (0, -1, -2, -3, -4, -5, -6, 0), (0, -2, -1, 0))
 _COUNT_CYCLES = ((0, 1, 0), (0, 1, 2, 0))
 
 
 def idle_moments(checks: ProgramChecks) -> np.ndarray:
-    """f32[R, K]: nothing changes, in every combination of values of the fluents that the reward depends on.
+    """Return the registers f32[R, K] of standing still, for every combination of values that the reward reads.
 
-    The step began as the plan says. Where there are too many combinations, one fluent differs from that at a time.
+    The step began as planned. If there are too many combinations, one fluent at a time differs from the entry.
     """
     ranges = {fluent.name: range(fluent.low, fluent.high + 1) for fluent in checks.read}
     rows = []
@@ -38,9 +38,9 @@ def idle_moments(checks: ProgramChecks) -> np.ndarray:
 
 
 def cycles(checks: ProgramChecks, kinds: Collection[str]) -> Iterator[tuple[Fluent, list[np.ndarray]]]:
-    """Ways in which a fluent that the reward depends on changes and comes back: the fluent and its states f32[F].
+    """Yield cycles of each fluent that the reward reads, as the fluent and its states f32[F].
 
-    Each begins as the step does, and again with all flags and places set that the reward asks for.
+    Each starts from the step's entry, and again with all flags and places set that the reward reads.
     """
     lit = {fluent.name: 1 for fluent in checks.read if fluent.kind in ("flag", "place")}
     bases = [checks.at_entry, checks.changed(checks.at_entry, lit)] if lit else [checks.at_entry]
@@ -52,7 +52,7 @@ def cycles(checks: ProgramChecks, kinds: Collection[str]) -> Iterator[tuple[Flue
 
 
 def other_gains(checks: ProgramChecks) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """Single steps f32[F] that gain something which the skill does not: what it is, and before and after."""
+    """Yield single gains of other fluents than the skill's: the fluent, and the states f32[F] before and after."""
     own = {*checks.skill.gain, *_companions(checks)}
     own |= {f"dist.{name.removeprefix('near.')}" for name in own if name.startswith("near.")}
     for fluent in checks.read:
@@ -71,7 +71,7 @@ def other_gains(checks: ProgramChecks) -> Iterator[tuple[str, list[np.ndarray]]]
 
 
 def _put(checks: ProgramChecks, values: Mapping[str, int]) -> np.ndarray:
-    """The entry with these values, as they are: also a place that is near and far at once."""
+    """Return the entry with exactly these values, even if a place is then both near and far."""
     row = checks.at_entry.copy()
     for name, value in values.items():
         row[checks.index[name]] = value
@@ -96,13 +96,13 @@ def _values(recorded: RecordedTransitions, fluent: Fluent, have: int) -> Iterato
 
 
 def _jumps(recorded: RecordedTransitions, fluent: Fluent) -> bool:
-    """Whether a distance was recorded to change by more than a step: what comes into view may be near already."""
+    """Whether a distance was recorded to change by more than 1: a new block in view may be near already."""
     column = recorded.vocabulary.fluents.index(fluent)
     return bool((np.abs(recorded.now[:, column] - recorded.prev[:, column]) > 1).any())
 
 
 def _companions(checks: ProgramChecks) -> set[str]:
-    """The flags that were raised with what the skill gains, whenever they were raised."""
+    """Return the flags that were only ever raised together with the skill's gain."""
     recorded = checks.recorded
     counts = [checks.index[name] for name in checks.skill.gain]
     gained = np.asarray((recorded.now[:, counts] > recorded.prev[:, counts]).any(axis=1))
