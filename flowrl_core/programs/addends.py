@@ -1,4 +1,4 @@
-"""The addends of a reward, each as a program of its own."""
+"""Splits a reward into its addends, each a program of its own."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["addends", "lower_term"]
 
 
 def addends(reward: str) -> tuple[str, ...]:
-    """The texts of what a reward adds up at its top, in order; one that is subtracted has a minus.
+    """Return the texts of a reward's top-level addends, in order; a subtracted one has a minus.
 
     Args:
-        reward: a program that was proven, in any spelling.
+        reward: a proven program, in any spelling.
     """
     body = ast.parse(" ".join(reward.split()), mode="eval").body
     return tuple(ast.unparse(node) for node in _split(body, is_negative=False))
 
 
 def lower_term(text: str, vocab: Vocabulary) -> Table | None:
-    """The table of a term; None where it cannot be lowered alone. It may be constant or never positive."""
+    """Return the table of a term; None if it cannot be lowered alone. It may be constant or never positive."""
     layout = registers_of(vocab)
     try:
         return lower_expression(parse(text, "reward", layout.slots)[1], layout, "reward")

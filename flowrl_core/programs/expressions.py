@@ -20,22 +20,22 @@ Op = Literal[
 ]  # fmt: skip
 
 TINY = 2.0**-126
-"""Smallest normal float32. A result nearer to zero is zero, since some devices flush it and others do not."""
+"""Smallest normal float32. Results closer to zero become zero, since only some devices flush subnormals."""
 
-# Division, root and tanh are not correctly rounded on every device: they are given about four units in the last place.
+# Division, root and tanh are not correctly rounded on every device: allow about four units in the last place.
 _SLACK = 2.0**-21
 
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """A node of an expression. The parser makes each distinct node once: two nodes are equal exactly if they are one.
+    """A frozen node of an expression. The parser creates each distinct node once, so nodes compare by identity.
 
     Attributes:
-        op: what it does; truth values are 0 and 1.
+        op: the operation; truth values are 0 and 1.
         kind: number or truth value.
         interval: closed range that holds every value it takes in float32.
-        args: operands; `choose` has condition, value if true, value if false.
-        value: of a constant, as float32 holds it.
+        args: the operands; for `choose`: condition, value if true, value if false.
+        value: of a constant, rounded to float32.
         name: of a fluent.
     """
 
@@ -48,7 +48,7 @@ class Expression:
 
 
 def fluents(expression: Expression) -> tuple[str, ...]:
-    """The names that an expression reads, sorted."""
+    """Return the names that an expression reads, sorted."""
     names: set[str] = set()
     seen: set[Expression] = set()
     todo = [expression]
@@ -63,7 +63,7 @@ def fluents(expression: Expression) -> tuple[str, ...]:
 
 
 def bounds(expression: Expression, ranges: Mapping[str, Interval]) -> Interval:
-    """The interval of an expression when each name it reads is held inside `ranges`."""
+    """Return the interval of an expression if each name it reads stays within `ranges`."""
     known: dict[Expression, Interval] = {}
 
     def walk(node: Expression) -> Interval:
@@ -80,15 +80,15 @@ def bounds(expression: Expression, ranges: Mapping[str, Interval]) -> Interval:
 
 
 def interval_of(op: Op, args: Sequence[Interval], *, is_same: bool = False) -> Interval:
-    """The interval that holds `op` of operands from the intervals `args`, in float32 arithmetic on any device.
+    """Return the interval that contains `op` of operands from the intervals `args`, in float32 on any device.
 
-    Sums and products are correctly rounded everywhere and rounding keeps order, so the rounded ends of the exact
-    interval are the ends of the float32 one (float64 has more than twice the digits: rounding twice changes nothing).
+    Sums and products are correctly rounded on every device and rounding is monotonic, so rounding the ends of the exact
+    interval gives the float32 interval (float64 has more than twice the digits, so double rounding is harmless).
 
     Args:
         op: the operation; neither `constant` nor `fluent`.
-        args: closed intervals of the operands; a divisor without 0, a root's operand without negatives.
-        is_same: the first two operands are the same expression.
+        args: closed intervals of the operands; a divisor's excludes 0, a root's operand is non-negative.
+        is_same: whether both operands are the same expression.
     """
     if is_same and op in _OF_SAME:
         return _OF_SAME[op](args[0])
@@ -100,7 +100,7 @@ def _is_same(args: Sequence[Expression]) -> bool:
 
 
 def _single(x: float) -> float:
-    """Round to float32 as every device does: overflow is infinite, the subnormal is zero."""
+    """Return `x` rounded to float32: overflow becomes infinite, subnormals become zero."""
     if abs(x) > 3.4e38:
         return math.copysign(math.inf, x)
     x = float(np.float32(x))

@@ -2,19 +2,19 @@
 
     inv.wood >= n                                   a done: a truth value
     gained.wood + 0.1 * d.health                    a reward: a number
-    (1 if near.crafting_table else 0) - 0.01        truth values and numbers do not turn into each other by themselves
+    (1 if near.crafting_table else 0) - 0.01        truth values and numbers are never converted implicitly
 
 Numbers, fluents, `+ - * /`, unary minus, comparisons (chained too), `and or not`, `a if c else b`, and the functions
-`min max abs clip tanh sqrt`. Nothing else is read, and nothing is ever executed. Both branches of an `if` are computed,
-so a division must be safe in itself, not by its condition.
+`min max abs clip tanh sqrt`. Nothing else is accepted, and no code is executed. Both branches of an `if` are computed,
+so a division must be safe regardless of its condition.
 
-A refusal carries one of these codes:
+Every refusal has one of these codes:
 
     not_text empty too_long not_ascii character too_deep syntax too_large     the text
-    not_allowed unknown_name unknown_function arguments wrong_kind            what it says
-    constant_range division square_root clip_bounds magnitude                 what it could compute
-    always_true never_true true_at_start                                      a done that says nothing
-    constant never_positive reward_range                                      a reward that teaches nothing
+    not_allowed unknown_name unknown_function arguments wrong_kind            its syntax tree
+    constant_range division square_root clip_bounds magnitude                 its possible values
+    always_true never_true true_at_start                                      an uninformative done
+    constant never_positive reward_range                                      an unusable reward
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ __all__ = ["MAX_REWARD", "Checked", "ProgramKind", "check_done", "check_reward",
 ProgramKind = Literal["done", "reward"]
 
 MAX_REWARD = 1e4
-"""Largest absolute reward of one environment step."""
+"""Maximum absolute reward of one environment step."""
 
-# Where the names a program reads have at most so many combinations of values, each is tried: a proof in milliseconds.
+# Up to this number of value combinations of the names read, all are evaluated: an exact proof in milliseconds.
 _MOST_COMBINATIONS = 50_000
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A program that was proven.
+    """A frozen record of a proven program.
 
     Attributes:
-        text: the program in its one spelling.
+        text: the program in canonical spelling.
         kind: `done` (a truth value, 0 or 1) or `reward` (a number).
         expression: the tree that `lower` and `reference.evaluate` read.
-        interval: closed range that holds every value it can take.
+        interval: closed range that contains every value it can take.
         fluents: the names it reads, sorted.
     """
 
@@ -64,14 +64,14 @@ class Checked:
 
 
 def check_done(text: str, vocab: Vocabulary) -> Checked:
-    """The proven done condition: finite, neither always nor never true, and not already true in every new world.
+    """Return the proven done condition: finite, neither always nor never true, not yet true in every new world.
 
     Args:
-        text: an expression with a truth value.
+        text: an expression of a truth value.
         vocab: the fluents it may read.
 
     Raises:
-        ProgramError: it was refused; `code` says why and `remedy` what to do.
+        ProgramError: the program is rejected; `code` says why and `remedy` what to do.
     """
     checked, ranges = _check(text, vocab, "done")
     low, high = _extremes(checked.expression, checked.interval, ranges)
@@ -90,14 +90,14 @@ def check_done(text: str, vocab: Vocabulary) -> Checked:
 
 
 def check_reward(text: str, vocab: Vocabulary) -> Checked:
-    """The proven reward: finite, within +-1e4, not constant and sometimes positive.
+    """Return the proven reward: finite, within +-1e4, not constant and sometimes positive.
 
     Args:
-        text: an expression with a number.
+        text: an expression of a number.
         vocab: the fluents it may read.
 
     Raises:
-        ProgramError: it was refused; `code` says why and `remedy` what to do.
+        ProgramError: the program is rejected; `code` says why and `remedy` what to do.
     """
     checked, ranges = _check(text, vocab, "reward")
     low, high = checked.interval
@@ -119,7 +119,7 @@ def check_reward(text: str, vocab: Vocabulary) -> Checked:
 
 
 def lower(checked: Checked, vocab: Vocabulary, instructions: int = NUM_INSTRUCTIONS) -> Table:
-    """The table of a proven program, padded to `instructions`; the last instruction gives the result.
+    """Return the table of a proven program, padded to `instructions`; the last instruction gives the result.
 
     Raises:
         ProgramError: the program needs more instructions.
@@ -143,13 +143,13 @@ def _check(text: str, vocab: Vocabulary, kind: ProgramKind) -> tuple[Checked, di
 
 
 def _extremes(expression: Expression, interval: Interval, ranges: Mapping[str, Interval]) -> Interval:
-    """The exact extremes where all combinations of (whole) fluent values can be tried, else the proven interval."""
+    """Return the exact extremes if all combinations of fluent values can be evaluated, else the proven interval."""
     values = every_value(expression, ranges, limit=_MOST_COMBINATIONS)
     return interval if values is None else (float(values.min()), float(values.max()))
 
 
 def _true_at_start(checked: Checked, layout: Registers) -> int | None:
-    """The smallest n with which a done condition is true in every new world, as far as that can be proven."""
+    """Return the smallest n for which done is provably true in every new world; None if there is none."""
     starts = {name: layout.slots[name].at_start for name in checked.fluents if name != "n"}
     for n in COUNTS:
         ranges = {**starts, "n": (float(n), float(n))}

@@ -1,4 +1,4 @@
-"""What a program is: two texts."""
+"""The record of a program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Program"]
 
 @dataclass(frozen=True)
 class Program:
-    """When a skill is done and what it rewards: two expressions of the program language."""
+    """A frozen pair of texts in the program language: a skill's done condition and its reward."""
 
     done: str
     reward: str

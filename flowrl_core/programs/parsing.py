@@ -1,6 +1,6 @@
-"""From text to an expression: Python's `ast` reads the text, and only what the language knows is taken from it.
+"""The parser: Python's `ast` parses the text, and only nodes of the program language are accepted.
 
-Nothing is executed. Length, characters and nesting are limited before the text reaches Python's parser.
+No code is executed. Length, characters and nesting are limited before the text reaches Python's parser.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ __all__ = [
 ]
 
 MAX_LENGTH = 1000
-"""Characters of a program."""
+"""Maximum characters of a program."""
 MAX_NESTING = 32
-"""Parentheses inside one another."""
+"""Maximum nesting of parentheses."""
 MAX_DEPTH = 64
-"""Levels of the expression tree, for instance terms of one sum."""
+"""Maximum levels of the expression tree, for instance terms of one sum."""
 MAX_TERMS = 200
-"""Names, numbers and operations together."""
+"""Maximum number of names, numbers and operations together."""
 MAX_CONSTANT = 1e6
-"""Largest absolute value of a number in the text."""
+"""Maximum absolute value of a number in the text."""
 MIN_CONSTANT = 1e-6
-"""Smallest one, apart from 0."""
+"""Minimum absolute value of a number in the text, apart from 0."""
 MAX_MAGNITUDE = 1e9
-"""Largest absolute value that any part of a program may reach."""
+"""Maximum absolute value that any part of a program may reach."""
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_ .,+\-*/<>=!()]")
-# Only decimal numbers are known, and Python would warn on standard error about words that follow one without a space.
+# Only decimal numbers are accepted; Python would print a warning about a word right after a number.
 _NUMERAL = re.compile(r"(?<![\w.])\.?\d(?:[eE][+-]|[\w.])*", re.ASCII)
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 GRAMMAR = "Use numbers, fluents, + - * /, comparisons, and or not, `a if c else b`, and min max abs clip tanh sqrt"
-"""What the language consists of, as who writes a program is told."""
+"""The language in one line, for remedies and prompts."""
 _ARITHMETIC: dict[type[ast.operator], Op] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
-# Operation, whether the operands change places, whether the result is negated.
+# Operation, whether the operands are swapped, whether the result is negated.
 _COMPARISONS: dict[type[ast.cmpop], tuple[Op, bool, bool]] = {
     ast.GtE: ("ge", False, False),
     ast.Gt: ("gt", False, False),
@@ -65,15 +65,15 @@ _FUNCTIONS: dict[str, tuple[int, int]] = {
 
 
 def parse(text: str, field: str, slots: Mapping[str, Register]) -> tuple[str, Expression]:
-    """The text in its one spelling, and its expression with kinds and intervals.
+    """Return the text in canonical spelling, and its expression with kinds and intervals.
 
     Args:
         text: the program.
-        field: what errors call it.
-        slots: the names it may use.
+        field: its name in errors.
+        slots: the names it may read.
 
     Raises:
-        ProgramError: the text is no expression of the language, or a part of it could fail.
+        ProgramError: the text is not an expression of the language, or evaluating a part of it could fail.
     """
     line = _one_line(text, field)
     for numeral in _NUMERAL.findall(line):
@@ -144,7 +144,7 @@ def _too_deep(field: str, problem: str) -> NoReturn:
 
 
 class _Reader:
-    """Reads one program. Equal parts become one node, so comparing nodes is comparing what they compute."""
+    """A reader of one program. Equal subexpressions become one node, so nodes can be compared by identity."""
 
     def __init__(self, field: str, slots: Mapping[str, Register]) -> None:
         self._field = field
@@ -247,7 +247,7 @@ class _Reader:
             self._refuse(
                 "clip_bounds", f"the bounds of `{_show(node)}` are in the wrong order", "Give the lower bound first."
             )
-        # In this order the rule stays true where the bounds cross: then the upper one holds, here and in the tables.
+        # With this order, the upper bound wins if the bounds cross, both here and in the tables.
         return self._apply(node, "min", self._apply(node, "max", x, low), high)
 
     def _of_kind(self, kind: Kind, node: ast.expr) -> Expression:

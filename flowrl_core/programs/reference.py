@@ -1,4 +1,4 @@
-"""The meaning of expressions, in numpy and float32: what the proofs use and what the JAX evaluator is held against."""
+"""The reference semantics of expressions, in numpy float32: used by proofs and to test the JAX evaluator."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
 
 
 def evaluate(expression: Expression, registers: np.ndarray, layout: Registers) -> np.ndarray:
-    """The values f32[...] of an expression on register rows f32[..., R]; truth values are 0 and 1."""
+    """Return the values f32[...] of an expression on register rows f32[..., R]; truth values are 0 and 1."""
     registers = np.asarray(registers, np.float32)
     values = {name: registers[..., slot.index] for name, slot in layout.slots.items()}
     return np.broadcast_to(evaluate_named(expression, values), registers.shape[:-1])
 
 
 def evaluate_named(expression: Expression, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The values of an expression, float32 of the common shape of the `values` (by name) that it reads."""
+    """Return the values of an expression as float32, in the common shape of the `values` (by name) that it reads."""
     known: dict[Expression, Any] = {}
 
     def walk(node: Expression) -> Any:
@@ -66,21 +66,21 @@ def evaluate_named(expression: Expression, values: Mapping[str, np.ndarray]) -> 
 
 
 def single(value: float) -> np.ndarray:
-    """A number as float32 holds it."""
+    """Return a number rounded to float32."""
     return np.asarray(value, np.float32)
 
 
 def apply(op: str, *args: Any) -> Any:
-    """One operation on float32 arrays; a result nearer to zero than the smallest normal number is zero."""
+    """Return one operation's result on float32 arrays; subnormal results become zero."""
     result = OPERATIONS[op](*args)
     return np.where(np.abs(result) < np.float32(TINY), np.float32(0), result)
 
 
 def every_value(expression: Expression, ranges: Mapping[str, Interval], *, limit: int) -> np.ndarray | None:
-    """All values of an expression over all whole values in `ranges`, or None if there are more than `limit`.
+    """Return an expression's values for all whole numbers in `ranges`; None if there are more than `limit`.
 
     Returns:
-        f32[...]: an axis per name, in the order of `ranges`, of length 1 where the expression does not read the name.
+        f32[...]: one axis per name, in the order of `ranges`; length 1 if the expression does not read the name.
     """
     shape = [int(high - low) + 1 for low, high in ranges.values()]
     if math.prod(shape) > limit:

@@ -1,4 +1,4 @@
-"""The register file: what a program reads at one moment, as a row of numbers, and the names by which it reads them."""
+"""The register file: the row of numbers that a program reads at one moment, and their names."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ COUNTS: Final = range(1, 10)
 
 Interval = tuple[float, float]
 
-# What a new world holds none of: its counts, tiers and flags stand at their lowest.
+# In a new world, fluents of these kinds are at their minimum.
 _EMPTY_AT_START = frozenset({"count", "tier", "flag"})
 
 
 @dataclass(frozen=True)
 class Register:
-    """Where a name is read and what it may hold.
+    """A frozen record of where a name is read and its range.
 
     Attributes:
-        index: place in the register row.
-        is_truth: a truth value (0 or 1) rather than a number.
+        index: index in the register row.
+        is_truth: whether it is a truth value (0 or 1) rather than a number.
         interval: closed range of its values, which are whole numbers.
         at_start: range in a new world, before anything has changed.
     """
@@ -44,7 +44,7 @@ class Registers:
     """The layout of a register row over F base fluents: `[now (F) | delta (F) | since (F) | n]`, R = 3 F + 1 numbers.
 
     `delta` is the change in the last step and `since` the change since the plan step began. For a distance, delta is
-    the distance before less the distance now (closer is more). For a flag it is 1 only where the flag was raised.
+    the distance before minus the distance now (positive if closer). For a flag it is 1 only if the flag was raised.
 
     Attributes:
         vocabulary: the base fluents.
@@ -71,25 +71,24 @@ class Registers:
         return 3 * self.num_fluents + 1
 
     def index(self, name: str) -> int:
-        """The place in the register row of a name that a program may use.
+        """Return the index in the register row of a name that a program may use.
 
         Raises:
-            KeyError: no program may use such a name.
+            KeyError: programs may not use this name.
         """
         return self.slots[name].index
 
 
 @lru_cache(maxsize=32)
 def registers_of(vocabulary: Vocabulary) -> Registers:
-    """The layout for a vocabulary, made once."""
+    """Return the cached layout for a vocabulary."""
     return Registers(vocabulary)
 
 
 def fill(xp: Any, now: Any, prev: Any, start: Any, n: Any, layout: Registers) -> Any:
-    """The register rows f32[..., R] of one moment.
+    """Return the register rows f32[..., R] of one moment.
 
-    Values are held inside the ranges the vocabulary declares, so that what was proven of a program holds for whatever
-    an adapter reads.
+    Values are clipped to the ranges of the vocabulary, so that proofs about a program hold whatever an adapter reads.
 
     Args:
         xp: `numpy` or `jax.numpy`.

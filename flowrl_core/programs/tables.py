@@ -1,7 +1,7 @@
-"""Three-address tables: a program as arrays of one fixed shape, so that a new program is new data and compiles nothing.
+"""Three-address tables: a program as arrays of one fixed shape, so that a new program needs no recompilation.
 
-A table works on the register file: the R registers of a moment, then one place for the result of each of the I
-instructions. An instruction computes `op` of the places a, b and c, where b may be the constant k instead. The last
+A table operates on the register file: the R registers of a moment, then one slot for the result of each of the I
+instructions. An instruction computes `op` of the slots a, b and c, where b may be the constant k instead. The last
 result is the program's.
 """
 
@@ -20,13 +20,13 @@ __all__ = ["CODES", "CONSTANT", "NUM_INSTRUCTIONS", "Table", "lower_expression",
 
 NUM_INSTRUCTIONS = 32
 CONSTANT = -1
-"""The value of b that means the constant k."""
+"""The value of b that selects the constant k."""
 
 _NAMES = (
     "move", "add", "sub", "mul", "div", "min", "max", "abs", "tanh", "sqrt", "ge", "gt", "eq", "le", "lt", "choose",
 )  # fmt: skip
 CODES = {name: code for code, name in enumerate(_NAMES)}
-"""Operation -> its code. `move` gives b; `choose` gives b where a is true, else c; the others take a and b."""
+"""Operation -> its code. `move` returns b; `choose` returns b where a is true, else c; the others use a and b."""
 
 _COMMUTATIVE = frozenset({"add", "mul", "min", "max", "eq"})
 _MIRRORED = {"ge": "le", "gt": "lt"}
@@ -48,7 +48,7 @@ class Table(NamedTuple):
 def lower_expression(
     expression: Expression, layout: Registers, field: str, instructions: int = NUM_INSTRUCTIONS
 ) -> Table:
-    """The table of an expression; errors call it `field`.
+    """Return the table of an expression; errors name it `field`.
 
     Raises:
         ProgramError: the expression needs more instructions.
@@ -71,7 +71,7 @@ def lower_expression(
 
 
 def stack(tables: Sequence[Table], num_steps: int | None = None) -> Table:
-    """The tables of a plan's steps as arrays [S, I], padded to `num_steps` with the last one.
+    """Return the tables of a plan's steps stacked to [S, I], padded to `num_steps` with the last one.
 
     Raises:
         InputError: there is no table, or there are more than `num_steps`.
@@ -86,7 +86,7 @@ def stack(tables: Sequence[Table], num_steps: int | None = None) -> Table:
 
 
 class _Lowering:
-    """Instructions so far; each distinct part of the expression is computed once."""
+    """The instructions emitted so far; each distinct subexpression is computed once."""
 
     def __init__(self, layout: Registers) -> None:
         self.lines: list[tuple[int, int, int, int, float]] = []
@@ -94,12 +94,12 @@ class _Lowering:
         self._places: dict[Expression, int] = {}
 
     def emit(self, name: str, *, a: int = 0, b: int = CONSTANT, c: int = 0, k: float = 0.0) -> int:
-        """Append an instruction; returns the place of its result."""
+        """Append an instruction and return the slot of its result."""
         self.lines.append((CODES[name], a, b, c, k))
         return self._layout.size + len(self.lines) - 1
 
     def place(self, node: Expression) -> int:
-        """The place of a node's value in the register file, computing it if need be."""
+        """Return the slot of a node's value in the register file; emit its instructions if needed."""
         if node not in self._places:
             self._places[node] = self._compute(node)
         return self._places[node]
@@ -133,7 +133,7 @@ class _Lowering:
     def _choose(self, condition: Expression, yes: Expression, no: Expression) -> int:
         test = self.place(condition)
         if yes.op == no.op == "constant" and (yes.value, no.value) == (1.0, 0.0):
-            return test  # a truth value is held as 0 or 1 already
+            return test  # truth values are 0 or 1 already
         return self._with_b("choose", a=test, y=yes, c=self.place(no))
 
     def _with_b(self, name: str, *, a: int, y: Expression, c: int = 0) -> int:
