@@ -1,4 +1,4 @@
-"""What all parameters have in common: how fields are written, and the names of campaigns."""
+"""The base class of all parameters, and the type of campaign names."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _check_name(name: str) -> str:
     return name
 
 
-# A form checks the pattern; what a person is told is said in words.
+# Forms check the pattern; the validator's message explains it in words.
 CampaignName = Annotated[str, AfterValidator(_check_name), Field(json_schema_extra={"pattern": _NAME})]
 
 
 class Spec(BaseModel):
     """What comes from a person or from Prefect: fields of these names only, written with - or _."""
 
-    # A form shows a field under the name that overrides and command lines use.
+    # Forms label a field with the name used in overrides and on command lines.
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, field_title_generator=lambda name, _: name
     )
@@ -36,7 +36,7 @@ class Spec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _join_words(cls, given: Any) -> Any:
-        """The fields with the names that they have here: `num-envs` is `num_envs`."""
+        """Return the fields with underscores in their names: `num-envs` becomes `num_envs`."""
         if not isinstance(given, dict):
             return given
         joined: dict[Any, Any] = {}

@@ -18,7 +18,7 @@ from flowrl_core.types import MergePolicy
 __all__ = ["SHARED", "CampaignSpec", "FrontierSpec", "LimitsSpec", "parse_campaign"]
 
 SHARED = "shared"
-"""How the shared library is called where people choose one; in the registry its name is empty."""
+"""The name of the shared library for users; in the registry its name is empty."""
 
 
 class LimitsSpec(Spec):
@@ -140,12 +140,12 @@ class FrontierSpec(Spec):
 
     @property
     def extra_fields(self) -> dict[str, Any]:
-        """What `extra` says, key by key."""
+        """The parsed `extra` fields, by key."""
         return dict(map(extra_field, self.extra))
 
     @property
     def sampling_temperature(self) -> float | None:
-        """The temperature as a number; None: none is sent."""
+        """The temperature as a number; None: omit it."""
         return float(self.temperature) if self.temperature else None
 
 
@@ -185,18 +185,18 @@ class CampaignSpec(Spec):
 
     @property
     def line(self) -> str:
-        """The library that the campaign reads and writes: its own, named after it, or the shared one, named ""."""
+        """The library that the campaign reads and writes: its own, named after it, or the shared one, ""."""
         return self.campaign if self.fresh else ""
 
 
 def parse_campaign(named: Naming = AS_PATHS, /, **parameters: Any) -> CampaignSpec:
-    """The validated parameters of a campaign.
+    """Return the validated parameters of a campaign.
 
     Args:
-        named: how a person wrote a field, by its path (`training.frames`).
+        named: how the user writes a field, given its path (`training.frames`).
 
     Raises:
-        InputError: the first field that is wrong, by name, with what is allowed.
+        InputError: names the first invalid field and the allowed values.
     """
     try:
         return CampaignSpec.model_validate(parameters)

@@ -1,4 +1,4 @@
-"""A campaign's later starts: what they take over from the one before, and what must stay as it was."""
+"""Later starts of a campaign: what they inherit from the previous start, and what must not change."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from flowrl_core.specs.overrides import Override, joined, overrides_of, resolve
 __all__ = ["changed_overrides", "check_continues", "effective_spec"]
 
 _FREE_LIMITS = ("max_parallel", "max_retries", "max_skills", "approval", "stall_minutes")
-"""They change how a campaign uses the machine, not what it learns."""
+"""Limits that may change: they affect how a campaign uses the machine, not what it learns."""
 _OF_ONE_START = {"targets", "retry", "overrides"}
 _REMEDY = "Use the same value, or another campaign name"
 
 
 def effective_spec(spec: CampaignSpec, earlier: Mapping[str, CampaignSpec]) -> CampaignSpec:
-    """Return what a start with these parameters means after the earlier starts: the first of its name means itself.
+    """Return the effective parameters of a start, given earlier ones; a campaign's first start is used unchanged.
 
-    A later one with targets says everything again, except that overrides are added to the earlier ones (each takes the
-    place of one of the same field and skill) and that the library stays. Without targets it is the earlier start again,
-    changed by what is given: what equals a default counts as not given. What must not change is refused by
-    `check_continues`.
+    A later start with targets replaces all parameters, except that overrides are added to the earlier ones (replacing
+    those of the same skill and field) and that the library stays. Without targets, it repeats the earlier start with
+    the given changes; values equal to a default count as not given. `check_continues` rejects forbidden changes.
 
     Args:
-        earlier: the parameters of the last start of each campaign of the registry, by name.
+        earlier: by campaign name, the parameters of its last start in the registry.
 
     Raises:
-        InputError: no targets, and there is no campaign of this name.
+        InputError: no targets, and no campaign of this name.
     """
     if spec.campaign in earlier:
         return _continued(spec, earlier[spec.campaign])
@@ -41,12 +40,12 @@ def effective_spec(spec: CampaignSpec, earlier: Mapping[str, CampaignSpec]) -> C
 
 
 def check_continues(before: CampaignSpec, after: CampaignSpec) -> None:
-    """Return if the start `after` may follow `before` under one name.
+    """Check that the start `after` may follow `before` in the same campaign.
 
-    Only targets, the frontier, limits of the machine, and the overrides of skills to retry may differ.
+    Only targets, the frontier, machine limits, and the overrides of skills to retry may differ.
 
     Raises:
-        InputError: something else does; the field is named, with its value before and now.
+        InputError: another field differs; names it with its old and new value.
     """
     old, new = _fixed(before), _fixed(after)
     for field in old:
@@ -65,12 +64,12 @@ def check_continues(before: CampaignSpec, after: CampaignSpec) -> None:
 
 
 def changed_overrides(before: CampaignSpec, after: CampaignSpec) -> list[tuple[Override, str | None]]:
-    """Return the overrides of `after` that `before` does not have, each with the value that it had (None: none).
+    """Return the new or changed overrides of `after`, each with its value in `before` (None: no such override).
 
-    Values are compared as they are meant: 1e5 is 100000.
+    Values are compared after parsing: 1e5 equals 100000.
 
     Raises:
-        InputError: an override that names no field, or a value out of its range.
+        InputError: an override of an unknown field, or a value out of range.
     """
     earlier = {one.key: one for one in overrides_of(before)}
     changed = []
@@ -98,7 +97,7 @@ def _meant(spec: CampaignSpec, override: Override) -> Any:
 
 
 def _fixed(spec: CampaignSpec) -> dict[str, Any]:
-    """Return all that must not change under one name but the overrides, by the field's full name."""
+    """Return the fields, except overrides, that must not change within a campaign, by full name."""
     flat: dict[str, Any] = {"knowledge": spec.knowledge, "env": spec.env}
     for group in ("training", "evaluation", "limits"):
         values = getattr(spec, group).model_dump()

@@ -1,4 +1,4 @@
-"""Fields that a campaign sets for one skill alone, and the configuration that a skill's run ends up with."""
+"""Overrides (fields that a campaign sets for a single skill), and the resolved configuration of a skill's run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _OVERRIDE = re.compile(r"^(?P<skill>[^.=\s]+)\.(?P<field>[^=\s]+)=(?P<value>.+)$
 
 @dataclass(frozen=True)
 class Override:
-    """One field of one skill, as a person set it.
+    """A frozen record of one override: a field of one skill, as the user set it.
 
     Attributes:
-        written: the field as errors name it, `overrides.SKILL.FIELD`.
-        group, field: of the configuration.
+        written: the field's name in errors, `overrides.SKILL.FIELD`.
+        group, field: group and field of the configuration.
     """
 
     written: str
@@ -39,21 +39,21 @@ class Override:
 
     @property
     def key(self) -> tuple[str, str]:
-        """The skill and the field that it sets."""
+        """The skill and the field."""
         return self.skill, self.field
 
 
 def overrides_of(spec: CampaignSpec, named: Naming = AS_PATHS) -> list[Override]:
-    """The campaign's overrides, in their order.
+    """Return the campaign's overrides, in order.
 
     Raises:
-        InputError: one that is not SKILL.FIELD=VALUE, or names no such field.
+        InputError: an override that is not SKILL.FIELD=VALUE, or names an unknown field.
     """
     return [_parse_override(text, named) for text in spec.overrides]
 
 
 def joined(before: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Return the overrides `before` that `given` does not set anew, then `given`; what is wrong with any is left in."""
+    """Return the overrides `before` that `given` does not replace, then `given`; invalid ones are kept."""
     anew = {_target(text) for text in given}
     return [*(text for text in before if _target(text) not in anew), *given]
 
@@ -91,14 +91,14 @@ def resolve(
     training: Mapping[str, Any] | None = None,
     evaluation: Mapping[str, Any] | None = None,
 ) -> SkillConfig:
-    """The configuration of one skill's run: the campaign's, the knowledge base's own, then the overrides.
+    """Return the configuration of one skill's run: the campaign's fields, then the knowledge base's, then overrides.
 
     Args:
-        named: how a person wrote a field, by its path (`training.frames`, `overrides.SKILL.frames`).
+        named: how the user writes a field, given its path (`training.frames`, `overrides.SKILL.frames`).
         training, evaluation: the fields that the knowledge base sets for the skill.
 
     Raises:
-        InputError: an override that names no such field, or a value outside its range.
+        InputError: an override of an unknown field, or a value out of range.
     """
     own = {"training": training or {}, "evaluation": evaluation or {}}
     groups = {group: {**getattr(spec, group).model_dump(), **values} for group, values in own.items()}
@@ -122,7 +122,7 @@ def resolve(
 def origins(
     skill: str, spec: CampaignSpec, *, training: Mapping[str, Any], evaluation: Mapping[str, Any]
 ) -> Callable[[str], str]:
-    """Where the value of a skill's field comes from: `training.frames` -> that, or the path of what was stronger.
+    """Return a map from a skill's field, such as `training.frames`, to the path of the setting that determines it.
 
     Args:
         training, evaluation: the fields that the knowledge base sets for the skill.

@@ -1,4 +1,4 @@
-"""How one skill is trained and judged."""
+"""Parameters of a skill's training and evaluation."""
 
 from __future__ import annotations
 
@@ -103,13 +103,13 @@ class SkillConfig(Spec):
 
 
 def check_episodes(field: str, episodes: int, environments: int, *, num_envs: str = "num_envs") -> None:
-    """Refuse a number of episodes that the environments cannot share equally.
+    """Check that the environments can share the episodes equally.
 
     Args:
-        field, num_envs: how a person wrote the fields of the two.
+        field, num_envs: how the user writes the two fields.
 
     Raises:
-        InputError: `episodes` is not a multiple of `num_envs`; the nearest one is named.
+        InputError: `episodes` is not a multiple of `environments`; the remedy suggests the nearest one.
     """
     if episodes % environments:
         nearest = max(1, round(episodes / environments)) * environments

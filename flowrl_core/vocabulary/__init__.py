@@ -1,1 +1,1 @@
-"""What environments let skills speak of: fluents, kinds and rules; the catalogue of environments. No JAX."""
+"""The vocabulary of environments (fluents, kinds and rules) and their catalogue. No JAX."""

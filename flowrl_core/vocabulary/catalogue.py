@@ -1,7 +1,7 @@
-"""The catalogue of environments: one entry for each, loaded by its name. No JAX here.
+"""The catalogue of environments: one entry each, loaded by name. No JAX here.
 
-A shipped environment is a folder of `flowrl_core/envs` and a line of the table below. Any other package brings its own
-as an entry point of the group `flowrl.environments`: named as the environment, with an `Environment` as its object.
+A shipped environment is a folder of `flowrl_core/envs` and a line in the table below. Other packages provide one as an
+entry point of the group `flowrl.environments`, which has the environment's name and refers to an `Environment`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["ENTRY_POINTS", "ENVIRONMENTS", "Environment", "environment", "vocabulary"]
 
 ENTRY_POINTS = "flowrl.environments"
-"""The group of entry points with which other packages bring environments."""
+"""The entry point group in which other packages provide environments."""
 
-# By name, so that the command reads one entry in milliseconds, and no learner's code depends on another game's.
+# By name, so that the command loads one entry in milliseconds, and no learner depends on another game's code.
 _SHIPPED = {
     "craftax-classic": "flowrl_core.envs.craftax_classic:ENVIRONMENT",
     "corridor": "flowrl_core.envs.corridor:ENVIRONMENT",
@@ -36,16 +36,16 @@ ENVIRONMENTS = tuple(_SHIPPED)
 
 @dataclass(frozen=True)
 class Environment:
-    """All that FlowRL needs to know of an environment. What needs JAX is named as `MODULE:NAME` and imported when used.
+    """A frozen catalogue entry. Objects that need JAX are named as `MODULE:NAME` and imported when used.
 
     Attributes:
-        vocabulary: what it lets skills speak of, with its rules in words.
-        adapter: the function that makes its `envs.adapter.Adapter`. A compiled learner depends on the source of that
+        vocabulary: the names it provides to skills, and its rules in words.
+        adapter: the function that creates its `envs.adapter.Adapter`. A compiled learner depends on the source of that
             module and of all modules of its package that it imports.
-        packages: distributions whose releases decide what the environment does; a compiled learner depends on them.
-        knowledge: the TOML file of its skills; None: whoever trains in it names one.
-        transitions: the file of its recorded transitions; None: proposals of skills cannot be tried.
-        scene: the `envs.scene.Scene` with which transitions are recorded.
+        packages: distributions whose versions determine its behaviour; a compiled learner depends on them.
+        knowledge: the TOML file of its skills; None: a campaign must name one.
+        transitions: the file of its recorded transitions; None: proposed programs cannot be run on any.
+        scene: the `envs.scene.Scene` that records transitions.
     """
 
     vocabulary: Vocabulary
@@ -57,7 +57,7 @@ class Environment:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The environment's name."""
         return self.vocabulary.env
 
     @property
@@ -68,10 +68,10 @@ class Environment:
 
 @functools.cache
 def environment(name: str) -> Environment:
-    """Return the environment of that name: a shipped one, or one that an installed package brings.
+    """Return the environment of that name: a shipped one, or one from an installed package.
 
     Raises:
-        InputError: there is none (the nearest names are given), two packages bring it, or its entry is broken.
+        InputError: there is none (the remedy suggests names), two packages provide it, or its entry is invalid.
     """
     if name in _SHIPPED:
         found: Environment = pkgutil.resolve_name(_SHIPPED[name])
@@ -106,7 +106,7 @@ def _loaded(entry: EntryPoint) -> Environment:
     remedy = "Correct or uninstall that package"
     try:
         found = entry.load()
-    except Exception as exc:  # whatever a stranger's module does at its import
+    except Exception as exc:  # third-party code may raise anything when imported
         raise InputError("env", f"{where} cannot be loaded: {type(exc).__name__}: {exc}", remedy) from exc
     if not isinstance(found, Environment):
         raise InputError("env", f"{where} is a {type(found).__name__}, not an Environment", remedy)

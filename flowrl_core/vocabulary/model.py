@@ -1,4 +1,4 @@
-"""Fluents and vocabularies: what an environment lets skills and programs speak of."""
+"""Fluents and vocabularies: the names that an environment provides to skills and programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FluentKind = Literal["count", "tier", "flag", "place", "level", "vital", "distan
 
 @dataclass(frozen=True)
 class Fluent:
-    """A named quantity of the world's state with a kind and a closed range (both ends possible)."""
+    """A frozen record of a named quantity of the world's state, with a kind and a closed range."""
 
     name: str
     kind: FluentKind
@@ -22,11 +22,10 @@ class Fluent:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What an environment lets skills speak of.
+    """A frozen record of the names that an environment provides to skills and programs.
 
-    `fluents` are the base fluents in the order in which the adapter reads them. A program may also name what is
-    derived from
-    them: `gained.*` and `since.*` (of `inv.*`), `new_ach.*`, `d.*` (of vitals), `closer.*` (of `dist.*`) and `n`.
+    `fluents` are the base fluents in the order in which the adapter reads them. Programs may also read derived names:
+    `gained.*` and `since.*` (of `inv.*`), `new_ach.*`, `d.*` (of vitals), `closer.*` (of `dist.*`) and `n`.
     """
 
     env: str
@@ -35,10 +34,10 @@ class Vocabulary:
     targets: tuple[str, ...]
     """Kinds of block (or creature) that a skill may name as its target."""
     observation_size: int
-    """Length of the environment's own observation."""
+    """Length of the environment's observation."""
     capacity: int = 9
-    """The most of one item that the inventory holds."""
+    """Maximum amount of one item in the inventory."""
     most_gained: int = field(default=1, compare=False)
-    """The most of one item that one step of the environment brings."""
+    """Maximum amount of one item gained in one environment step."""
     rules: tuple[str, ...] = field(default=(), compare=False)
-    """The game's rules in words, for who proposes skills. Nothing that is learned depends on them."""
+    """The game's rules in words, for proposers of skills. They do not affect learning."""
