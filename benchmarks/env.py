@@ -1,16 +1,16 @@
-"""What resets cost in Craftax-Classic, what a world costs, and what starting from a pool of worlds does to the starts.
+"""The cost of resets and of a new world in Craftax-Classic, and how a pool of worlds changes the starts.
 
 Five ways to reset, timed in turns in one process while a random policy plays:
 
 none        episodes never end.
-auto        a new world is generated for every environment in every step and used where an episode ended (what an
-            auto-resetting environment does).
-optimistic  one new world for every sixteen environments in every step; episodes that end together share them where
-            they are too few (`OptimisticResetVecEnvWrapper` of Craftax_Baselines, written here from its definition).
-pool        FlowRL's own: pre-generated worlds, each replaced after eight episodes; the generation is timed.
+auto        a new world is generated for every environment in every step and used where an episode ended (as in
+            auto-resetting environments).
+optimistic  one new world for every sixteen environments in every step; episodes that end together share worlds if
+            there are too few (`OptimisticResetVecEnvWrapper` of Craftax_Baselines, reimplemented from its definition).
+pool        FlowRL's own: pre-generated worlds, each replaced after eight episodes; includes their generation.
 
-Episodes end after 100 steps, staggered, or by death: about what the demo's plans take. Processor seconds are measured:
-the machine may be shared, wall time would measure its other users too.
+Episodes end after 100 steps, staggered, or by death: about the length of the demo's plans. Times are processor seconds:
+on a shared machine, wall time would include the load of others.
 
     python benchmarks/env.py [--json] [--quick]
 """
@@ -40,11 +40,11 @@ EPISODE_LIMIT = 100
 POOL, USES = 256, 8
 RESET_RATIO = 16
 SHARE = {"none": 1, "auto": 32, "optimistic": 8, "pool": 1}
-"""Every how many of the steps are timed: the slow ways tell enough in a few."""
+"""One in how many steps is timed: for the slow ways a few steps are enough."""
 
 
 def advance(adapter: Adapter, state: Any, left: jax.Array, key: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
-    """All environments one random step further: states, observations, which episodes are over."""
+    """Advance all environments by one random step; return states, observations, and which episodes are over."""
     act_key, env_key = jax.random.split(key)
     batch = left.shape[0]
     action = jax.random.randint(act_key, (batch,), 0, adapter.num_actions)
@@ -60,13 +60,13 @@ def choose(is_over: jax.Array, fresh: Any, current: Any) -> Any:
 
 
 def full_pool(adapter: Adapter, renew: Callable[..., Any], size: int, key: jax.Array) -> tuple[WorldPool, PoolUse]:
-    """A pool as a run begins with: full, its counters staggered."""
+    """Return a pool as at the start of a run: full, with staggered counters."""
     pool, use = renew(empty_pool(adapter, size), jax.device_put(used_up(size)), key, np.int32(1))
     return pool, dataclasses.replace(jax.device_put(staggered(size, USES)), born=use.born)
 
 
 def make_runs(adapter: Adapter, batch: int, length: int) -> dict[str, Callable[[jax.Array], jax.Array]]:
-    """For each way a function key -> number of resets in its share of `length` steps of `batch` environments."""
+    """Return for each way a function key -> number of resets in its share of `length` steps of `batch` environments."""
     start = jax.jit(lambda keys: jax.lax.map(adapter.reset, keys))(jax.random.split(jax.random.PRNGKey(0), batch))[1]
     left = jnp.arange(batch) * EPISODE_LIMIT // batch
     size = max(POOL, batch)
@@ -117,14 +117,14 @@ def make_runs(adapter: Adapter, batch: int, length: int) -> dict[str, Callable[[
 
 
 def seconds(run: Callable[..., Any], *args: Any) -> tuple[float, Any]:
-    """Processor seconds of one call, and what it returned."""
+    """Return the processor seconds of one call, and its result."""
     began = time.process_time()
     out = jax.block_until_ready(run(*args))
     return time.process_time() - began, out
 
 
 def measure_resets(adapter: Adapter, batch: int, length: int, rounds: int, ways: list[str]) -> list[dict[str, Any]]:
-    """Speed of each way as a ratio to none: the median over rounds of turns."""
+    """Return the speed of each way relative to none: the median over rounds of turns."""
     runs = {name: run for name, run in make_runs(adapter, batch, length).items() if name in ways}
     runs = {name: runs[name] for name in ways}
     frames = {name: batch * max(1, length // SHARE[name]) for name in runs}
@@ -151,7 +151,7 @@ def measure_resets(adapter: Adapter, batch: int, length: int, rounds: int, ways:
 
 
 def measure_worlds(adapter: Adapter, sizes: list[int], rounds: int) -> list[dict[str, Any]]:
-    """Processor milliseconds of a world when so many are generated in one call."""
+    """Return processor milliseconds per world, for each number of worlds generated in one call."""
     calls = {}
     for size in sizes:
         reset = jax.vmap(adapter.reset) if size > 1 else lambda keys: adapter.reset(keys[0])
@@ -168,7 +168,7 @@ def measure_worlds(adapter: Adapter, sizes: list[int], rounds: int) -> list[dict
 
 
 def start_features(adapter: Adapter, obs: jax.Array, state: Any) -> jax.Array:
-    """f32[3] of a start: distance to the nearest tree, to the nearest water, number of trees in view."""
+    """Return f32[3] for a start: distance to the nearest tree, to the nearest water, number of trees in view."""
     names = [fluent.name for fluent in adapter.vocabulary.fluents]
     fluents = adapter.read(obs, state)
     trees = obs[: 7 * 9 * 21].reshape(-1, 21)[:, BlockType.TREE.value].sum()
@@ -176,11 +176,11 @@ def start_features(adapter: Adapter, obs: jax.Array, state: Any) -> jax.Array:
 
 
 def measure_starts(adapter: Adapter, num_starts: int, window: int) -> dict[str, Any]:
-    """The starts that a pool gives against as many fresh worlds as it generated for them.
+    """Compare the starts from a pool with as many fresh worlds as it generated for them.
 
-    `z` is the difference of the two means over its standard error, the pool's taken world by world (its repeats are
-    not independent). `inflation` is the variance of a mean over `num_starts` starts, as a multiple of that over as many
-    fresh worlds: Kish's n * sum(uses^2) / sum(uses)^2 over the worlds.
+    `z` is the difference of the two means over its standard error, the pool's computed per world (its repeats are not
+    independent). `inflation` is the variance of a mean over `num_starts` starts, relative to that over as many fresh
+    worlds: Kish's n * sum(uses^2) / sum(uses)^2 over the worlds.
     """
     read = jax.jit(jax.vmap(functools.partial(start_features, adapter)))
     renew = jax.jit(functools.partial(replace_used, adapter))
@@ -234,7 +234,7 @@ def compare_starts(starts: np.ndarray, world: np.ndarray, fresh: np.ndarray) -> 
 
 
 def effective(world: np.ndarray) -> float:
-    """Kish's effective number of these starts if one world always led to the same result (the worst case)."""
+    """Return Kish's effective number of these starts if a world always led to the same result (the worst case)."""
     uses = np.bincount(world)
     return float(uses.sum() ** 2 / (uses**2).sum())
 

@@ -1,9 +1,9 @@
 """Frames and CPU seconds until success is proven: the lower bound of 512 fresh episodes reaches the threshold.
 
 ours: the skills that a stone pickaxe needs, one after another, by the stages that `flowrl campaign` runs.
-masked: the same with each skill kept to the actions that its definition allows (`action_masks`).
+masked: the same, with each skill limited to the actions that its definition allows (`action_masks`).
 original: the protocol of github.com/renos/flow-rl in our harness: the whole plan from scratch in one run, skill
-boundaries terminal, no entry snapshots, no target features, no action masks; other hyperparameters as ours.
+boundaries terminal, no entry snapshots, no target features, no action masks; other hyperparameters as in ours.
 plain: PPO with one network on the game's own reward, in our harness.
 """
 
@@ -54,9 +54,9 @@ OTHERS = ("make_wood_sword", "collect_sapling", "place_furnace")
 STOP = 0.8
 """End-to-end success in one rollout at which the original's training stops."""
 NEAR = 0.85
-"""Smoothed training success from which the original is measured; it is above what fresh episodes show."""
+"""Smoothed training success from which the original is evaluated; it overestimates the success in fresh episodes."""
 EVERY = 8
-"""Updates between two measurements of the original: what our stages wait between looks, too."""
+"""Updates between two evaluations of the original, as between two looks of our stages."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Row:
     Attributes:
         frames: until the bound reached the threshold, NaN if it did not.
         cpu_seconds, look_cpu_seconds: of training, and of evaluation.
-        success: in the last evaluation; note: what else there is to tell.
+        success: in the last evaluation.
+        note: remarks.
     """
 
     protocol: str
@@ -85,7 +86,7 @@ class Stopwatch:
         self.seconds = {"train": 0.0, "look": 0.0}
 
     def run(self, name: str, function: Any, *args: Any, **options: Any) -> Any:
-        """What the function returns; its CPU seconds are added under the name."""
+        """Return the function's result, and add its CPU seconds under the name."""
         began = time.process_time()
         try:
             return function(*args, **options)
@@ -97,7 +98,7 @@ class Stopwatch:
 
 
 def ours(root: Path, spec: CampaignSpec, knowledge: Knowledge, skills: Sequence[str]) -> list[Row]:
-    """A row for each skill, learned in a fresh home below `root`, and one for their sum."""
+    """Return a row for each skill, learned in a fresh home below `root`, and one for their sum."""
     home = Home(root)
     rows: list[Row] = []
     with Registry.open(home) as registry:
@@ -136,7 +137,7 @@ def _learn(home: Home, spec: CampaignSpec, knowledge: Knowledge, skill: str) -> 
 
 
 def total(name: str, rows: Sequence[Row]) -> Row:
-    """The sum of the skills' rows."""
+    """Return the sum of the skills' rows."""
     return Row(
         protocol=name,
         seed=rows[0].seed,
@@ -179,7 +180,7 @@ class Training:
         self.window = empty_window(MAX_STEPS)
 
     def step(self) -> RolloutStats:
-        """One rollout and one update."""
+        """Run one rollout and one update."""
         return self.watch.run("train", self._step)
 
     def _step(self) -> RolloutStats:
@@ -190,7 +191,7 @@ class Training:
         return stats
 
     def measure(self) -> tuple[float, float]:
-        """The success in fresh episodes and its lower bound, as a look of the stages has it."""
+        """Return the success in fresh episodes and its lower bound, as in a look of the stages."""
         self._looks += 1
         key = jax_stream(self.training.seed, "look", self._looks)
         episodes = self.evaluation.episodes
@@ -198,17 +199,17 @@ class Training:
         return result.success, wilson_lower(result.successes, result.episodes, look_level(self.evaluation))
 
     def success(self) -> float:
-        """The smoothed training success; NaN until there is enough to say."""
+        """Return the smoothed training success; NaN until there are enough episodes."""
         return self.window.success(int(self.plan.num_steps), self.evaluation.min_episodes)
 
     def row(self, protocol: str, frames: float, success: float, note: str) -> Row:
-        """What came of it."""
+        """Return the row of this run."""
         spent = self.watch.seconds
         return Row(protocol, self.training.seed, frames, spent["train"], spent["look"], success, note)
 
 
 def original(cache: Path, seed: int, knowledge: Knowledge, cap: int) -> Row:
-    """The original's protocol until the bound reaches the threshold and its own stop rule has struck, or the cap."""
+    """Run the original's protocol until the bound reaches the threshold and its stop rule holds, or until the cap."""
     training = TrainingSpec(seed=seed, credit="terminal", snapshot_fraction=0.0)
     plan, skills = make_plan(knowledge, TARGET), _without_targets(knowledge.skills)
     arrays = lower_plan(
@@ -235,7 +236,7 @@ def original(cache: Path, seed: int, knowledge: Knowledge, cap: int) -> Row:
 
 
 def rollout_success(stats: RolloutStats, num_steps: int) -> float:
-    """The product over the steps of successes / attempts in this rollout alone; 0 if one was not attempted."""
+    """Return the product over the steps of successes / attempts in this rollout alone; 0 if one was not attempted."""
     attempts, successes = np.asarray(stats.attempts)[:num_steps], np.asarray(stats.successes)[:num_steps]
     return float(np.prod(successes / np.maximum(attempts, 1)))
 
@@ -245,7 +246,7 @@ def _without_targets(skills: Mapping[str, Skill]) -> dict[str, Skill]:
 
 
 def plain(learner: Learner, seed: int, knowledge: Knowledge, cap: int, every: int) -> Row:
-    """PPO on the game's own reward; an episode ends with a stone pickaxe, with death or at the limit."""
+    """Run PPO on the game's own reward; an episode ends with a stone pickaxe, death or the step limit."""
     training = TrainingSpec(seed=seed, snapshot_fraction=0.0, max_experts=1)
     program = Program(f"ach.{TARGET}", f"1 if new_ach.{TARGET} else 0")
     skill = Skill("play", "", program, gain={f"ach.{TARGET}": Linear(0, 1)})
@@ -268,7 +269,7 @@ def plain(learner: Learner, seed: int, knowledge: Knowledge, cap: int, every: in
 
 
 def plain_learner() -> Learner:
-    """The learner of `plain`, compiled."""
+    """Return the compiled learner of `plain`."""
     return game_learner(shapes_of("craftax-classic", TrainingSpec(max_experts=1), 1))
 
 
@@ -277,11 +278,11 @@ def plain_learner() -> Learner:
 
 @dataclass(frozen=True)
 class Plans:
-    """What to measure.
+    """The protocols' settings.
 
     Attributes:
         training, evaluation: fields that ours sets; overrides: SKILL.FIELD=VALUE.
-        original_cap, plain_cap: most frames; plain_every: frames between measurements.
+        original_cap, plain_cap: maximum frames; plain_every: frames between evaluations.
     """
 
     protocols: tuple[str, ...]
@@ -295,7 +296,7 @@ class Plans:
 
 
 def compare(plans: Plans, seeds: Sequence[int], cache: Path, root: Path) -> Iterator[Row]:
-    """The rows of every protocol and seed, as they are measured."""
+    """Yield the rows of every protocol and seed, as they are measured."""
     knowledge = load_knowledge(shipped("craftax-classic"))
     learner = plain_learner() if "plain" in plans.protocols else None
     for seed in seeds:
@@ -331,7 +332,7 @@ def _ours(
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The lines of a table: each seed, then the medians and their ratio to the original's protocol."""
+    """Yield the lines of a table: each seed, then the medians and their ratio to the original's protocol."""
     yield f"{'protocol':>26} {'seed':>6} {'frames':>9} {'CPU s':>7} {'looks CPU s':>12} {'success':>8}  note"
     for row in rows:
         yield (
@@ -350,6 +351,6 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def median_frames(rows: Sequence[Row], protocol: str) -> float:
-    """The median over the seeds; a run that did not get there counts as infinitely long. NaN without runs."""
+    """Return the median over the seeds; a run that did not reach the threshold counts as infinite. NaN without runs."""
     frames = [math.inf if math.isnan(row.frames) else row.frames for row in rows if row.protocol == protocol]
     return float(np.median(frames)) if frames else math.nan

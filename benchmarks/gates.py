@@ -1,12 +1,11 @@
-"""The gates: how long a batch of proposals takes, sound and unsound ones mixed.
+"""The gates: how long a batch of proposals takes, valid and invalid ones mixed.
 
     python benchmarks/gates.py [--proposals N] [--json]
 
-The batch is made of every shipped skill of an environment with changes drawn at random: none, another name, wrong
-units, an unknown fluent, a broken program, a reward that can be farmed, a done that asks for too much, and needs that
-nothing provides. They are held against the shipped knowledge from which half of the skills were taken out. Printed are
-CPU seconds, since other work on the machine does not count, and how many passed, were repaired or were refused by which
-gate.
+The batch consists of the shipped skills of an environment with random changes: none, another name, wrong units, an
+unknown fluent, a broken program, a reward that can be farmed, a done that asks for too much, and needs that nothing
+provides. They are checked against the shipped knowledge without half of its skills. The output is in CPU seconds, which
+do not depend on other load, with the number of proposals that passed, were repaired, or were refused by each gate.
 """
 
 from __future__ import annotations
@@ -56,14 +55,14 @@ CHANGES: tuple[Change, ...] = (
 
 
 def batch(knowledge: Knowledge, size: int) -> list[Proposal]:
-    """Proposals that are the same at every call."""
+    """Return proposals, the same at every call."""
     draw = random.Random(0)
     skills = list(knowledge.skills.values())
     return [Proposal(draw.choice(CHANGES)(draw.choice(skills), f"proposed_{i}")) for i in range(size)]
 
 
 def linted(world: GateContext, lacking: list[Skill], size: int) -> list[Proposal]:
-    """Proposals of which each runs through every check of the lint and is refused there: done asks for too much."""
+    """Return proposals that pass through every check of the lint before it refuses them: done asks for too much."""
     counts = [skill for skill in lacking if skill.progress.startswith("inv.")]
     asking = [
         replace(skill, program=replace(skill.program, done=f"since.{skill.progress.removeprefix('inv.')} >= n + 2"))
@@ -74,12 +73,12 @@ def linted(world: GateContext, lacking: list[Skill], size: int) -> list[Proposal
 
 
 def measure(env: str, size: int, *, is_lasting: bool, is_linted: bool = False) -> dict[str, object]:
-    """CPU seconds of one batch, and what became of it.
+    """Return the CPU seconds of one batch, and its outcome.
 
     Args:
         env: the environment.
         size: number of proposals.
-        is_lasting: each is examined by itself, so that none is refused because another one was taken.
+        is_lasting: examine each by itself, so that none is refused because of another one.
         is_linted: take the slowest kind only, see `linted`.
     """
     knowledge = load_knowledge(env)

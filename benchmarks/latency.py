@@ -2,12 +2,12 @@
 
 Chains of Craftax-Classic skills are learned by campaigns as `flowrl campaign` runs them, one after another: an embedded
 server, workers, and a process per run, in a home of its own. Each skill needs the one before it and takes one update
-and one look, so the figures are of the starts. One run at a time, with the shapes of the defaults. The first run
-compiles; it is nobody's dependant, so nothing of that is in the table.
+and one look, so the figures are about starts. One run at a time, with the default shapes. The first run compiles; it
+depends on no other skill, so the table does not include it.
 
     python benchmarks/latency.py [--json] [--chains N] [--length N] [--home DIRECTORY]
 
-The parts, in their order; a mark is a time that the run's process noted itself (`timing.json`):
+The parts, in order; a mark is a time that the run's process recorded itself (`timing.json`):
 
     settling    verdict committed -> the dependency's flow run Completed (its records archived, its state reported)
     event       -> the campaign has begun the dependant's attempt (woken, the registry and Prefect read)
@@ -21,8 +21,8 @@ The parts, in their order; a mark is a time that the run's process noted itself 
     cache       -> mark ready: the functions and the first worlds read from their files, the seed loaded
     update      -> mark first_update: XLA's code loaded, a rollout and an update run
 
-`cpu` is the processor time of the run's process, in that part and in those above it that have no entry: other work on
-the machine lengthens the parts, but hardly that.
+`cpu` is the processor time of the run's process in that part and in preceding parts without an entry: other load on the
+machine lengthens the parts, but hardly changes that.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class Start:
-    """One dependant's way to its first update.
+    """The start of one dependant, up to its first update.
 
     Attributes:
-        at: when its dependency was `learned`, then when each part had ended, by name (unix seconds). A part whose
-            mark is missing is counted in the next.
-        cpu: processor time that its process had used when a part had ended, by name (seconds).
+        at: when its dependency was `learned`, then when each part ended, by name (unix seconds). A part whose mark is
+            missing is counted in the next.
+        cpu: processor time that its process had used at the end of each part, by name (seconds).
         compilations: functions that its process compiled rather than loaded.
     """
 
@@ -91,23 +91,25 @@ class Start:
     compilations: int
 
     def seconds(self) -> dict[str, float]:
-        """The length of each part that was seen."""
+        """Return the length of each recorded part."""
         return differences(self.at, ("learned", *PARTS))
 
     def cpu_seconds(self) -> dict[str, float]:
-        """The processor time of each part."""
+        """Return the processor time of each part."""
         return differences({"nothing": 0.0, **self.cpu}, ("nothing", *PARTS))
 
 
 def differences(ends: Mapping[str, float], order: Sequence[str]) -> dict[str, float]:
-    """What each has more than the one before it, of those that there are."""
+    """Return the difference of each value to the preceding one that exists."""
     names = [name for name in order if name in ends]
     return {name: ends[name] - ends[before] for before, name in pairwise(names)}
 
 
 def knowledge(chains: int, length: int) -> str:
-    """TOML of chains of skills. The k-th of a chain waits until the player has become thirsty k times, which takes some
-    twenty steps each and which everybody learns.
+    """Return TOML of chains of skills.
+
+    The k-th of a chain waits until the player has become thirsty k times, which takes about twenty steps each and is
+    always learned.
     """
     flags = iter([fluent.name for fluent in CRAFTAX_CLASSIC.fluents if fluent.kind == "flag"])
     lines = ['env = "craftax-classic"']
@@ -143,7 +145,7 @@ def specification(source: Path, chain: int, length: int) -> CampaignSpec:
 
 
 def measure(root: Path, chains: int, length: int) -> list[Start]:
-    """The start of each skill that has a dependency; the home is `root`."""
+    """Return the start of each skill that has a dependency; the home is `root`."""
     root.mkdir(parents=True, exist_ok=True)
     source = Home(root).knowledge_file("chains.toml")
     write_text(source, knowledge(chains, length))
@@ -161,18 +163,18 @@ def measure(root: Path, chains: int, length: int) -> list[Start]:
 
 @dataclass(frozen=True)
 class FlowRun:
-    """What the server knows of a skill's run: the attempt that it is, and the states that it went through."""
+    """The server's record of a skill's run: its attempt, and the states that it went through."""
 
     attempt: int
     states: Sequence[Any]
 
     def entered(self, kind: str) -> float:
-        """When it first entered a state of this type, in unix seconds."""
+        """Return when it first entered a state of this type, in unix seconds."""
         return float(min(state.timestamp.timestamp() for state in self.states if state.type.value == kind))
 
 
 async def learn(registry: Registry, spec: CampaignSpec) -> dict[str, FlowRun]:
-    """Run the campaign to its end; the flow runs of its skills, by name."""
+    """Run the campaign to its end; return the flow runs of its skills, by name."""
     from prefect.client.orchestration import get_client
 
     from tasks.campaign.campaign_runs import start_campaign_run, watch_campaign_run
@@ -191,7 +193,7 @@ async def learn(registry: Registry, spec: CampaignSpec) -> dict[str, FlowRun]:
 
 
 def starts(home: Home, registry: Registry, source: Path, chain: int, length: int) -> Iterator[Start]:
-    """Learn a chain; the start of each of its skills but the first."""
+    """Learn a chain; yield the start of each of its skills but the first."""
     spec = specification(source, chain, length)
     registry.campaigns.record(spec, load_knowledge(source).skills)
     flow_runs = asyncio.run(learn(registry, spec))
@@ -218,7 +220,7 @@ def starts(home: Home, registry: Registry, source: Path, chain: int, length: int
 
 
 def table(starts: Sequence[Start]) -> list[dict[str, Any]]:
-    """Median and 95th percentile of every part and total, and the median of its processor time, in seconds."""
+    """Return for every part and total, in seconds: median, 95th percentile, and median of the processor time."""
     parts = [
         row(part, values(part, map(Start.seconds, starts)), values(part, map(Start.cpu_seconds, starts)))
         for part in PARTS

@@ -1,8 +1,8 @@
-"""What one frame of training costs: processor time of the rollout and of the update, and the memory of the process;
-and how long the process took until its first update (with `--cache`, from the second time on, with nothing to compile).
+"""The cost of one frame of training: processor time of the rollout and of the update, and the memory of the process;
+and how long the process took until its first update (with `--cache`, from the second time on, without compilation).
 
-The functions are those of a run, compiled for the shapes that are asked for. `--experts` of them act in turn on a plan
-of 24 steps: a step is done whenever random play comes closer to a tree, so that all of them act in every rollout.
+The functions are those of a run, compiled for the given shapes. `--experts` of them act in turn on a plan of 24 steps:
+a step is done whenever random play gets closer to a tree, so that all of them act in every rollout.
 
     python benchmarks/learner.py [--json] [--num-envs N] [--rollout-length T] [--width W] [--experts K] [--rounds N]
 """
@@ -38,7 +38,7 @@ from flowrl_core.stages.timing import mark, marks
 
 
 def plan_of(num_experts: int) -> PlanArrays:
-    """A plan of 24 steps in which the experts take turns."""
+    """Return a plan of 24 steps in which the experts take turns."""
     plan = blank_plan(CRAFTAX_CLASSIC)
     num_steps = len(plan.count)
     table = lower(check_done("closer.tree > 0", CRAFTAX_CLASSIC), CRAFTAX_CLASSIC)
@@ -52,7 +52,7 @@ def plan_of(num_experts: int) -> PlanArrays:
 
 
 def measure(learner: Learner, num_experts: int, training: TrainingSpec, rounds: int) -> dict[str, float]:
-    """Median CPU microseconds per frame of each function, and of whole steps."""
+    """Return the median CPU microseconds per frame of each function, and of whole steps."""
     shapes, plan, hyper = learner.shapes, plan_of(num_experts), hyperparameters(training)
     sizes = (learner.observation_size, shapes.width, learner.num_actions)
     rng = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def _step(learner: Learner, state: LearnerState, plan: PlanArrays, hyper: Any, t
 
 
 class _Timed:
-    """A function that notes the processor time of its calls."""
+    """A function that records the processor time of its calls."""
 
     def __init__(self, function: Callable[..., Any], seconds: list[float]) -> None:
         self._function, self._seconds = function, seconds

@@ -1,10 +1,10 @@
-"""What a mixture of experts costs, as a multiple of the time of one plain network.
+"""The cost of a mixture of experts, relative to the time of one plain network.
 
 The first table is forward and backward of large batches, the second the forward pass alone of a rollout's small ones,
 in which few of the experts have samples. `routed` is `routed_apply`, `dense` runs all K experts on all samples and
-selects. The samples arrive unsorted; grouping them and bringing the outputs back in order are timed. Each ratio is the
-median over pairs of calls (the mixture and the plain network in turns, in one process), so that other work on the
-machine falls on both.
+selects. The samples arrive unsorted; the times include grouping them and restoring the order of the outputs. Each ratio
+is the median over pairs of calls (the mixture and the plain network in turns, in one process), so that other load on
+the machine affects both.
 
     python benchmarks/moe.py [--json] [--quick] [--dense-all] [--rounds N]
 """
@@ -74,7 +74,7 @@ class RolloutRow:
 
 
 def measure(sizes: Sizes, rounds: int) -> Iterator[Row]:
-    """One row per number of experts, form and routing, as it is measured."""
+    """Yield one row per number of experts, form and routing, as it is measured."""
     rng = np.random.default_rng(0)
     network = ActorCritic(width=sizes.width, num_actions=sizes.num_actions)
     x = jnp.asarray(rng.standard_normal((sizes.batch, sizes.inputs)), jnp.float32)
@@ -95,7 +95,7 @@ def measure(sizes: Sizes, rounds: int) -> Iterator[Row]:
 
 
 def measure_rollout(sizes: RolloutSizes, rounds: int) -> Iterator[RolloutRow]:
-    """One row per batch and number of experts that act in it; the others have no sample."""
+    """Yield one row per batch and number of experts that act in it; the others have no sample."""
     rng = np.random.default_rng(0)
     network = ActorCritic(width=sizes.width, num_actions=sizes.num_actions)
     params = stacked_params(rng, sizes, sizes.num_experts)
@@ -119,13 +119,13 @@ def stacked_params(rng: np.random.Generator, sizes: Sizes | RolloutSizes, num_ex
 
 
 def draw_experts(rng: np.random.Generator, routing: str, num_experts: int, batch: int) -> np.ndarray:
-    """Expert of each sample, i32[batch], in no order; under `zipf` expert k has a share proportional to 1 / (k + 1)."""
+    """Return the expert of each sample, i32[batch], unsorted; under `zipf` with shares proportional to 1 / (k + 1)."""
     share = np.ones(num_experts) if routing == "uniform" else 1 / np.arange(1, num_experts + 1)
     return rng.choice(num_experts, batch, p=share / share.sum()).astype(np.int32)
 
 
 def gradient(function: Callable[..., Any]) -> Any:
-    """Loss and gradient with respect to the first argument; the loss needs the outputs, so both passes are run."""
+    """Return a function for loss and gradient in the first argument; the loss needs the outputs, so both passes run."""
 
     def loss(*args: Any) -> jax.Array:
         logits, value = function(*args)
@@ -135,7 +135,7 @@ def gradient(function: Callable[..., Any]) -> Any:
 
 
 def call(compiled: Callable[..., Any], *args: Any, repeats: int = 1) -> Callable[[], float]:
-    """A function that runs the program `repeats` times and returns the seconds of one."""
+    """Return a function that runs the program `repeats` times and returns the seconds per run."""
 
     def run() -> float:
         start = time.perf_counter()
@@ -159,7 +159,7 @@ def median_ratio(measured: Callable[[], float], reference: Callable[[], float], 
 
 
 def peak_memory() -> int:
-    """Bytes of this process's resident memory at its peak."""
+    """Return the bytes of this process's peak resident memory."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kilobytes on Linux
 
 

@@ -1,7 +1,7 @@
 """The worker that measures Craftax_Baselines' PPO (github.com/MichaelTMatthews/Craftax_Baselines, ppo.py), unchanged.
 
 It runs in an interpreter with that repository's requirements, and imports `make_train` from a checkout of it. Sizes are
-given; everything else is what its command line has by default, without its logging. A call starts a training anew: it
+given; everything else has the defaults of its command line, without its logging. Each call starts a new training: it
 resets the environments and initialises the network once.
 """
 
@@ -37,7 +37,7 @@ DEFAULTS = {
 
 
 def make(args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
-    """The compiled training as a function to measure."""
+    """Return the compiled training as a function to measure."""
     import jax
     from ppo import make_train
 

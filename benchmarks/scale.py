@@ -1,13 +1,13 @@
 """Scale: a campaign of many skills that do nothing, through a real server, worker and process per run.
 
-Skills are made of the corridor's vocabulary: fifteen that bring an item each and need earlier ones, at random, and many
-that need some of the items. So far more are ready than there are slots, and a run starts when another has ended. The
-work of a run is replaced where the deployment names its flow (`scale_flows.py`); nothing else is.
+Skills use the corridor's vocabulary: fifteen that provide an item each and need earlier ones, at random, and many that
+need some of the items. So far more skills are ready than there are slots, and a run starts when another has ended. Only
+the work of a run is replaced, where the deployment names its flow (`scale_flows.py`).
 
     python benchmarks/scale.py [--skills N] [--slots N] [--database sqlite|postgres] [--window N]
                                [--home DIRECTORY] [--json]
 
-Printed are medians of the first and of the last runs (`--window`), and their ratio, which shall be at most 1.5:
+The output has medians of the first and of the last runs (`--window`), and their ratio, which must be at most 1.5:
 
     begun      a slot is free and all that the skill needs is learned -> the campaign has begun its attempt
     submitted  -> its flow run is on the server
@@ -18,8 +18,8 @@ Printed are medians of the first and of the last runs (`--window`), and their ra
     requests   that the campaign's process has sent to the server, per run
     memory     of the campaign's process (resident, MB)
 
-Then how often a database was locked, by the logs of the server, the workers and the campaign; and how long a campaign
-that is started again takes to read its state.
+Then how often a database was locked, by the logs of the server, the workers and the campaign; and how long a restarted
+campaign takes to read its state.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ __all__ = ["Measured", "knowledge", "measure"]
 
 HERE = Path(__file__).resolve().parent
 REQUESTS = "FLOWRL_SCALE_REQUESTS"
-"""Of `scale_flows.py`, which is not imported here: it counts this process's requests too, then."""
+"""As in `scale_flows.py`, which is not imported here: importing it would count this process's requests, too."""
 ITEMS = "abcdefghijklmno"
 PARTS = ("begun", "submitted", "taken", "running", "start", "work")
 LOCKED = "database is locked"
@@ -72,7 +72,7 @@ _SAMPLE_S = 1.0
 
 @dataclass(frozen=True)
 class Run:
-    """One skill's way: when (seconds since the epoch) it could have begun, and when each part had ended."""
+    """The times (seconds since the epoch) at which one skill's run could have begun, and each part ended."""
 
     skill: str
     free: float
@@ -83,7 +83,7 @@ class Run:
     ended: float
 
     def seconds(self) -> dict[str, float]:
-        """The length of each part."""
+        """Return the length of each part."""
         return {
             "begun": self.begun - self.free,
             "submitted": self.submitted - self.begun,
@@ -99,11 +99,11 @@ class Measured:
     """A campaign that has ended.
 
     Attributes:
-        runs: in the order in which they were begun; without those that had to wait for nothing.
+        runs: in the order in which they began; without those that had to wait for nothing.
         requests: times at which the campaign's process sent a request.
-        memory: when -> MB of the campaign's process.
-        locked: lines of the logs that tell of a locked database.
-        resumed: seconds that it takes to read the state of the ended campaign.
+        memory: time -> MB of the campaign's process.
+        locked: log lines about a locked database.
+        resumed: seconds to read the state of the ended campaign.
     """
 
     runs: tuple[Run, ...]
@@ -114,7 +114,7 @@ class Measured:
     resumed: float
 
     def rows(self, window: int) -> dict[str, tuple[float, float]]:
-        """By part, the median of the first and of the last runs."""
+        """Return by part the median of the first and of the last runs."""
         first, last = self.runs[:window], self.runs[-window:]
         rows = {
             part: (_median(run.seconds()[part] for run in first), _median(run.seconds()[part] for run in last))
@@ -132,7 +132,7 @@ class Measured:
 
 
 def knowledge(num_skills: int, seed: int = 0) -> str:
-    """TOML of as many skills, which need each other at random."""
+    """Return TOML of `num_skills` skills with random needs among them."""
     chance = random.Random(seed)
     items = ITEMS[: max(1, min(len(ITEMS), num_skills // 2))]
     lines = ['env = "corridor"']
@@ -155,8 +155,8 @@ def measure(home: Home, num_skills: int, slots: int, directory: Path) -> Measure
     """Run a campaign to its end, through the server that Prefect's settings name; its workers serve this home.
 
     Args:
-        slots: runs at a time.
-        directory: an empty one, for notes.
+        slots: number of parallel runs.
+        directory: an empty directory for records.
     """
     file, requests = home.knowledge_file("scale.toml"), directory / "requests"
     write_text(file, knowledge(num_skills))
@@ -194,7 +194,7 @@ def _replaced_flows(requests: Path) -> Iterator[None]:
 
 
 async def _deploy(wanted: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Entrypoint and job variables of the two deployments as they were; then they are as wanted."""
+    """Update the two deployments as wanted; return their previous entrypoints and job variables."""
     before = {}
     async with get_client() as client:
         for name in (CAMPAIGN, SKILL):
@@ -209,7 +209,7 @@ async def _deploy(wanted: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str,
 
 
 async def _follow(registry: Registry, spec: CampaignSpec) -> tuple[dict[float, float], str, Any]:
-    """Memory of the campaign's process over time, the name of its last state, and its run's id."""
+    """Return the memory of the campaign's process over time, the name of its last state, and its run's id."""
     run = await start_campaign_run(registry.uuid, spec)
     memory: dict[float, float] = {}
     over = threading.Event()
@@ -239,7 +239,7 @@ def _runs_flow(process: psutil.Process, run: str) -> bool:
 
 
 def _resume(registry: Registry, known: Any) -> float:
-    """Seconds until a campaign that is started again knows what is ready."""
+    """Return the seconds until a restarted campaign knows what is ready."""
     began = time.monotonic()
     derive(known, known.skills, registry.skills.facts(NAME))
     return time.monotonic() - began
@@ -261,7 +261,7 @@ async def _runs(registry: Registry, known: Any, slots: int) -> list[Run]:
 
 
 async def _attempts(registry: Registry) -> list[tuple[Attempt, dict[str, float]]]:
-    """The attempts in their order; when the flow run of each was created, and was first in each type of state."""
+    """Return the attempts in order, each with the times at which its flow run first entered each type of state."""
     found = []
     async with get_client() as client:
         for run in await find_runs(client, campaign_tags(registry.uuid, NAME), flow=SKILL_FLOW):

@@ -1,7 +1,7 @@
-"""The flows of the benchmark of scale: the real campaign, watched, and a skill's run whose work is nothing.
+"""The flows of the scale benchmark: the real campaign, monitored, and a skill's run without work.
 
-`benchmarks/scale.py` makes the deployments run these instead of `flows/`. All around a run's work is real: its process,
-Prefect's engine, the claim of the run, its device slot, its progress bar, the registry's transactions.
+`benchmarks/scale.py` makes the deployments run these instead of `flows/`. Everything around a run's work is real: its
+process, Prefect's engine, the claim of the run, its device slot, its progress bar, the registry's transactions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tasks.skill.preparation import skill_workplace
 __all__ = ["campaign", "train_skill"]
 
 REQUESTS = "FLOWRL_SCALE_REQUESTS"
-"""A directory in which each process appends to the file of its flow run a line for each request: when, method, path."""
+"""A directory in which each process appends a line per request to the file of its flow run: time, method, path."""
 
 _SIZES = {"observation_size": 1, "num_actions": 1, "width": 8}
 _FRAMES = 256
@@ -64,7 +64,7 @@ def train_skill(
 
 
 def _learn(registry: Registry, campaign: str, skill: str, run: int, config: SkillConfig, epoch: int) -> None:
-    """What preparing and processing write to the registry, without parameters."""
+    """Write to the registry what preparing and processing write, without parameters."""
     known = registry.skills.of(campaign)
     env = registry.campaigns.get(campaign).env
     skills = {name: record.skill for name, record in known.items()}

@@ -1,7 +1,7 @@
 """Frames per second of whole training (rollouts, resets and updates), each variant in a process of its own, in turns.
 
-The plan has 24 steps which random play gets through now and then, with the experts taking turns, so that all of them
-are used. A variant is `routed:K` (FlowRL with K experts), `dense:K` (every expert computes every sample) or `peer`.
+The plan has 24 steps that random play sometimes completes, with the experts taking turns, so that all of them are
+used. A variant is `routed:K` (FlowRL with K experts), `dense:K` (every expert computes every sample) or `peer`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REFERENCE = "routed:4"
 
 @dataclass(frozen=True)
 class Size:
-    """Sizes of training; a minibatch is an eighth of a rollout, as the peer's default has it."""
+    """Sizes of training; a minibatch is an eighth of a rollout, the peer's default."""
 
     num_envs: int
     width: int
@@ -46,11 +46,11 @@ class Peer:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one variant: medians over the rounds, the ratio pair by pair.
+    """The results of one variant: medians over the rounds, the ratio by pairs.
 
     Attributes:
-        ratio: the reference's frames per second over this one's, and per CPU second in `cpu_ratio`.
-        smallest_share: of the frames, that any expert acted in.
+        ratio: the reference's frames per second over this variant's; `cpu_ratio`: the same per CPU second.
+        smallest_share: the smallest share of the frames that any expert acted in.
     """
 
     size: str
@@ -65,12 +65,12 @@ class Row:
 
 
 def compare(size: str, variants: Sequence[str], updates: int, rounds: int, cache: Path, peer: Peer | None) -> list[Row]:
-    """The variants measured in turns, forwards and backwards."""
+    """Return the rows of the variants, measured in turns, forwards and backwards."""
     with contextlib.ExitStack() as stack:
         workers = {}
         for variant in variants:
             workers[variant] = stack.enter_context(Worker(_command(variant, size, updates, cache, peer)))
-            facts = workers[variant].wait()  # one after another: compiling at once would take all memory and time
+            facts = workers[variant].wait()  # one after another: compiling in parallel would exhaust memory and time
             print(f"{size} {variant}: ready after {facts['preparing_cpu_seconds']:.0f} CPU s", file=sys.stderr)
             cores = facts["cores"]
         answers: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
@@ -111,7 +111,7 @@ def _command(variant: str, size: str, updates: int, cache: Path, peer: Peer | No
 
 
 def make(variant: str, size: Size, updates: int, cache: Path) -> Callable[[], dict[str, Any]]:
-    """Training of our harness as a function to measure: each call goes on from where the last one ended."""
+    """Return the training of our harness as a function to measure: each call continues where the last one ended."""
     import jax
     import numpy as np
     from variants import dense_learner
@@ -150,7 +150,7 @@ def make(variant: str, size: Size, updates: int, cache: Path) -> Callable[[], di
 
 
 def mixed_plan(num_experts: int, episode_limit: int) -> Any:
-    """24 steps, each done when the nearest tree in view has come nearer, with the experts taking turns."""
+    """Return 24 steps, each done when the nearest tree in view gets nearer, with the experts taking turns."""
     from flowrl_core.envs.automaton import lower_plan
     from flowrl_core.programs.model import Program
     from flowrl_core.skills.model import MAX_STEPS, Linear, Plan, Skill, Step
@@ -165,7 +165,7 @@ def mixed_plan(num_experts: int, episode_limit: int) -> Any:
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The lines of a table."""
+    """Yield the lines of a table."""
     yield f"{rows[0].cores} core(s) for each process; ratios: frames/s of {REFERENCE} over the row's, median of pairs"
     yield (
         f"{'size':>6} {'variant':>10} {'frames/s':>9} {'CPU us/frame':>13} {'ratio':>6} {'by CPU':>7} {'peak MiB':>9} "

@@ -1,7 +1,7 @@
-"""What learning is worth: each learned skill of a home, played with its bundle and with its own expert untrained.
+"""The value of learning: each learned skill of a home, played with its bundle and with its own expert untrained.
 
 Both are played in the same evaluation, from the same worlds, which no run has used. The prerequisites' experts stay as
-they were measured, so the difference is the skill's own.
+measured, so the difference is due to the skill alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from flowrl_core.vocabulary.catalogue import vocabulary
 
 
 def compare(home: Home, registry: Registry, bundle: Bundle, episodes: int, seed: int) -> dict[str, Any]:
-    """Success of a bundle's skill as learned, and with an untrained expert of its own."""
+    """Return the success of a bundle's skill as learned, and with its own expert untrained."""
     config = registry.skill_runs.get(bundle.run).config
     definition = registry.skills.definition(bundle.identity)
     assert config is not None

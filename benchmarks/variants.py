@@ -1,4 +1,4 @@
-"""Learners that differ from FlowRL's in one respect, for comparison: the same harness with a part replaced."""
+"""Learners that differ from FlowRL's in one respect, for comparison: the same harness with one part replaced."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from flowrl_core.vocabulary.catalogue import vocabulary
 
 
 def dense_learner(shapes: Shapes) -> Learner:
-    """The dense mixture: every expert computes every sample, and one Adam serves all of them."""
+    """Return the dense mixture: every expert computes every sample, and one Adam serves all of them."""
     return _learner(
         shapes,
         {
@@ -45,7 +45,7 @@ def dense_learner(shapes: Shapes) -> Learner:
 
 
 def game_learner(shapes: Shapes) -> Learner:
-    """Plain PPO's: the reward is the game's own, whatever the plan's programs say."""
+    """Return plain PPO's learner: the reward is the game's own, whatever the plan's programs say."""
     return _learner(shapes, {"flowrl_core.learning.rollout.judge": game_judge})
 
 
@@ -53,7 +53,7 @@ def _learner(shapes: Shapes, replaced: dict[str, Any]) -> Learner:
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as patches:
         for name, part in replaced.items():
             patches.enter_context(mock.patch(name, part))
-        # Through files, since a function that is traced when it is first called would be traced without the patches.
+        # Exported to files: a function traced at its first call would be traced without the patches.
         write_functions(trace_functions(shapes, hyperparameters(TrainingSpec())), Path(directory))
         functions = read_functions(Path(directory))
     blank = Learner(shapes, functions, WorldPool(np.empty(0), ()))
@@ -71,7 +71,7 @@ def warm_up(learner: Learner) -> None:
 
 
 def one_optimizer_state(params: Any, hyper: Hyperparameters) -> Any:
-    """Optax's state for all experts as one network."""
+    """Return Optax's state for all experts as one network."""
     return _optimizer(hyper).init(params)
 
 
@@ -112,7 +112,7 @@ def dense_update(
 def game_judge(
     adapter: Adapter, plan: PlanArrays, step: jax.Array, now: jax.Array, prev: jax.Array, start: jax.Array
 ) -> StepOutcome:
-    """Craftax-Classic's own reward: 1 for each achievement unlocked and 0.1 for each point of health."""
+    """Return Craftax-Classic's own reward: 1 for each achievement unlocked and 0.1 for each point of health."""
     names = [fluent.name for fluent in adapter.vocabulary.fluents]
     weight = np.array([1.0 if name.startswith("ach.") else 0.1 if name == "health" else 0.0 for name in names])
     reward = (now - prev) @ jnp.asarray(weight, jnp.float32)

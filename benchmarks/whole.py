@@ -1,4 +1,4 @@
-"""Whole training against its peers: how fast frames go by, and how many it takes until a skill is proven.
+"""Whole training against its peers: frames per second, and frames until a skill is proven.
 
     python benchmarks/whole.py speed [--peer CHECKOUT --peer-python PYTHON] [--pin CPU]
     python benchmarks/whole.py frames --seeds 0 1 2 [--skip plain]
@@ -56,7 +56,7 @@ def frames(args: argparse.Namespace, cache: Path) -> dict[str, Any]:
 
 
 def split_fields(settings: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """FIELD=VALUE as fields of training and of evaluation."""
+    """Return FIELD=VALUE settings as fields of training and of evaluation."""
     from flowrl_core.specs.skill import TrainingSpec
 
     fields = dict(setting.split("=", 1) for setting in settings)

@@ -1,7 +1,7 @@
-"""Processes of a benchmark that measure when they are asked to, so that what is compared can be timed in turns.
+"""Processes of a benchmark that measure on request, so that variants can be timed in turns.
 
-A worker answers each line on its standard input with one line of JSON. The standard library alone: a peer's interpreter
-imports this file too.
+A worker answers each line on its standard input with one line of JSON. It uses the standard library alone: a peer's
+interpreter imports this file, too.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Worker:
         self._process.wait()
 
     def wait(self) -> dict[str, Any]:
-        """What it says next: first that it is ready, then an answer to each `measure`.
+        """Return its next message: first that it is ready, then an answer to each `measure`.
 
         Raises:
-            RuntimeError: it ended instead.
+            RuntimeError: the process ended instead.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -52,7 +52,7 @@ class Worker:
         return json.loads(line)
 
     def measure(self) -> dict[str, Any]:
-        """One measurement."""
+        """Return one measurement."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -60,14 +60,14 @@ class Worker:
 
 
 def serve(make: Callable[[], Callable[[], dict[str, Any]]]) -> None:
-    """Be a worker.
+    """Run as a worker.
 
     Args:
-        make: prepares (compiles) and returns the function to measure, which returns facts about its call, `frames`
-            among them. The first call is for warming up.
+        make: prepares (compiles) and returns the function to measure, which returns facts about its call, including
+            `frames`. The first call is a warm-up.
     """
     with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)  # what libraries print must not look like an answer
+        os.dup2(2, 1)  # library output must not look like an answer
         began = time.process_time()
         run = make()
         run()
@@ -86,7 +86,7 @@ def _answer(stream: Any, facts: dict[str, Any]) -> None:
 
 
 def forget_peak() -> None:
-    """Let `peak_mib` start anew: compiling takes more memory than running. Without effect where Linux refuses."""
+    """Reset the peak of `peak_mib`: compiling takes more memory than running. No effect where Linux refuses."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -94,6 +94,6 @@ def forget_peak() -> None:
 
 
 def peak_mib() -> float:
-    """The most memory this process has held, MiB (Linux)."""
+    """Return this process's peak memory, MiB (Linux)."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) / 1024 if found else float("nan")
