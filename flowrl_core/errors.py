@@ -11,7 +11,7 @@ FlowRLError
 │   └── NoRoomError       nothing can be written: a full disk or quota, or a file system that became read-only
 ├── TrainingError         training cannot continue (diverged, stalled)
 ├── ServiceError          a Prefect server, worker or device that does not respond
-│   └── ModelError        a language model that does not respond, or responds wrongly
+│   └── ModelError        a language model that does not respond, or responds unusably
 └── BudgetError           the rest of the budget for language models does not cover the next call
 """
 
@@ -89,7 +89,7 @@ class ServiceError(FlowRLError):
 
 
 class ModelError(ServiceError):
-    """A language model does not respond, or responds wrongly. It never counts as a skill's failure.
+    """A language model does not respond, or responds unusably. It never counts as a skill's failure.
 
     `code` is stable and short; `is_passing` says whether the same call may succeed later.
     """

@@ -12,7 +12,7 @@ FluentKind = Literal["count", "tier", "flag", "place", "level", "vital", "distan
 
 @dataclass(frozen=True)
 class Fluent:
-    """A frozen record of a named quantity of the world's state, with a kind and a closed range."""
+    """A frozen record of a named quantity of the world's state: a kind and a closed range whose ends both occur."""
 
     name: str
     kind: FluentKind
