@@ -1,4 +1,4 @@
-"""Named sets of options of flows and tasks. They state all that a person's settings of Prefect could change."""
+"""Named option sets of flows and tasks. They set every option that a user's Prefect settings could change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FLOW", "IDEMPOTENT", "PAID", "RESUMABLE"]
 
 
 def _is_trouble(task: Any, run: Any, state: Any) -> bool:
-    """Whether trying again can help: wrong input stays wrong."""
+    """Whether a retry can help: wrong input stays wrong."""
     try:
         state.result()
     except InputError:
@@ -23,7 +23,7 @@ def _is_trouble(task: Any, run: Any, state: Any) -> bool:
 
 
 def _is_passing(task: Any, run: Any, state: Any) -> bool:
-    """Whether a language model may answer later."""
+    """Whether the failure of a language model is temporary."""
     try:
         state.result()
     except ModelError as exc:
@@ -44,9 +44,9 @@ FLOW: dict[str, Any] = {
     "result_serializer": "json",
     "log_prints": False,
 }
-"""Any flow: an end is an end, and what is to be tried again is the campaign's to decide."""
+"""For any flow: no retries, since the campaign decides what to try again."""
 
-# Stages cache nothing: each derives what is left to do from the registry and the run's directory.
+# Stages cache nothing: each derives the remaining work from the registry and the run's directory.
 _STAGE: dict[str, Any] = {
     "cache_policy": NO_CACHE,
     "persist_result": False,
@@ -61,10 +61,10 @@ IDEMPOTENT: dict[str, Any] = {
     "retry_delay_seconds": [1, 5],
     "retry_condition_fn": _is_trouble,
 }
-"""Short work that can be repeated on the spot."""
+"""For short work that can be repeated at once."""
 
 RESUMABLE: dict[str, Any] = {**_STAGE, "retries": 0, "retry_delay_seconds": 0}
-"""Long work that goes on from its checkpoint when the run is run again; that is the campaign's to decide."""
+"""For long work that resumes from its checkpoint when the run is run again, as the campaign decides."""
 
 PAID: dict[str, Any] = {
     "cache_key_fn": _by_key,
@@ -76,4 +76,4 @@ PAID: dict[str, Any] = {
     "retry_delay_seconds": [10, 60],
     "retry_condition_fn": _is_passing,
 }
-"""What costs money: done once for each `key` that it is given, and again only where that may help."""
+"""For work that costs money: done once for each `key`, and retried only if the failure is temporary."""

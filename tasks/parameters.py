@@ -1,7 +1,7 @@
-"""Parameters of flow runs, checked in the run by the rules of options and files, and refused in the same words.
+"""Parameters of flow runs, checked in the run by the rules for options and files, with the same messages.
 
-Prefect's server would hold them against the form's schema, which knows neither `min-frames` nor 2e5; and Prefect's
-engine crashes on a parameter that a flow does not have.
+Prefect's server would check them against the form's schema, which accepts neither `min-frames` nor 2e5; and Prefect's
+engine crashes on an unknown parameter.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["checked", "refused"]
 
 
 def checked(flow: Flow[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The flow's parameters: those that were given, and the defaults of the rest.
+    """Return the flow's parameters: those given, and the defaults of the rest.
 
     Raises:
-        InputError: the first that is wrong, missing, or none of the flow's.
+        InputError: the first parameter that is wrong, missing or unknown.
     """
     signature = inspect.signature(flow.fn, eval_str=True)
     fields: dict[str, Any] = {

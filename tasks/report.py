@@ -1,4 +1,4 @@
-"""What the Prefect UI shows besides states and logs: the progress of a run and the table of a campaign."""
+"""Artifacts in the Prefect UI: the progress of a run and the table of a campaign."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ logger = logging.getLogger(__name__)
 
 _EVERY_S = 2.0
 _MOST_PROPOSALS = 200
-"""A page shows 300 KB well."""
+"""Maximum number of rows: a page displays 300 KB well."""
 
 
 class ProgressBar:
-    """A progress bar on the page of the task that makes it, updated in place.
+    """A progress bar on the page of the task that creates it, updated in place.
 
-    From a thread of its own: training does not wait for a server that is away.
+    It posts from a thread of its own: training does not wait for an unreachable server.
     """
 
     def __init__(self, skill: str) -> None:
@@ -41,7 +41,7 @@ class ProgressBar:
         self._skill = skill
         self._latest: UpdateReport | None = None
         self._end = threading.Event()
-        # With the context of the task, by which an artifact knows whose it is.
+        # With the task's context, which assigns the artifact to the task.
         post = partial(copy_context().run, self._post)
         self._thread = threading.Thread(target=post, name="progress", daemon=True)
 
@@ -57,7 +57,7 @@ class ProgressBar:
         self._thread.join(_EVERY_S)
 
     def show(self, report: UpdateReport) -> None:
-        """The latest update; what was not posted before is dropped."""
+        """Post the latest update; an older one not posted yet is dropped."""
         self._latest = report
 
     def _post(self) -> None:
@@ -76,7 +76,7 @@ class ProgressBar:
         try:
             if self._artifact is None:
                 created = create_progress_artifact(percent, key=self._key, description=text)
-                self._artifact = cast(UUID, created)  # a coroutine only for who calls it in one
+                self._artifact = cast(UUID, created)  # a coroutine only if called inside one
             else:
                 update_progress_artifact(self._artifact, progress=percent, description=text)
         except Exception as exc:
@@ -84,7 +84,7 @@ class ProgressBar:
 
 
 def end_progress(words: str) -> None:
-    """Fill the progress bars of this flow run, and say how it ended: it may have needed less than its budget."""
+    """Fill the progress bars of this flow run and show how it ended: it may have needed less than its budget."""
     whose = {"flow_run_id": {"any_": [flow_run.id]}, "type": {"any_": ["progress"]}}
     try:
         found = get_client(sync_client=True).read_artifacts(artifact_filter=ArtifactFilter.model_validate(whose))
@@ -97,7 +97,7 @@ def end_progress(words: str) -> None:
 async def report_campaign(
     campaign: str, states: Mapping[str, str], figures: Iterable[SkillFigures], told: Mapping[str, str]
 ) -> None:
-    """Show the campaign's skills as a table on its run's page; `told`: what else is to be said of each."""
+    """Show the campaign's skills as a table on its run's page; `told`: the remark on each skill."""
     rows = [
         {
             "skill": one.name,
@@ -115,7 +115,7 @@ async def report_campaign(
 
 
 async def report_proposals(campaign: str, proposals: Sequence[ProposalRecord]) -> None:
-    """Show what was proposed to the campaign last, and what each gate said, as a table on its run's page."""
+    """Show the campaign's latest proposals and each gate's findings as a table on its run's page."""
     rows = [
         {
             "round": one.round,
@@ -131,5 +131,5 @@ async def report_proposals(campaign: str, proposals: Sequence[ProposalRecord]) -
 
 
 def slug(name: str) -> str:
-    """The name as the key of an artifact: lower-case letters, digits and dashes."""
+    """Return the name as an artifact key: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

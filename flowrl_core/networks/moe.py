@@ -7,7 +7,7 @@ there is no capacity limit and no sample is dropped. Two forms compute the same:
   loop as long as the number of *used* blocks runs one expert's network on each. The idea is that of MegaBlocks (Gale et
   al. 2022, arXiv:2211.15841); here a block is a whole network, not a tile.
 - ragged, for GPUs: one `jax.lax.ragged_dot` per layer over the samples sorted by expert. Its results are tested on the
-CPU, where XLA computes it at K times the cost; its speed on a GPU has not been measured.
+  CPU, where XLA computes it at K times the cost; its speed on a GPU has not been measured.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The turns of a campaign: what it asks for, submits and reconciles."""
+"""The turns of a campaign: proposing, submitting and reconciling skills."""

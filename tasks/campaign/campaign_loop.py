@@ -1,6 +1,6 @@
-"""The campaign's turns: read the registry (what was decided) and Prefect (what is executing), act, sleep until woken.
+"""The campaign's turns: read the registry (decisions) and Prefect (executions), act, sleep until woken.
 
-Nothing is remembered from one turn to the next, so a campaign that was killed goes on wherever it is started again.
+Turns keep no memory, so a campaign that was killed resumes wherever it is started again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ T = TypeVar("T")
 _WAKING = (*TERMINAL, "CANCELLING")
 _PATIENCE_S = 1800.0
 _AGAIN_S = 5.0
-# A campaign that was cut off from the server for so long that it was said to have crashed ends at its next turn.
+# A campaign that lost the server for so long that its run was marked as crashed ends at its next turn.
 _GHOST_S = 2 * RECONCILE_S
 
 
@@ -71,13 +71,13 @@ class Snapshot:
     """A campaign after one of its turns.
 
     Attributes:
-        states: of every skill that a target needs.
-        by: the skill by which each target is to be reached; None where there is none yet.
-        executing: attempts of this campaign that have not ended.
-        waiting: skills that another campaign trains just now.
-        is_growing: more skills may come.
-        is_cancelled: somebody asked the campaign's run to end.
-        reason: why no more skills will come, where that is to be told.
+        states: state of every skill that a target needs.
+        by: target -> the skill that is to reach it; None while there is no such skill.
+        executing: number of this campaign's attempts that have not ended.
+        waiting: number of skills that another campaign is training now.
+        is_growing: whether more skills may be added.
+        is_cancelled: whether cancellation of the campaign's run was requested.
+        reason: why no more skills will be added; empty if there is nothing to report.
     """
 
     campaign: Campaign
@@ -91,7 +91,7 @@ class Snapshot:
 
     @property
     def is_over(self) -> bool:
-        """Nothing is executing, and nothing can or shall be submitted."""
+        """Whether nothing is executing and nothing more will be submitted."""
         has_more = self.waiting or self.is_growing or "ready" in self.states.values()
         return not self.executing and (self.is_cancelled or not has_more)
 
@@ -103,7 +103,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class CampaignLoop:
-    """What a campaign's turns need: both truths, where its skills come from, and what wakes it."""
+    """The resources of a campaign's turns: Prefect, the registry, the source of its skills, and its watcher."""
 
     client: PrefectClient
     home: Home
@@ -113,11 +113,11 @@ class CampaignLoop:
     watcher: RunWatcher
 
     async def step(self) -> Snapshot:
-        """Act on what has changed.
+        """Take one turn: act on changes and return the resulting state.
 
         Raises:
             ServiceError: the server has not answered for half an hour.
-            NoRoomError: nothing more can be written to the home; the runs of its skills were told to end.
+            NoRoomError: the home's disk is full; the runs of the campaign's skills were asked to end.
         """
         try:
             return await _patiently(self._step)
@@ -127,7 +127,7 @@ class CampaignLoop:
             raise
 
     async def changed(self) -> None:
-        """Return when a run of this registry has ended or is to end, or after a minute."""
+        """Return when a run of this registry has ended or is about to end, or after a minute."""
         await self.watcher.changed()
 
     async def reconcile(self) -> str:
@@ -154,10 +154,10 @@ class CampaignLoop:
         await cancel_runs(self.client, await live_skill_runs(self.client, self.registry.uuid, self.campaign.name))
 
     async def _is_cancelled(self) -> bool:
-        """Whether this very run is being cancelled; the worker, which then ends its process, may learn of it late.
+        """Whether this run is being cancelled; the worker, which then ends its process, may notice later.
 
         Raises:
-            ConflictError: it has been ended: another start leads the campaign, or will.
+            ConflictError: the run has ended: another start leads the campaign, or will.
         """
         if not flow_run.id:
             return False
@@ -172,7 +172,7 @@ class CampaignLoop:
         ready = self._found(knowledge).ready
         limits = self.campaign.spec.limits
         if limits.approval == "required":
-            room = len(ready)  # they wait for a person, and take nothing from the others meanwhile
+            room = len(ready)  # runs that wait for a person take nothing from the others
         else:
             room = limits.max_parallel - len(self.registry.attempts.outstanding(self.campaign.name))
         for skill in ready[: max(0, room)]:
@@ -185,14 +185,14 @@ class CampaignLoop:
         identity = skill.identity(self.campaign.env)
         try:
             attempt = self.registry.skill_runs.begin(self.campaign.name, identity)
-        except ConflictError as exc:  # another campaign was quicker
+        except ConflictError as exc:  # another campaign was faster
             logger.info("not submitted: %s", exc)
             return
         crash_point("before_submission")
         run = await self._send(attempt)
         logger.info("submitted %s (attempt %d)", skill.name, attempt.number)
         if run.state is not None and run.state.is_final():
-            self.watcher.wake_in(0.0)  # an old run under an old key: no event will come
+            self.watcher.wake_in(0.0)  # an old run under an old key: no event will arrive
 
     async def _send(self, attempt: Attempt) -> FlowRun:
         config = resolve(attempt.name, self.campaign.spec, **self.source.settings(attempt.name))
@@ -206,7 +206,7 @@ class CampaignLoop:
         return run
 
     def _needs_approval(self, run: SkillRunRecord) -> bool:
-        """Whether a person is to be asked; a run that was prepared already was approved before."""
+        """Whether a person must approve the run; a run that is already prepared was approved before."""
         return self.campaign.spec.limits.approval == "required" and run.seeds is None
 
     def _snapshot(self, found: Frontier, is_growing: bool, is_cancelled: bool) -> Snapshot:
@@ -227,12 +227,12 @@ class CampaignLoop:
 
 @asynccontextmanager
 async def open_campaign(spec: CampaignSpec) -> AsyncIterator[CampaignLoop]:
-    """The campaign's loop, for as long as no other process runs the campaign.
+    """Hold the campaign against all other processes, and yield its loop.
 
     Raises:
-        ConflictError: another process does.
-        RunCancelled: its run was cancelled before it began.
-        InputError: the parameters, the knowledge base, or how they differ from an earlier start of this name.
+        ConflictError: another process runs the campaign.
+        RunCancelled: the run was cancelled before it began.
+        InputError: the parameters or the knowledge base are wrong, or conflict with an earlier start of this name.
     """
     show_logs()
     home = Home.from_environment()
@@ -247,7 +247,7 @@ async def open_campaign(spec: CampaignSpec) -> AsyncIterator[CampaignLoop]:
                 await _tag(client, campaign_tags(registry.uuid, spec.campaign))
                 source = skill_source(registry, campaign, knowledge, model, lambda: watcher.wake_in(0.0))
                 loop = CampaignLoop(client, home, registry, campaign, source, watcher)
-                # What an earlier start left behind counts for that one: so it is settled before the new one begins.
+                # Leftovers of an earlier start belong to that start, so they are settled before the new one begins.
                 await _patiently(loop.reconcile)
                 try:
                     with naming_no_room(home):
@@ -258,9 +258,9 @@ async def open_campaign(spec: CampaignSpec) -> AsyncIterator[CampaignLoop]:
 
 @contextmanager
 def _accepted(home: Home, asked: CampaignSpec) -> Iterator[tuple[Registry, CampaignSpec, Knowledge]]:
-    """Yield the registry, what the start means in it, and the campaign's knowledge base, once all of it was checked.
+    """Check the start of a campaign, then yield the registry, the effective spec and the knowledge base.
 
-    A registry that is new is created only then: a campaign that is refused leaves nothing.
+    A new registry is created only after all checks: a refused campaign leaves nothing behind.
 
     Raises:
         InputError: see `effective_spec`, `check_frontier`, `load_knowledge` and `check_campaign`.
@@ -279,7 +279,7 @@ def _accepted(home: Home, asked: CampaignSpec) -> Iterator[tuple[Registry, Campa
 
 
 async def final_state(loop: CampaignLoop, snapshot: Snapshot) -> State:
-    """The state in which the campaign's run ends, with a table of its skills on the run's page."""
+    """Return the final state of the campaign's run, and put a table of its skills on the run's page."""
     if snapshot.is_cancelled:
         return Cancelled(message="the campaign was cancelled")
     figures = loop.registry.skills.figures(loop.campaign.name)
@@ -295,7 +295,7 @@ async def final_state(loop: CampaignLoop, snapshot: Snapshot) -> State:
 
 @asynccontextmanager
 async def _alone(client: PrefectClient, home: Home, registry: str, campaign: str) -> AsyncIterator[None]:
-    """Hold the campaign's lock; one whose run the server has ended, but whose process lives, is waited for."""
+    """Hold the campaign's lock; wait for a holder whose run the server has ended but whose process still lives."""
     deadline = time.monotonic() + _GHOST_S
     with ExitStack() as stack:
         while True:
@@ -320,7 +320,7 @@ def _knowledge(home: Home, spec: CampaignSpec) -> Knowledge:
 
 
 async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """What the work returns; it is repeated while the server does not answer."""
+    """Return the result of `work`, retried while the server does not answer."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -339,6 +339,6 @@ def _is_passing(exc: Exception) -> bool:
 
 
 async def _tag(client: PrefectClient, tags: list[str]) -> None:
-    """Tags as `flowrl campaign` gives them, for a run that was started in the UI."""
+    """Add the tags that `flowrl campaign` sets to a run that was started in the UI."""
     if flow_run.id and not set(tags) <= set(flow_run.tags):
         await client.update_flow_run(flow_run.id, tags={*tags, *flow_run.tags})

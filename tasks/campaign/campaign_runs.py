@@ -1,4 +1,4 @@
-"""Flow runs of campaigns, from outside: started once, watched, cancelled."""
+"""Flow runs of campaigns, from outside: start once, watch, cancel."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CAMPAIGN_FLOW = "campaign"
 """The flow of campaigns; flows/campaign.py defines it."""
 
 CAMPAIGN = f"{CAMPAIGN_FLOW}/default"
-"""The deployment that is submitted to; prefect.yaml names its pool and queue."""
+"""The deployment of campaigns; prefect.yaml names its pool and queue."""
 
 _ALL_STATES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _RECONCILE_S = 5.0
@@ -47,7 +47,7 @@ _FORGOTTEN_S = 8.0
 
 @dataclass(frozen=True)
 class CampaignRun:
-    """A campaign's flow run. `attached`: it was there before, and goes on with the parameters it was started with."""
+    """A campaign's flow run. `attached`: the run existed before, and keeps the parameters it was started with."""
 
     id: UUID
     registry: str
@@ -56,15 +56,15 @@ class CampaignRun:
 
 
 async def start_campaign_run(registry: str, spec: CampaignSpec) -> CampaignRun:
-    """The campaign's run: the live one of this name if there is one, else a new one.
+    """Return the campaign's run: the live run of this name if there is one, else a new one.
 
-    Two who start it at the same moment get the same run: its idempotency key counts the runs that the campaign has had.
+    Simultaneous callers get the same run: its idempotency key counts the campaign's earlier runs.
 
     Args:
         registry: uuid of the registry.
 
     Raises:
-        ServiceError: the server has gone, or lacks the deployments.
+        ServiceError: the server does not answer, or lacks the deployments.
     """
     try:
         return await _start(registry, spec)
@@ -93,13 +93,13 @@ async def _start(registry: str, spec: CampaignSpec) -> CampaignRun:
             )
             if run.state is None or not run.state.is_final():
                 return CampaignRun(run.id, registry, spec.campaign, attached=False)
-            number += 1  # a run whose like was deleted from the server
+            number += 1  # taken by a run whose predecessor was deleted from the server
 
 
 async def watch_campaign_run(run: CampaignRun, *, reconcile: float = _RECONCILE_S) -> AsyncIterator[State | None]:
-    """The state of the campaign's run: now, when it or a run of its skills changes, and every `reconcile` seconds.
+    """Yield the state of the campaign's run: now, on changes of its or its skills' runs, and every `reconcile` seconds.
 
-    None while the server does not answer. Ends after the final state.
+    It is None while the server does not answer. The final state is the last.
     """
     async with (
         get_client() as client,
@@ -114,9 +114,9 @@ async def watch_campaign_run(run: CampaignRun, *, reconcile: float = _RECONCILE_
 
 
 async def cancel_campaign(registry: str, campaign: str, *, patience: float = 45.0) -> bool:
-    """Cancel a campaign and its skills' runs, which save checkpoints. Whether all ended within `patience` seconds.
+    """Cancel a campaign and its skills' runs; return whether all ended within `patience` seconds.
 
-    False also if the server does not answer.
+    The runs save checkpoints. Returns False also if the server does not answer.
 
     Args:
         registry: uuid of the registry.
@@ -131,7 +131,7 @@ async def cancel_campaign(registry: str, campaign: str, *, patience: float = 45.
 
 
 async def live_campaign_runs(client: PrefectClient, registry: str, campaign: str) -> list[FlowRun]:
-    """The runs of the campaign itself that are not in a final state.
+    """Return the runs of the campaign itself that are not in a final state.
 
     Args:
         registry: uuid of the registry.
@@ -142,7 +142,7 @@ async def live_campaign_runs(client: PrefectClient, registry: str, campaign: str
 async def _cancel(client: PrefectClient, watcher: RunWatcher, registry: str, campaign: str, patience: float) -> bool:
     deadline = time.monotonic() + patience
     while True:
-        # The campaign first: or it would take the end of its skills' runs for something to act upon.
+        # The campaign first: otherwise it would react to the end of its skills' runs.
         live = await live_campaign_runs(client, registry, campaign)
         live += await live_skill_runs(client, registry, campaign)
         if not live:
@@ -150,7 +150,7 @@ async def _cancel(client: PrefectClient, watcher: RunWatcher, registry: str, cam
         if time.monotonic() > deadline:
             await end_cancelled(client, live)
             return False
-        # Cancelled while its worker was about to start it, Prefect (3.8.8) forgets it.
+        # Prefect (3.8.8) forgets a run cancelled while its worker was about to start it.
         await end_cancelled(client, [run for run in live if run.run_count == 0 and is_unheard(run, _FORGOTTEN_S)])
         await cancel_runs(client, live)
         await watcher.changed(1.0)
@@ -167,7 +167,7 @@ async def _deployment(client: PrefectClient) -> UUID:
 
 async def _state(client: PrefectClient, run: UUID) -> State | None:
     with contextlib.suppress(httpx.TransportError, PrefectHTTPStatusError, TimeoutError):
-        # Prefect's client would try for half a minute before it says that nobody answers.
+        # Prefect's client would retry for half a minute before it reports that the server does not answer.
         found: FlowRun = await asyncio.wait_for(client.read_flow_run(run), timeout=5.0)
         return found.state
     return None

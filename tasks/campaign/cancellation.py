@@ -1,6 +1,6 @@
-"""What follows at once from the cancellation of a campaign: a hook, called by the worker that ended its run's process.
+"""A hook for a cancelled campaign, called by the worker that ended its run's process: it cancels the skills' runs.
 
-A campaign that goes on, or its next start, would settle the same later.
+Without it, the running campaign or its next start would do the same later.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["cancel_skills"]
 
 
 async def cancel_skills(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
-    """Cancel the skills' runs of a campaign's run that was cancelled, and note those that had not started.
+    """Cancel the skills' runs of a cancelled campaign run, and record those that had not started.
 
-    Prefect itself would cancel them, but looks for such runs only every forty seconds.
+    Prefect itself would cancel them, but checks for such runs only every forty seconds.
     """
     with Registry.open(Home.from_environment()) as registry:
         if registry_tag(registry.uuid) not in flow_run.tags:
@@ -34,7 +34,7 @@ async def cancel_skills(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -
         async with get_client() as client:
             leading = await live_campaign_runs(client, registry.uuid, name)
             if any(run.id != flow_run.id for run in leading):
-                return  # started again meanwhile: the runs that live are the new start's
+                return  # started again meanwhile: the live runs belong to the new start
             await cancel_runs(client, await live_skill_runs(client, registry.uuid, name))
             outstanding = [one for one in registry.attempts.outstanding(name) if one.flow_run_id]
             runs = await read_runs(client, [str(one.flow_run_id) for one in outstanding])

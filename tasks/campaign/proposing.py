@@ -1,4 +1,4 @@
-"""Where a campaign's skills come from: its knowledge base, or a language model that is asked while others train."""
+"""Sources of a campaign's skills: its knowledge base, or a language model that proposes while others train."""
 
 from __future__ import annotations
 
@@ -40,33 +40,33 @@ logger = logging.getLogger(__name__)
 
 
 class SkillSource(Protocol):
-    """Where a campaign's skills come from."""
+    """A source of a campaign's skills."""
 
     @property
     def reason(self) -> str:
-        """Why no more skills will come; empty while they may, or if none were ever to come."""
+        """Why no more skills will be added; empty while some may, or if the source never adds any."""
         ...
 
     def knowledge(self) -> Knowledge:
-        """The skills as they are now."""
+        """Return the current skills."""
         ...
 
     def settings(self, skill: str) -> dict[str, dict[str, Any]]:
-        """The fields that a skill sets for its own runs; see `Knowledge.settings`."""
+        """Return the fields that a skill sets for its own runs; see `Knowledge.settings`."""
         ...
 
     def look(self, found: Frontier) -> bool:
-        """Ask for more skills where they are wanted. Whether some may come, or have come since `knowledge` was read."""
+        """Ask for more skills if needed; return whether some may come, or have come since `knowledge` was last read."""
         ...
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         ...
 
 
 @dataclass(frozen=True)
 class KnowledgeSource:
-    """The skills of a knowledge base, and no others."""
+    """A fixed source: the skills of a knowledge base."""
 
     given: Knowledge
     reason: str = ""
@@ -89,15 +89,15 @@ class KnowledgeSource:
 
 @dataclass
 class ModelSource:
-    """The skills of a knowledge base and those that a language model adds, in rounds, while others train.
+    """A growing source: a knowledge base, and skills that a language model adds in rounds while others train.
 
-    A round runs beside the campaign's turns. What came of it is in the registry, what was answered in the journal: what
-    is remembered here only keeps the same question from being asked again in the same world.
+    A round runs beside the campaign's turns. Its results are in the registry, its answers in the journal; the state
+    here only prevents asking the same question again in the same situation.
 
     Attributes:
-        base: the skills that the campaign began with.
-        model: None: what was accepted before counts, and no more is asked for.
-        wake: has the campaign take its next turn.
+        base: the initial skills of the campaign.
+        model: None to use the skills accepted before and ask for no more.
+        wake: triggers the campaign's next turn.
     """
 
     registry: Registry
@@ -128,7 +128,7 @@ class ModelSource:
             if self._round.done():
                 ended, self._round = self._round, None
                 self._note(ended)
-                self.wake()  # what has come is there at the next turn
+                self.wake()  # the next turn sees the new skills
             return True
         if self.model is None or self._is_spent:
             return False
@@ -152,7 +152,7 @@ class ModelSource:
         return read_context(self.registry, self.campaign.name, self.campaign.spec, self.base, before=self._context)
 
     def _may_ask(self, context: ProposalContext, found: Frontier) -> bool:
-        """Whether a round is due; not the same one again, and not for ever where none brings anything."""
+        """Whether a round is due: never twice in the same situation, nor after too many fruitless rounds."""
         states = tuple(found.states.items())
         if states != self._states:
             self._states, self._forgiven = states, context.fruitless
@@ -196,13 +196,13 @@ class ModelSource:
         return ask
 
     def _note(self, ended: asyncio.Task[None]) -> None:
-        """What the end of a round means for the next ones."""
+        """Record what the end of a round means for the next ones."""
         try:
             ended.result()
         except BudgetError as exc:
             self.reason, self._is_spent = str(exc), True
         except ModelError as exc:
-            self.reason = str(exc)  # asked again when the world has changed: by then it may answer
+            self.reason = str(exc)  # asked again once the situation has changed: the model may answer by then
         except ConflictError:
             self._asked = None
         if self.reason:
@@ -211,20 +211,20 @@ class ModelSource:
 
 @task(name="ask", **PAID)
 async def ask_model(key: str, call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    """The answer to one question, as JSON.
+    """Return the answer to one question, as JSON.
 
     Args:
-        key: names the question; a question that was answered before is not asked again.
-        call: asks it.
+        key: identifies the question; a question that was answered before is not asked again.
+        call: asks the question.
     """
     return await call()
 
 
 async def connect_model(registry: Registry, spec: CampaignSpec, home: Home) -> LanguageModel | None:
-    """Return the campaign's language model, which is not asked yet; None if its frontier has none.
+    """Return the campaign's language model without asking it; None if its frontier has none.
 
     Raises:
-        InputError: a model that cannot be connected to.
+        InputError: a model cannot be connected to.
     """
     if spec.frontier.kind == "knowledge":
         return None
@@ -239,25 +239,25 @@ def skill_source(
     model: LanguageModel | None,
     wake: Callable[[], None],
 ) -> SkillSource:
-    """Return where the campaign's skills come from: `knowledge`, and what `model` adds or was accepted before."""
+    """Return the source of the campaign's skills: `knowledge`, plus what `model` adds or what was accepted before."""
     if model is None and not any(one.state == "accepted" for one in registry.proposals.of(campaign.name)):
         return KnowledgeSource(knowledge)
     return ModelSource(registry, campaign, initial_knowledge(knowledge, campaign.spec), model, wake)
 
 
 async def _secrets() -> dict[str, str]:
-    """The keys that Prefect holds in Secret blocks, named as the variables are: `openai-api-key` for OPENAI_API_KEY."""
+    """Return the keys from Prefect's Secret blocks, named after the variables: `openai-api-key` for OPENAI_API_KEY."""
     found = {}
     for variable in KEY_VARIABLES.values():
         if variable not in os.environ:
-            with contextlib.suppress(ValueError):  # there is no such block
+            with contextlib.suppress(ValueError):  # no such block
                 block: Secret[Any] = await Secret.aload(variable.lower().replace("_", "-"))
                 found[variable] = str(block.get())
     return found
 
 
 def _key(registry: str, model: str, settings: Sequence[Any], question: Question[Any]) -> str:
-    """Names a question: all that can change its answer, and the registry, since a server may know several."""
+    """Return the question's key: a hash of all that can change its answer, and of the registry among the server's."""
     form = question.answer.model_json_schema()
     asked = [registry, model, settings, question.instructions, question.text, form, question.sample]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What becomes of attempts. Where the registry and Prefect both speak, the registry's verdict wins."""
+"""Settle attempts whose runs have ended. If the registry and Prefect disagree, the registry's verdict wins."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ __all__ = ["NO_ROOM", "Reconciler"]
 logger = logging.getLogger(__name__)
 
 NO_ROOM = "NoRoom"
-"""The name of the state of a run that could write nothing more: trying it again would end likewise."""
+"""State name of a run that found the disk full: a retry would end the same way."""
 
-# A worker reports a crash twice, seconds apart: a run scheduled again in between would be said to have crashed again.
+# A worker reports a crash twice, seconds apart: a run rescheduled in between would be marked as crashed again.
 _FRESH_S = 5.0
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 60.0
@@ -43,11 +43,11 @@ _LONGEST_REASON = 500
 
 @dataclass(frozen=True)
 class Reconciler:
-    """Ends the attempts whose runs have ended, or has the runs go on where that is worth a try.
+    """Ends the attempts whose runs have ended, or reschedules the runs if a retry is worthwhile.
 
     Attributes:
-        send: submits an attempt under its key, once more if need be.
-        wake_in: asks to be called again after so many seconds.
+        send: submits an attempt under its key, again if necessary.
+        wake_in: requests another call after the given seconds.
     """
 
     client: PrefectClient
@@ -58,10 +58,10 @@ class Reconciler:
     wake_in: Callable[[float], None]
 
     async def reconcile(self) -> str:
-        """Settle the campaign's own attempts, and what others have left behind of skills that it has too.
+        """Settle the campaign's own attempts, and leftover attempts of other campaigns at skills that it shares.
 
         Returns:
-            What a run said that found no room on the disk; empty if none did.
+            The message of a run that found the disk full; empty if there is none.
         """
         mine = self.registry.attempts.outstanding(self.campaign.name)
         others = [
@@ -71,7 +71,7 @@ class Reconciler:
         ]
         runs = await read_runs(self.client, [one.flow_run_id for one in (*mine, *others) if one.flow_run_id])
         for attempt in mine:
-            # Without an id the campaign was killed between the row and the submission, or before that was noted.
+            # Without an id, the campaign was killed between writing the row and recording the submission.
             run = runs.get(attempt.flow_run_id) if attempt.flow_run_id else await self.send(attempt)
             await self._settle_own(attempt, run)
         for attempt in others:
@@ -107,14 +107,14 @@ class Reconciler:
         self.registry.attempts.end(attempt.id, end, reason)
 
     async def _goes_on(self, attempt: Attempt, run: FlowRun) -> bool:
-        """Whether the Prefect run that broke off is scheduled again, after a pause that grows with each try."""
+        """Whether the interrupted Prefect run is scheduled again, after a pause that grows with each retry."""
         fact = self.registry.skills.facts(self.campaign.name).get(attempt.name)
         if fact is None or fact.identity != attempt.subject or fact.retries >= self.campaign.spec.limits.max_retries:
             return False
         return await run_again(self.client, run, delay=min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 4**fact.retries))
 
     async def _settle_foreign(self, attempt: Attempt, run: FlowRun | None) -> None:
-        """End what a campaign that does not run any more has left behind; a living one does that itself."""
+        """End the leftover attempt of a campaign that no longer runs; a live campaign settles its own."""
         if run is not None and not _is_over(run):
             return
         if await live_campaign_runs(self.client, self.registry.uuid, attempt.campaign):
@@ -133,12 +133,12 @@ def _found_no_room(run: FlowRun) -> bool:
 
 
 def _is_fresh_crash(run: FlowRun) -> bool:
-    # A clock that was set meanwhile makes this wrong in the harmless direction: at worst one crash counts as two.
+    # If the clock was set in between, the error is harmless: at worst one crash counts as two.
     return run.state is not None and run.state.is_crashed() and 0.0 <= age(run.state) < _FRESH_S
 
 
 def _is_asleep(run: FlowRun) -> bool:
-    """Whether it waits for a time that nobody meant: the clock was set back after it was scheduled."""
+    """Whether it waits for an unintended time: the clock was set back after it was scheduled."""
     if run.state is None or not run.state.is_scheduled():
         return False
     scheduled = run.state.state_details.scheduled_time
@@ -147,7 +147,7 @@ def _is_asleep(run: FlowRun) -> bool:
 
 
 def _how(run: FlowRun | None) -> tuple[AttemptEnd, str]:
-    """How a run ended that left no verdict."""
+    """Return how a run without a verdict ended, and why."""
     if run is None or run.state is None:
         return "infrastructure", "Prefect does not know the run"
     message = (run.state.message or "")[:_LONGEST_REASON]

@@ -1,1 +1,1 @@
-"""The Prefect side of FlowRL: the server, flow runs, and the devices that they take."""
+"""The Prefect side of FlowRL: the server, flow runs, and the devices that runs use."""

@@ -1,4 +1,4 @@
-"""Processes that are asked for something, and live no longer than who asks."""
+"""Child processes that live no longer than their caller."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _asking: set[_Asking] = set()
 def run_child(
     command: Sequence[str], *, timeout: float | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """What became of the command: `subprocess.run` with text (UTF-8), after which the child is gone in any case.
+    """Return the result of the command: `subprocess.run` with text (UTF-8), after which the child is gone in any case.
 
-    That one leaves it behind if it is interrupted while it starts it, or waits for it in a thread of a process that
-    ends (such as `flowrl doctor` has).
+    `subprocess.run` itself leaves the child behind if it is interrupted while starting it, or if it waits in a thread
+    of a process that ends (as in `flowrl doctor`).
 
     Raises:
-        subprocess.TimeoutExpired: it did not end in time, and was killed.
+        subprocess.TimeoutExpired: the command did not end in time, and was killed.
     """
     asking = _Asking(command, timeout, options)
     try:
@@ -37,7 +37,7 @@ def run_child(
 
 
 class _Asking:
-    """One child and the thread that starts it and waits for it: there no request to end interrupts anything."""
+    """A child and the thread that starts it and waits for it: in a thread, no signal interrupts this."""
 
     def __init__(self, command: Sequence[str], timeout: float | None, options: dict[str, Any]) -> None:
         self.found: Future[subprocess.CompletedProcess[str]] = Future()
@@ -47,7 +47,7 @@ class _Asking:
         _asking.add(self)
 
     def end(self) -> None:
-        """Kill the child if it lives, or as soon as it has begun."""
+        """Kill the child if it is alive, or as soon as it has started."""
         self._is_over = True
         if self._process is not None:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A person's approval of a skill: the form in which its run asks, and what the answer means for the run."""
+"""A person's approval of a skill: the form shown for its run, and the resulting configuration."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TRAINING = ("frames", "learning_rate", "entropy_weight", "episode_limit")
 
 
 def approval_form(skill: Skill, config: SkillConfig) -> type[Changes]:
-    """The form of a run: what is to be approved, and `Changes` filled with the configuration."""
+    """Return the form of a run: the question, and `Changes` filled with the configuration."""
     fields: dict[str, Any] = {}
     for name, field in Changes.model_fields.items():
         filled = copy.copy(field)  # `with_initial_data` would drop bounds and descriptions
@@ -48,10 +48,10 @@ def approval_form(skill: Skill, config: SkillConfig) -> type[Changes]:
 
 
 def approved(config: SkillConfig) -> SkillConfig:
-    """The configuration of the flow run that asks, with what a person has changed while approving it.
+    """Return the configuration of the current flow run with the changes made on approval.
 
     Raises:
-        InputError: a change that no run can take.
+        InputError: a change is not possible for a run.
     """
     changes = given_changes()
     if not changes:
@@ -72,7 +72,7 @@ def approved(config: SkillConfig) -> SkillConfig:
 
 
 def _question(skill: Skill) -> str:
-    """What is to be approved, in Markdown; what others have written stands as code, so that it formats nothing."""
+    """Return the question in Markdown; foreign text is set as code, so that it cannot format anything."""
     effects = {"needs": skill.requirements, "consumes": skill.consumption, "gains": skill.gain}
     facts = {
         word: ", ".join(f"{amount.at(skill.learn_count)} {fluent}" for fluent, amount in amounts.items())

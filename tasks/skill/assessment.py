@@ -1,4 +1,4 @@
-"""Measure a learned skill again as a Prefect task, and say what came of it."""
+"""Measure a learned skill again as a Prefect task, and report the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["assess_skill", "final_state", "device"]
 
 @contextlib.contextmanager
 def device() -> Iterator[None]:
-    """A device for the block."""
+    """Hold a device for the block."""
     show_logs()
     with device_slots():
         yield
@@ -32,13 +32,13 @@ def device() -> Iterator[None]:
 
 @task(name="assess", **IDEMPOTENT)
 def assess_skill(campaign: str, skill: str, of: Literal["bundle", "heads"], episodes: int) -> Assessment:
-    """Play the episodes."""
+    """Play the episodes and return the assessment."""
     home = Home.from_environment()
     return until_told(lambda _: assess(home, campaign, skill, of=of, episodes=episodes))
 
 
 def final_state(skill: str, found: Assessment) -> State:
-    """The state in which the run ends, with a table of the figures on its page."""
+    """Return the run's final state, and put a table of the figures on its page."""
     row = {
         "skill": skill,
         **({"library": found.line} if found.line else {}),

@@ -1,4 +1,4 @@
-"""Look at a run as a Prefect task, read what the looks say, and record how its episodes went."""
+"""Prefect tasks for looks at a run: take a look, read the verdict, record the outcome of episodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["evaluate_run", "reflect_run", "verdict_of"]
 
 @task(name="evaluate", **RESUMABLE)
 def evaluate_run(run: int, epoch: int) -> float:
-    """Take one look; its lower bound."""
+    """Take one look; return its lower bound."""
     home = Home.from_environment()
     beat()
     return until_told(lambda _: evaluate(home, run, epoch=epoch)).lower_bound
@@ -25,12 +25,12 @@ def evaluate_run(run: int, epoch: int) -> float:
 
 @task(name="reflect", **RESUMABLE)
 def reflect_run(run: int, epoch: int) -> None:
-    """Record how the run's episodes went, once the looks have given a verdict."""
+    """Record the outcome of the run's episodes, once the looks have given a verdict."""
     home = Home.from_environment()
     beat()
     until_told(lambda _: reflect(home, run, epoch=epoch))
 
 
 def verdict_of(run: int) -> Verdict | None:
-    """What the looks so far say; None while training goes on."""
+    """Return the verdict of the looks so far; None while training goes on."""
     return verdict(Home.from_environment(), run)

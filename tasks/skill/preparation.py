@@ -1,4 +1,4 @@
-"""Prepare a run as a Prefect task, and hold what it needs for as long as it lasts."""
+"""Prepare a run as a Prefect task, and hold its resources while it runs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["prepare_run", "skill_workplace"]
 
 
 def skill_workplace(run: int, attempt: int, stall_minutes: float) -> AbstractContextManager[int]:
-    """See `workplace`: the run and one device to train on."""
+    """Return the `workplace` of the run, with one device to train on."""
     return workplace(run, attempt, stall_minutes=stall_minutes)
 
 
 @task(name="prepare", **IDEMPOTENT)
 def prepare_run(run: int, config: SkillConfig, epoch: int) -> str:
-    """Plan, remap and seed the run; the path of its sealed directory."""
+    """Plan, remap and seed the run; return the path of its sealed directory."""
     home = Home.from_environment()
     path = until_told(lambda _: prepare(home, run, config, epoch=epoch))
     mark("prepared")

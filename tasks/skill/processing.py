@@ -1,4 +1,4 @@
-"""Commit a run as a Prefect task, and say how it ended."""
+"""Commit a run as a Prefect task, and report how it ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def process_run(run: int, epoch: int) -> RunOutcome:
 
 
 def final_state(outcome: RunOutcome) -> State:
-    """The state in which a run's flow run ends: Completed, whatever was learned."""
+    """Return the final state of a run's flow run: Completed, whether or not the skill was learned."""
     said = f"success {outcome.success:.3f}, lower bound {outcome.success_lower_bound:.3f}, {outcome.run_frames} frames"
     logger.info("%s: %s", outcome.verdict, said)
     end_progress(f"{outcome.verdict}: {said}")
@@ -40,13 +40,13 @@ def final_state(outcome: RunOutcome) -> State:
 
 
 def is_decided(run: int) -> bool:
-    """Whether the registry has a verdict on the run, so that there is nothing left to train."""
+    """Whether the registry has a verdict on the run, so that no training is left."""
     with Registry.open(Home.from_environment()) as registry:
         return registry.skill_runs.get(run).verdict is not None
 
 
 def give_up(run: int, reason: FlowRLError, epoch: int) -> State:
-    """End a run that cannot be done as it is, and would fail in the same way if it were tried again."""
+    """End a run that is impossible as configured: a retry would fail in the same way."""
     logger.error("giving up: %s", reason)
     with Registry.open(Home.from_environment()) as registry:
         registry.skill_runs.fail(run, str(reason), epoch=epoch)
@@ -55,7 +55,7 @@ def give_up(run: int, reason: FlowRLError, epoch: int) -> State:
 
 
 def tidy(home: Home, run: int) -> None:
-    """Archive a decided run whose process died before it had done so."""
+    """Archive a decided run whose process died before doing so."""
     with Registry.open(home) as registry:
         record = registry.skill_runs.get(run)
         has_results = bool(registry.skill_runs.looks(run))

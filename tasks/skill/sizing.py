@@ -1,4 +1,4 @@
-"""What one run takes, measured in a process of its own.
+"""Measure the resources of one run, in a separate process.
 
 python -P .../flowrl_core/installation.py tasks.skill.sizing ENV TRAINING-AS-JSON
 """
@@ -28,10 +28,10 @@ __all__ = ["probe"]
 
 
 def probe(home: Home, env: str, training: TrainingSpec) -> Need:
-    """What one run of these settings takes; compiles first what no run of these shapes has compiled.
+    """Return the resources of one run with these settings; compiles first if no run of these shapes has.
 
     Raises:
-        ServiceError: the learner cannot be made or does not fit.
+        ServiceError: the learner cannot be built or does not fit.
     """
     first = _measured(home, env, training)
     if not first.has_compiled:
@@ -43,7 +43,7 @@ def probe(home: Home, env: str, training: TrainingSpec) -> Need:
 def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
     from flowrl_core.stages.skill.memory import Memory
 
-    # A whole GPU, of which nothing is taken before it is needed.
+    # A whole GPU, without preallocation.
     quiet = {
         HOME_VARIABLE: str(home.root),
         PER_GPU_VARIABLE: "1",
@@ -52,9 +52,9 @@ def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
     }
     measuring = command("tasks.skill.sizing", env, training.model_dump_json())
     environment = {**os.environ, **quiet}
-    environment.pop("XLA_CLIENT_MEM_FRACTION", None)  # the same by its newer name: XLA refuses both
+    environment.pop("XLA_CLIENT_MEM_FRACTION", None)  # the newer name of the same setting: XLA refuses both
     drop_ignored(environment)
-    # Not in the terminal's group: a Ctrl-C is ours to hear, and ends it.
+    # Not in the terminal's process group: this process handles a Ctrl-C and ends the child.
     done = run_child(measuring, env=environment, stdout=subprocess.PIPE, process_group=0)
     if done.returncode:
         raise ServiceError(
@@ -65,7 +65,7 @@ def _measured(home: Home, env: str, training: TrainingSpec) -> Memory:
 
 
 def _main(env: str, training: str) -> None:
-    # What a run has loaded as well.
+    # A run has these modules loaded as well.
     import tasks.skill.evaluation
     import tasks.skill.preparation
     import tasks.skill.processing

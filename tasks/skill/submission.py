@@ -1,4 +1,4 @@
-"""A skill's flow run: how it is submitted, and how the runs of a campaign's skills are found again."""
+"""A skill's flow run: its submission, and finding the runs of a campaign's skills."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SKILL = f"{SKILL_FLOW}/gpu"
 
 
 def skill_submission(registry: str, attempt: Attempt, config: SkillConfig, *, held: Skill | None = None) -> Submission:
-    """The submission of an attempt.
+    """Return the submission of an attempt.
 
     Args:
         registry: uuid of the registry.
-        held: the run waits until a person has approved of this skill.
+        held: the skill that a person must approve before the run starts; None to start at once.
     """
     facts = {"campaign": attempt.campaign, "skill": attempt.name, "attempt": attempt.id, "run": attempt.run}
     return Submission(
@@ -40,7 +40,7 @@ def skill_submission(registry: str, attempt: Attempt, config: SkillConfig, *, he
 
 
 async def live_skill_runs(client: PrefectClient, registry: str, campaign: str) -> list[FlowRun]:
-    """The runs of a campaign's skills that are not in a final state.
+    """Return the runs of a campaign's skills that are not in a final state.
 
     Args:
         registry: uuid of the registry.

@@ -1,4 +1,4 @@
-"""Train a run as a Prefect task: a progress bar in the UI, and an end at a safe point when it is told to end."""
+"""Train a run as a Prefect task: a progress bar in the UI, and a safe stop on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["train_run"]
 
 @task(name="train", **RESUMABLE)
 def train_run(run: int, skill: str, epoch: int) -> str:
-    """Train until a look is due."""
+    """Train until a look is due; return "look", or "stopped" if the process was asked to end."""
     home = Home.from_environment()
     beat()
     has_trained = threading.Event()

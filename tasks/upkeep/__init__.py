@@ -1,1 +1,1 @@
-"""Upkeep of a home as tasks."""
+"""Upkeep of a home as Prefect tasks."""

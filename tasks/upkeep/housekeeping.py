@@ -1,4 +1,4 @@
-"""Find and remove garbage as Prefect tasks, and say what there was."""
+"""Find and remove garbage as Prefect tasks, and report it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_ROWS = 500
 
 @task(name="find", **IDEMPOTENT)
 def find(keep_days: int, what: Sequence[str]) -> tuple[Garbage, ...]:
-    """What nothing needs any more."""
+    """Return what nothing needs any more."""
     show_logs()
     home = Home.from_environment()
     with Registry.open(home) as registry:
@@ -33,14 +33,14 @@ def find(keep_days: int, what: Sequence[str]) -> tuple[Garbage, ...]:
 
 @task(name="remove", **IDEMPOTENT)
 def remove(garbage: Sequence[Garbage], keep_days: int) -> tuple[Garbage, ...]:
-    """What was removed of it."""
+    """Remove the garbage; return what was removed."""
     home = Home.from_environment()
     with Registry.open(home) as registry:
         return until_told(lambda _: remove_garbage(home, registry, garbage, keep_days=keep_days))
 
 
 def final_state(found: Sequence[Garbage], removed: Sequence[Garbage] | None) -> State:
-    """The state in which the run ends, with a table on its page. `removed`: None if nothing was to be."""
+    """Return the run's final state, and put a table on its page. `removed`: None for a dry run."""
     home = Home.from_environment()
     listed = found if removed is None else removed
     rows = [

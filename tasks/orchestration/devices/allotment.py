@@ -1,16 +1,17 @@
-"""What of this machine is granted to this process: cores and memory, the least of all that limits them.
+"""The cores and memory of this machine available to this process: the minimum of all limits.
 
-Limits and where the kernel shows them:
+Limits and their sources:
 
-- the machine itself; the cores that this process may run on (`sched_getaffinity`, which counts cpusets, `taskset` and
-  what a batch system binds a job to);
+- the machine itself; the cores that this process may run on (`sched_getaffinity`, which covers cpusets, `taskset` and
+  the core binding of batch systems);
 - cgroup v2: `cpu.max` (quota and period in microseconds), `memory.max`, `memory.high`;
 - cgroup v1: `cpu.cfs_quota_us` over `cpu.cfs_period_us`, `memory.limit_in_bytes`, `hierarchical_memory_limit` of
   `memory.stat`;
-- RLIMIT_AS, by which some batch systems limit a job's memory.
+- RLIMIT_AS, with which some batch systems limit a job's memory.
 
-A group is limited by its own figures and by those of all groups above it (kernel documentation, cgroup-v2.rst and
-cgroup-v1/memory.rst), as far as this process can see them: in a container often from the container's own group on.
+A group is limited by its own values and by those of all groups above it (kernel documentation, cgroup-v2.rst and
+cgroup-v1/memory.rst), as far as this process can see them: in a container, often only from the container's own group
+down.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ __all__ = ["Allotment", "Limit", "allotment", "group_limits"]
 
 _ROOT = Path("/")
 _NONE = 1 << 60
-"""From here on, a figure means that there is no limit: version 1 has no word for it."""
+"""Values from here on mean that there is no limit: cgroup v1 has no other sign of it."""
 _MEMORY_FILES = ("memory.max", "memory.high", "memory.limit_in_bytes")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
 class Limit:
-    """An amount (cores or bytes), and what grants no more than that."""
+    """An amount (cores or bytes), and the reason for the limit."""
 
     amount: float
     why: str
@@ -46,13 +47,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class Allotment:
-    """What there is for the runs of this machine that this process may start.
+    """The resources available to the runs that this process may start on this machine.
 
     Attributes:
-        cores: numbers of the cores to run on, as many as are granted, at least one.
-        share: cores that are granted, which may be less than one, or no whole number.
-        memory: bytes.
-        cores_by, memory_by: what grants no more.
+        cores: numbers of the cores to run on: as many whole cores as are granted, at least one.
+        share: granted cores, possibly a fraction.
+        memory: granted bytes.
+        cores_by, memory_by: what sets the limit.
     """
 
     cores: tuple[int, ...]
@@ -63,10 +64,10 @@ class Allotment:
 
 
 def allotment(root: Path = _ROOT) -> Allotment:
-    """What is granted to this process.
+    """Return the resources available to this process.
 
     Args:
-        root: where `proc` and the control groups' files are looked for.
+        root: the directory that holds `proc` and the control groups' files.
     """
     allowed = _allowed_cores()
     total = psutil.cpu_count() or 1
@@ -79,7 +80,7 @@ def allotment(root: Path = _ROOT) -> Allotment:
 
 
 def group_limits(root: Path = _ROOT) -> tuple[list[Limit], list[Limit]]:
-    """What this process's control groups limit: cores, and bytes of memory."""
+    """Return the limits of this process's control groups: on cores, and on bytes of memory."""
     cores: list[Limit] = []
     memory: list[Limit] = []
     for directory in _groups(root):
@@ -89,7 +90,7 @@ def group_limits(root: Path = _ROOT) -> tuple[list[Limit], list[Limit]]:
 
 
 def _chosen(allowed: list[int], number: int) -> tuple[int, ...]:
-    """So many of the cores. Where a quota leaves the choice, containers of one machine do not all choose the first."""
+    """Return `number` of the cores; the host name decides which, so that containers do not all choose the same."""
     if number >= len(allowed):
         return tuple(allowed)
     first = zlib.crc32(socket.gethostname().encode()) % len(allowed)
@@ -108,7 +109,7 @@ def _rlimit() -> list[Limit]:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The directories of this process's groups and of all above them, in each hierarchy that is mounted."""
+    """Yield the directories of this process's groups and of all groups above them, in each mounted hierarchy."""
     own: dict[str, str] = {}
     for line in _lines(root / "proc/self/cgroup"):
         match line.split(":", 2):
@@ -120,7 +121,7 @@ def _groups(root: Path) -> Iterator[Path]:
             continue
         directory = root / place.lstrip("/")
         below = PurePosixPath(path)
-        # A container sees its own group as the top; the path may be that of the machine, or begin above the top.
+        # A container sees its own group as the top; the path may be the machine's, or begin above the top.
         inside = below.relative_to(top) if below.is_relative_to(top) and ".." not in below.parts else PurePosixPath()
         for part in (inside, *inside.parents):
             if (directory / part).is_dir():
@@ -128,7 +129,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _mounts(root: Path) -> Iterator[tuple[set[str], str, str]]:
-    """Of each mounted hierarchy: the controllers ("" for version 2), the group that is its top, and where it is."""
+    """Yield each mounted hierarchy: its controllers ("" for version 2), its top group, and its mount point."""
     for line in _lines(root / "proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
         kind, _, options = after.partition(" ")
@@ -147,7 +148,7 @@ def _cores_of(directory: Path) -> Iterator[tuple[Path, float]]:
 
 def _memory_of(directory: Path) -> Iterator[tuple[Path, float]]:
     texts = [text for name in _MEMORY_FILES for text in _lines(directory / name)[:1]]
-    # Of all groups above, seen or not.
+    # The minimum over all groups above, visible or not.
     stated = (line.split() for line in _lines(directory / "memory.stat"))
     texts += [words[1] for words in stated if len(words) == 2 and words[0].startswith("hierarchical_memory_l")]
     for text in texts:

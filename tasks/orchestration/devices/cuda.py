@@ -1,18 +1,18 @@
-"""The GPUs that CUDA would show to a process of this environment.
+"""The GPUs that CUDA shows to a process of this environment.
 
-CUDA_VISIBLE_DEVICES is read as CUDA reads it (CUDA Programming Guide, "CUDA Environment Variables"; of what that
-leaves open, PyTorch's `torch/cuda/__init__.py:_parse_visible_devices` says what the driver does):
+CUDA_VISIBLE_DEVICES is parsed as CUDA does it (CUDA Programming Guide, "CUDA Environment Variables"; for the driver's
+behaviour in other cases, see PyTorch's `torch/cuda/__init__.py:_parse_visible_devices`):
 
 - unset: all. Empty: none.
-- Numbers: what a word begins with counts (` 1`, `01` and `1st` are 1); a list ends before the first word that is no
-  number of a GPU here, so `0,-1,1` is GPU 0 alone, and `-1`, `none` or the batch system's `NoDevFiles` is no GPU.
-- UUIDs, shortened as long as they name one GPU: `GPU-...`, or parts made by MIG, `MIG-...` (once
-  `MIG-GPU-.../gi/ci`). All of the kind of the first; a list ends before the first that is not here.
+- Numbers: the leading number of a word counts (` 1`, `01` and `1st` are 1); a list ends before the first word that is
+  not the number of a GPU here: `0,-1,1` is GPU 0 alone; `-1`, `none` or the batch system's `NoDevFiles` is no GPU.
+- UUIDs, as any unique prefix: `GPU-...`, or MIG partitions, `MIG-...` (formerly `MIG-GPU-.../gi/ci`). All must be of
+  the kind of the first; a list ends before the first that is not here.
 - The same GPU twice: none at all.
 
-Only one part made by MIG is visible to a process; that is no limit here, where each run is shown one device. Numbers
-are those of nvidia-smi, in the order of the bus; runs are started with CUDA_DEVICE_ORDER=PCI_BUS_ID.
-NVIDIA_VISIBLE_DEVICES is read by container runtimes, not by CUDA: what it hides, nvidia-smi does not list.
+A process sees only one MIG partition; that is no limit here, where each run sees one device. Numbers are those of
+nvidia-smi, in bus order; runs are started with CUDA_DEVICE_ORDER=PCI_BUS_ID. NVIDIA_VISIBLE_DEVICES is read by
+container runtimes, not by CUDA: nvidia-smi does not list what it hides.
 """
 
 from __future__ import annotations
@@ -40,14 +40,13 @@ _PREFIXES = ("GPU-", "MIG-")
 
 
 def visible_gpus() -> tuple[dict[str, str], str]:
-    """The GPUs that CUDA will show, in its order, and what to say of it.
+    """Return the GPUs that CUDA will show, as name -> UUID in CUDA's order, and a remark on them.
 
-    Each is named by its number in nvidia-smi (a part made by MIG by its UUID), and has its UUID: in a container, or in
-    a job that may see one GPU alone, every GPU is number 0. Without nvidia-smi nobody can tell what there is; names
-    are believed, and stand for UUIDs.
+    The name is the number in nvidia-smi (for a MIG partition its UUID). UUIDs are needed because in a container, or in
+    a job that sees only one GPU, every GPU is number 0. Without nvidia-smi the names are trusted and stand for UUIDs.
 
     Raises:
-        InputError: GPUs are named, and none of them is here; or their numbers may mean others than nvidia-smi's.
+        InputError: the variable names GPUs, and none of them is here; or its numbers may differ from nvidia-smi's.
     """
     text, listing = os.environ.get(VISIBLE_VARIABLE), _listing()
     here = None if listing is None else _names(listing)
@@ -68,13 +67,13 @@ def visible_gpus() -> tuple[dict[str, str], str]:
 
 
 def gpu_memory() -> int:
-    """Bytes of the smallest GPU; 0 if nvidia-smi does not say."""
+    """Return the bytes of the smallest GPU; 0 if nvidia-smi does not report them."""
     query = ["--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     return min((int(line) << 20 for line in _nvidia_smi(*query) or () if line.strip().isdecimal()), default=0)
 
 
 def _named(text: str) -> list[str]:
-    """The words of the list up to the first that cannot name a GPU; numbers without what follows them."""
+    """Return the words of the list up to the first that cannot name a GPU, reduced to their leading number if any."""
     words = [word.strip() for word in text.split(",")]
     prefix = next((prefix for prefix in _PREFIXES if words[0].startswith(prefix)), "")
     named: list[str] = []
@@ -90,18 +89,18 @@ def _named(text: str) -> list[str]:
 
 
 def _names(listing: list[str]) -> dict[str, str]:
-    """Number -> UUID of each GPU; UUID -> UUID of the parts that MIG makes."""
+    """Return number -> UUID of each GPU, and UUID -> UUID of MIG partitions."""
     whole = {found["index"]: found["uuid"] for line in listing if (found := _LISTED.match(line))}
     parts = {found["uuid"]: found["uuid"] for line in listing if (found := _LISTED_PART.match(line))}
     return whole | parts
 
 
 def _resolve(named: str, here: dict[str, str]) -> str | None:
-    """The one name of a GPU, by whatever name it is called: two who call it differently share its slots."""
+    """Return a GPU's canonical name, so that processes that name it differently share its slots; None if unknown."""
     if named in here:
         return named
     if named.startswith("MIG-GPU-") and any(uuid == named[4:].partition("/")[0] for uuid in here.values()):
-        return named  # by its place on the GPU, which newer drivers take but do not list
+        return named  # by its position on the GPU, which newer drivers accept but do not list
     found = [name for name, uuid in here.items() if not named.isdecimal() and uuid.startswith(named)]
     return found[0] if len(found) == 1 else None
 
@@ -125,7 +124,7 @@ def _check_order(listing: list[str]) -> None:
 
 
 def _listing() -> list[str] | None:
-    """The lines of `nvidia-smi -L`; None if there is no such program."""
+    """Return the lines of `nvidia-smi -L`; None if there is no such program."""
     return _nvidia_smi("-L")
 
 

@@ -1,4 +1,4 @@
-"""What one run takes, measured or as shipped, and how many runs a machine has room for: the rest is division."""
+"""The resources of one run, measured or as shipped, and how many runs fit on a machine."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from flowrl_core.storage.layout import Home
 __all__ = ["GPU_MEMORY", "SHIPPED", "Machine", "Need", "SlotPlan", "known_need", "plan_slots", "record_need"]
 
 GPU_MEMORY = 0.90
-"""The share of a GPU's memory that its runs take at once. JAX's own 0.75 leaves room for others; there are none."""
+"""The share of a GPU's memory that its runs may use at once. JAX's 0.75 reserves room for other programs."""
 
 _HEADROOM = 1.1
-"""Times what was measured: plans are longer, and allocators leave gaps."""
+"""Factor on the measured memory: real plans are longer, and allocators fragment."""
 _MOST_OF_HOST = 0.9
 _SERVICES = 600 * 10**6
-"""A local server (0.24 GB measured), the workers (0.11 GB) and a campaign's process, which share the memory."""
+"""Memory of a local server (0.24 GB measured), the workers (0.11 GB) and a campaign's process."""
 _CUDA_BYTES = 500 * 10**6
-"""What CUDA takes of a GPU for each process, outside the allocator that was asked."""
+"""GPU memory that CUDA takes for each process, outside the measured allocator."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What one run takes, in bytes.
+    """The resources of one run, in bytes.
 
     Attributes:
         platform: cpu or gpu.
-        host: of the machine's memory.
-        host_compiling: of it, while the first run of these shapes compiles; 0 if that was done before.
-        device, device_limit: of the GPU's memory, and what its allocator may take of it; 0 on a CPU.
+        host: the machine's memory.
+        host_compiling: the same while the first run of these shapes compiles; 0 if that was done before.
+        device, device_limit: GPU memory, and the limit of its allocator; 0 on a CPU.
     """
 
     platform: str
@@ -48,7 +48,7 @@ SHIPPED = Need("cpu", 770 * 10**6, 1_520 * 10**6, 0, 0)
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is for runs: cores, bytes of memory, GPUs."""
+    """The resources available for runs: cores, bytes of memory, GPUs."""
 
     cores: int
     memory: int
@@ -57,16 +57,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class SlotPlan:
-    """How many runs at a time, on the whole machine and on each GPU (0: no GPU)."""
+    """The number of simultaneous runs, on the whole machine and on each GPU (0: no GPU)."""
 
     slots: int
     per_gpu: int
 
 
 def plan_slots(need: Need, machine: Machine) -> SlotPlan:
-    """The slots that the machine has room for: by memory, and a core each; none if one run does not fit."""
+    """Return the slots that fit on the machine: by memory, and one core each; none if one run does not fit."""
     room = int(_MOST_OF_HOST * machine.memory) - _SERVICES
-    # Only one compiles at a time.
+    # Only one run compiles at a time.
     room -= max(0, need.host_compiling - need.host)
     by_host = min(machine.cores, max(0, int(room // (_HEADROOM * need.host))))
     if need.platform == "cpu":
@@ -79,7 +79,7 @@ def plan_slots(need: Need, machine: Machine) -> SlotPlan:
 
 
 def known_need(platform: str) -> Need | None:
-    """What `flowrl devices probe` has measured last in this home on such devices; None if it has not."""
+    """Return the last result of `flowrl devices probe` in this home for this platform; None if there is none."""
     try:
         return Need(**json.loads(_record(Home.from_environment(), platform).read_text(encoding="utf-8")))
     except (InputError, OSError, ValueError, TypeError):
@@ -87,10 +87,10 @@ def known_need(platform: str) -> Need | None:
 
 
 def record_need(home: Home, need: Need) -> Path:
-    """Keep what was measured for this home's slots; where it is."""
+    """Save a measurement for this home's slots; return its path."""
     path = _record(home, need.platform)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Where nothing was left to compile, other shapes will be.
+    # Nothing was left to compile in this measurement, but other shapes will have to be compiled.
     compiling = need.host_compiling or need.host + SHIPPED.host_compiling - SHIPPED.host
     write_json(path, asdict(need) | {"host_compiling": compiling})
     return path

@@ -1,7 +1,7 @@
-"""Which kind of device JAX is to compute on, and whether it can start at all.
+"""The platform that JAX is to compute on, and whether JAX can start at all.
 
-XLA ends a process that has a flag it does not know, without a word that Python could catch. So what the environment
-says of it is tried in a process of its own before a run begins.
+XLA ends a process with an unknown flag before Python can catch an error. So the environment's flags are tried in a
+separate process before a run begins.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ print(json.dumps([found[0].platform, sorted({device.device_kind for device in fo
 
 @dataclass(frozen=True)
 class Devices:
-    """What JAX has: the platform that it computes on, the kinds of its devices, and how many they are."""
+    """JAX's devices: the platform that it computes on, the kinds of its devices, and their number."""
 
     platform: str
     kinds: tuple[str, ...]
@@ -44,10 +44,10 @@ class Devices:
 
 
 def platforms() -> tuple[str, ...]:
-    """The kinds of devices that JAX_PLATFORMS names, the preferred one first; empty: JAX chooses.
+    """Return the platforms that JAX_PLATFORMS names, the preferred one first; empty if JAX chooses.
 
-    JAX takes the names as they are, without spaces and in small letters, fails if one is unknown, and computes on the
-    first of which there is a device. JAX_PLATFORM_NAME, its deprecated form, has one name in letters of any size.
+    JAX takes the names verbatim (lower case, no spaces), fails on an unknown name, and computes on the first platform
+    that has a device. JAX_PLATFORM_NAME, the deprecated form, holds one name in any case.
 
     Raises:
         InputError: JAX would fail, or FlowRL has no slots for such a device.
@@ -64,12 +64,12 @@ def platforms() -> tuple[str, ...]:
 
 
 def check_flags() -> None:
-    """Nothing, if JAX and XLA can read what variables tell them; asked once a process, and only where any is set.
+    """Check that JAX and XLA can parse the flags of the environment; once a process, and only if any are set.
 
     Raises:
-        InputError: they cannot, in their own words.
+        InputError: they cannot; the error quotes them.
     """
-    if text := os.environ.get(_FLAGS):  # blanks are the name of a file to XLA
+    if text := os.environ.get(_FLAGS):  # to XLA, blanks are the name of a file
         _check_readable(_FLAGS, text, _PARSE)
     environment = {**os.environ}
     drop_ignored(environment)
@@ -78,10 +78,10 @@ def check_flags() -> None:
 
 
 def check_memory() -> None:
-    """Nothing, if XLA can read what variables tell of a GPU's memory.
+    """Check that XLA can parse the variables on a GPU's memory.
 
     Raises:
-        InputError: it cannot, in its own words.
+        InputError: it cannot; the error quotes XLA.
     """
     if names := sorted(name for name in os.environ if name.startswith(_MEMORY) and os.environ[name]):
         _check_readable(", ".join(names), " ".join(os.environ[name] for name in names), _OPTIONS)
@@ -96,10 +96,10 @@ def _check_readable(variables: str, text: str, code: str) -> None:
 
 
 def ask_jax() -> Devices:
-    """The devices that a run of this environment would find, asked in a process of its own.
+    """Return the devices that a run of this environment would find, determined in a separate process.
 
     Raises:
-        InputError: JAX or XLA does not start; the field is the variable that is most likely to blame.
+        InputError: JAX or XLA does not start; the field is the most likely variable.
     """
     platforms()
     check_flags()
@@ -111,7 +111,7 @@ def ask_jax() -> Devices:
 
 
 def _try(code: str) -> subprocess.CompletedProcess[str]:
-    # It finds packages where this process does: see `flowrl_core/installation.py`.
+    # The child imports from the same places as this process: see `flowrl_core/installation.py`.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     drop_ignored(environment)
     command = [sys.executable, "-P", "-c", code]
@@ -123,7 +123,7 @@ def _try(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def _reason(stderr: str) -> str:
-    """The line that says why: the first error of XLA's log without its time and place, else the last line."""
+    """Return the cause: the first error of XLA's log without its time and place, else the last line."""
     lines = stderr.strip().splitlines() or ["it ended without output"]
     logged = [found["said"] for line in lines if (found := _LOGGED.match(line))]
     return (logged[0] if logged else lines[-1]).rstrip(".")

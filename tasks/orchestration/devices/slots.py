@@ -1,10 +1,9 @@
-"""Device slots of this machine: which devices a run gets.
+"""Device slots of this machine: the allocation of devices to runs.
 
-A slot is a locked file in a directory of the machine, taken before JAX is imported and freed by the kernel when its
-holder dies. All homes and all users of the machine share it; two machines that share a home do not.
+A slot is a locked file in a directory of the machine, taken before JAX is imported and released by the kernel when its
+holder dies. All homes and users of the machine share it; two machines that share a home do not.
 
-A run that takes several slots gets all or none. Those who wait for several take turns, so that no two of them hold what
-the other waits for.
+A run that takes several slots gets all or none. Runs that wait for several take turns, so that they cannot deadlock.
 """
 
 from __future__ import annotations
@@ -28,56 +27,56 @@ __all__ = ["count_slots", "device_slots", "free_slots", "occupancy", "slots_dire
 logger = logging.getLogger(__name__)
 
 _VARIABLE = "FLOWRL_SLOTS_DIR"
-# Not Python's own choice: TMPDIR may be another one for each user.
+# Not Python's own choice: TMPDIR may differ between users.
 _DEFAULT = Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()) / "flowrl-slots"
 _POLL_S = 0.25
 _TELL_S = 60.0
 _PATIENCE_S = 60.0
-"""So long a run that takes several slots leaves to others what it cannot use yet."""
+"""How long a run that needs several slots leaves free ones to others before it accumulates them."""
 
 
 def survey_here() -> Survey:
-    """The slots of this machine, and what their number follows from.
+    """Return the slots of this machine, and the reasons for their number.
 
     Raises:
-        InputError, ServiceError: as `survey`, `slots_directory`.
+        InputError, ServiceError: see `survey` and `slots_directory`.
     """
     return _survey(slots_directory())
 
 
 def count_slots() -> int:
-    """How many runs this machine has slots for.
+    """Return the number of this machine's slots.
 
     Raises:
-        InputError, ServiceError: as `survey_here`.
+        InputError, ServiceError: see `survey_here`.
     """
     return len(survey_here().slots)
 
 
 def free_slots() -> int:
-    """How many of this machine's slots nobody holds now.
+    """Return the number of this machine's free slots.
 
     Raises:
-        InputError, ServiceError: as `survey_here`.
+        InputError, ServiceError: see `survey_here`.
     """
     return sum(holder is None for _, holder in occupancy())
 
 
 def occupancy() -> tuple[tuple[Slot, Holder | None], ...]:
-    """The slots of this machine, each with who holds it; None where nobody does.
+    """Return the slots of this machine, each with its holder; None for a free slot.
 
     Raises:
-        InputError, ServiceError: as `survey_here`.
+        InputError, ServiceError: see `survey_here`.
     """
     directory = slots_directory()
     return tuple((slot, find_holder(_lock(directory, slot))) for slot in _survey(directory).slots)
 
 
 def slots_directory() -> Path:
-    """Where the lock files are: FLOWRL_SLOTS_DIR, else one directory of the machine for all users; made if need be.
+    """Return the directory of lock files: FLOWRL_SLOTS_DIR, else one for all users of the machine; made if missing.
 
     Raises:
-        InputError: it is not absolute, or cannot be made or written.
+        InputError: the directory is not absolute, or cannot be made or written.
     """
     directory = Path(os.environ.get(_VARIABLE) or _DEFAULT)
     remedy = f"Set {_VARIABLE} to a directory of this machine that everyone who trains here can write"
@@ -97,17 +96,18 @@ def slots_directory() -> Path:
 
 @contextlib.contextmanager
 def device_slots(role: Role = "train", count: int = 1) -> Iterator[tuple[Slot, ...]]:
-    """Hold `count` free slots for the block, and make their devices the only ones that JAX will see.
+    """Hold `count` free slots for the block, and make their devices the only ones visible to JAX.
 
-    Waits until so many are free. Who waits for several holds none of them meanwhile, for a minute; from then on it
-    keeps each that becomes free, since runs that take one at a time would never leave it enough. A process that holds
-    slots must not ask for more.
+    Waits until that many are free. While waiting for several it holds none for the first minute; after that it keeps
+    each slot that becomes free, since runs that take one at a time would otherwise never leave it enough. A process
+    that holds slots must not request more.
 
     Args:
-        role: what they are for; an actor's are cores, and JAX sees no GPU then.
+        role: the slots' use; an actor's are cores, and hide all GPUs from JAX.
 
     Raises:
-        InputError, ServiceError: as `survey_here`, also when a device goes while it waits; or the machine has fewer.
+        InputError, ServiceError: see `survey_here`, also if a device disappears while waiting; or the machine has too
+            few slots.
     """
     with contextlib.ExitStack() as stack:
         found = _await_slots(stack, role, count)
@@ -130,10 +130,10 @@ def _await_slots(stack: contextlib.ExitStack, role: Role, count: int) -> tuple[S
                 taken += _take(stack, directory, found, count - len(taken), all_or_none=is_patient)
             if len(taken) == count:
                 return tuple(taken)
-            # The kernel tells nobody that a lock is free. Not all at the same moment: see `_is_cut_otherwise`.
+            # The kernel does not notify of a free lock. Pauses are random for the sake of `_is_cut_otherwise`.
             time.sleep(_POLL_S * random.uniform(0.5, 1.5))
             tries, now = tries + 1, time.monotonic()
-            # A slot that somebody is just looking at is taken at the second try.
+            # Another process may be inspecting a slot just now; the second try then gets it.
             if tries > 1 and now - told >= _TELL_S:
                 told = now
                 logger.warning("%s: %s", _waiting(count, taken), _holders(directory, found))
@@ -142,10 +142,10 @@ def _await_slots(stack: contextlib.ExitStack, role: Role, count: int) -> tuple[S
 
 
 def _enough(directory: Path, role: Role, count: int) -> tuple[Slot, ...]:
-    """The slots of the machine.
+    """Return the slots of the machine.
 
     Raises:
-        InputError: there will never be so many.
+        InputError: the machine has fewer than `count`.
     """
     found = _survey(directory, role).slots
     if count > len(found):
@@ -157,14 +157,14 @@ def _enough(directory: Path, role: Role, count: int) -> tuple[Slot, ...]:
 def _take(
     stack: contextlib.ExitStack, directory: Path, found: Sequence[Slot], count: int, *, all_or_none: bool
 ) -> list[Slot]:
-    """Lock so many free ones; with `all_or_none`, none if there are fewer."""
+    """Lock up to `count` free slots; with `all_or_none`, none if there are fewer."""
     taken: list[Slot] = []
     with contextlib.ExitStack() as attempt:
         for slot in found:
             if len(taken) == count:
                 break
             with contextlib.ExitStack() as one:
-                # One that this process holds already is refused like any other.
+                # A slot that this process holds already is refused like any other.
                 if _locks(one, _lock(directory, slot), note=_cut(slot)) and not _is_cut_otherwise(directory, slot):
                     attempt.push(one.pop_all())
                     taken.append(slot)
@@ -175,7 +175,7 @@ def _take(
 
 
 def _locks(stack: contextlib.ExitStack, path: Path, *, note: str = "") -> bool:
-    """Hold the lock file until the stack is closed; False if somebody else does."""
+    """Hold the lock file until the stack is closed; return False if another process holds it."""
     with contextlib.suppress(ConflictError):
         stack.enter_context(hold_for_all_users(path, note=note))
         return True
@@ -189,9 +189,10 @@ def _waiting(count: int, taken: Sequence[Slot]) -> str:
 
 
 def _is_cut_otherwise(directory: Path, slot: Slot) -> bool:
-    """Whether somebody holds a share of another size of the same GPU: together they could ask for more than it has.
+    """Whether another process holds a share of another size of the same GPU: together they could exceed its memory.
 
-    Two who take shares at the same moment may both see the other and both let go; then one comes back first.
+    Two processes that take shares at the same moment may both see the other and both let go; the random pauses resolve
+    it.
     """
     if slot.kind == "cpu":
         return False
@@ -219,7 +220,7 @@ def _holders(directory: Path, found: Sequence[Slot]) -> str:
 
 def _make_for_all_users(directory: Path) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
-    # With its mode from the first moment that it has its name.
+    # The directory must have its mode from the moment it has its name.
     fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
         fresh.chmod(0o1777)
@@ -234,9 +235,9 @@ def _make_for_all_users(directory: Path) -> None:
 def _confined(slots: Sequence[Slot], role: Role) -> Iterator[None]:
     if slots[0].kind == "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(slot.device for slot in slots))
-        # Or the numbers are not those of nvidia-smi.
+        # Otherwise the numbers are not those of nvidia-smi.
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-        if not os.environ.get("XLA_CLIENT_MEM_FRACTION"):  # the same by its newer name: XLA refuses both
+        if not os.environ.get("XLA_CLIENT_MEM_FRACTION"):  # the newer name of the same setting: XLA refuses both
             os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(_memory_fraction(slots)))
         yield
         return
@@ -246,7 +247,7 @@ def _confined(slots: Sequence[Slot], role: Role) -> Iterator[None]:
         yield
         return
     before = os.sched_getaffinity(0)
-    # Of this thread and those that it starts; Prefect's, which exist already, keep all cores.
+    # Applies to this thread and those that it starts; Prefect's existing threads keep all cores.
     os.sched_setaffinity(0, {int(slot.device) for slot in slots})
     try:
         yield
@@ -255,6 +256,6 @@ def _confined(slots: Sequence[Slot], role: Role) -> Iterator[None]:
 
 
 def _memory_fraction(slots: Sequence[Slot]) -> float:
-    """The share of each GPU's memory that its run takes; of several GPUs, of the one of which it has least."""
+    """Return the share of each GPU's memory that its run takes; with several GPUs, the smallest share."""
     shares = min(Counter(slot.device for slot in slots).values())
     return round(shares * slots[0].memory_fraction, 3)

@@ -1,10 +1,9 @@
-"""The devices of this machine, cut into slots: room for one run each.
+"""The devices of this machine, divided into slots for one run each.
 
-On GPUs a slot is a GPU or a share of one; on a CPU it is one core: two pinned processes train faster together than two
-that share the cores, and a run that is resumed must compute with as many threads as before. Actors take cores whatever
-else there is.
+On GPUs a slot is a GPU or a share of one. On a CPU it is one core: two pinned processes train faster together than two
+that share the cores, and a resumed run must compute with as many threads as before. Actors always take cores.
 
-How many there are follows from what this process is granted (`allotment`) and what a run takes (`needs`).
+Their number follows from the resources granted to this process (`allotment`) and those of a run (`needs`).
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ _CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one run.
+    """A place for one run.
 
     Attributes:
-        device: a GPU as CUDA_VISIBLE_DEVICES names it, or the number of a core.
-        part, parts: which of how many equal shares of a GPU.
-        identity: the device by a name that means the same in all containers and jobs of the machine: a GPU's UUID.
+        device: a GPU as in CUDA_VISIBLE_DEVICES, or the number of a core.
+        part, parts: the index of this share among the equal shares of a GPU, and their number.
+        identity: a name of the device valid in all containers and jobs of the machine: a GPU's UUID.
     """
 
     kind: Literal["gpu", "cpu"]
@@ -53,7 +52,7 @@ class Slot:
 
     @property
     def name(self) -> str:
-        """What it is called here."""
+        """The slot's display name."""
         return f"{self.kind}-{self.device}{self._share}"
 
     @property
@@ -63,7 +62,7 @@ class Slot:
 
     @property
     def lock_of_device(self) -> str:
-        """What the names of the lock files of all shares of its device begin with."""
+        """The common prefix of the lock files of all shares of its device."""
         return f"{self.kind}-{self.identity or self.device}".replace("/", "_")
 
     @property
@@ -72,20 +71,20 @@ class Slot:
 
     @property
     def memory_fraction(self) -> float:
-        """The share of the GPU's memory that its run takes."""
+        """The share of the GPU's memory for the slot's run."""
         return int(1000 * GPU_MEMORY / self.parts) / 1000
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The slots of this machine, and what their number follows from.
+    """The slots of this machine, and the reasons for their number.
 
     Attributes:
-        granted: the cores and the memory that there are for them.
-        need: what a run takes.
-        is_measured: whether that was measured in this home, by `flowrl devices probe`.
-        room: runs that the memory has room for at a time; there is a slot all the same if it is none.
-        remarks: what a person should know of it.
+        granted: the cores and memory available to them.
+        need: the resources of a run.
+        is_measured: whether `need` was measured in this home, by `flowrl devices probe`.
+        room: simultaneous runs that fit into memory; if it is 0, there is a slot all the same.
+        remarks: messages for the user.
     """
 
     slots: tuple[Slot, ...]
@@ -97,23 +96,23 @@ class Survey:
 
 
 def slots(role: Role = "train", *, known: Collection[str] = ()) -> tuple[Slot, ...]:
-    """The slots of this machine; see `survey`."""
+    """Return the slots of this machine; see `survey`."""
     return survey(role, known=known).slots
 
 
 def survey(role: Role = "train", *, known: Collection[str] = ()) -> Survey:
-    """The slots of this machine: on each GPU that JAX can use, else per core; as many as the memory has room for.
+    """Return the slots of this machine: on each GPU that JAX can use, else one per core, as many as fit into memory.
 
-    FLOWRL_SLOTS, where it is set, says how many at most in the memory's place.
+    FLOWRL_SLOTS, if set, replaces the memory's limit.
 
     Args:
-        role: what they are for; those of an actor are cores in any case.
-        known: names of the locks of slots that runs of this machine have had before.
+        role: the slots' use; an actor's slots are always cores.
+        known: lock names of slots that runs on this machine have used before.
 
     Raises:
-        InputError: FLOWRL_SLOTS or FLOWRL_SLOTS_PER_GPU is no positive number, JAX_PLATFORMS or CUDA_VISIBLE_DEVICES
-            asks for a device that is not there, or XLA cannot read XLA_FLAGS or what it is told of a GPU's memory.
-        ServiceError: there were GPUs, and there is none any more.
+        InputError: FLOWRL_SLOTS or FLOWRL_SLOTS_PER_GPU is not a positive number, JAX_PLATFORMS or CUDA_VISIBLE_DEVICES
+            names a missing device, or XLA cannot parse XLA_FLAGS or the variables on a GPU's memory.
+        ServiceError: the GPUs that earlier runs used are gone.
     """
     check_flags()
     parts, most = _number(PER_GPU_VARIABLE), _number(MOST_VARIABLE)
@@ -129,13 +128,13 @@ def survey(role: Role = "train", *, known: Collection[str] = ()) -> Survey:
             found = plan_slots(_on(measured, gpu_memory()), Machine(len(granted.cores), granted.memory, len(gpus)))
             room, cut = found.slots, parts or max(1, found.per_gpu)
         else:
-            # What a run needs of a core beside its GPU is not known before it is measured.
+            # A run's needs beside its GPU are unknown before they are measured.
             room = plan_slots(SHIPPED, Machine(len(gpus) * cut, granted.memory)).slots
         candidates = tuple(Slot("gpu", gpu, part, cut, uuid) for part in range(cut) for gpu, uuid in gpus.items())
     else:
         room = plan_slots(need, Machine(len(granted.cores), granted.memory)).slots
         candidates = tuple(Slot("cpu", str(core)) for core in granted.cores)
-    # Shares that a person asked for are as many as asked for.
+    # If the user sets the shares per GPU, use them all.
     by_room = len(candidates) if gpus and parts else max(1, room)
     chosen = candidates[: most or by_room]
     remarks = (said, *_remarks(granted, need, room, len(chosen), most or parts))
@@ -158,7 +157,7 @@ def _remarks(granted: Allotment, need: Need, room: int, number: int, asked: int 
 
 
 def _on(need: Need, memory: int) -> Need:
-    """The need on a GPU of so many bytes, which may be another than the one it was measured on; 0: unknown."""
+    """Return the need on a GPU with `memory` bytes, which may differ from the measured GPU; 0: unknown."""
     return dataclasses.replace(need, device_limit=int(GPU_MEMORY * memory)) if memory else need
 
 

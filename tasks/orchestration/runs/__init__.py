@@ -1,1 +1,1 @@
-"""Flow runs: submitted, watched, ended, found again."""
+"""Flow runs: submit, watch, end and find them."""

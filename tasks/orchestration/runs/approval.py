@@ -1,6 +1,6 @@
-"""A person's approval of a run: it is made `Suspended`, and waits in the Prefect UI.
+"""A person's approval of a run: the run is created `Suspended` and waits in the Prefect UI.
 
-Resume approves it, with changes or without; Cancel rejects it. A run that waits holds no slot and blocks nobody.
+Resume approves it, with or without changes; Cancel rejects it. A waiting run holds no slot and blocks no other run.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ CAMPAIGN_CANCELLED = "its campaign was cancelled"
 
 
 def held_state() -> State:
-    """The state of a run that waits for approval, for as long as it takes."""
+    """Return the state of a run that waits for approval indefinitely."""
     state: State = Suspended(pause_key=APPROVAL, message="waits for approval: Resume approves, Cancel rejects")
     state.state_details.run_input_keyset = {str(kind): key for kind, key in keyset_from_paused_state(state).items()}
     return state
 
 
 async def offer(run: FlowRun, form: type[RunInput]) -> None:
-    """Give a held run the form that the UI shows on Resume; again changes nothing."""
+    """Attach to a held run the form that the UI shows on Resume; repeating it changes nothing."""
     try:
         await form.asave(keyset_from_paused_state(held_state()), run.id)
     except PrefectHTTPStatusError as exc:
@@ -41,15 +41,15 @@ async def offer(run: FlowRun, form: type[RunInput]) -> None:
 
 
 def given_changes() -> dict[str, Any]:
-    """What a person has given in the form of the flow run that asks; empty if it was not held, or nothing was given."""
+    """Return the form's answers for the current flow run; empty if it was not held or the form was left empty."""
     if APPROVAL not in flow_run.tags:
         return {}
     found = read_flow_run_input(keyset_from_paused_state(held_state())["response"])
-    return cast(dict[str, Any], found or {})  # a coroutine only for who calls it in one
+    return cast(dict[str, Any], found or {})  # a coroutine only if called inside one
 
 
 def is_rejected(run: FlowRun) -> bool:
-    """Whether a person cancelled a run that waited for approval; with its campaign is no verdict on it."""
+    """Whether a person cancelled a run that waited for approval; cancellation with its campaign does not count."""
     return (
         APPROVAL in run.tags
         and run.run_count == 0

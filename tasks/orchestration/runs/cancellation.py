@@ -1,6 +1,6 @@
-"""What follows from the cancellation of a run that works for an attempt: it ends, and the registry knows at once.
+"""Cancellation of a run that works for an attempt: the run ends, and the registry records it at once.
 
-Whoever submitted it would settle the same later.
+Without this, the submitter would record the same later.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _POLL_S = 3.0
 
 
 def note_cancellation(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
-    """Note in the registry that the attempt of a cancelled run is over: a hook of flows with a parameter `attempt`.
+    """Record in the registry that a cancelled run's attempt is over: a hook of flows with a parameter `attempt`.
 
-    It is called by the worker that ended the run's process.
+    The worker that ended the run's process calls it.
     """
     with Registry.open(Home.from_environment()) as registry:
         if registry_tag(registry.uuid) in flow_run.tags:
@@ -39,16 +39,16 @@ def note_cancellation(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> 
 
 
 class RunCancelled(Exception):
-    """The run of this process was cancelled, and what was under way, if anything, has ended at a safe point."""
+    """This process's run was cancelled, and its work, if any, has ended at a safe point."""
 
 
 def check_begun(states: Iterable[State]) -> None:
-    """Nothing, if a run of these states was not cancelled before it began to run.
+    """Check that a run with these states was not cancelled before it began.
 
-    Prefect (3.8.8) starts one that was cancelled after a worker had taken it, and calls it Running then.
+    Prefect (3.8.8) starts a run that was cancelled after a worker had taken it, and calls it Running.
 
     Raises:
-        RunCancelled: it was.
+        RunCancelled: the run was cancelled.
     """
     types = [state.type for state in sorted(states, key=lambda state: state.timestamp)]
     if tuple(types[-2:]) == (StateType.CANCELLED, StateType.RUNNING):
@@ -57,13 +57,13 @@ def check_begun(states: Iterable[State]) -> None:
 
 @contextlib.contextmanager
 def heeding_cancellation(attempt: int) -> Iterator[None]:
-    """End the block if its run is cancelled and nobody else ends its process; this is noted in the registry then.
+    """End the block if its run is cancelled and no worker ends the process; then record this in the registry.
 
-    Its worker may be dead, or deaf: that of Prefect 3.8.8 no longer asks for the cancellation of a run once the server
-    was away for a minute.
+    The worker may be dead, or unaware: a Prefect 3.8.8 worker stops asking for cancellations once the server was away
+    for a minute.
 
     Raises:
-        RunCancelled: the block was ended so, or not begun.
+        RunCancelled: the block was ended this way, or did not begin.
     """
     run, over, told = this_run.id, threading.Event(), threading.Event()
 
@@ -92,7 +92,7 @@ def heeding_cancellation(attempt: int) -> Iterator[None]:
 
 
 def _was_cancelled(run: UUID, over: threading.Event) -> bool:
-    """Wait until the run was found cancelled twice, so that a worker that hears it has ended it; False: it is over."""
+    """Wait until the run is cancelled in two polls in a row, which gives its worker time to end it; False if over."""
     before = False
     with get_client(sync_client=True) as client:
         while not over.wait(_POLL_S):

@@ -1,9 +1,9 @@
-"""What a worker starts for a flow run: Prefect's engine, with rarer garbage collections, and open to requests to end.
+"""The process of a flow run: Prefect's engine, with rarer garbage collection, and interruptible by signals.
 
     python -P .../flowrl_core/installation.py tasks.orchestration.runs.engine
 
-Importing makes hundreds of thousands of objects that stay: with the interpreter's thresholds they are searched for
-garbage again and again, a tenth of the processor time to the flow's first line.
+Importing creates hundreds of thousands of permanent objects: with the interpreter's default thresholds the collector
+scans them again and again, a tenth of the processor time up to the flow's first line.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _THRESHOLDS = (100_000, 20, 100)
 
 
 def _check_parameters() -> None:
-    """Let each run's parameters be checked before Prefect's engine binds them to the flow's signature.
+    """Make Prefect's engine check each run's parameters before it binds them to the flow's signature.
 
-    Where they do not fit it crashes, before the flow could say what is wrong with them.
+    Otherwise the engine crashes on wrong parameters before the flow can report the problem.
     """
     from prefect import flow_engine
 
@@ -49,6 +49,6 @@ if __name__ == "__main__":
     drop_ignored(os.environ)
     drop_modes(os.environ)
     _check_parameters()
-    # That has imported it; what runs as the main module is another copy, as it always is.
+    # The check has imported the module already; running it as the main module always makes a second copy.
     warnings.filterwarnings("ignore", "'prefect.engine' found in sys.modules", RuntimeWarning)
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

@@ -1,4 +1,4 @@
-"""Waking up when flow runs change: one subscription to Prefect's event stream and a slow clock as the safety net."""
+"""Wake up when flow runs change: one subscription to Prefect's event stream, with a slow clock as fallback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["RECONCILE_S", "TERMINAL", "RunWatcher"]
 logger = logging.getLogger(__name__)
 
 RECONCILE_S = 60.0
-"""Longest sleep between two looks at what is executing: covers lost events."""
+"""Maximum sleep between two checks of what is executing: covers lost events."""
 
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _RECONNECT_S = 2.0
@@ -27,11 +27,11 @@ _RECONNECT_S = 2.0
 class RunWatcher:
     """Wakes its owner when a flow run with one of the tags reaches one of the states.
 
-    An event only wakes: what happened is read from the API afterwards, so lost and repeated events do no harm.
+    An event only wakes: the state is read from the API afterwards, so lost and repeated events do no harm.
     """
 
     def __init__(self, tags: Sequence[str], *, states: Sequence[str] = TERMINAL) -> None:
-        # By the type of the state: an event's name carries the state's own name, "NotLearned" for example.
+        # By the type of the state: an event's name holds the state's own name, such as "NotLearned".
         self._filter = EventFilter(
             resource=EventResourceFilter(
                 id_prefix=["prefect.flow-run."],
@@ -54,11 +54,11 @@ class RunWatcher:
             await asyncio.gather(self._listener, return_exceptions=True)
 
     def wake_in(self, seconds: float) -> None:
-        """Let `changed` return after so many seconds at the latest."""
+        """Make `changed` return after at most this many seconds."""
         asyncio.get_running_loop().call_later(seconds, self._wake.set)
 
     async def changed(self, timeout: float = RECONCILE_S) -> bool:
-        """Whether something may have happened since the last call; waits for it up to `timeout` seconds."""
+        """Return whether something may have happened since the last call, waiting for it up to `timeout` seconds."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout)
         is_woken = self._wake.is_set()
@@ -68,12 +68,12 @@ class RunWatcher:
     async def _listen(self) -> None:
         while True:
             try:
-                # With its default patience the subscription ends eight seconds after the server has gone.
+                # By default the subscription gives up eight seconds after the server has gone.
                 subscription = get_events_subscriber(
                     filter=self._filter.model_copy(deep=True), reconnection_attempts=60, reconnect_on_clean_close=True
                 )
                 async with subscription as events:
-                    self._wake.set()  # for what happened before it was connected
+                    self._wake.set()  # for events before the connection
                     async for _ in events:
                         self._wake.set()
             except Exception as exc:

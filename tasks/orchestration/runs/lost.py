@@ -1,7 +1,7 @@
-"""Runs that are said to be executing here though nothing executes them: what watched them has died with them.
+"""Lost runs: marked as executing on this machine although no process executes them and their worker has died.
 
-As long as a run's worker lives, Prefect learns by itself how the run's process ends. A run whose worker has died is
-looked at whenever FlowRL is started.
+While a run's worker lives, Prefect itself notices how the run's process ends. Runs of dead workers are checked whenever
+FlowRL is started.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tasks.orchestration.runs.tags import FLOWRL, is_from_here, is_of_other_regi
 __all__ = ["Living", "declare_lost", "living"]
 
 _EXECUTING = ("PENDING", "RUNNING", "CANCELLING")
-# Wherever the version that started them has the module: a worker may outlive an upgrade.
+# Matches every version's path of the module: a worker may outlive an upgrade.
 _WORKERS = re.compile(r"tasks\.orchestration\.([a-z]+\.)?workers")
 _PID = re.compile(r":(\d+)$")
 _PAUSE_S = 2.0
@@ -33,11 +33,11 @@ _PAUSE_S = 2.0
 
 @dataclass(frozen=True)
 class Living:
-    """What executes on this machine, as far as this user can see.
+    """The runs and workers alive on this machine, as far as this user can see.
 
     Attributes:
         runs: ids of the flow runs that have a process.
-        workers: FlowRL's, by process number: when they began, in seconds since the epoch.
+        workers: process number -> start time of FlowRL's workers, in seconds since the epoch.
     """
 
     runs: frozenset[str]
@@ -45,7 +45,7 @@ class Living:
 
 
 def living() -> Living:
-    """What executes on this machine now."""
+    """Return the runs and workers alive on this machine now."""
     runs, workers = set(), {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -56,14 +56,14 @@ def living() -> Living:
 
 
 async def declare_lost(client: PrefectClient, *, registry: str | None, own: bool) -> list[UUID]:
-    """End the runs of this machine's workers of which neither the worker nor a process lives; their ids.
+    """End the runs of this machine whose worker and process are both dead; return their ids.
 
-    They are looked at twice: between the first look and the second, a run may begin or end.
+    Each is checked twice, since a run may begin or end in between.
 
     Args:
-        registry: uuid of the home's registry, if it has one. Runs of other registries are left alone, and so are those
-            of other machines: whether they live is not seen from here.
-        own: the server is the home's own, so that a run of no registry is the home's too.
+        registry: uuid of the home's registry, if it has one. Runs of other registries and machines are left alone: from
+            here it is unknown whether they live.
+        own: whether the server is the home's own, so that a run without a registry belongs to the home too.
     """
     executing = await find_runs(client, [FLOWRL], states=_EXECUTING)
     suspects = _lost([run for run in executing if _is_ours(run, registry, own=own)])
@@ -86,7 +86,7 @@ def _is_ours(run: FlowRun, registry: str | None, *, own: bool) -> bool:
         return False
     if not own and (registry is None or registry_tag(registry) not in run.tags):
         return False
-    # One without a worker's name may be in the hands of any machine that serves the server; the home's own, of ours.
+    # A run without a worker's name may be on any machine of the server; on the home's own server it is on this machine.
     worker = _worker(run)
     return is_from_here(worker) if worker else own
 
@@ -102,10 +102,10 @@ def _is_lost(run: FlowRun, now: Living) -> bool:
     since = run.state.timestamp.timestamp()
     number = _PID.search(_worker(run))
     began = now.workers.get(int(number[1])) if number else None
-    # The worker of that number may be a later one: in a container the numbers come again.
+    # The process number may now belong to a later worker: in a container numbers are reused.
     if began is not None and began < since:
         return False
-    # One that waits for its process may have been taken, or taken again, by a worker that has not put its name on it.
+    # A pending run may have been taken (again) by a worker that has not recorded its name yet.
     may_begin = run.state.is_pending() and any(other < since for other in now.workers.values())
     return not may_begin or age(run.state) > UNHEARD_S
 

@@ -1,4 +1,4 @@
-"""Flow runs: submitted under a key, run again, cancelled, found again."""
+"""Flow runs: submit under a key, run again, cancel, find."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ __all__ = [
 ]
 
 UNHEARD_S = 60.0
-"""So long after it was asked to end, the process of a run is gone: its worker kills it after half that time."""
+"""Seconds after a request to end when a run's process is certainly gone: its worker kills it after half that time."""
 
 _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What a family wants to run.
+    """The flow run that a family wants.
 
     Attributes:
         deployment: as `flow/deployment`.
-        flow_run_name: what the run is called in the UI.
-        parameters: of the flow, JSON-ready.
-        tags: by which the run is found again, see `tags`.
-        key: names the run for good: submitted again, the same run comes back in whatever state it is.
-        held: a new run waits until a person has approved of it in the form of this class.
+        flow_run_name: the run's name in the UI.
+        parameters: the flow's parameters, JSON-ready.
+        tags: tags for finding the run again, see `tags`.
+        key: identifies the run permanently: submitting it again returns the same run in whatever state it is.
+        held: the form for a person's approval, for which a new run waits; None to start at once.
     """
 
     deployment: str
@@ -60,9 +60,9 @@ class Submission:
 
 
 async def submit(client: PrefectClient, wanted: Submission) -> FlowRun:
-    """Return the flow run of this key: a new one the first time, the same one ever after, in whatever state it is.
+    """Return the flow run of this key: new the first time, then always the same one, in whatever state it is.
 
-    Called in a flow, a run that is not held is linked to it.
+    A run that is submitted inside a flow and not held is linked to that flow run.
     """
     if wanted.held is None:
         return await arun_deployment(
@@ -88,14 +88,14 @@ async def submit(client: PrefectClient, wanted: Submission) -> FlowRun:
 
 
 async def run_again(client: PrefectClient, run: FlowRun, *, delay: float) -> bool:
-    """Schedule the same Prefect run once more, `delay` seconds from now. False if the server will not have it."""
+    """Schedule the same Prefect run again in `delay` seconds; return False if the server refuses."""
     at = datetime.now(UTC) + timedelta(seconds=delay)
     answer: OrchestrationResult[Any] = await client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=at))
     return answer.status == SetStateStatus.ACCEPT
 
 
 async def read_runs(client: PrefectClient, ids: Collection[str]) -> dict[str, FlowRun]:
-    """The flow runs with these ids, by id; those that the server does not know are missing."""
+    """Return the flow runs with these ids, by id, without those unknown to the server."""
     if not ids:
         return {}
     found = await _read(client, {"id": {"any_": [UUID(one) for one in ids]}})
@@ -110,11 +110,11 @@ async def find_runs(
     only_live: bool = False,
     states: Sequence[str] = (),
 ) -> list[FlowRun]:
-    """The runs of a flow, or of all, that have all these tags.
+    """Return the runs of a flow, or of all flows, that have all these tags.
 
     Args:
-        only_live: those that are not in a final state.
-        states: those whose state is of one of these types; empty: of any.
+        only_live: leave out runs in a final state.
+        states: only runs in a state of one of these types; empty for any.
     """
     types = list(states or (_LIVE if only_live else ()))
     wanted: dict[str, Any] = {"state": {"type": {"any_": types}}} if types else {}
@@ -122,31 +122,31 @@ async def find_runs(
 
 
 async def cancel_runs(client: PrefectClient, runs: Iterable[FlowRun]) -> None:
-    """Ask these runs to end, unless they were asked before; one that has not started ends at once."""
+    """Ask these runs to end, unless already asked; a run that has not started ends at once."""
     for run in runs:
         if run.state is not None and (run.state.is_paused() or run.state.is_scheduled()):
-            # It has no process. Cancelling would wait for that of an earlier try; and a run that a person rejected is
-            # told from this one by its message.
+            # It has no process: cancelling would wait for that of an earlier attempt. The message distinguishes it from
+            # a run that a person rejected.
             await client.set_flow_run_state(run.id, Cancelled(message=CAMPAIGN_CANCELLED))
         elif run.state is None or not run.state.is_cancelling():
             await client.set_flow_run_state(run.id, Cancelling(message=CAMPAIGN_CANCELLED))
 
 
 async def end_cancelled(client: PrefectClient, runs: Iterable[FlowRun]) -> None:
-    """Say of runs that were asked to end long ago that they have: no worker watches them any more."""
+    """Mark runs that were asked to end long ago as cancelled: no worker watches them any more."""
     for run in runs:
         if run.state is not None and run.state.is_cancelling():
             await client.set_flow_run_state(run.id, Cancelled(message="nobody answered the cancellation"), force=True)
 
 
 def is_unheard(run: FlowRun, seconds: float = UNHEARD_S) -> bool:
-    """Whether the run was asked to end so long ago that its process must be gone, if there ever was one."""
-    # Before its time, too: a clock that was set back would make this wait as long as it was set back.
+    """Whether the run was asked to end so long ago that its process must be gone, if there was one."""
+    # Future times count too: a clock that was set back would otherwise prolong this wait.
     return run.state is not None and run.state.is_cancelling() and abs(age(run.state)) > seconds
 
 
 def age(state: State) -> float:
-    """Seconds since the run went into the state, by this machine's clock."""
+    """Return the seconds since the run entered the state, by this machine's clock."""
     return (datetime.now(UTC) - state.timestamp).total_seconds()
 
 
@@ -154,7 +154,7 @@ async def _read(client: PrefectClient, runs: dict[str, Any], flow: str | None = 
     of_flow = FlowFilter.model_validate({"name": {"any_": [flow]}}) if flow else None
     found: list[FlowRun] = []
     while True:
-        # How many come at once is the server's to say: it refuses a greater limit than its own.
+        # The server decides on the page size: it refuses a greater limit than its own.
         page = await client.read_flow_runs(
             flow_filter=of_flow, flow_run_filter=FlowRunFilter.model_validate(runs), offset=len(found)
         )

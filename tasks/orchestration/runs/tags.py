@@ -19,30 +19,30 @@ __all__ = [
 _REGISTRY = "registry:"
 
 FLOWRL = "flowrl"
-"""On every flow run of FlowRL."""
+"""Tag of every flow run of FlowRL."""
 
 APPROVAL = "approval"
-"""On a run that waited, or waits, for a person's approval."""
+"""Tag of a run that waits, or has waited, for a person's approval."""
 
 
 def registry_tag(registry: str) -> str:
-    """On every run for the registry with this uuid."""
+    """Return the tag of every run for the registry with this uuid."""
     return f"{_REGISTRY}{registry}"
 
 
 def is_of_other_registry(tags: Iterable[str], registry: str | None) -> bool:
-    """Whether a run with these tags is for a registry, and not for the one with this uuid (None: there is none yet)."""
+    """Whether the tags name a registry other than the one with this uuid (None: there is none yet)."""
     named = [tag for tag in tags if tag.startswith(_REGISTRY)]
     return bool(named) and (registry is None or registry_tag(registry) not in named)
 
 
 def campaign_tags(registry: str, campaign: str) -> list[str]:
-    """All of a campaign's runs have these: its own, and those that it has submitted."""
+    """Return the tags of all of a campaign's runs: its own, and those that it has submitted."""
     return [FLOWRL, registry_tag(registry), f"campaign:{campaign}"]
 
 
 def worker_name(pool: str) -> str:
-    """The name of this process as a worker: pool, machine and process number."""
+    """Return this process's name as a worker: pool, machine and process number."""
     return f"{pool}@{_machine()}:{os.getpid()}"
 
 

@@ -1,4 +1,4 @@
-"""Work that ends at a safe point when its process is told to end."""
+"""Run work that ends at a safe point when its process is asked to end."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _HEARD_S = 1.0
 
 
 def until_told(work: Callable[[Callable[[], bool]], T], *, has_unsaved: Callable[[], bool] = lambda: False) -> T:
-    """What `work(should_stop)` returns.
+    """Return the result of `work(should_stop)`.
 
-    A cancellation, a SIGTERM or a Ctrl-C that arrives meanwhile makes `should_stop` true, and is raised once the work
-    has returned. Prefect delivers them as an exception in the main thread, wherever that is. So all work has a thread
-    of its own, while the main thread does nothing but wait: raised in the middle of JAX, the exception was lost now
-    and then, and the run went on until it was killed. (A handler of our own for SIGTERM would not do: Prefect takes a
-    run for cancelled only while its own is in place.)
+    A cancellation, SIGTERM or Ctrl-C makes `should_stop` true, and is raised once the work has returned. Prefect
+    delivers them as an exception at an arbitrary point of the main thread. So the work runs in a thread of its own
+    while the main thread only waits: raised in the middle of JAX, the exception was sometimes lost, and the run went on
+    until it was killed. (FlowRL cannot install its own SIGTERM handler: Prefect counts a run as cancelled only while
+    Prefect's handler is in place.)
 
-    Work that does not return soon, since it compiles or waits for another that does, is left behind where it is, and
-    ends with the process: every stage may be killed at any point.
+    Work that does not return soon, because it compiles or waits for another process that does, is abandoned and ends
+    with the process: every stage may be killed at any point.
 
     Args:
-        has_unsaved: whether the work would lose something by that. It is waited for, however long it takes.
+        has_unsaved: whether the work would lose something if abandoned; if so, it is waited for without limit.
     """
     told, future = threading.Event(), Future[T]()
     context = contextvars.copy_context()
@@ -52,7 +52,7 @@ def until_told(work: Callable[[Callable[[], bool]], T], *, has_unsaved: Callable
         except BaseException as exc:
             future.set_exception(exc)
 
-    # Not of a pool: Python waits for the threads of pools at its end.
+    # Not from a pool: Python waits for the threads of pools at exit.
     thread = threading.Thread(target=do, name="work", daemon=True)
     try:
         thread.start()
@@ -66,17 +66,17 @@ def until_told(work: Callable[[Callable[[], bool]], T], *, has_unsaved: Callable
 
 @contextlib.asynccontextmanager
 async def told_anywhere() -> AsyncIterator[None]:
-    """Let a SIGTERM end the block, whatever the event loop of the main thread does when it arrives.
+    """Make a SIGTERM end the block, wherever the event loop of the main thread is when it arrives.
 
-    The exception that Prefect makes of it is raised wherever that thread is just then. In another task of the loop it
-    ended that task alone, and in a callback nothing: a campaign that had lost what wakes it was killed half a minute
-    later. Python tells of each signal by a socket as well: if the block is still there a moment after that, it has not
-    had the exception.
+    Prefect raises an exception for it at an arbitrary point of that thread. In another task of the loop it ended only
+    that task, and in a callback nothing: a campaign that had lost its watcher was killed half a minute later. Python
+    also reports each signal through a socket: if the block still runs a moment after that, it has not received the
+    exception.
 
     Raises:
-        TerminationSignal: it was told to end.
+        TerminationSignal: the process was asked to end.
     """
-    if threading.current_thread() is not threading.main_thread():  # no signal is heard there
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return
     loop, block = asyncio.get_running_loop(), asyncio.current_task()
@@ -120,13 +120,13 @@ def _wait(future: Future[T], has_unsaved: Callable[[], bool]) -> None:
             if time.monotonic() > deadline and not has_unsaved():
                 atexit.register(_end)
                 return
-        except BaseException:  # told again: the work is ending already
+        except BaseException:  # asked again: the work is already ending
             continue
 
 
 def _end() -> None:
-    """End the process with work in it: what Python and compilers do at an ordinary end is not made for that."""
+    """End the process while work is running: the normal exit of Python and compilers cannot handle that."""
     logging.shutdown()
     sys.stdout.flush()
-    # Nobody tells how the process was going to end, but an exception that has ended it is kept.
+    # The intended exit code is unknown here, but an exception that has ended the process is recorded.
     os._exit(1 if hasattr(sys, "last_value") else 0)

@@ -1,6 +1,6 @@
-"""A process without progress ends itself: a hung device or file system gives no other sign.
+"""A watchdog: a process without progress kills itself, since a hung device or file system gives no other sign.
 
-Its run is then Crashed, and tried again a bounded number of times like after any other trouble.
+Its run is then Crashed, and retried a bounded number of times like after any other failure.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ __all__ = ["beat", "report_crash", "watched"]
 logger = logging.getLogger(__name__)
 
 _SHARE = 20
-"""How many times in the allowed silence it is looked for."""
+"""Number of checks within the allowed silence."""
 
 _last_beat = time.monotonic()
 
 
 def beat() -> None:
-    """Say that there is progress."""
+    """Report progress."""
     global _last_beat
     _last_beat = time.monotonic()
 
 
 @contextlib.contextmanager
 def watched(seconds: float, *, last_words: Callable[[str], None] = lambda reason: None) -> Iterator[None]:
-    """Kill this process if nobody calls `beat` for so long within the block; `last_words` is given the reason before.
+    """Kill this process if `beat` is not called for `seconds` within the block; `last_words` gets the reason first.
 
-    SIGKILL, since what hangs does not listen to anything else.
+    It uses SIGKILL, since a hung process does not handle other signals.
     """
     over = threading.Event()
     beat()
@@ -60,7 +60,7 @@ def watched(seconds: float, *, last_words: Callable[[str], None] = lambda reason
 
 
 def report_crash(reason: str) -> None:
-    """Tell the server why the run of this process crashes: its worker knows only the signal."""
+    """Report to the server why the run of this process crashes: its worker knows only the signal."""
     if flow_run.id:
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(UUID(flow_run.id), Crashed(message=reason), force=True)

@@ -1,4 +1,4 @@
-"""What a run of any family holds while a process works on it: its directory, its claim, its devices."""
+"""The resources of a run of any family while a process works on it: its directory, its claim, its devices."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def workplace(
     role: Role = "train",
     slots: int = 1,
 ) -> Iterator[int]:
-    """Own the run and its device slots for the block, and keep its log; the epoch under which the run is claimed.
+    """Own the run and its device slots for the block, keep its log, and yield the epoch of its claim.
 
-    The order matters: see README.md. A run that waits for slots is owned, but not claimed and not watched.
+    The order matters: see README.md. A run that waits for slots is owned, but neither claimed nor watched.
 
     Args:
         run, attempt: their ids in the registry.
-        stall_minutes: without a `beat` for so long the process ends itself.
-        role, slots: the devices it takes, see `device_slots`.
+        stall_minutes: the process kills itself after this time without a `beat`.
+        role, slots: the kind and number of its devices, see `device_slots`.
 
     Raises:
         ConflictError: another process works on the run, or the attempt is over.
         InputError, ServiceError: see `device_slots`.
         RunCancelled: see `heeding_cancellation`.
-        NoRoomError: the disk became full meanwhile.
+        NoRoomError: the disk became full.
     """
     show_logs()
     home = Home.from_environment()

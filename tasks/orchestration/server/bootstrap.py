@@ -1,4 +1,4 @@
-"""What a Prefect server needs for FlowRL: pools, the deployments of prefect.yaml, an end for runs that vanished."""
+"""Set up a Prefect server for FlowRL: pools, the deployments of prefect.yaml, an automation for lost runs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["POOLS", "bootstrap", "bootstrap_server", "tell_lost"]
 
 POOLS = ("control", "gpu")
 
-_HEARTBEAT_S = 30  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY; Prefect takes no less
+_HEARTBEAT_S = 30  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY; Prefect's minimum
 _LOST = "flowrl: a run without heartbeat has crashed"
 
 
 def bootstrap_server(*, own: bool, registry: str | None, redeploy: bool = False) -> None:
-    """`bootstrap`, then `declare_lost`, on the server that Prefect's settings name.
+    """Run `bootstrap`, then `declare_lost`, on the server of Prefect's settings.
 
     Args:
-        own: the server was started by this machine: what is there is brought up to date.
-        redeploy: so it is on anybody else's server, too.
+        own: whether this machine started the server; existing deployments are then updated.
+        redeploy: update them on any other server, too.
     """
 
     async def work() -> None:
@@ -44,7 +44,7 @@ def bootstrap_server(*, own: bool, registry: str | None, redeploy: bool = False)
 
 
 def tell_lost(*, own: bool, registry: str | None) -> None:
-    """`declare_lost` on the server that Prefect's settings name."""
+    """Run `declare_lost` on the server of Prefect's settings."""
 
     async def work() -> None:
         async with get_client() as client:
@@ -54,10 +54,10 @@ def tell_lost(*, own: bool, registry: str | None) -> None:
 
 
 async def bootstrap(client: PrefectClient, *, update: bool) -> None:
-    """Bring pools, deployments and the automation to a server. Safe to repeat.
+    """Create pools, deployments and the automation on a server. Safe to repeat.
 
     Args:
-        update: bring the deployments that are there up to date. Else only what is missing is added.
+        update: whether to update existing deployments; otherwise only missing ones are added.
     """
     for pool in POOLS:
         await _ensure_pool(client, pool)
@@ -67,14 +67,14 @@ async def bootstrap(client: PrefectClient, *, update: bool) -> None:
 
 
 async def _ensure_pool(client: PrefectClient, name: str) -> None:
-    # Without a limit: each machine's worker takes as many runs as the machine has slots, and machines come and go.
+    # No limit: each machine's worker takes as many runs as the machine has slots, and machines come and go.
     template = ProcessWorker.get_default_base_job_template()
     with contextlib.suppress(ObjectAlreadyExists):
         await client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
 
 
 def _lost_automation() -> AutomationCore:
-    """Crashed for a run of ours that has missed three heartbeats: its worker and its process are gone."""
+    """Return the automation that marks a FlowRL run as Crashed after three missed heartbeats: its process is gone."""
     silence = 3 * _HEARTBEAT_S
     return AutomationCore(
         name=_LOST,
@@ -83,7 +83,7 @@ def _lost_automation() -> AutomationCore:
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.*"},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            # Only ours: a trigger for every run of a server made its database lock errors ten times as many.
+            # Only FlowRL's runs: a trigger for every run of a server caused ten times as many database lock errors.
             match_related=ResourceSpecification(
                 {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{FLOWRL}"}
             ),

@@ -1,4 +1,4 @@
-"""The deployments of prefect.yaml, brought to a server as `prefect deploy --all` would."""
+"""Create the deployments of prefect.yaml on a server as `prefect deploy --all` would."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from flowrl_core.installation import ROOT
 __all__ = ["document", "ensure_deployments", "entrypoint_here", "flow_of", "form_of"]
 
 _EARLIER_PULLS: tuple[list[dict[str, Any]], ...] = ([{"tasks.orchestration.installation.enter": {}}],)
-"""The pull steps by which deployments of earlier versions are known."""
+"""The pull steps that identify deployments of earlier versions."""
 
 
 async def ensure_deployments(client: PrefectClient, *, update: bool) -> None:
-    """Bring the deployments to a server that has their pools.
+    """Create the deployments on a server that has their pools.
 
-    What people have set there stays: schedules, parameters and whether a deployment is paused.
+    Users' changes on the server are kept: schedules, parameters and whether a deployment is paused.
 
     Args:
-        update: bring what is there up to date. Else only what is missing is added.
+        update: whether to update existing deployments; otherwise only missing ones are added.
 
     Raises:
         StorageError: there is no prefect.yaml.
@@ -41,7 +41,7 @@ async def ensure_deployments(client: PrefectClient, *, update: bool) -> None:
 
 
 def document() -> dict[str, Any]:
-    """The content of prefect.yaml.
+    """Return the content of prefect.yaml.
 
     Raises:
         StorageError: there is none.
@@ -55,9 +55,9 @@ def document() -> dict[str, Any]:
 
 
 def entrypoint_here(deployment: DeploymentResponse) -> str | None:
-    """Return where this installation has the flow of a deployment of FlowRL's; None for anybody else's.
+    """Return the entry point in this installation of a FlowRL deployment's flow; None for other deployments.
 
-    A deployment of an earlier version may name a file that has moved since. The flow's function keeps its name.
+    A deployment of an earlier version may name a file that has moved since. The flow function's name stays the same.
     """
     here = document()
     if deployment.pull_steps not in (here["pull"], *_EARLIER_PULLS):
@@ -68,14 +68,14 @@ def entrypoint_here(deployment: DeploymentResponse) -> str | None:
 
 
 def flow_of(entry: dict[str, Any]) -> Flow[..., Any]:
-    """The flow of a deployment."""
+    """Return the flow of a deployment."""
     path, function = entry["entrypoint"].split(":")
     module = Path(path).with_suffix("").as_posix().replace("/", ".")
     return load_flow_from_entrypoint(f"{module}.{function}", use_placeholder_flow=False)
 
 
 def form_of(flow: Flow[..., Any]) -> dict[str, Any]:
-    """What the server is told of the flow's parameters."""
+    """Return the parameter schema of the flow, as sent to the server."""
     return parameter_schema(flow).model_dump(exclude_unset=True)
 
 
@@ -93,7 +93,7 @@ async def _ensure(client: PrefectClient, entry: dict[str, Any], pull: list[dict[
 
 
 def _code(entry: dict[str, Any], flow: Flow[..., Any], pull: list[dict[str, Any]]) -> dict[str, Any]:
-    """What follows from the code and the file."""
+    """Return the fields that follow from the code and the file."""
     pool, alone = entry["work_pool"], entry.get("concurrency_limit", {})
     strategy = alone.get("collision_strategy")
     return {
@@ -113,7 +113,7 @@ def _code(entry: dict[str, Any], flow: Flow[..., Any], pull: list[dict[str, Any]
 
 
 def _first(entry: dict[str, Any]) -> dict[str, Any]:
-    """What people may change afterwards."""
+    """Return the initial values of fields that users may change later."""
     schedules = [
         DeploymentScheduleCreate(
             slug=one["slug"],

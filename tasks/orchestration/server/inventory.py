@@ -1,4 +1,4 @@
-"""What of FlowRL a Prefect server has: pools, workers that are online, deployments, automations."""
+"""The parts of FlowRL on a Prefect server: pools, workers that are online, deployments, automations."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _POLL_S = 0.25
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a server has, and what it lacks.
+    """The parts of FlowRL that a server has and lacks.
 
     Attributes:
-        workers: pool -> names of its workers that are online; None for a pool that is not there.
-        deployments: name -> whether it is as this FlowRL has it; None for one that is not there.
+        workers: pool -> names of its workers that are online; None for a missing pool.
+        deployments: name -> whether it matches this FlowRL's version; None for a missing deployment.
         queues: pool -> names of its queues, the first to be served first.
-        automations: names of ours.
+        automations: names of FlowRL's automations.
     """
 
     workers: Mapping[str, tuple[str, ...] | None]
@@ -40,7 +40,7 @@ class Inventory:
 
 
 def take_inventory() -> Inventory:
-    """What the server that Prefect's settings name has of FlowRL."""
+    """Return the inventory of the server of Prefect's settings."""
 
     async def work() -> Inventory:
         async with get_client() as client:
@@ -55,7 +55,7 @@ def take_inventory() -> Inventory:
 
 
 def missing_pools(pools: Collection[str]) -> list[str]:
-    """Those of the pools that the server does not have."""
+    """Return those of the pools that the server does not have."""
 
     async def work() -> list[str]:
         async with get_client() as client:
@@ -65,7 +65,7 @@ def missing_pools(pools: Collection[str]) -> list[str]:
 
 
 def unattended_pools() -> list[str]:
-    """The pools that are there and for which no worker is online."""
+    """Return the existing pools without an online worker."""
 
     async def work() -> list[str]:
         async with get_client() as client:
@@ -77,9 +77,9 @@ def unattended_pools() -> list[str]:
 def await_workers(
     pools: Collection[str], pid: int, *, seconds: float, lives: Callable[[], bool] = lambda: True
 ) -> tuple[str, ...]:
-    """The names of the workers of process `pid`, once one for each pool is online.
+    """Return the names of the workers of process `pid`, once there is one online for each pool.
 
-    Those that are after `seconds`, or when the process does not live any more.
+    After `seconds`, or once the process is dead, return those that are online.
     """
 
     async def work() -> tuple[str, ...]:
@@ -101,7 +101,7 @@ def _is_of(worker: str, pid: int) -> bool:
 async def _workers(client: PrefectClient, pool: str) -> tuple[str, ...] | None:
     try:
         found = await client.read_workers_for_work_pool(pool)
-    except PrefectHTTPStatusError as exc:  # the client has no error of its own for this one
+    except PrefectHTTPStatusError as exc:  # the client has no error type for this case
         if exc.response.status_code == HTTPStatus.NOT_FOUND:
             return None
         raise
@@ -117,7 +117,7 @@ async def _queues(client: PrefectClient, pool: str) -> tuple[str, ...]:
 
 
 def _expected() -> list[tuple[str, Any]]:
-    """Name of each deployment of prefect.yaml, and its entry point, pull steps, form and whether that is enforced."""
+    """Return each deployment's name, and its entry point, pull steps, form and whether the form is enforced."""
     wanted = document()
     flows = [(entry, flow_of(entry)) for entry in wanted["deployments"]]
     return [

@@ -1,4 +1,4 @@
-"""What a process looks after that lasts for weeks: its temporary directory stays, what it prints stays bounded."""
+"""Upkeep of a process that runs for weeks: protect its temporary directory, bound its output."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ import time
 __all__ = ["bound", "last"]
 
 MOST_PRINTED = 2_000_000
-"""Bytes of a log. A service that fails at every turn writes some MB of tracebacks in minutes."""
+"""Maximum bytes of a log. A service that fails on every turn writes some MB of tracebacks in minutes."""
 
 _LOOK_S = 1.0
 _DROPPED = b"... (earlier lines were dropped)\n"
 
 
 def last() -> None:
-    """Look after this process's temporary directory and output until it ends, in a thread."""
+    """Protect this process's temporary directory and bound its output until it ends, in a thread."""
     threading.Thread(target=_look_after, name="lasting", daemon=True).start()
 
 
 def bound(descriptor: int, most: int) -> None:
-    """Keep only the last quarter of a file that became longer than `most` bytes; others may append to it meanwhile.
+    """Keep only the last quarter of a file that exceeds `most` bytes; others may append to it meanwhile.
 
-    Whatever cannot be cut is left alone: a terminal, a pipe, a file that was opened only for writing.
+    Anything that cannot be cut is left alone: a terminal, a pipe, a write-only file.
     """
     with contextlib.suppress(OSError, ValueError):
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size <= most:
             return
         kept = os.pread(descriptor, most // 4, found.st_size - most // 4)
-        # All who write append: what comes next stands at the new end.
+        # All writers append, so the next output goes to the new end.
         os.ftruncate(descriptor, 0)
         os.write(descriptor, _DROPPED + kept.partition(b"\n")[2])
 
@@ -43,7 +43,7 @@ def bound(descriptor: int, most: int) -> None:
 def _look_after() -> None:
     directory = tempfile.gettempdir()
     with contextlib.suppress(OSError):
-        # Tools that remove old temporary files (systemd-tmpfiles) pass by a directory that is locked.
+        # Tools that remove old temporary files (systemd-tmpfiles) skip a locked directory.
         fcntl.flock(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
     while True:
         with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
-"""What each of Prefect's settings means here: a person's own must not change what FlowRL promises.
+"""How FlowRL treats each of Prefect's settings: a user's own settings must not change what FlowRL promises.
 
-They come from variables, profiles, `.env`, `prefect.toml` and `pyproject.toml`. Of what has a decision here, variables
-of our own stand in the environment of all that we start, which outweigh every file. Runs that a worker of somebody else
-starts have those that `RUN` names, from their deployment; what their flows and tasks state themselves (`tasks.options`)
-holds wherever they run.
+They come from variables, profiles, `.env`, `prefect.toml` and `pyproject.toml`. For those decided here, FlowRL sets
+variables in the environment of everything it starts, which take precedence over every file. Runs started by other
+workers get those of `RUN` from their deployment; options that flows and tasks state themselves (`tasks.options`) hold
+wherever they run.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ __all__ = [
 ]
 
 Rule = Literal["stated", "given", "connection", "server", "kept", "ignored"]
-"""stated: by flows and tasks, and given besides. given: ours, in all that we start. connection: a person's own, where
-the server is their own. server: a person's own, for a server that we start. kept: a person's own. ignored: it reaches
-nothing that we start."""
+"""stated: set by flows and tasks, and also given. given: set by FlowRL in everything it starts. connection: the user's,
+if the server is the user's. server: the user's, for a server that FlowRL starts. kept: the user's. ignored: has no
+effect on anything that FlowRL starts.
+"""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a setting means here.
+    """The treatment of a setting.
 
     Attributes:
         rule: see `Rule`.
-        why: in words, as `flowrl doctor` says it.
-        value: what all that we start is given; "" for nothing.
+        why: the reason, as `flowrl doctor` prints it.
+        value: the value for everything that FlowRL starts; "" for none.
     """
 
     rule: Rule
@@ -123,7 +124,7 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         "worker.debug_mode": Decision("ignored", "PREFECT_LOGGING_LEVEL sets how much Prefect logs"),
         "worker.webserver": Decision("ignored", "FlowRL's workers serve no HTTP"),
         "runner": Decision("ignored", "device slots limit the number of runs"),
-        # The server that we start.
+        # The server that FlowRL starts.
         "server.database": Decision("server", _DATABASE),
         "server.database.migrate_on_start": Decision("given", "a new home's database is empty", "true"),
         "server.api.auth_string": Decision("server", "the password of a server that FlowRL starts"),
@@ -162,7 +163,7 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
             "prefect.server.concurrency.lease_storage.filesystem",
         ),
         "server": Decision("ignored", "a server that FlowRL starts is set up by FlowRL"),
-        # Where settings are looked for, and what else there is.
+        # Where settings are found, and everything else.
         "home": Decision("ignored", "its profiles may name a server; what FlowRL starts has its own, in FLOWRL_HOME"),
         "profiles_path": Decision("ignored", "its profiles may name a server; what FlowRL starts reads none"),
         "plugins.enabled": Decision("given", "no third-party code in processes that FlowRL starts", "false"),
@@ -176,7 +177,7 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         "testing": Decision("ignored", "for tests of Prefect itself"),
     }
 )
-"""By the setting's name (as `prefect.settings` has it), or that of a whole group; the longest name decides."""
+"""By the name of a setting (as in `prefect.settings`) or of a whole group; the longest matching name decides."""
 
 _OTHER_NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -202,7 +203,7 @@ _OTHER_NAMES: Mapping[str, str] = MappingProxyType(
         "PREFECT_UNIT_TEST_MODE": "testing",
         "PREFECT_UNIT_TEST_LOOP_DEBUG": "testing",
         "PREFECT_TEST_SETTING": "testing",
-        # Not a setting, but it says which of the profiles counts.
+        # Not a setting, but it selects the profile.
         "PREFECT_PROFILE": "profiles_path",
         # Of a server.
         "PREFECT_API_DATABASE": "server.database",
@@ -244,49 +245,49 @@ _OTHER_NAMES: Mapping[str, str] = MappingProxyType(
         "PREFECT_TASK_SCHEDULING_PENDING_TASK_TIMEOUT": "server",
     }
 )
-"""Older names of settings, or the beginnings of those of a group."""
+"""Older names of settings, or prefixes of those of a group."""
 
 
 def variable_of(setting: str) -> str:
-    """The variable that sets it."""
+    """Return the variable that sets it."""
     return f"PREFECT_{setting.replace('.', '_').upper()}"
 
 
 def is_prefects(variable: str) -> bool:
-    """Whether Prefect may read the variable; it does not mind the case."""
+    """Whether Prefect may read the variable; case does not matter."""
     return variable.upper().startswith("PREFECT_")
 
 
 def decision(variable: str) -> Decision:
-    """What a variable of Prefect's means here: that of the longest name that it has, or begins with."""
+    """Return the treatment of a Prefect variable: that of the longest known name that it equals or begins with."""
     name = variable.upper()
     names = [known for known in _BY_VARIABLE if name == known or name.startswith(f"{known}_")]
     return _BY_VARIABLE[max(names, key=len)] if names else _NOT_OURS
 
 
 def decided(environment: Mapping[str, str], rule: Rule) -> dict[str, str]:
-    """The variables of Prefect's that the rule is for."""
+    """Return Prefect's variables with this rule."""
     return {name: value for name, value in environment.items() if is_prefects(name) and decision(name).rule == rule}
 
 
 def drop_modes(environment: MutableMapping[str, str]) -> None:
-    """Remove the variables that, when Prefect is imported, make another program of it: that of its tests, for example.
+    """Remove the variables that make Prefect, when imported, behave as another program, such as its tests.
 
-    Those of its tests do so whatever they say.
+    Those of its tests do so whatever their value.
     """
     for name in [name for name in environment if is_prefects(name) and decision(name) in _MODES]:
         del environment[name]
 
 
 def in_capitals(environment: MutableMapping[str, str]) -> None:
-    """Name Prefect's variables in capital letters: Prefect does not mind the case, and our own code does."""
+    """Rename Prefect's variables to upper case: Prefect ignores the case, but FlowRL's code does not."""
     for name in sorted(filter(is_prefects, environment), key=lambda name: name != name.upper()):
         value = environment.pop(name)
         environment.setdefault(name.upper(), value)
 
 
 def given_beside(own: Mapping[str, str]) -> dict[str, str]:
-    """`GIVEN` without what these variables of a person's set themselves, by whatever name."""
+    """Return `GIVEN` without the settings that these variables of a user set, under whatever name."""
     theirs = [decision(name) for name in own]
     return {name: value for name, value in GIVEN.items() if decision(name) not in theirs}
 
@@ -300,13 +301,13 @@ _BY_VARIABLE: Mapping[str, Decision] = {
 GIVEN: Mapping[str, str] = MappingProxyType(
     {variable_of(setting): one.value for setting, one in DECISIONS.items() if one.value}
 )
-"""In the environment of all that we start."""
+"""Variables in the environment of everything that FlowRL starts."""
 
 CLIENT: Mapping[str, Any] = MappingProxyType(
-    # As a variable of the environment, whatever it says, each of these two would switch Prefect's tests on.
+    # As environment variables, each of these two would switch Prefect's tests on whatever its value.
     {**GIVEN, "PREFECT_TESTING_TEST_MODE": False, "PREFECT_TESTING_UNIT_TEST_MODE": False}
 )
-"""What Prefect's clients in a process of ours go by."""
+"""Settings of Prefect's clients in FlowRL's own processes."""
 
 NO_CONNECTION: Mapping[str, Any] = MappingProxyType(
     {
@@ -317,9 +318,9 @@ NO_CONNECTION: Mapping[str, Any] = MappingProxyType(
         "PREFECT_CLIENT_CUSTOM_HEADERS": "{}",
     }
 )
-"""What is said of other servers, taken back: for clients of a server that we have started."""
+"""Resets of settings for other servers, for clients of a server that FlowRL has started."""
 
 RUN: Mapping[str, str] = MappingProxyType(
     {name: value for name, value in GIVEN.items() if not name.startswith(("PREFECT_SERVER_", "PREFECT_WORKER_"))}
 )
-"""In the environment of every run, whoever's worker starts it."""
+"""Variables in the environment of every run, whichever worker starts it."""

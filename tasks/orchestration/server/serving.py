@@ -42,6 +42,6 @@ def create_app() -> FastAPI:
     assert url is not None  # Prefect's default is a file in its home
     if get_dialect(url.get_secret_value()).name == "sqlite":
         set_database_config(WritingFirst(connection_url=url.get_secret_value()))
-    from prefect.server.api.server import create_app as prefects  # looks at the database when it is imported
+    from prefect.server.api.server import create_app as prefects  # accesses the database on import
 
     return prefects()

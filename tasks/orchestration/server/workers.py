@@ -1,9 +1,9 @@
-"""FlowRL's workers: one process that serves the pools it is told.
+"""FlowRL's workers: one process that serves the given pools.
 
     python -P .../flowrl_core/installation.py tasks.orchestration.server.workers [POOL ...]
 
-It starts two seconds sooner than `prefect worker start`, whose command line has more to import, and of the gpu pool it
-takes no more runs than this machine has free slots, so that another machine's worker gets the others.
+It starts two seconds faster than `prefect worker start`, whose command line imports more. From the gpu pool it takes no
+more runs than this machine has free slots, so that other machines' workers get the rest.
 """
 
 from __future__ import annotations
@@ -42,19 +42,20 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.2
 _MOST_ENDS = 5
 _HEALTHY_S = 300.0
-"""A worker that has served for so long ends for a new reason: the ends before it do not count any more."""
+"""After serving this long, a worker's end has a new cause: earlier ends no longer count."""
 _PAUSE_S = 1.0
 _LONGEST_WORDS = 300
 _EARLIER_ENGINE = " -m tasks.orchestration.engine"
-"""How the command ends that an earlier version wrote into its deployments. A worker may take a run of one before
-`flowrl up` has renewed it, and on somebody else's server they are not renewed."""
+"""The end of the command that an earlier version wrote into its deployments. A worker may take a run of such a
+deployment before `flowrl up` has renewed it, and on other servers they are not renewed.
+"""
 
 
 async def serve(pools: Sequence[str] = POOLS) -> None:
-    """Serve the pools until SIGTERM, SIGINT or SIGHUP; waits for each until somebody has made it.
+    """Serve the pools until SIGTERM, SIGINT or SIGHUP; wait for each pool until it exists.
 
     Raises:
-        ServiceError: in a group, the worker of a pool ended again and again.
+        ServiceError: in an exception group: the worker of a pool ended again and again.
     """
     me = asyncio.current_task()
     assert me is not None
@@ -77,23 +78,23 @@ class _Job(ProcessJobConfiguration):
             # Without a command Prefect starts two interpreters for a run.
             self.command = shlex.join(command("tasks.orchestration.runs.engine"))
             self.working_dir = ROOT
-            # Told where the flow is, the engine need not ask the server and run the pull steps to find it.
+            # With the flow's entry point, the engine need not ask the server and run the pull steps to find it.
             self.env["PREFECT__FLOW_ENTRYPOINT"] = entrypoint
         super().prepare_for_flow_run(flow_run, deployment, *rest, **options)
 
 
 class InstalledWorker(ProcessWorker):
-    """A process worker whose runs of FlowRL's deployments have this very installation and interpreter."""
+    """A process worker that runs FlowRL's deployments with this installation and interpreter."""
 
     job_configuration = _Job
 
     @classmethod
     def __dispatch_key__(cls) -> str:
-        return "flowrl"  # not that of the class it extends, whose place it would take for all of Prefect
+        return "flowrl"  # the base class's key would replace it for all of Prefect
 
 
 class SlotWorker(InstalledWorker):
-    """A worker that asks for as many runs as there are slots for."""
+    """A worker that requests only as many runs as there are free slots."""
 
     @classmethod
     def __dispatch_key__(cls) -> str:
@@ -108,7 +109,7 @@ class SlotWorker(InstalledWorker):
         self._executing = 0
 
     async def run(self, *args: Any, **options: Any) -> ProcessWorkerResult:
-        """Run a flow run in a process of its own, and count it while it lasts."""
+        """Run a flow run in its own process, and count it meanwhile."""
         self._executing += 1
         try:
             return await super().run(*args, **options)
@@ -121,15 +122,15 @@ class SlotWorker(InstalledWorker):
             return []
         found = await super()._get_scheduled_flow_runs()
         wanted = [one for one in found if one.flow_run.id not in self._submitting_flow_run_ids]
-        # Other users' runs, and those of a worker that has died, hold slots too.
+        # Runs of other users, and those of a dead worker, hold slots too.
         return wanted[: min(room, free_slots())] if wanted else []
 
 
 async def _serve(pool: str) -> None:
-    """Serve one pool. An error that ends Prefect's worker (its pool is gone: another database) begins it anew.
+    """Serve one pool, restarting Prefect's worker after an error (such as a pool that is gone: another database).
 
     Raises:
-        ServiceError: it ended at once, several times, with longer and longer pauses in between.
+        ServiceError: the worker ended at once, several times, despite growing pauses in between.
     """
     ends = 0
     while True:
@@ -152,7 +153,7 @@ def _make(pool: str) -> ProcessWorker:
     return kind(
         name=worker_name(pool),
         work_pool_name=pool,
-        # With Prefect's own limit it dies (3.8.8) when a run that crashed is scheduled again before the worker has
+        # With its own limit Prefect's worker (3.8.8) dies if a crashed run is rescheduled before the worker has
         # forgotten its process.
         limit=None,
         prefetch_seconds=settings.prefetch_seconds,
@@ -162,14 +163,14 @@ def _make(pool: str) -> ProcessWorker:
 
 
 def _root(exc: BaseException) -> str:
-    """What an error says in one line; of a group, which says only that it is one, its first."""
+    """Return an error's message in one line; for a group, which has no useful message, that of its first error."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     return f"{type(exc).__name__}: {' '.join(str(exc).split())}"[:_LONGEST_WORDS]
 
 
 async def _until_there(pool: str) -> None:
-    # Not by Prefect's client: it waits longer and longer between its tries to reach a server that is still starting.
+    # Not with Prefect's client: its pauses grow while it tries to reach a server that is still starting.
     api = get_current_settings().api
     url = f"{api.url}/work_pools/{pool}"
     user, _, password = (api.auth_string.get_secret_value() if api.auth_string else "").partition(":")
@@ -189,7 +190,7 @@ async def _until_there(pool: str) -> None:
 
 
 def main(pools: Sequence[str]) -> NoReturn:
-    """`serve`, to the end of this process; its last words are the reason if it is an error."""
+    """Run `serve` to the end of this process; on an error the exit message is the reason."""
     restore()
     lasting.last()
     try:
