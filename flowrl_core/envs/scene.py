@@ -1,4 +1,4 @@
-"""What recording transitions requires from an environment. No JAX here."""
+"""The scene: what recording transitions needs from an environment. No JAX here."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def as_data(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """Return the number to three digits; a whole number unchanged."""
+    """Return the number to three significant digits; a whole number unchanged."""
     return str(value) if isinstance(value, int) else f"{value:.3g}"
 
 

@@ -21,21 +21,21 @@ __all__ = ["WritingFirst", "create_app"]
 class WritingFirst(AioSqliteConfiguration):
     """An SQLite database whose transactions take the write lock at their start, and wait for it.
 
-    Some of Prefect's (3.8.8: workers' heartbeats, the counters of automations) read before they write. SQLite refuses
-    that at once, as "database is locked", if anybody else has written in between.
+    Some of Prefect's transactions (3.8.8: workers' heartbeats, the counters of automations) read before they write.
+    SQLite refuses the write at once, as "database is locked", if another connection has written in between.
     """
 
     @asynccontextmanager
     async def begin_transaction(
         self, session: AsyncSession, with_for_update: bool = False
     ) -> AsyncGenerator[AsyncSessionTransaction, None]:
-        """A transaction of the session."""
+        """Yield a transaction of the session."""
         async with super().begin_transaction(session, with_for_update=True) as transaction:
             yield transaction
 
 
 def create_app() -> FastAPI:
-    """The server's application, for the database that Prefect's settings name."""
+    """Return the server's application, for the database that Prefect's settings name."""
     restore()
     lasting.last()
     url = get_current_settings().server.database.connection_url
