@@ -69,9 +69,9 @@ async def told_anywhere() -> AsyncIterator[None]:
     """Make a SIGTERM end the block, wherever the event loop of the main thread is when it arrives.
 
     Prefect raises an exception for it at an arbitrary point of that thread. In another task of the loop it ended only
-    that task, and in a callback it ended nothing: a campaign that had lost its watcher was killed half a minute later. Python
-    also reports each signal through a socket: if the block still runs a moment after that, it has not received the
-    exception.
+    that task, and in a callback it ended nothing: a campaign that had lost its watcher was killed half a minute later.
+    Python also reports each signal through a socket: if the block still runs a moment after that, it has not received
+    the exception.
 
     Raises:
         TerminationSignal: the process was asked to end.
