@@ -1,1 +1,1 @@
-"""What the registry answers: frozen records, by noun. Times are seconds since the epoch; nothing is ordered by them."""
+"""The registry's frozen records, one module per noun. Times are seconds since the epoch and never used for ordering."""

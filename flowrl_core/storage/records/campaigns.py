@@ -14,10 +14,9 @@ class Campaign:
     """A campaign as it was last started.
 
     Attributes:
-        line: the library that it reads and writes: "" is the shared one, its own name a library of its own.
-        spec: its parameters; the targets are all that were ever asked of it, `retry` is empty.
-        line: the library that it reads and writes: "" is the shared one, its own name a library of its own.
-        start: number of its last start, counted over all campaigns: the greatest one was started last.
+        line: the library that it reads and writes: "" is the shared one, the campaign's name its own.
+        spec: its parameters; `targets` has every target ever given, `retry` is empty.
+        start: number of its last start, counted over all campaigns: the greatest was started last.
     """
 
     name: str
@@ -30,5 +29,5 @@ class Campaign:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The skills it shall learn."""
+        """The skills to learn."""
         return tuple(self.spec.targets)

@@ -31,9 +31,9 @@ class VersionRecord:
 
     Attributes:
         expert: its global index.
-        content: hash of the parameters, the name in the store of versions.
-        frames: cumulative frames routed to the expert, those of its ancestors included.
-        parent: the version it was seeded from: of the same expert, or of one of an earlier definition of its skill.
+        content: hash of the parameters, its name in the store of versions.
+        frames: cumulative frames routed to the expert, including those of its ancestors.
+        parent: the version it was seeded from, of the same expert or of an earlier definition's expert.
         run: the run that made it.
     """
 
@@ -52,10 +52,10 @@ class ExpertRecord:
     """An expert: one per identity and line.
 
     Attributes:
-        env: of its skill.
-        line: of the library that it belongs to, see `Campaign`.
+        env: its skill's environment.
+        line: the library that it belongs to, see `Campaign`.
         head: None until its skill is learned.
-        bundle: the newest of its own skill.
+        bundle: the newest bundle of its own skill.
     """
 
     global_index: int
@@ -72,7 +72,7 @@ class ExpertRecord:
 
 @dataclass(frozen=True)
 class ExpertResult:
-    """What a run made of one expert: its content, the frames routed to it, and the version it came from."""
+    """A run's result for one expert: its content, the frames routed to it, and the version it came from."""
 
     global_index: int
     content: str
@@ -82,7 +82,7 @@ class ExpertResult:
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """The measurement that a learned run's bundle states."""
+    """The measurement recorded in a learned run's bundle."""
 
     success: float
     lower_bound: float
@@ -92,10 +92,10 @@ class BundleFacts:
 
 @dataclass(frozen=True)
 class Bundle:
-    """The versions of all experts of a plan with which a skill was measured.
+    """The versions of all experts of a plan with which a skill was measured as learned.
 
     Attributes:
-        line: of the library in which the skill is learned by it, see `Campaign`.
+        line: the library in which it makes the skill learned, see `Campaign`.
         versions: global index to version.
     """
 
@@ -114,12 +114,12 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Measured:
-    """What an expert's own skill came to with its head and with a run's version of it: all else was the same.
+    """The success of an expert's own skill with its head and with a run's version, all else being equal.
 
     Attributes:
         head: the version that was the head.
-        episodes: played with each of the two.
-        head_successes, version_successes: how many of them reached the end of the skill's plan.
+        episodes: number of episodes played with each of the two.
+        head_successes, version_successes: episodes that reached the end of the skill's plan.
     """
 
     head: int
@@ -130,11 +130,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Compared:
-    """What the merge policy `evaluated` decides by.
+    """The comparisons that the merge policy `evaluated` decides by.
 
     Attributes:
-        heads: the head of each expert of the run as it was read: global index to version id, None without one.
-        measured: by global index, for the experts that could be measured and whose head is not the run's version.
+        heads: the head of each expert of the run when it was read: global index to version id, None without a head.
+        measured: by global index, for experts that could be measured and whose head differs from the run's version.
     """
 
     heads: Mapping[int, int | None]
@@ -143,7 +143,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Merge:
-    """What a run's end meant for one expert.
+    """The effect of a run's end on one expert.
 
     Attributes:
         expert, name: its global index and its skill's name.
@@ -151,7 +151,7 @@ class Merge:
         version: the run's version of it; `frames` are that version's cumulative frames.
         from_version, to_version: the head before and after.
         routed_frames: frames routed to it in this run.
-        measured: where the merge policy compared the version with the head; else None.
+        measured: the comparison of version and head, if the merge policy made one.
     """
 
     run: int
@@ -171,11 +171,11 @@ class EvaluationRecord:
     """One evaluation of a learned skill, outside any run.
 
     Attributes:
-        of: the versions of its newest bundle, or the heads of the same experts.
+        of: which versions played: those of the newest bundle, or the heads of the same experts.
         versions: global index to version id.
         level: one-sided error level of `lower_bound`.
         steps: success of each plan step on its own.
-        worlds: seeds that name the worlds used.
+        worlds: seeds of the worlds used.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""Records of rounds: what was proposed to a campaign, and the outcome."""
+"""Records of proposal rounds: the proposals to a campaign and their outcome."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ProposalState = Literal["accepted", "refused"]
 
 @dataclass(frozen=True)
 class Examined:
-    """What a round brought, once for each proposal, or once for an answer that was none.
+    """One examined proposal of a round, or an answer without a valid proposal.
 
     Attributes:
-        examination: what the gates said; None for an answer that was malformed or empty.
-        frames: the budget that was chosen for it.
-        refusals: why it is refused besides, or what was wrong with the answer.
+        examination: the gates' findings; None for a malformed or empty answer.
+        frames: the frame budget chosen for it.
+        refusals: further reasons for refusing it, or the faults of the answer.
     """
 
     examination: Examination | None
@@ -32,29 +32,29 @@ class Examined:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the campaign gets the skill."""
+        """Whether the skill is added to the campaign."""
         return not self.all_refusals
 
     @property
     def all_refusals(self) -> tuple[Finding, ...]:
-        """Why it does not get it."""
+        """All reasons for refusing the skill."""
         return (*(self.examination.refusals if self.examination is not None else ()), *self.refusals)
 
 
 @dataclass(frozen=True)
 class ProposalRecord:
-    """One proposal to a campaign, or an answer that was none, and what became of it.
+    """One proposal to a campaign, or an answer without a valid one, and its outcome.
 
     Attributes:
-        round: counts the campaign's rounds from 1; what came in one answer shares it.
-        name: of the skill, as repaired; "" without a proposal.
-        model: who proposed it.
+        round: number of the round in the campaign, from 1; all proposals of one answer share it.
+        name: the skill's name after repair; "" without a proposal.
+        model: the model that proposed it.
         call: the journal's key of the answer; "" without one.
-        proposal, repaired: as proposed, and as the gates left it; None for an answer that was no proposal.
+        proposal, repaired: as proposed, and as repaired by the gates; None for an answer without a valid proposal.
         refusals: why it was refused; empty if it was accepted.
-        identity: of the definition that the campaign got; None unless accepted.
-        frames: the budget that was chosen for it.
-        revises: identity of the failed definition whose place it took.
+        identity: identity of the accepted definition; None unless accepted.
+        frames: the frame budget chosen for it.
+        revises: identity of the failed definition that it replaced.
     """
 
     id: int

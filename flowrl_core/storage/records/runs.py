@@ -1,4 +1,4 @@
-"""Records of runs and their attempts, whatever their family."""
+"""Records of runs of all families, and of their attempts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Attempt:
 
     Attributes:
         campaign: "" if its run belongs to none.
-        subject: what the run works on, such as a skill's identity; None: nothing that others could work on.
-        line: the campaign's; a subject is worked on once at a time in each line.
-        name: the run's.
+        subject: what the run works on, such as a skill's identity; None: nothing that other runs could work on.
+        line: the campaign's line; in each line, one attempt at a time works on a subject.
+        name: the run's name.
         number: counts the attempts of this name in the campaign from 1; without a campaign, those of the run.
         key: the idempotency key under which the run is submitted.
-        flow_run_id: None until `set_flow_run`: then it is submitted (again) under its key.
-        interruptions: infrastructure trouble counted for it, in all.
+        flow_run_id: None until `set_flow_run`; while None, the attempt is submitted (again) under its key.
+        interruptions: total count of its infrastructure trouble.
         end, reason, ended_at: None, "" and None while it is outstanding.
     """
 
@@ -45,18 +45,18 @@ class Attempt:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run of every family has.
+    """The facts common to runs of all families.
 
     Attributes:
         campaign: "" if it belongs to none.
-        ordinal: counts the runs of this name, of all families and campaigns, from 1 (names that differ by case or
-            Unicode form only count as one); with campaign, or else family, and name it names the directory.
+        ordinal: counts the runs of this name in all families and campaigns from 1 (names that differ only in case or
+            Unicode form count as one); with campaign (or else family) and name it determines the directory.
         subject: what it works on; see `Attempt`.
-        config, inputs: None until it is sealed. `inputs`: hash of what it was prepared with.
-        result: what it has made, as its family writes it.
-        verdict: None while the run is open, also through infrastructure trouble; else a word of its family.
+        config, inputs: None until it is sealed. `inputs`: hash of the inputs it was prepared with.
+        result: its result, in its family's format.
+        verdict: None while the run is open, even through infrastructure trouble; else a verdict of its family.
         reason: why it failed, in words; "" otherwise.
-        epoch: how many processes have begun to work on it; see `Runs.claim`.
+        epoch: number of processes that have begun to work on it; see `Runs.claim`.
     """
 
     id: int
@@ -76,5 +76,5 @@ class RunRecord:
 
     @property
     def group(self) -> str:
-        """The name of the directory in which its own lies."""
+        """The name of the directory above its own."""
         return self.campaign or self.family

@@ -20,14 +20,14 @@ class SkillRunRecord:
     """One training of one skill.
 
     Attributes:
-        ordinal: counts the runs of this skill's name over all campaigns from 1 (names that differ by case or Unicode
-            form only count as one); with campaign and skill it names the directory.
+        ordinal: counts the runs of this skill's name over all campaigns from 1 (names that differ only in case or
+            Unicode form count as one); with campaign and skill it determines the directory.
         plan, remap, config, seeds: None until the run is sealed. `remap`: global to local index; `seeds`: global
             index to the version it starts from (None: freshly initialised).
-        verdict: None while the run is open, also through infrastructure trouble.
+        verdict: None while the run is open, even through infrastructure trouble.
         reason: why it failed, in words; "" otherwise.
-        epoch: how many processes have begun to work on it; see `Runs.claim`.
-        reflection: how its episodes went at its end, where that was recorded.
+        epoch: number of processes that have begun to work on it; see `Runs.claim`.
+        reflection: how its episodes went at its end, if recorded.
     """
 
     id: int
@@ -54,13 +54,13 @@ class Look:
     """One evaluation from fresh worlds.
 
     Attributes:
-        frames: run_frames at which it was taken; the first look at a number of frames stands.
+        frames: run_frames when it was taken; the first look at a frame count stands.
         level: one-sided error level of `lower_bound`, corrected for the looks.
-        target: smoothed training success that triggered it.
+        target: the smoothed training success that triggered it.
         steps: success of each plan step on its own.
-        worlds: seeds that name the worlds used.
+        worlds: seeds of the worlds used.
         number: from 1; 0 before it is recorded.
-        ends: by plan step, deaths and timeouts of the episodes that failed in it; empty in looks older than this.
+        ends: by plan step, deaths and timeouts of the episodes that failed in it; empty in looks older than this field.
     """
 
     frames: int

@@ -1,4 +1,4 @@
-"""Records of skills: definitions, what is known of them in a campaign, and the figures of its table."""
+"""Records of skills: definitions, facts about them in a campaign, and the figures of its table."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class SkillRecord:
 
 @dataclass(frozen=True)
 class SkillFact(Fact):
-    """What is known of one skill of a campaign; `skills.skill_states.derive` makes its state of this.
+    """The facts about one skill of a campaign; `skills.skill_states.derive` derives its state from them.
 
     Attributes:
         learned: a bundle exists for its identity, made by any campaign of the same library.
-        failed: not tried again as things are; `cause` says why.
+        failed: it is not tried again for now; `cause` says why.
         cause: `verdict` (its last run in this campaign did not learn), `infrastructure` (more trouble since the
             campaign's last start than `max_retries`), `cancelled` (since the campaign's last start), `rejected` (a
             person refused it, and no start has named it in `retry` since), else "".
-        executing: an attempt is outstanding whose run has no verdict, whichever campaign of the library submitted it.
-        identity: what the campaign means by the skill's name now.
-        retries: infrastructure trouble since the campaign's last start; another try is due while it is at most
+        executing: a run without a verdict has an outstanding attempt, from any campaign of the library.
+        identity: the identity that the skill's name currently has in the campaign.
+        retries: infrastructure trouble since the campaign's last start; it is tried again while this is at most
             `max_retries`.
-        reason: of the failure or of the last trouble, in words.
-        attempt: the outstanding attempt, of whichever campaign of the library.
+        reason: reason of the failure or of the last trouble, in words.
+        attempt: the outstanding attempt, from any campaign of the library.
     """
 
     identity: str = ""
@@ -48,17 +48,17 @@ class SkillFact(Fact):
 
 @dataclass(frozen=True)
 class SkillFigures:
-    """What a campaign's table shows of one skill; why it failed stands in `fact`.
+    """The figures of one skill in a campaign's table; `fact` says why it failed.
 
     The figures are those of the run that learned it, else of its latest run in the campaign. Without a run they are 0
     or None.
 
     Attributes:
         expert: global index.
-        run, ordinal, run_campaign: the run and where its directory is.
+        run, ordinal, run_campaign: the run, and what determines its directory.
         routed_frames: frames routed to the skill's own expert in the run; 0 until the run ends.
         success, success_lower_bound, episodes: of the run's last look.
-        looks: how many there were.
+        looks: number of looks.
         bundle: id of the bundle if it is learned.
         started_at, ended_at: of the run.
         merges: of the run.

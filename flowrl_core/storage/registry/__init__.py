@@ -1,8 +1,8 @@
-"""The registry: what was decided and learned, in a part per noun.
+"""The registry: everything decided and learned, with one part per noun.
 
-Every method of a part is one transaction; every answer is a frozen record (`storage.records`). Any of them raises
-StorageError, with nothing changed, if the database cannot be written (full disk, lock held too long), and CorruptError
-if a row cannot be read.
+Every method of a part is one transaction and returns frozen records (`storage.records`). Each raises StorageError, with
+nothing changed, if the database cannot be written (full disk, lock held too long), and CorruptError if a row cannot be
+read.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Registry:
 
     Attributes:
         campaigns: their parameters and starts.
-        skills: definitions, and what a campaign knows of each of its skills.
-        attempts: submissions of runs, and what interrupted them.
-        runs: what every family's runs have: opened, claimed, sealed and ended.
-        skill_runs: one training of one skill each, with its looks and its end.
+        skills: definitions, and the facts about each skill of a campaign.
+        attempts: submissions of runs, and their interruptions.
+        runs: runs of all families: opened, claimed, sealed and ended.
+        skill_runs: runs of skills, with their looks and ends.
         library: experts, their versions and heads, and bundles.
-        evaluations: looks at learned skills outside any run.
-        proposals: what was proposed to each campaign.
-        requests: what language models cost.
+        evaluations: measurements of learned skills outside any run.
+        proposals: the proposals to each campaign.
+        requests: the cost book of language models.
     """
 
     def __init__(self, engine: sa.Engine, closing: contextlib.ExitStack | None = None) -> None:
@@ -59,14 +59,14 @@ class Registry:
 
     @classmethod
     def open(cls, home: Home) -> Registry:
-        """Return the registry of the home, created or migrated if need be.
+        """Return the registry of the home, created or migrated if necessary.
 
-        A file of an older schema is backed up beside itself first.
+        A file of an older schema is first backed up beside itself.
 
         Raises:
             InputError: the database URL is wrong.
             StorageError: the database has a newer schema than this code, or does not answer.
-            CorruptError: the file is not a database, or is empty although the home holds what belongs to it.
+            CorruptError: the file is not a database, or is empty although the home has contents that belong to it.
         """
         found = cls.existing(home)
         if found is not None:
@@ -78,7 +78,7 @@ class Registry:
 
     @classmethod
     def existing(cls, home: Home) -> Registry | None:
-        """Return the registry of the home as `open` does; None, with nothing written, if it would have to be created.
+        """Return the registry of the home as `open` does; None, with nothing written, if there is none yet.
 
         Raises:
             InputError, StorageError, CorruptError: as `open`.
@@ -94,10 +94,10 @@ class Registry:
 
     @classmethod
     def read(cls, home: Home, *, url: str = "") -> Registry | None:
-        """Return the registry of the home, of which nothing is written; None where no campaign was ever started.
+        """Return the registry of the home, opened read-only; None if no campaign was ever started.
 
         Args:
-            url: of another database than the one that the home is configured for.
+            url: a database to read instead of the one that the home is configured for.
 
         Raises:
             InputError: the database URL is wrong.
@@ -108,7 +108,7 @@ class Registry:
             return cls(engine, closing.pop_all()) if engine is not None else None
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._engine.dispose()
         self._closing.close()
 
@@ -120,6 +120,6 @@ class Registry:
 
     @functools.cached_property
     def uuid(self) -> str:
-        """The registry's own name: part of every idempotency key, so that no server answers with another's run."""
+        """The registry's unique name: part of every idempotency key, so that runs of two registries never collide."""
         with reading(self._engine) as tx:
             return str(tx.execute(sa.select(schema.meta.c.uuid)).scalar_one())

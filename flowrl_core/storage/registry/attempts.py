@@ -1,11 +1,11 @@
-"""Attempts: the submissions of a run, and what interrupted them.
+"""Attempts: the submissions of a run, and their interruptions.
 
 Infrastructure trouble is never a run's verdict. A run stays open (without a verdict) through all of it, and each
 attempt adopts it with its directory and checkpoints. Every time an attempt breaks off, one *interruption* is recorded:
-by `count_retry` where the same Prefect run is executed again, by `end(..., "infrastructure")` where it is not. It
-counts against the campaign's start during which it happened; how many make a skill fail is decided in `rows.facts`.
+by `count_retry` if the same Prefect run is executed again, else by `end(..., "infrastructure")`. It counts against the
+campaign's start during which it happened; `rows.facts` decides how many make a skill fail.
 
-A run has at most one outstanding attempt; a subject one in each line, whichever campaign submitted it.
+A run has at most one outstanding attempt; so has a subject in each line, whichever campaign submitted it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Attempts:
     engine: sa.Engine
 
     def begin(self, run_id: int) -> Attempt:
-        """Return a new attempt of an open run, whatever its family: it says itself when another try is due.
+        """Return a new attempt of an open run of any family; the family decides when another attempt is due.
 
-        The row is committed before anything is submitted: a process that is killed in between leaves an attempt without
-        a flow run, which is submitted later under the same key.
+        The row is committed before anything is submitted: a process killed in between leaves an attempt without a flow
+        run, which is submitted later under the same key.
 
         Raises:
-            ConflictError: the run has its verdict, or an attempt of it, or of its subject, is outstanding.
+            ConflictError: the run has a verdict, or an attempt of it or of its subject is outstanding.
             StorageError: there is no such run.
         """
         with writing(self.engine) as tx:
@@ -62,16 +62,16 @@ class Attempts:
             return attempt_by_id(tx, attempt_id)
 
     def set_flow_run(self, attempt_id: int, flow_run_id: str) -> Attempt:
-        """Record which Prefect run an attempt became, and return the attempt."""
+        """Record the Prefect run of an attempt, and return the attempt."""
         with writing(self.engine) as tx:
             tx.execute(sa.update(schema.attempts).where(_attempts.id == attempt_id).values(flow_run_id=flow_run_id))
             return attempt_by_id(tx, attempt_id)
 
     def count_retry(self, attempt_id: int, reason: str, *, execution: int | None = None) -> Attempt:
-        """Count that an attempt broke off and that the same Prefect run is executed again; an ended one stays as it is.
+        """Count an interruption after which the same Prefect run is executed again; an ended attempt is unchanged.
 
         Args:
-            execution: the Prefect run's `run_count` that broke off; it is counted once, however often this is called.
+            execution: the Prefect run's `run_count` that broke off; repeated calls count it only once.
         """
         with writing(self.engine) as tx:
             attempt = attempt_by_id(tx, attempt_id)
@@ -82,8 +82,8 @@ class Attempts:
     def end(self, attempt_id: int, end: AttemptEnd, reason: str = "") -> Attempt:
         """End an attempt and return it; the first end stands.
 
-        A run with a verdict ends its attempt by `verdict`, whatever the caller saw: the registry wins. Conversely, an
-        end by `verdict` of a run without one is recorded as `infrastructure`.
+        If the run has a verdict, its attempt ends by `verdict`, whatever the caller saw: the registry wins. Conversely,
+        an end by `verdict` of a run without one is recorded as `infrastructure`.
         """
         with writing(self.engine) as tx:
             attempt = attempt_by_id(tx, attempt_id)
@@ -92,7 +92,7 @@ class Attempts:
             return attempt_by_id(tx, attempt_id)
 
     def outstanding(self, campaign: str) -> list[Attempt]:
-        """Return the campaign's attempts that have not ended, oldest first; those without a flow run: submit again."""
+        """Return the campaign's open attempts, oldest first; those without a flow run must be submitted again."""
         with reading(self.engine) as tx:
             return outstanding_attempts(tx, _attempts.campaign == campaign)
 

@@ -35,24 +35,24 @@ class Campaigns:
     engine: sa.Engine
 
     def record(self, spec: CampaignSpec, skills: Mapping[str, Skill]) -> Campaign:
-        """Record what a campaign is asked to learn, and return it; a new one begins with its first start.
+        """Record a campaign's parameters, and return the campaign; a new one begins with its first start.
 
-        Of a campaign that there is, targets are added to those it has; limits but `merge`, and the frontier, are
-        replaced; the overrides of skills to retry may change; all else must be the same, and its library stays (see
-        `specs.continuation`). Without targets it is the earlier start again. The proposals that the campaign has
-        accepted stay its skills.
+        For an existing campaign, targets are added to those it has; the frontier and all limits except `merge` are
+        replaced; the overrides of skills to retry may change; everything else must be the same, and its library stays
+        (see `specs.continuation`). Without targets the earlier start is repeated. Accepted proposals remain skills of
+        the campaign.
 
-        What has failed stays failed. `begin_start` lifts it, once what the earlier start left behind is reconciled and
-        counted for that one.
+        Failures stay. `begin_start` lifts them, once the leftovers of the earlier start are reconciled and counted for
+        that start.
 
         Args:
             skills: all skills of the knowledge base, by name; a changed definition gets a new identity. They win over
-                proposals of the same name, except those that revised just these definitions.
+                proposals of the same name, except those that revised exactly these definitions.
 
         Raises:
-            InputError: other parameters than the campaign's (the field is named); an override that changes though its
-                skill is learned or its run has begun; a target or a skill to retry that is not among the skills; a goal
-                that no skill could gain. Nothing was written.
+            InputError: parameters that differ from the campaign's (the message names the field); a changed override of
+                a skill that is learned or whose run has begun; an unknown target or skill to retry; a goal that no
+                skill could gain. Nothing was written.
         """
         with writing(self.engine) as tx:
             known = with_accepted(tx, spec, skills)
@@ -60,10 +60,10 @@ class Campaigns:
             return campaign_by_name(tx, spec.campaign)
 
     def begin_start(self, spec: CampaignSpec) -> Campaign:
-        """Begin the start that `record` was given, and return the campaign as it is then.
+        """Begin the start that `record` recorded, and return the updated campaign.
 
-        Retries are counted anew, cancellations are lifted, and the failures and rejections of the skills in
-        `spec.retry` do not count any more: their next runs go on from the last failed ones, or begin anew with
+        Retries are counted from zero, cancellations are lifted, and the failures and rejections of the skills in
+        `spec.retry` no longer count: their next runs continue the last failed ones, or start anew with
         `spec.from_scratch`.
 
         Raises:
@@ -77,7 +77,7 @@ class Campaigns:
             return campaign_by_name(tx, name)
 
     def effective_spec(self, spec: CampaignSpec) -> CampaignSpec:
-        """Return what a start with these parameters means: see `specs.continuation.effective_spec`.
+        """Return the effective parameters of a start with these: see `specs.continuation.effective_spec`.
 
         Raises:
             InputError: no targets, and there is no campaign of this name.
@@ -95,12 +95,12 @@ class Campaigns:
             return campaign_by_name(tx, name)
 
     def last(self) -> Campaign | None:
-        """Return the campaign started last; None if there is none."""
+        """Return the campaign started most recently; None if there is none."""
         found = self.all()
         return found[0] if found else None
 
     def all(self) -> list[Campaign]:
-        """Return all campaigns, the one started last first."""
+        """Return all campaigns, the most recently started first."""
         with reading(self.engine) as tx:
             return all_campaigns(tx)
 
@@ -140,7 +140,7 @@ def _next_start(tx: sa.Connection) -> int:
 
 
 def _check_may_change(tx: sa.Connection, campaign: Campaign, changed: Iterable[Override]) -> None:
-    """Return if each of the overrides counts for the next run of its skill.
+    """Check that each of the overrides can still affect the next run of its skill.
 
     Raises:
         InputError: the skill is learned, or its run has begun.

@@ -26,11 +26,11 @@ __all__ = ["Ending", "commit_run"]
 
 @dataclass(frozen=True)
 class Ending:
-    """All that a run's end brings; the arguments of `SkillRuns.commit`.
+    """The results of a run at its end; the arguments of `SkillRuns.commit`.
 
     Raises:
-        InputError: a learned run without a bundle or experts, a failed one with a bundle, an expert that comes twice,
-            or no comparison where the policy needs one.
+        InputError: a learned run without a bundle or experts, a failed one with a bundle, a repeated expert, or no
+            comparison although the policy needs one.
     """
 
     verdict: Verdict
@@ -56,11 +56,11 @@ class Ending:
 
 
 def commit_run(tx: sa.Connection, run_id: int, ending: Ending, epoch: int | None) -> list[Merge]:
-    """End a run with all that it brings, and return its merges; one that has its verdict keeps it.
+    """End a run with its results, and return its merges; an existing verdict stands.
 
     Raises:
-        ConflictError: the run was claimed after `epoch` or never sealed, or an expert's head is not the one that the
-            ending was made for.
+        ConflictError: the run was claimed after `epoch` or never sealed, or an expert's head is not the one compared
+            with.
     """
     record = claimed_skill_run(tx, run_id, epoch)
     if record.verdict is not None:
@@ -123,7 +123,7 @@ def _merge(
 
 
 def _measured(ending: Ending, expert: int, head: VersionRecord | None) -> Measured | None:
-    """What was measured against the head as it is now; the head must be the one that was read."""
+    """The measurement against the current head, which must be the one that was read."""
     if ending.compared is None:
         return None
     if ending.compared.heads.get(expert) != (head.id if head else None):

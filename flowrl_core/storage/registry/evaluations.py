@@ -28,14 +28,14 @@ class Evaluations:
     def begin(
         self, identity: str, of: EvaluationOf, versions: Mapping[int, int], *, episodes: int, level: float
     ) -> int:
-        """Return the id of a new evaluation, which names its worlds; it counts once `record` was called.
+        """Return the id of a new evaluation, which determines its worlds; it counts once `record` was called.
 
         Args:
             versions: global index to version id.
             level: one-sided error level of its lower bound.
         """
         values: dict[str, Any] = {"identity": identity, "of": of, "episodes": episodes, "level": level}
-        # Keys of JSON objects are text.
+        # JSON object keys are strings.
         values |= {"versions": {str(index): version for index, version in versions.items()}, "created_at": time.time()}
         with writing(self.engine) as tx:
             return int(tx.execute(sa.insert(schema.evaluations).values(**values).returning(_rows.id)).scalar_one())
@@ -43,7 +43,7 @@ class Evaluations:
     def record(
         self, evaluation: int, *, successes: int, lower_bound: float, steps: Sequence[float], worlds: Sequence[int]
     ) -> EvaluationRecord:
-        """Return the evaluation with its results; the first record stands.
+        """Record the results of an evaluation and return it; the first record stands.
 
         Raises:
             StorageError: there is no such evaluation.
@@ -58,7 +58,7 @@ class Evaluations:
             return found[0]
 
     def of(self, identity: str) -> list[EvaluationRecord]:
-        """Return the evaluations of an identity that were recorded, oldest first."""
+        """Return the recorded evaluations of an identity, oldest first."""
         with reading(self.engine) as tx:
             return _select(tx, _rows.identity == identity)
 

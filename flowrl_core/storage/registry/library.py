@@ -1,8 +1,8 @@
 """The library: experts, their versions and heads, and bundles.
 
-It has lines: the shared one, named "", and one of its own for each campaign that was started so (`fresh`), under the
-campaign's name. A definition has an expert in each line in which it is trained; versions, heads and bundles belong to
-the line of their experts. Nothing that is done in one line reads or changes another.
+It has lines: the shared one, named "", and a separate one, under the campaign's name, for each campaign started with
+`fresh`. A definition has an expert in each line in which it is trained; versions, heads and bundles belong to the line
+of their experts. Work in one line neither reads nor changes another.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Library:
     def allocate(
         self, identity: str, *, observation_size: int, num_actions: int, width: int, line: str = ""
     ) -> ExpertRecord:
-        """Return the expert of an identity in a line, given the next global index if it has none.
+        """Return the expert of an identity in a line, allocated with the next global index if there is none.
 
         Raises:
-            InputError: it exists with other sizes (both are named).
+            InputError: it exists with other sizes (the message names both).
         """
         wanted = {"observation_size": observation_size, "num_actions": num_actions, "width": width}
         with writing(self.engine) as tx:
@@ -60,7 +60,7 @@ class Library:
             return next(iter(_select_experts(tx, _experts.identity == identity, _experts.line == line)), None)
 
     def experts(self, *, line: str | None = None) -> list[ExpertRecord]:
-        """Return the experts of one line, or of all, by global index."""
+        """Return the experts of one line, or of all lines, by global index."""
         with reading(self.engine) as tx:
             return _select_experts(tx, *([] if line is None else [_experts.line == line]))
 
@@ -93,28 +93,28 @@ class Library:
             return [version_record(row) for row in tx.execute(query).mappings()]
 
     def bundle(self, identity: str, *, line: str = "") -> Bundle | None:
-        """Return the versions with which an identity was last measured as learned in a line; None if it was not."""
+        """Return the newest bundle of an identity in a line; None if it is not learned there."""
         with reading(self.engine) as tx:
             return next(iter(_select_bundles(tx, _bundles.identity == identity, _bundles.line == line)), None)
 
     def bundles_with(self, global_index: int) -> list[Bundle]:
-        """Return all bundles that hold a version of this expert, newest first."""
+        """Return all bundles that contain a version of this expert, newest first."""
         held = schema.bundle_versions.c
         with reading(self.engine) as tx:
             return _select_bundles(tx, _bundles.id.in_(sa.select(held.bundle).where(held.expert == global_index)))
 
     def relied_on(self) -> list[VersionRecord]:
-        """Return the versions that are a head or in a bundle, by expert: those that later runs start from, or may."""
+        """Return the versions that are a head or in a bundle, by expert: later runs may start from them."""
         needed = sa.select(_heads.version).union(sa.select(schema.bundle_versions.c.version))
         query = sa.select(schema.versions).where(_versions.id.in_(needed)).order_by(_versions.expert, _versions.id)
         with reading(self.engine) as tx:
             return [version_record(row) for row in tx.execute(query).mappings()]
 
     def needed_contents(self) -> frozenset[str]:
-        """Return the contents of all versions that are a head, in a bundle, or that a run starts from, or may.
+        """Return the contents of all versions that are a head, in a bundle, or a possible start of a run.
 
-        These are the seeds of open runs, and what the last failed run of each skill left, until the skill is learned
-        (see `SkillRuns.predecessor`).
+        The last are the seeds of open runs, and the versions left by the last failed run of each skill until the skill
+        is learned (see `SkillRuns.predecessor`).
         """
         with reading(self.engine) as tx:
             trainings = schema.trainings.c
@@ -152,7 +152,7 @@ def _select_experts(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[E
 
 
 def _select_bundles(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Bundle]:
-    """The bundles, newest first, with the versions of each."""
+    """The matching bundles with their versions, newest first."""
     query = sa.select(schema.bundles, schema.skills.c.name)
     query = query.join(schema.skills, _bundles.identity == schema.skills.c.identity).where(*where)
     rows = tx.execute(query.order_by(_bundles.id.desc())).mappings().all()

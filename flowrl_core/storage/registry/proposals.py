@@ -1,4 +1,4 @@
-"""Proposals: what was proposed to a campaign in each round."""
+"""Proposals to a campaign, by round."""
 
 from __future__ import annotations
 
@@ -34,21 +34,20 @@ class Proposals:
     def record_round(
         self, campaign: str, examined: Sequence[Examined], *, model: str, call: str = ""
     ) -> list[ProposalRecord]:
-        """Record all that one answer brought as the campaign's next round; accepted proposals become its skills.
+        """Record the content of one answer as the campaign's next round; accepted proposals become its skills.
 
-        A new definition replaces one of the same name that failed. If it is itself a definition that failed before,
-        that failure does not count any more.
+        A new definition replaces a failed one of the same name. If the new definition itself failed before, that
+        failure no longer counts.
 
         Args:
             examined: at least one.
-            call: the journal's key of the answer; if a round has it already, nothing is changed.
+            call: the journal's key of the answer; if a round already has it, nothing changes.
 
         Returns:
             The round's records, in the order of `examined`.
 
         Raises:
-            ConflictError: an accepted name is taken by a definition that did not fail; nothing of the round was
-                written.
+            ConflictError: a definition that did not fail has an accepted name; nothing of the round was written.
         """
         if not examined:
             raise ValueError("a round has at least one row: say what was wrong with the answer")
@@ -59,7 +58,7 @@ class Proposals:
         return records
 
     def of(self, campaign: str) -> list[ProposalRecord]:
-        """Return all that was proposed to a campaign, oldest first."""
+        """Return all proposals to a campaign, oldest first."""
         with reading(self.engine) as tx:
             return proposals_of(tx, campaign_by_name(tx, campaign).name)
 
@@ -85,7 +84,7 @@ def _record_round(
 
 
 def _replaced(name: str, known: Mapping[str, SkillFact], taken: Collection[str]) -> str | None:
-    """The identity of the failed definition that a new one of this name takes the place of; None if there is none."""
+    """The identity of the failed definition that a new one of this name replaces; None if there is none."""
     fact = known.get(name)
     if name in taken or (fact is not None and not fact.failed):
         raise ConflictError(
@@ -114,5 +113,5 @@ def _values(one: Examined) -> dict[str, Any]:
 
 
 def _storable(name: str) -> str:
-    """The name of somebody else's making as a text that every database takes; JSON escapes such things itself."""
+    """A model's name for a skill, as text that every database accepts; in JSON such characters are escaped anyway."""
     return name.encode("utf-8", "replace").decode().replace("\0", "?")

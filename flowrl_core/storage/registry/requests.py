@@ -19,7 +19,7 @@ __all__ = ["Requests"]
 
 _rows = schema.requests.c
 _MOST_TOKENS = 2**53
-"""More than any request has, and few enough for every database: the reported number is somebody else's."""
+"""Cap on reported token counts, which are not trusted: above any real request, and within every database's range."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class Requests:
         cost: float | None,
         limits: FrontierSpec,
     ) -> int:
-        """Return the number of a request that may be sent now, booked at its maximum.
+        """Book a request at its maximum cost and return its number; it may then be sent.
 
         Args:
             input_tokens, output_tokens: upper bounds.
-            cost: the same in US dollars; None if the model has no known price.
+            cost: upper bound in US dollars; None if the model has no known price.
             limits: of the campaign as it was last started.
 
         Raises:
             InputError: there is no such campaign.
-            BudgetError: with it the campaign could exceed a limit, which is named; nothing was booked.
+            BudgetError: the campaign could exceed a limit, which the message names; nothing was booked.
         """
         with writing(self.engine) as tx:
             name = campaign_by_name(tx, campaign).name
@@ -69,7 +69,7 @@ class Requests:
 
         Args:
             outcome: `answered`, or the code of an error.
-            input_tokens, output_tokens, cost: actual values; where one is None, its bound goes on counting.
+            input_tokens, output_tokens, cost: actual values; for None, the upper bound keeps counting.
 
         Raises:
             StorageError: there is no such request.
@@ -106,5 +106,5 @@ def _spending(tx: sa.Connection, campaign: str) -> Spending:
         count().filter(_rows.cost.is_(None)),
     )
     requests, answered, asked, written, cost, unpriced = tx.execute(query.where(_rows.campaign == campaign)).one()
-    # Postgres adds up whole numbers to decimals.
+    # Postgres returns sums of integers as decimals.
     return Spending(requests, answered, int(asked or 0), int(written or 0), float(cost or 0.0), unpriced)

@@ -1,4 +1,4 @@
-"""Runs, whatever their family: opened, claimed, sealed and ended. What a family's run has besides is its own part."""
+"""Runs of all families: opened, claimed, sealed and ended. Each family's additional facts are in a part of its own."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Runs:
     """The runs of a registry.
 
     A method that takes an `epoch` raises ConflictError if the run was claimed after it (see `claim`), with nothing
-    written; None is not checked. An id that does not exist is a StorageError.
+    written; None skips the check. An id that does not exist is a StorageError.
     """
 
     engine: sa.Engine
 
     def open(self, family: str, name: str, *, campaign: str = "", subject: str | None = None) -> RunRecord:
-        """Return a new run; if the campaign has an open one of the same subject, that one.
+        """Return the campaign's open run of the same subject, or a new run.
 
         Args:
-            campaign: "": it belongs to none.
-            subject: what it works on, of which there is one open run in a campaign; None: nothing of that kind.
+            campaign: "": none.
+            subject: what it works on; a campaign has at most one open run per subject. None: always a new run.
 
         Raises:
             ConflictError: there is no such campaign.
@@ -66,7 +66,7 @@ class Runs:
         return self._select(_runs.verdict.is_not(None))
 
     def claim(self, run_id: int) -> int:
-        """Return the epoch of the process that begins to work on the run; all earlier ones are refused from now on.
+        """Claim the run and return the new epoch; writes with earlier epochs are refused from now on.
 
         Only the run's owner calls this (`ownership.own_run`).
         """
@@ -76,24 +76,24 @@ class Runs:
             return epoch
 
     def check_claim(self, run_id: int, epoch: int | None) -> None:
-        """Return if the run has not been claimed since `epoch`.
+        """Check that the run was not claimed after `epoch`.
 
         Raises:
-            ConflictError: it has.
+            ConflictError: it was.
         """
         check_claim(self.get(run_id), epoch)
 
     def seal(
         self, run_id: int, *, inputs: str, config: Mapping[str, Any] | None = None, epoch: int | None = None
     ) -> RunRecord:
-        """Record what a run was prepared with, and return the run; the same again changes nothing.
+        """Record the inputs a run was prepared with, and return the run; repeating the call changes nothing.
 
         Args:
-            inputs: the hash of what it was prepared with, such as the name of its sealed directory.
+            inputs: hash of its prepared inputs, such as the name of its sealed directory.
             config: JSON-ready.
 
         Raises:
-            ConflictError: it was sealed with something else, or has its verdict.
+            ConflictError: it was sealed with other inputs, or has a verdict.
         """
         with writing(self.engine) as tx:
             run = check_claim(run_by_id(tx, run_id), epoch)
@@ -114,11 +114,11 @@ class Runs:
         reason: str = "",
         epoch: int | None = None,
     ) -> RunRecord:
-        """End a run, and return it; one that has a verdict keeps it.
+        """End a run, and return it; an existing verdict stands.
 
         Args:
-            verdict: a word of the family's, of at most 16 letters.
-            result: what it has made, JSON-ready.
+            verdict: a verdict of the family, at most 16 characters.
+            result: its result, JSON-ready.
             reason: why it failed, in words.
         """
         with writing(self.engine) as tx:

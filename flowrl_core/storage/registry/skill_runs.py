@@ -1,4 +1,4 @@
-"""Runs of skills: one training of one skill each, with its attempts, its looks and its end."""
+"""Runs of skills: each is one training of one skill, with its attempts, looks and end."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SkillRuns:
     """The runs of skills in a registry.
 
     A method that takes an `epoch` raises ConflictError if the run was claimed after it (see `Runs.claim`), with nothing
-    written; None is not checked. An id that does not exist is a StorageError.
+    written; None skips the check. An id that does not exist is a StorageError.
     """
 
     engine: sa.Engine
@@ -58,7 +58,7 @@ class SkillRuns:
             return skill_run_by_id(tx, run_id)
 
     def of(self, identity: str, *, line: str | None = None) -> list[SkillRunRecord]:
-        """Return the runs of an identity, oldest first, of the campaigns of one line or of all."""
+        """Return the runs of an identity in one line or in all lines, oldest first."""
         campaigns = sa.select(schema.campaigns.c.name).where(schema.campaigns.c.line == line)
         with reading(self.engine) as tx:
             return _select(tx, _read.identity == identity, *([] if line is None else [_read.campaign.in_(campaigns)]))
@@ -66,12 +66,12 @@ class SkillRuns:
     def begin(self, campaign: str, identity: str, *, new_run: bool = False) -> Attempt:
         """Return a new attempt; a run is opened for it unless the campaign has an open one of this identity.
 
-        The row is committed before anything is submitted: a process that is killed in between leaves an attempt without
-        a flow run, which is submitted later under the same key.
+        The row is committed before anything is submitted: a process killed in between leaves an attempt without a flow
+        run, which is submitted later under the same key.
 
         Args:
-            new_run: begin a new run although the last one did not learn, or the skill was rejected (a start with
-                `retry` does that already).
+            new_run: begin a new run even if the last one did not learn or the skill was rejected (not needed after a
+                start with `retry`).
 
         Raises:
             InputError: there is no such campaign.
@@ -88,9 +88,9 @@ class SkillRuns:
             return _insert(tx, started, identity, name)
 
     def predecessor(self, run_id: int) -> SkillRunRecord | None:
-        """Return the failed run from whose versions this one goes on; None if it begins anew.
+        """Return the failed run that this one continues with its versions; None if it starts anew.
 
-        A start that names the skill in `retry` has the next run go on, unless it says `from_scratch`.
+        After a start that names the skill in `retry`, the next run continues the failed one, unless `from_scratch`.
         """
         with reading(self.engine) as tx:
             return failed_before(tx, skill_run_by_id(tx, run_id))
@@ -110,14 +110,14 @@ class SkillRuns:
         seeds: Mapping[int, int | None],
         epoch: int | None = None,
     ) -> SkillRunRecord:
-        """Record what a run was prepared with, and return the run; the same again changes nothing.
+        """Record the inputs a run was prepared with, and return the run; repeating the call changes nothing.
 
         Args:
             remap: global to local index.
-            seeds: the version each global index starts from; None for one freshly initialised.
+            seeds: the version each global index starts from; None if freshly initialised.
 
         Raises:
-            ConflictError: it was sealed with something else, or has its verdict.
+            ConflictError: it was sealed with other inputs, or has a verdict.
         """
         with writing(self.engine) as tx:
             run = claimed_skill_run(tx, run_id, epoch)
@@ -128,7 +128,7 @@ class SkillRuns:
                 problem = "is sealed with another plan, remap, configuration or seeds"
                 raise ConflictError(f"run {run_id} ({run.skill}) {problem}")
             values: dict[str, Any] = {"plan": plan.as_dict(), "plan_hash": plan.hash}
-            # Keys of JSON objects are text.
+            # JSON object keys are strings.
             values |= {"remap": {str(k): v for k, v in remap.items()}, "seeds": {str(k): v for k, v in seeds.items()}}
             common: dict[str, Any] = {"config": config.model_dump(mode="json")}
             common["inputs"] = digest({**values, **common}, digits=32)
@@ -137,12 +137,12 @@ class SkillRuns:
             return skill_run_by_id(tx, run_id)
 
     def record_look(self, run_id: int, look: Look, *, epoch: int | None = None) -> Look:
-        """Return the look as recorded, with its number.
+        """Record a look and return it with its number.
 
-        The first look at a number of frames stands: being killed earns no second one.
+        The first look at a frame count stands, so that a killed run gets no second chance.
 
         Raises:
-            ConflictError: the run has its verdict.
+            ConflictError: the run has a verdict.
         """
         with writing(self.engine) as tx:
             run = claimed_skill_run(tx, run_id, epoch)
@@ -161,7 +161,7 @@ class SkillRuns:
             return _looks_of(tx, run_id)
 
     def record_reflection(self, run_id: int, reflection: Reflection, *, epoch: int | None = None) -> Reflection:
-        """Return the reflection as recorded; the first one stands."""
+        """Record the reflection and return the recorded one; the first stands."""
         with writing(self.engine) as tx:
             recorded = claimed_skill_run(tx, run_id, epoch).reflection
             if recorded is not None:
@@ -171,9 +171,9 @@ class SkillRuns:
             return reflection
 
     def fail(self, run_id: int, reason: str, *, epoch: int | None = None) -> SkillRunRecord:
-        """End a run that has no results as failed by verdict, and return it: it diverged, or it cannot be planned.
+        """End a run without results (it diverged or cannot be planned) as failed by verdict, and return it.
 
-        A run that has a verdict keeps it. Infrastructure trouble is no verdict: it ends the attempt, not the run.
+        An existing verdict stands. Infrastructure trouble is no verdict: it ends the attempt, not the run.
         """
         with writing(self.engine) as tx:
             if claimed_skill_run(tx, run_id, epoch).verdict is None:
@@ -194,17 +194,17 @@ class SkillRuns:
         compared: Compared | None = None,
         epoch: int | None = None,
     ) -> list[Merge]:
-        """End a run (versions, heads, bundle and verdict at once), and return its merges.
+        """End a run (versions, heads, bundle and verdict in one transaction), and return its merges.
 
-        Each result becomes a version named by its content; content that the expert has already is that version again.
+        Each result becomes a version named by its content; content that the expert already has reuses that version.
         Its cumulative frames are those of the version it was seeded from plus those routed in this run. Only a
-        learned run moves heads (`skills.merging.decide`). `most_frames` decides against the head as it is in this
+        learned run moves heads (`skills.merging.decide`). `most_frames` decides against the head read in this
         transaction; `evaluated` only against the head that was measured. A second call changes nothing and returns
-        what the first did.
+        the merges of the first.
 
         Args:
-            results: all experts of the run, their content already in the store of versions.
-            bundle: of a learned run, required; None otherwise.
+            results: all experts of the run, with their content already in the store of versions.
+            bundle: required of a learned run; None otherwise.
             reason: why it failed, in words.
             compared: required of a learned run under the policy `evaluated`.
 
@@ -212,10 +212,10 @@ class SkillRuns:
             One merge per expert, by global index.
 
         Raises:
-            InputError: a learned run without a bundle, a failed one with a bundle, an expert that comes twice, or no
-                comparison where the policy needs one.
-            ConflictError: another run has moved a head since it was measured (measure again and call again), or the
-                run was never sealed; nothing was changed.
+            InputError: a learned run without a bundle, a failed one with a bundle, a repeated expert, or no comparison
+                although the policy needs one.
+            ConflictError: another run has moved a head since it was measured (measure again and repeat the call), or
+                the run was never sealed; nothing was changed.
         """
         ending = Ending(verdict, run_frames, tuple(results), policy, bundle, reason, compared)
         with writing(self.engine) as tx:
@@ -225,7 +225,7 @@ class SkillRuns:
         return merges
 
     def merges(self, run_id: int) -> list[Merge]:
-        """Return what a run's end meant for its experts, by global index; empty while it is open."""
+        """Return a run's merges, by global index; empty while it is open."""
         with reading(self.engine) as tx:
             return merges_of(tx, [run_id]).get(run_id, [])
 

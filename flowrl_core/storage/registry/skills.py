@@ -1,4 +1,4 @@
-"""Skills: their definitions, and what a campaign knows of each."""
+"""Skills: their definitions, and the facts about each in a campaign."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Skills"]
 
 @dataclass(frozen=True)
 class Skills:
-    """The skills of a registry. Campaigns and accepted proposals bring them; nothing is written here."""
+    """The skills of a registry, read-only: campaigns and accepted proposals add them."""
 
     engine: sa.Engine
 
     def get(self, campaign: str, name: str) -> SkillRecord:
-        """Return what a campaign means by a skill's name now.
+        """Return the skill that a name currently means in a campaign.
 
         Raises:
             InputError: there is no such campaign, or it has no such skill.
@@ -41,7 +41,7 @@ class Skills:
             return skills_of(tx, campaign)
 
     def definition(self, identity: str) -> SkillRecord:
-        """Return the skill of this identity, whatever campaigns mean by its name now.
+        """Return the skill of this identity, even if its name now means another definition.
 
         Raises:
             StorageError: the registry has none.
@@ -53,7 +53,7 @@ class Skills:
             return skill_record(row)
 
     def redefined(self, campaign: str) -> list[str]:
-        """Return the names of a campaign's skills of which the registry knows another definition, too.
+        """Return the names of a campaign's skills that have another definition in the registry, too.
 
         Raises:
             InputError: there is no such campaign.
@@ -66,7 +66,7 @@ class Skills:
             return list(tx.execute(query.where(mine.campaign == campaign_by_name(tx, campaign).name)).scalars())
 
     def facts(self, campaign: str) -> dict[str, SkillFact]:
-        """Return what is known of every skill of a campaign, by name, in one consistent view.
+        """Return the facts about every skill of a campaign, by name, in one consistent view.
 
         Raises:
             InputError: there is no such campaign.
@@ -75,7 +75,7 @@ class Skills:
             return facts_of(tx, campaign_by_name(tx, campaign))
 
     def figures(self, campaign: str) -> dict[str, SkillFigures]:
-        """Return what a table of the campaign shows, by skill name, in one consistent view.
+        """Return the figures of the campaign's table, by skill name, in one consistent view.
 
         Raises:
             InputError: there is no such campaign.

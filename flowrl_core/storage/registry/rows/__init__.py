@@ -1,1 +1,1 @@
-"""What several parts of the registry read and write: functions that work inside the transaction they are given."""
+"""Reads and writes shared by several parts of the registry: functions that work inside a given transaction."""

@@ -23,7 +23,7 @@ def add_attempt(tx: sa.Connection, run: RunRecord) -> Attempt:
     is_alike = of_name if run.campaign else (_attempts.run == run.id,)
     number = (tx.execute(sa.select(sa.func.max(_attempts.number)).where(*is_alike)).scalar() or 0) + 1
     uuid = tx.execute(sa.select(schema.meta.c.uuid)).scalar_one()
-    # No campaign has an empty name.
+    # No campaign name is empty, so keys of runs without a campaign are distinct from all others.
     place = f"{run.campaign}/{run.name}" if run.campaign else f"/{run.family}/{run.name}-{run.ordinal}"
     values: dict[str, Any] = {"campaign": run.campaign or None, "subject": run.subject, "line": line_of(tx, run)}
     values |= {"name": run.name, "number": number, "key": f"{uuid}/{place}/{number}", "created_at": time.time()}
@@ -32,7 +32,7 @@ def add_attempt(tx: sa.Connection, run: RunRecord) -> Attempt:
 
 
 def line_of(tx: sa.Connection, run: RunRecord) -> str:
-    """Return the line of the run's campaign; the shared one for a run of none."""
+    """Return the line of the run's campaign; the shared one for a run without a campaign."""
     campaigns = schema.campaigns.c
     return tx.execute(sa.select(campaigns.line).where(campaigns.name == run.campaign)).scalar() or ""
 

@@ -22,7 +22,7 @@ def campaign_by_name(tx: sa.Connection, name: str) -> Campaign:
     """Return the campaign of this name.
 
     Raises:
-        InputError: there is none; the message names those there are.
+        InputError: there is none; the message names the existing ones.
     """
     row = tx.execute(_of_skills().where(schema.campaigns.c.name == name)).mappings().first()
     if row is None:
@@ -32,7 +32,7 @@ def campaign_by_name(tx: sa.Connection, name: str) -> Campaign:
 
 
 def all_campaigns(tx: sa.Connection) -> list[Campaign]:
-    """Return all campaigns, the one started last first."""
+    """Return all campaigns, the most recently started first."""
     rows = tx.execute(_of_skills().order_by(schema.campaigns.c.start.desc())).mappings()
     return [_record(row) for row in rows]
 

@@ -1,11 +1,11 @@
-"""What is known of a campaign's skills, read in a few statements whatever their number.
+"""The facts about a campaign's skills, read in a few statements whatever their number.
 
 When a skill counts as failed, and how it is tried again:
 
 - `verdict`: its last run in this campaign did not learn. It stays failed until a start of the campaign names it in
-  `retry`, or its definition (so its identity) changes. A failure in another campaign does not count here; what another
-  campaign of the same library learned is learned here too.
-- `rejected`: a person refused to have it trained in this campaign. It stays failed until a start names it in `retry`.
+  `retry`, or its definition (so its identity) changes. A failure in another campaign does not count here; a skill that
+  another campaign of the same library learned is learned here too.
+- `rejected`: a person refused to train it in this campaign. It stays failed until a start names it in `retry`.
 - `cancelled`: one of its attempts was cancelled since the campaign's last start. Starting the campaign again lifts it.
 - `infrastructure`: its attempts were interrupted more than `max_retries` times since the campaign's last start.
   Starting the campaign again begins a new count.
@@ -35,7 +35,7 @@ _bundles = schema.bundles.c
 
 @dataclass(frozen=True)
 class _Known:
-    """All rows that the facts of a campaign are made of, by identity."""
+    """The rows that a campaign's facts are derived from, by identity."""
 
     learned: set[str]
     last_runs: Mapping[str, Mapping[Any, Any]]
@@ -47,7 +47,7 @@ class _Known:
 
 
 def facts_of(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFact]:
-    """Return what is known of every skill of the campaign, by name."""
+    """Return the facts about every skill of the campaign, by name."""
     known = _read(tx, campaign)
     assigned = schema.campaign_skills.c
     query = sa.select(schema.campaign_skills).where(assigned.campaign == campaign.name).order_by(assigned.name)
@@ -125,7 +125,7 @@ def _cancellations_of(tx: sa.Connection, campaign: Campaign) -> dict[str, str]:
 
 
 def _rejections_of(tx: sa.Connection, campaign: Campaign) -> dict[str, str]:
-    """Reasons of the rejections that no start has forgiven, by identity."""
+    """Reasons of the rejections that no start has lifted, by identity."""
     assigned = schema.campaign_skills.c
     is_current = sa.and_(assigned.campaign == _attempts.campaign, assigned.identity == _attempts.subject)
     query = (

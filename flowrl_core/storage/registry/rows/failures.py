@@ -1,4 +1,4 @@
-"""Failed runs that a skill may go on from: what they left, and which of them a run follows."""
+"""Failed runs that a skill may continue: the versions they left, and which of them a run continues."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["failed_before", "left_by_failed_runs"]
 _runs, _merges, _assigned = schema.trainings.c, schema.merges.c, schema.campaign_skills.c
 _bundles, _campaigns = schema.bundles.c, schema.campaigns.c
 _HAS_FAILED = sa.and_(_runs.verdict == "failed", _runs.id.in_(sa.select(_merges.run)))
-"""With versions: a run that diverged, or that could not be planned, left none."""
+"""Failed with versions: a run that diverged or could not be planned left none."""
 
 
 def failed_before(tx: sa.Connection, run: SkillRunRecord) -> SkillRunRecord | None:
-    """Return the failed run that this one goes on from; None if it begins anew.
+    """Return the failed run that this one continues; None if it starts anew.
 
-    It is the skill's last one in the campaign that left versions, once a start has forgiven its failure and did not
-    ask for a beginning from scratch.
+    It is the skill's last failed run in the campaign that left versions, if a start has lifted its failure without
+    `from_scratch`.
     """
     is_skill = (_assigned.campaign == run.campaign, _assigned.identity == run.identity)
     query = sa.select(_assigned.forgiven_run).where(*is_skill, sa.not_(_assigned.from_scratch))
@@ -33,7 +33,7 @@ def failed_before(tx: sa.Connection, run: SkillRunRecord) -> SkillRunRecord | No
 
 
 def left_by_failed_runs() -> sa.Select[Any]:
-    """Select the ids of the versions that skills may go on from: of each one's last failed run, until it is learned."""
+    """Select the ids of the versions left by each skill's last failed run, until the skill is learned."""
     is_learned = sa.exists().where(_bundles.identity == _runs.identity, _bundles.line == _campaigns.line)
     is_assigned = sa.and_(_assigned.campaign == _runs.campaign, _assigned.identity == _runs.identity)
     last = (

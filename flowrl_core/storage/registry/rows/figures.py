@@ -1,4 +1,4 @@
-"""The figures of a campaign's table: read in a few statements, whatever the number of skills."""
+"""The figures of a campaign's table, read in a few statements whatever the number of skills."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _runs, _looks, _bundles, _experts = schema.trainings.c, schema.looks.c, schema.b
 
 
 def figures_of(tx: sa.Connection, campaign: Campaign) -> dict[str, SkillFigures]:
-    """Return what a table of the campaign shows, by skill name."""
+    """Return the figures of the campaign's table, by skill name."""
     known = facts_of(tx, campaign)
     bundles = {row["identity"]: row for row in tx.execute(_newest_bundles(campaign.line)).mappings()}
     last = sa.select(sa.func.max(_runs.id)).where(_runs.campaign == campaign.name).group_by(_runs.identity)

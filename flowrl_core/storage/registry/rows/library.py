@@ -29,7 +29,7 @@ def heads_of(tx: sa.Connection, global_indices: Collection[int]) -> dict[int, Ve
 def earlier_head(tx: sa.Connection, global_index: int) -> VersionRecord | None:
     """Return the newest head among earlier definitions of an expert's skill; None if there is none.
 
-    They have its name, environment and line, and experts of the same sizes.
+    Such definitions have the same name, environment and line, and experts of the same sizes.
     """
     query = _definitions(global_index).join(schema.heads, _heads.expert == _OTHER.c.global_index)
     query = query.join(schema.versions, _versions.id == _heads.version).with_only_columns(*schema.versions.c)
@@ -50,7 +50,7 @@ def _definitions(global_index: int) -> sa.Select[Any]:
 
 
 def move_head(tx: sa.Connection, expert: int, from_version: int | None, to_version: int) -> bool:
-    """Move a head if it still is `from_version` (compare and set), and return whether it was moved."""
+    """Move a head if it still is `from_version` (compare and set), and return whether it moved."""
     if from_version is None:
         tx.execute(sa.insert(schema.heads).values(expert=expert, version=to_version))
         return True
@@ -73,7 +73,7 @@ def version_by_id(tx: sa.Connection, version_id: int) -> VersionRecord:
 def add_version(
     tx: sa.Connection, run: int, expert: int, content: str, *, routed_frames: int, parent: int | None
 ) -> VersionRecord:
-    """Return the version of this content: the one the expert has, or a new one that counts its parent's frames too."""
+    """Return the expert's version with this content; a new one, which includes its parent's frames, if it has none."""
     has = sa.select(schema.versions).where(_versions.expert == expert, _versions.content == content)
     row = tx.execute(has).mappings().first()
     if row is not None:
@@ -88,7 +88,7 @@ def add_version(
 
 
 def _may_come_from(tx: sa.Connection, expert: int, parent: int) -> bool:
-    """Whether versions of the expert may be made from one of `parent`: itself, or an earlier definition's expert."""
+    """Whether versions of `expert` may descend from those of `parent`: the same expert or an earlier definition's."""
     return parent in (expert, *tx.execute(_definitions(expert)).scalars())
 
 

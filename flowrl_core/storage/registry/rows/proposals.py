@@ -1,4 +1,4 @@
-"""Rows of proposals, and the skills that a campaign has because of them."""
+"""Rows of proposals, and the skills that they add to a campaign."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _rows = schema.proposals.c
 
 
 def proposals_of(tx: sa.Connection, campaign: str) -> list[ProposalRecord]:
-    """Return all that was proposed to a campaign, oldest first."""
+    """Return all proposals to a campaign, oldest first."""
     rows = tx.execute(sa.select(schema.proposals).where(_rows.campaign == campaign).order_by(_rows.id)).mappings()
     return [_record(row) for row in rows]
 
@@ -27,8 +27,8 @@ def proposals_of(tx: sa.Connection, campaign: str) -> list[ProposalRecord]:
 def with_accepted(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill]) -> dict[str, Skill]:
     """Return the skills of a knowledge base with the newest accepted proposal of each name.
 
-    Where both have a name, the knowledge base counts, unless the proposal took the place of just that definition, or
-    of one that did.
+    If both have a name, the knowledge base wins, unless the proposal replaced exactly that definition, or replaced one
+    that did.
     """
     records = [record for record in proposals_of(tx, spec.campaign) if record.state == "accepted"]
     found = dict(skills)

@@ -1,7 +1,7 @@
-"""Rows of runs, whatever their family, and who may write to them.
+"""Rows of runs of all families, and the check of who may write to them.
 
-A machine that was presumed dead may come back. So whoever begins to work on a run claims it, which raises the run's
-epoch; writes by a process with an earlier epoch are refused.
+A machine that was presumed dead may come back. So each process that begins to work on a run claims it, which raises
+the run's epoch; writes by a process with an earlier epoch are refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def run_by_id(tx: sa.Connection, run_id: int) -> RunRecord:
 
 
 def open_run(tx: sa.Connection, family: str, name: str, *, campaign: str, subject: str | None) -> RunRecord:
-    """Return the campaign's open run of this subject; a new run if there is none, or no subject.
+    """Return the campaign's open run of this subject; a new run if there is none or `subject` is None.
 
     Args:
         campaign: "": none.
@@ -45,7 +45,7 @@ def open_run(tx: sa.Connection, family: str, name: str, *, campaign: str, subjec
         row = tx.execute(sa.select(schema.runs).where(*is_it, _runs.verdict.is_(None))).mappings().first()
         if row is not None:
             return run_record(row)
-    # With the campaign, or else the family, it names the directory, on every file system another one.
+    # Part of the directory's name, with the campaign or else the family; distinct on every file system.
     last = tx.execute(sa.select(_runs.name, sa.func.max(_runs.ordinal)).group_by(_runs.name)).tuples()
     ordinal = 1 + max((number for other, number in last if folded(other) == folded(name)), default=0)
     values = {"family": family, "campaign": campaign or None, "name": name, "ordinal": ordinal, "subject": subject}
@@ -54,10 +54,10 @@ def open_run(tx: sa.Connection, family: str, name: str, *, campaign: str, subjec
 
 
 def check_claim(run: RunRecord, epoch: int | None) -> RunRecord:
-    """Return the run, unless it was claimed after `epoch`; None is for callers that claim nothing.
+    """Return the run if it was not claimed after `epoch`; None is for callers without a claim.
 
     Raises:
-        ConflictError: it was.
+        ConflictError: it was claimed after `epoch`.
     """
     if epoch is not None and epoch != run.epoch:
         raise ConflictError(

@@ -31,10 +31,10 @@ def skill_run_by_id(tx: sa.Connection, run_id: int) -> SkillRunRecord:
 
 
 def claimed_skill_run(tx: sa.Connection, run_id: int, epoch: int | None) -> SkillRunRecord:
-    """Return the run, unless it was claimed after `epoch`; None is for callers that claim nothing.
+    """Return the run if it was not claimed after `epoch`; None is for callers without a claim.
 
     Raises:
-        ConflictError: it was.
+        ConflictError: it was claimed after `epoch`.
         StorageError: there is no run of this id.
     """
     check_claim(run_by_id(tx, run_id), epoch)

@@ -1,4 +1,4 @@
-"""Rows of skills: definitions, and what each campaign means by a name."""
+"""Rows of skills: definitions, and the identity that each campaign assigns to a name."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def check_known(field: str, name: str, known: Mapping[str, Any]) -> None:
     """Refuse a name that is not among the known skills.
 
     Raises:
-        InputError: of this field; the message suggests similar names.
+        InputError: the name is unknown; the message names the field and suggests similar names.
     """
     if name not in known:
         raise InputError(field, f"there is no skill {name!r}", remedy_for(name, known))
 
 
 def define(tx: sa.Connection, env: str, skills: Mapping[str, Skill]) -> dict[str, str]:
-    """Return the identity of each of the skills, by name; definitions that the registry lacks are added."""
+    """Return the identity of each of the skills, by name; missing definitions are added to the registry."""
     identities = {name: skill.identity(env) for name, skill in skills.items()}
     known = set(tx.execute(sa.select(schema.skills.c.identity)).scalars())
     fresh = {identities[name]: skill for name, skill in skills.items() if identities[name] not in known}
@@ -48,7 +48,7 @@ def define(tx: sa.Connection, env: str, skills: Mapping[str, Skill]) -> dict[str
 
 
 def assign(tx: sa.Connection, campaign: str, name: str, identity: str | None) -> None:
-    """Let a campaign mean this identity by the name, with nothing forgiven; None removes the name from it."""
+    """Assign the identity to the name in a campaign, with no failure lifted; None removes the name."""
     assigned = schema.campaign_skills
     tx.execute(sa.delete(assigned).where(assigned.c.campaign == campaign, assigned.c.name == name))
     if identity is not None:
@@ -59,7 +59,7 @@ def forgive(tx: sa.Connection, campaign: str, names: Iterable[str], *, from_scra
     """Stop counting the failures and rejections that the campaign's skills of these names have had so far.
 
     Args:
-        from_scratch: the next run of each begins anew; else it goes on from what the last failed one left.
+        from_scratch: the next run of each starts anew; else it continues the last failed one.
     """
     assigned, runs, tried = schema.campaign_skills, schema.trainings.c, schema.attempts.c
     for name in names:
