@@ -134,6 +134,19 @@ def test_a_module_that_is_named_in_a_string_exists(module):
             assert name in MODULES or name.rpartition(".")[0] in MODULES, f"{module} names {name}"
 
 
+IMPORTED = re.compile(r"from ((?:flowrl_core|flowrl_cli|tasks|flows)[\w.]*) import (\w+(?:, \w+)*)")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
+def test_code_that_a_test_starts_from_a_string_imports_what_is_there(path):
+    """Elsewhere lint finds it; here the test would fail far away, or skip what it is about."""
+    strings = [one.value for one in ast.walk(ast.parse(path.read_text())) if isinstance(one, ast.Constant)]
+    for module, names in IMPORTED.findall("\n".join(one for one in strings if isinstance(one, str))):
+        for name in names.split(", "):
+            loaded = importlib.import_module(module)
+            assert hasattr(loaded, name) or f"{module}.{name}" in MODULES, f"{module} has no {name}"
+
+
 def test_one_place_says_which_name_a_person_may_have_meant():
     """Elsewhere `MAKE_B` or `make-b` would be suggested nothing, or something else, or in other words."""
     sources = {module: Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8") for module in MODULES}

@@ -227,7 +227,7 @@ def started(home) -> Home:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--target", "collect_wood", "--campaign", "other"), ("env", "corridor", "craftax-classic")),
+        (("--target", "collect_wood"), ("env", "corridor", "craftax-classic")),
         ((*CORRIDOR, "--training.frames", "70000"), ("--training.frames", "600000", "70000")),
         ((*CORRIDOR, "--training.width", "32", "--campaign", "other"), ("training.width", "64", "32")),
     ],

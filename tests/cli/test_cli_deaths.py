@@ -27,7 +27,7 @@ from flowrl_core.errors import ServiceError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.ownership import exclusive
 
-DYING = "import sys; from tasks.orchestration import workers; workers._PAUSE_S = 0.01; workers.main(['gpu'])"
+DYING = "import sys; from tasks.orchestration.server import workers; workers._PAUSE_S = 0.01; workers.main(['gpu'])"
 NOBODYS = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
 """A real account of the kernel's with a number that no file names."""
 TREE = "  | ExceptionGroup: errors (1 sub-exception)\n    | OSError: [Errno 5] eaten\n    +----\n"

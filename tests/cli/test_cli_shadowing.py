@@ -132,7 +132,8 @@ def test_jax_starts_whatever_is_on_pythonpath(home, tmp_path, monkeypatch, name)
     """Asked in a process that is not of the usual kind."""
     (tmp_path / f"{name}.py").write_text("raise RuntimeError('another one')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    code = "import flowrl_cli; from tasks.orchestration.devices.platforms import ask_jax; print(ask_jax().number)"
+    code = "from flowrl_core.installation import anchor, prefer_installed; anchor(); prefer_installed(); "
+    code += "from tasks.orchestration.devices.platforms import ask_jax; print(ask_jax().number)"
     assert said_by(sys.executable, "-P", "-c", code) == "1\n"
 
 

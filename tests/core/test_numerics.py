@@ -22,7 +22,8 @@ import jax, numpy as np
 from corridor_runs import KNOWLEDGE, TRAINING
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.corridor.vocabulary import CORRIDOR
-from flowrl_core.learning.learner import hyperparameters, shapes_of
+from flowrl_core.learning.learner import hyperparameters
+from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.compiled.cache import compilations, compiled_learner, fingerprint

@@ -64,7 +64,7 @@ def test_a_registry_is_read_and_an_empty_database_beside_what_one_has_left_is_re
     assert Registry.read(home) is None
     home.version("left").mkdir(parents=True)
     for ask in (Registry.read, Registry.open):
-        with pytest.raises(CorruptError, match="is empty, but .* holds versions/.*correct FLOWRL_REGISTRY_URL"):
+        with pytest.raises(CorruptError, match="is empty, but .* contains versions/.*correct FLOWRL_REGISTRY_URL"):
             ask(home)
 
 

@@ -102,7 +102,7 @@ def test_each_start_declares_what_is_lost_whoever_has_started_the_workers(server
     assert state(run).is_running(), "its worker lives: Prefect learns its end"
     before.kill()
     psutil.wait_procs([before], timeout=10)
-    code = "import sys; from flowrl_cli import embedded; from flowrl_core.storage.layout import Home; "
+    code = "import sys; from flowrl_cli.server import embedded; from flowrl_core.storage.layout import Home; "
     cut = subprocess.Popen([sys.executable, "-c", f"{code}embedded.up(Home(sys.argv[1]))", str(server.home.root)])
     while not Record.load(server.home).alive("workers"):
         time.sleep(0.01)

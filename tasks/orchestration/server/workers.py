@@ -79,7 +79,8 @@ class _Job(ProcessJobConfiguration):
             self.command = shlex.join(command("tasks.orchestration.runs.engine"))
             self.working_dir = ROOT
             # With the flow's entry point, the engine need not ask the server and run the pull steps to find it.
-            self.env["PREFECT__FLOW_ENTRYPOINT"] = entrypoint
+            # A deployment whose job names one itself means that.
+            self.env.setdefault("PREFECT__FLOW_ENTRYPOINT", entrypoint)
         super().prepare_for_flow_run(flow_run, deployment, *rest, **options)
 
 
