@@ -79,8 +79,10 @@ class _Job(ProcessJobConfiguration):
             self.command = shlex.join(command("tasks.orchestration.runs.engine"))
             self.working_dir = ROOT
             # With the flow's entry point, the engine need not ask the server and run the pull steps to find it.
-            # A deployment whose job names one itself means that.
-            self.env.setdefault("PREFECT__FLOW_ENTRYPOINT", entrypoint)
+            # One that the deployment's job names stands, unless its file has moved since.
+            named = self.env.get("PREFECT__FLOW_ENTRYPOINT") or ""
+            if not (ROOT / named.rpartition(":")[0]).is_file():
+                self.env["PREFECT__FLOW_ENTRYPOINT"] = entrypoint
         super().prepare_for_flow_run(flow_run, deployment, *rest, **options)
 
 
