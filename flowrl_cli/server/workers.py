@@ -146,7 +146,7 @@ def _check_served(server: Server, pools: Sequence[str]) -> None:
     if missing:
         raise ServiceError(
             f"the server {server.url} has no pool {' and '.join(missing)}: run `flowrl up` there, or here "
-            f"`PREFECT_API_URL={server.url} prefect deploy --all`"
+            f"`PREFECT_API_URL={server.url} flowrl up`"
         )
 
 
