@@ -1,6 +1,7 @@
 """The layers: what imports what, what loads, and what the modules say of themselves."""
 
 import ast
+import functools
 import graphlib
 import importlib
 import importlib.util
@@ -40,10 +41,24 @@ DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 FLOWS = sorted({deployment["entrypoint"] for deployment in DEPLOYMENTS})
 
 
+@functools.cache
+def source_of(module):
+    return Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+
+
+@functools.cache
+def nodes_of(module):
+    """Everything in a module's syntax tree."""
+    return tuple(ast.walk(ast.parse(source_of(module))))
+
+
+def strings_of(nodes):
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
 def imports_of(module):
     """The names of all that a module imports, wherever in it."""
-    spec = importlib.util.find_spec(module)
-    for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+    for node in nodes_of(module):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -52,8 +67,7 @@ def imports_of(module):
 
 def modules_of(module):
     """The modules of ours that a module imports, wherever in it, for its types alone, too."""
-    spec = importlib.util.find_spec(module)
-    for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+    for node in nodes_of(module):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -72,21 +86,22 @@ def loaded_by(*modules):
     return {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_downwards(module):
-    layer = module.split(".")[0]
-    above = LAYERS[LAYERS.index(layer) + 1 :]
-    wrong = [name for name in imports_of(module) if name.split(".")[0] in above]
-    assert not wrong, f"{module} imports from a layer above: {wrong}"
+def test_imports_point_downwards():
+    def above(module):
+        return LAYERS[LAYERS.index(module.split(".")[0]) + 1 :]
+
+    wrong = [(one, name) for one in MODULES for name in imports_of(one) if name.split(".")[0] in above(one)]
+    assert not wrong, f"modules that import from a layer above: {wrong}"
 
 
-@pytest.mark.parametrize("module", CORE)
-def test_inside_the_core_imports_point_downwards(module):
-    package = module.split(".")[1]
-    for name in modules_of(module):
-        other = name.split(".")[1] if "." in name else ""
-        is_below = RANKS.get(other, 0) < RANKS.get(package, 0) or RANKS.get(other, 0) == RANKS.get(package, 0) == 0
-        assert other == package or is_below, f"{module} imports {name}, which does not lie below it"
+def test_inside_the_core_imports_point_downwards():
+    def may_import(module, name):
+        package, other = module.split(".")[1], name.split(".")[1] if "." in name else ""
+        rank, other_rank = RANKS.get(package, 0), RANKS.get(other, 0)
+        return other == package or other_rank < rank or other_rank == rank == 0
+
+    wrong = [(one, name) for one in CORE for name in modules_of(one) if not may_import(one, name)]
+    assert not wrong, f"modules that import what does not lie below them: {wrong}"
 
 
 def test_no_modules_import_each_other_in_a_circle():
@@ -97,9 +112,9 @@ def test_no_modules_import_each_other_in_a_circle():
         pytest.fail(f"a circle of imports: {' <- '.join(exc.args[1])}")
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("flowrl_core")])
-def test_the_core_never_imports_prefect(module):
-    assert "prefect" not in {name.split(".")[0] for name in imports_of(module)}
+def test_the_core_never_imports_prefect():
+    core = [module for module in MODULES if module.startswith("flowrl_core")]
+    assert [one for one in core if "prefect" in {name.split(".")[0] for name in imports_of(one)}] == []
 
 
 def test_skills_programs_and_the_registry_load_neither_jax_nor_prefect():
@@ -123,79 +138,73 @@ EARLIER = ("tasks.orchestration.installation.enter", "tasks.orchestration.engine
 OURS = re.compile(r"(flowrl_core|flowrl_cli|tasks\.(orchestration|campaign|skill|upkeep))(\.[a-z]\w*)+")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_that_is_named_in_a_string_exists(module):
-    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text())
-    for text in [
-        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]:
-        name = text.partition(":")[0]
-        if OURS.fullmatch(name) and name not in EARLIER:
-            assert name in MODULES or name.rpartition(".")[0] in MODULES, f"{module} names {name}"
+def test_a_module_that_is_named_in_a_string_exists():
+    named = [(one, text.partition(":")[0]) for one in MODULES for text in strings_of(nodes_of(one))]
+    ours = [(one, name) for one, name in named if OURS.fullmatch(name) and name not in EARLIER]
+    assert ours
+    assert [(one, name) for one, name in ours if not {name, name.rpartition(".")[0]} & set(MODULES)] == []
 
 
 IMPORTED = re.compile(r"from ((?:flowrl_core|flowrl_cli|tasks|flows)[\w.]*) import (\w+(?:, \w+)*)")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
-def test_code_that_a_test_starts_from_a_string_imports_what_is_there(path):
+def test_code_that_a_test_starts_from_a_string_imports_what_is_there():
     """Elsewhere lint finds it; here the test would fail far away, or skip what it is about."""
-    strings = [one.value for one in ast.walk(ast.parse(path.read_text())) if isinstance(one, ast.Constant)]
-    for module, names in IMPORTED.findall("\n".join(one for one in strings if isinstance(one, str))):
-        for name in names.split(", "):
-            loaded = importlib.import_module(module)
-            assert hasattr(loaded, name) or f"{module}.{name}" in MODULES, f"{module} has no {name}"
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("*.py")]
+    text = "\n".join(one for tree in trees for one in strings_of(ast.walk(tree)))
+    imported = {(module, name) for module, names in IMPORTED.findall(text) for name in names.split(", ")}
+    assert imported
+    for module, name in sorted(imported):
+        is_there = f"{module}.{name}" in MODULES or hasattr(importlib.import_module(module), name)
+        assert is_there, f"{module} has no {name}"
 
 
 def test_one_place_says_which_name_a_person_may_have_meant():
     """Elsewhere `MAKE_B` or `make-b` would be suggested nothing, or something else, or in other words."""
-    sources = {module: Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8") for module in MODULES}
     for words in ("difflib", "Did you mean"):
-        assert [module for module, source in sources.items() if words in source] == ["flowrl_core.nearest"]
+        assert [module for module in MODULES if words in source_of(module)] == ["flowrl_core.nearest"]
 
 
-# Which says what it replaces.
-@pytest.mark.parametrize("module", [one for one in MODULES if one != "flowrl_core.installation"])
-def test_modules_are_run_by_the_command_of_the_installation(module):
+def test_modules_are_run_by_the_command_of_the_installation():
     """`python -m` would run what is called so in the working directory or on PYTHONPATH, and import such packages."""
-    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text())
-    assert "-m" not in [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    assert [one for one in MODULES if "-m" in strings_of(nodes_of(one))] == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_text_is_utf8_wherever_it_is_read_or_written(module):
+def test_text_is_utf8_wherever_it_is_read_or_written():
     """And not in what the environment says of it."""
-    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))
-    for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)]:
+
+    def names_its_encoding(call):
         words = {word.arg for word in call.keywords}
         name = ast.unparse(call.func)
         # (A file of a distribution has a name here, and is of UTF-8.)
         is_text = (name.endswith(".read_text") and not call.args) or name.endswith(".write_text") or "text" in words
         if name == "open" or name.endswith(".fdopen"):
             is_text = not any(isinstance(one, ast.Constant) and "b" in str(one.value) for one in call.args[1:])
-        assert not is_text or "encoding" in words, f"{module}: {ast.unparse(call)}"
+        return not is_text or "encoding" in words
+
+    calls = [(one, node) for one in MODULES for node in nodes_of(one) if isinstance(node, ast.Call)]
+    assert [f"{one}: {ast.unparse(call)}" for one, call in calls if not names_its_encoding(call)] == []
 
 
 def test_the_command_loads_nothing_heavy_for_its_help():
     assert not loaded_by("flowrl_cli.app") & {"jax", "prefect", "sqlalchemy"}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_name_in_all_exists_and_every_module_says_what_it_is(module):
-    if module == "flowrl_cli.__main__":
-        return
-    loaded = importlib.import_module(module)
-    assert loaded.__doc__, f"{module} has no docstring"
-    missing = [name for name in getattr(loaded, "__all__", []) if not hasattr(loaded, name)]
-    assert not missing, f"{module}.__all__ names what is not there: {missing}"
+def test_every_name_in_all_exists_and_every_module_says_what_it_is():
+    # Importing `__main__` would run the command.
+    for module in [one for one in MODULES if one != "flowrl_cli.__main__"]:
+        loaded = importlib.import_module(module)
+        assert loaded.__doc__, f"{module} has no docstring"
+        missing = [name for name in getattr(loaded, "__all__", []) if not hasattr(loaded, name)]
+        assert not missing, f"{module}.__all__ names what is not there: {missing}"
 
 
-@pytest.mark.parametrize("module", [one for one in MODULES if one.startswith("tasks.orchestration")])
-def test_orchestration_knows_no_family(module):
+def test_orchestration_knows_no_family():
     """It submits, watches and ends runs of whatever family, and gives them devices."""
     families = ("tasks.skill", "tasks.campaign", "flowrl_core.stages", "flowrl_core.skills", "flowrl_core.specs")
-    assert [name for name in imports_of(module) if name.startswith(families)] == []
-    assert "skill" not in Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8").lower()
+    for module in [one for one in MODULES if one.startswith("tasks.orchestration")]:
+        assert [name for name in imports_of(module) if name.startswith(families)] == []
+        assert "skill" not in source_of(module).lower(), module
 
 
 def test_the_flow_of_skills_is_named_in_one_place_besides_its_definition():
