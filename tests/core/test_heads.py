@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sqlite3
 
 import numpy as np
 import pytest
@@ -82,6 +83,10 @@ def sibling_ends(home, change):
     assert [(merge.name, merge.action) for merge in merges] == [("dig_a", "updated"), ("make_o", "new")]
 
 
+def scaled(tree, factor):
+    return {name: scaled(leaf, factor) for name, leaf in tree.items()} if isinstance(tree, dict) else tree * factor
+
+
 def noise(tree):
     if isinstance(tree, dict):
         return {name: noise(leaf) for name, leaf in tree.items()}
@@ -101,7 +106,21 @@ def test_a_spoiled_head_is_found_and_the_next_run_starts_from_the_bundle(own, ca
         assert config["seeded_from"][name] == proved[name].content
         assert seeds[name] == proved[name].id
     assert config["seeded_from"]["make_d"] == "initialised" and seeds["make_d"] is None
-    assert f"its heads are worse than bundle {bundle.id} proved; starting from bundles" in caplog.text
+    assert report["successes"]["heads"] < report["successes"]["bundles"] == report["episodes"]
+    assert "its heads are worse than the versions of bundles, from which it starts" in caplog.text
+
+
+def test_heads_stay_where_the_bundle_proved_more_only_because_its_plan_is_shorter(own):
+    sibling_ends(own, lambda tree: scaled(tree, 1.0001))
+    heads, proved, bundle = heads_and_bundle(own)
+    assert heads["dig_a"] != proved["dig_a"]
+    with sqlite3.connect(own.registry) as database:  # as a plan would show that leaves out a hard step
+        database.execute("UPDATE bundles SET lower_bound = 2 WHERE id = ?", [bundle.id])
+    config, seeds = make_d(own)
+    report = config["heads"]
+    assert report["upper_bound"] < report["bundle_lower_bound"]
+    assert report["successes"]["heads"] >= report["successes"]["bundles"]
+    assert report["seeded_from"] == "heads" and seeds["dig_a"] == heads["dig_a"].id
 
 
 def test_a_run_from_the_bundle_learns_and_heals_the_head(own):

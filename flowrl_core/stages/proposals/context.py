@@ -186,13 +186,13 @@ def read_context(
     history = tuple(registry.proposals.of(campaign))
     figures = registry.skills.figures(campaign)
     identities = {name: one.identity for name, one in figures.items()}
-    mine = {
+    accepted = {
         one.name: one.repaired.skill
         for one in history
         if one.repaired is not None and one.identity is not None and one.identity == identities.get(one.name)
     }
-    is_same = before is not None and before.accepted == mine
-    knowledge, stale = (before.knowledge, before.stale) if before is not None and is_same else grown(base, mine)
+    is_same = before is not None and before.accepted == accepted
+    knowledge, stale = (before.knowledge, before.stale) if before is not None and is_same else grown(base, accepted)
     ended = [run for run in registry.skill_runs.ended() if run.campaign == campaign]
     known = {one.identity: one.repaired for one in history if one.repaired is not None}
     failed: dict[str, list[Proposal]] = {}
@@ -203,16 +203,16 @@ def read_context(
     return ProposalContext(
         spec=spec,
         knowledge=knowledge,
-        accepted=mine,
+        accepted=accepted,
         stale=stale,
         figures=figures,
         history=history,
         failed={name: tuple(tried) for name, tried in failed.items()},
-        reflections={run.skill: _told(run) for run in ended if run.reflection is not None},
+        reflections={run.skill: _reflection(run) for run in ended if run.reflection is not None},
     )
 
 
-def _told(run: SkillRunRecord) -> dict[str, object]:
+def _reflection(run: SkillRunRecord) -> dict[str, object]:
     """How a run's episodes went, in the form a briefing uses."""
     reflection, plan = run.reflection, run.plan
     assert reflection is not None and plan is not None

@@ -131,10 +131,10 @@ def compare(
 def _measure(
     home: Home, registry: Registry, context: RunContext, bundle: Bundle, result: ExpertResult, head: VersionRecord
 ) -> Measured:
-    setup, mine = setup_of(registry, bundle), context.config.training
+    setup, training = setup_of(registry, bundle), context.config.training
     # The bundle's rules in this run's shapes, for which a learner is already compiled.
     rules = {name: getattr(setup.training, name) for name in ("episode_limit", "action_masks")}
-    setup, room = replace(setup, training=mine.model_copy(update=rules)), len(context.remap.global_to_local)
+    setup, room = replace(setup, training=training.model_copy(update=rules)), len(context.remap.global_to_local)
     others = {index: version.content for index, version in bundle.versions.items()}
     # A head that has moved meets new worlds: repeating a comparison on the same ones would be selection.
     key = jax_stream(context.seed, "merge", result.global_index, head.id)

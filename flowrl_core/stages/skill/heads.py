@@ -2,8 +2,10 @@
 
 Sibling runs train the same experts for other skills, so a head can get worse at its own skill. Before a run is sealed,
 the steps before its last one are played with the heads. If even the upper bound of their success is below the lower
-bound of a bundle of theirs, each of these experts starts from the bundle with the longest plan that contains it. A
-version whose files are damaged is replaced by an ancestor, or by a version that a bundle was measured with.
+bound of a bundle of theirs, the versions of bundles (for each expert, of the bundle with the longest plan that contains
+it) are played in the same worlds too, since the plan that the bundle was measured with may be shorter; the better of
+the two are used. A version whose files are damaged is replaced by an ancestor, or by a version that a bundle was
+measured with.
 
 A run that continues a failed one takes its own expert from where that run stopped. The failed run also trained the
 other experts towards this last step, which no head was; but the heads may have improved in sibling runs since. So its
@@ -15,17 +17,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from flowrl_core.errors import CorruptError
 from flowrl_core.randomness import jax_stream
-from flowrl_core.skills.model import Plan, Skill
+from flowrl_core.skills.model import Plan
 from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.skill.comparison import LEVEL, EvaluationSetup, play
+from flowrl_core.statistics import wilson_upper
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import Bundle, VersionRecord
 from flowrl_core.storage.registry import Registry
+
+if TYPE_CHECKING:
+    from flowrl_core.learning.evaluation import Evaluation
 
 __all__ = ["HeadsReport", "choose_seeds"]
 
@@ -37,17 +43,18 @@ _Versions = dict[int, VersionRecord | None]
 
 @dataclass(frozen=True)
 class HeadsReport:
-    """The measurement of the heads; for a run that continues a failed one, of the chosen versions.
+    """What was measured before the run, all in the same worlds.
 
     Attributes:
-        episodes, successes: episodes played up to the last step's entry, and those that reached it.
-        upper_bound: of that success, one-sided at `LEVEL`.
+        episodes: episodes played up to the last step's entry, with each choice of versions.
+        successes: those that reached it, by where the prerequisites' parameters came from; `run`: from the failed run.
+        upper_bound: of the first choice's success, one-sided at `LEVEL`.
         bundle, bundle_lower_bound: the bundle with the longest plan among the prerequisites, and its lower bound.
-        seeded_from: where the prerequisites' parameters come from; `run`: the failed run.
+        seeded_from: the choice that is used.
     """
 
     episodes: int
-    successes: int
+    successes: Mapping[_Source, int]
     upper_bound: float
     bundle: int
     bundle_lower_bound: float
@@ -57,10 +64,7 @@ class HeadsReport:
 def choose_seeds(
     home: Home,
     registry: Registry,
-    plan: Plan,
-    experts: Mapping[str, int],
-    skills: Mapping[str, Skill],
-    env: str,
+    setup: EvaluationSetup,
     config: SkillConfig,
     seed: int,
     *,
@@ -70,44 +74,53 @@ def choose_seeds(
     """Return the version each expert of the plan starts from (None: initialise it), and the measurement, if any.
 
     Args:
-        experts: global index of each skill of the plan.
+        setup: the run's plan, and how it is played.
         left: the versions made by the failed run that this one continues; empty if it starts anew.
         earlier: the head of an earlier definition, from which the skill's own expert starts if it has no head.
 
     Raises:
         CorruptError: a version that the run needs is damaged, and so is every possible replacement.
     """
+    experts, own = setup.experts, setup.experts[setup.plan.target]
     heads = {index: _whole(home, registry, registry.library.head(index)) for index in experts.values()}
-    own = experts[plan.target]
     if heads[own] is None and earlier is not None:
         heads |= _kept(home, registry, {own: earlier}, [own], own=own)
     kept = _kept(home, registry, left, experts.values(), own=own)
     heads |= {index: version for index, version in kept.items() if index == own}
     starts: dict[_Source, _Versions] = {"run": heads | kept, "heads": heads} if kept else {"heads": heads}
-    prefix = Plan(plan.target, plan.steps[:-1])
-    before = {experts[name] for name in prefix.skills}
-    longest = {index: bundle for index in sorted(before) if (bundle := _longest(registry, index)) is not None}
-    first = next(iter(starts.values()))
-    has_moved = any(first[index] != bundle.versions[index] for index, bundle in longest.items())
+    prefix = Plan(setup.plan.target, setup.plan.steps[:-1])
+    longest = _longest(registry, {experts[name] for name in prefix.skills})
+    first, start = next(iter(starts.items()))
+    has_moved = any(start[index] != bundle.versions[index] for index, bundle in longest.items())
     if not has_moved or config.evaluation.head_episodes == 0:
-        return first, None  # same versions as in the bundles, or measurement is off
-    if kept:
-        starts["bundles"] = heads | _proven(home, registry, longest)
-    results = {
-        name: _measure(home, prefix, start, experts, skills, env, config, seed) for name, start in starts.items()
-    }
-    source = max(results, key=lambda name: results[name]["successes"])  # first of a tie
-    result = results[source]
+        return start, None  # same versions as in the bundles, or measurement is off
+    proven: _Versions = {index: _whole(home, registry, one.versions[index]) for index, one in longest.items()}
     reference = max(longest.values(), key=lambda bundle: (len(bundle.plan.steps), bundle.id))
-    counts = result["successes"], result["episodes"]
-    logger.info("%s: its last step is reached in %d of %d episodes (from %s)", plan.target, *counts, source)
-    if not kept and result["upper_bound"] < reference.lower_bound:
-        logger.warning(
-            "%s: its heads are worse than bundle %d proved; starting from bundles", plan.target, reference.id
-        )
-        source, starts["bundles"] = "bundles", heads | _proven(home, registry, longest)
-    proved = reference.lower_bound
-    return starts[source], HeadsReport(**result, bundle=reference.id, bundle_lower_bound=proved, seeded_from=source)
+    if kept:
+        starts["bundles"] = heads | proven
+    results = {name: _play(home, setup, prefix, start, config, seed) for name, start in starts.items()}
+    upper_bound = wilson_upper(results[first].successes, results[first].episodes, LEVEL)
+    if not kept and upper_bound < reference.lower_bound:
+        starts["bundles"] = heads | proven
+        results["bundles"] = _play(home, setup, prefix, starts["bundles"], config, seed)
+    source = max(results, key=lambda name: results[name].successes)  # first of a tie
+    report = HeadsReport(
+        results[source].episodes,
+        {name: result.successes for name, result in results.items()},
+        upper_bound,
+        reference.id,
+        reference.lower_bound,
+        source,
+    )
+    _log(setup.plan.target, report)
+    return starts[source], report
+
+
+def _log(skill: str, report: HeadsReport) -> None:
+    counts = ", ".join(f"{successes} from {name}" for name, successes in report.successes.items())
+    logger.info("%s: episodes of %d that reach its last step: %s", skill, report.episodes, counts)
+    if report.seeded_from == "bundles":
+        logger.warning("%s: its heads are worse than the versions of bundles, from which it starts", skill)
 
 
 def _kept(
@@ -120,10 +133,6 @@ def _kept(
         logger.warning("%s; beginning anew", exc)
         return {}
     return kept if own in kept else {}
-
-
-def _proven(home: Home, registry: Registry, longest: Mapping[int, Bundle]) -> _Versions:
-    return {index: _whole(home, registry, bundle.versions[index]) for index, bundle in longest.items()}
 
 
 def _whole(home: Home, registry: Registry, version: VersionRecord | None) -> VersionRecord | None:
@@ -158,30 +167,18 @@ def _stand_ins(registry: Registry, version: VersionRecord) -> Iterator[VersionRe
         yield bundle.versions[version.expert]
 
 
-def _longest(registry: Registry, index: int) -> Bundle | None:
-    bundles = registry.library.bundles_with(index)
-    return max(bundles, key=lambda bundle: (len(bundle.plan.steps), bundle.id), default=None)
+def _longest(registry: Registry, experts: Collection[int]) -> dict[int, Bundle]:
+    """For each expert that is in a bundle: the one with the longest plan, the newest of several."""
+    found = {index: registry.library.bundles_with(index) for index in sorted(experts)}
+    return {index: max(those, key=lambda one: (len(one.plan.steps), one.id)) for index, those in found.items() if those}
 
 
-def _measure(
-    home: Home,
-    prefix: Plan,
-    heads: Mapping[int, VersionRecord | None],
-    experts: Mapping[str, int],
-    skills: Mapping[str, Skill],
-    env: str,
-    config: SkillConfig,
-    seed: int,
-) -> dict[str, Any]:
-    from flowrl_core.statistics import wilson_upper
-
-    setup = EvaluationSetup(env, prefix, experts, skills, config.training)
-    known = {index: version.content for index, version in heads.items() if version is not None}
+def _play(
+    home: Home, setup: EvaluationSetup, prefix: Plan, start: _Versions, config: SkillConfig, seed: int
+) -> Evaluation:
+    """The episodes of the steps before the last one with these versions; the same worlds for each choice."""
+    known = {index: version.content for index, version in start.items() if version is not None}
     num_envs = config.training.num_envs
     episodes = -(-config.evaluation.head_episodes // num_envs) * num_envs
-    result = play(home, setup, known, episodes, jax_stream(seed, "heads"), room=len(experts))
-    return {
-        "episodes": result.episodes,
-        "successes": result.successes,
-        "upper_bound": wilson_upper(result.successes, result.episodes, LEVEL),
-    }
+    key, room = jax_stream(seed, "heads"), len(setup.experts)
+    return play(home, replace(setup, plan=prefix), known, episodes, key, room=room)

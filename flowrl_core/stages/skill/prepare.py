@@ -21,6 +21,7 @@ from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs.skill import SkillConfig
+from flowrl_core.stages.skill.comparison import EvaluationSetup
 from flowrl_core.stages.skill.context import RunContext, open_run
 from flowrl_core.stages.skill.directory import SkillRunDirectory, run_directory
 from flowrl_core.stages.skill.heads import HeadsReport, choose_seeds
@@ -95,18 +96,9 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
             _mend_seed(home, registry, open_run(home, registry, run, epoch=epoch))
             return directory.path
         draft = _draft(registry, record, config)
-        versions, report = choose_seeds(
-            home,
-            registry,
-            draft.plan,
-            draft.experts,
-            draft.skills,
-            draft.env,
-            config,
-            draft.seed,
-            left=_left(registry, draft.before),
-            earlier=_earlier(registry, draft),
-        )
+        setup = EvaluationSetup(draft.env, draft.plan, draft.experts, draft.skills, config.training)
+        left, earlier = _left(registry, draft.before), _earlier(registry, draft)
+        versions, report = choose_seeds(home, registry, setup, config, draft.seed, left=left, earlier=earlier)
         remove_leftovers(directory.path)
         fresh = temporary_beside(directory.path)
         fresh.mkdir(parents=True)

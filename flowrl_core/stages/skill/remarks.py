@@ -57,25 +57,28 @@ def _of(campaign: Campaign, figures: SkillFigures) -> str:
 
 def _redefined(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
     """The version of an earlier definition from which a skill's run started, for each such skill."""
-    told = {}
+    found = {}
     for name in registry.skills.redefined(campaign.name):
         run, expert = figures[name].run, figures[name].expert
         seeds = registry.skill_runs.get(run).seeds if run is not None else None
         seed = (seeds or {}).get(expert) if expert is not None else None
         if seed is not None and registry.library.version(seed).expert != expert:
-            told[name] = f"its definition has changed: started from version {seed}, of the earlier one"
-    return told
+            found[name] = f"its definition has changed: started from version {seed}, of the earlier one"
+    return found
 
 
-def _by_another(mine: CampaignSpec, theirs: CampaignSpec, skill: str) -> str:
-    asked, had = _settings(mine, skill), _settings(theirs, skill)
-    others = [name for name in asked if asked[name] != had[name] and name != "training.seed"]
-    here = "" if asked["training.seed"] == had["training.seed"] else f" (here {asked['training.seed']})"
-    said = f"already learned by campaign {theirs.campaign} with seed {had['training.seed']}{here}"
-    told = [f"{name} {had[name]} (here {asked[name]})" for name in others[:_MOST]]
-    if len(others) > _MOST:
-        told.append(f"{len(others) - _MOST} more differing settings")
-    return ", ".join([said, *told])
+def _by_another(here: CampaignSpec, there: CampaignSpec, skill: str) -> str:
+    settings, other = _settings(here, skill), _settings(there, skill)
+    differing = [name for name in settings if settings[name] != other[name] and name != "training.seed"]
+    is_same_seed = settings["training.seed"] == other["training.seed"]
+    parts = [
+        f"already learned by campaign {there.campaign} with seed {other['training.seed']}"
+        + ("" if is_same_seed else f" (here {settings['training.seed']})"),
+        *(f"{name} {other[name]} (here {settings[name]})" for name in differing[:_MOST]),
+    ]
+    if len(differing) > _MOST:
+        parts.append(f"{len(differing) - _MOST} more differing settings")
+    return ", ".join(parts)
 
 
 def _settings(spec: CampaignSpec, skill: str) -> dict[str, Any]:
