@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from http.client import CONFLICT
 
 from flowrl_cli.server.address import SERVER_AUTH_VARIABLE
 from flowrl_cli.server.configured import AUTH_VARIABLE, credentials
@@ -76,7 +77,12 @@ def asking(server: Server, what: str) -> Iterator[None]:
     except HTTPStatusError as exc:
         asked, said = exc.request.url.path, " ".join(exc.response.text.split())[:300]
         problem = f"answers {exc.response.status_code} to {asked}: {said}"
-        raise ServiceError(f"the Prefect server {server.url} {problem}. `flowrl doctor` shows its version") from exc
+        # Prefect answers so if a deployment's form, which an earlier release may have registered, lacks a parameter.
+        is_old_form = exc.response.status_code == CONFLICT and "/deployments/" in asked
+        remedy = (
+            "`flowrl up --redeploy` updates its deployments" if is_old_form else "`flowrl doctor` shows its version"
+        )
+        raise ServiceError(f"the Prefect server {server.url} {problem}. {remedy}") from exc
     finally:
         told.cancel()
 

@@ -269,22 +269,24 @@ def silent() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("server", "said"),
     [
-        (silent(), "no longer answers .its pools.: no answer in time"),
+        (silent(), "no longer answers .its runs.: no answer in time"),
         (speaking(b""), "disconnected"),
-        (speaking(http("500 Oh", body="no room")), "answers 500 to /api/.*no room"),
+        (speaking(http("500 Oh", body="no room")), "answers 500 to /api/.*no room.*`flowrl doctor`"),
+        (speaking(http("409 Oh", body="no field")), "answers 409 to /api/.*no field.*`flowrl up --redeploy`"),
     ],
-    ids=["silence", "ends", "errors"],
+    ids=["silence", "ends", "errors", "old form"],
 )
 def test_a_server_that_falls_silent_while_it_is_asked_is_told_and_given_up(server, said, monkeypatch, capsys):
-    from tasks.orchestration.server.inventory import missing_pools
+    from prefect import get_client
 
     for name, value in {"_SILENT_S": 0.0, "_ANSWER_S": 0.5, "_MORE_TRIES": 0}.items():
         monkeypatch.setattr(f"flowrl_cli.server.connection.{name}", value)
-    with server as url, pytest.raises(ServiceError, match=said), asking(Server(url, False), "its pools"):
+    with server as url, pytest.raises(ServiceError, match=said), asking(Server(url, False), "its runs"):
         while not (told := capsys.readouterr().err):
             time.sleep(0.01)
-        assert f"waiting for the Prefect server {url}: its pools" in told
-        missing_pools(["gpu"])
+        assert f"waiting for the Prefect server {url}: its runs" in told
+        with get_client(sync_client=True) as client:
+            client.read_deployment_by_name("train-skill/gpu")
 
 
 @contextlib.contextmanager
