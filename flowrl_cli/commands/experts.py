@@ -61,20 +61,29 @@ def _check_line(line: str, known: set[str]) -> None:
 
 
 def _find(records: list[ExpertRecord], expert: str) -> ExpertRecord:
-    """Return the expert of this index or name; each library may have one."""
+    """Return the expert of this index or name; each library and environment may have one of a name.
+
+    Raises:
+        InputError: there is none, or several.
+    """
     from flowrl_cli.request.inputs import check_known
     from flowrl_core.errors import InputError
 
     by_index = {str(record.global_index): record for record in records}
     # An earlier definition of a skill has an expert of the same name: the latest one is used.
-    by_line = {record.line: record for record in records if record.name == expert}
+    named = {(record.line, record.env): record for record in records if record.name == expert}
     check_known("expert", "expert", expert, by_index.keys() | {record.name for record in records})
     if expert in by_index:
         return by_index[expert]
-    if "" not in by_line and len(by_line) > 1:
-        remedy = f"Choose one with --line: {', '.join(sorted(by_line))}"
-        raise InputError("expert", f"{expert!r} has an expert in {len(by_line)} libraries", remedy)
-    return by_line.get("") or next(iter(by_line.values()))
+    lines = sorted({line for line, _ in named})
+    if "" not in lines and len(lines) > 1:
+        problem = f"{expert!r} has an expert in {len(lines)} libraries"
+        raise InputError("expert", problem, f"Choose one with --line: {', '.join(lines)}")
+    found = [record for (line, _), record in named.items() if line == lines[0]]
+    if len(found) > 1:
+        remedy = f"Choose one by its index: {', '.join(f'{one.global_index} ({one.env})' for one in found)}"
+        raise InputError("expert", f"{expert!r} is a skill of {len(found)} environments", remedy)
+    return found[0]
 
 
 def _print_experts(records: list[ExpertRecord], as_json: bool) -> None:
@@ -93,7 +102,6 @@ def _print_experts(records: list[ExpertRecord], as_json: bool) -> None:
         hidden = set() if any(record.line for record in records) else {"line"}
         hidden |= set() if len({record.env for record in records}) > 1 else {"env"}
         shown = [name for name in columns if name not in hidden]
-        first = ("skill", "env", "line", "expert", "frames", "head", "bundle", "width")
         first = ("skill", "env", "line", "expert", "frames", "head", "bundle", "width")
         important = [name for name in first if name in shown]
         print_table(shown, [[row[name] for name in shown] for row in table], first=important)

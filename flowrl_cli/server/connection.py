@@ -77,11 +77,10 @@ def asking(server: Server, what: str) -> Iterator[None]:
     except HTTPStatusError as exc:
         asked, said = exc.request.url.path, " ".join(exc.response.text.split())[:300]
         problem = f"answers {exc.response.status_code} to {asked}: {said}"
-        # Prefect answers so if a deployment's form, which an earlier release may have registered, lacks a parameter.
-        is_old_form = exc.response.status_code == CONFLICT and "/deployments/" in asked
-        remedy = (
-            "`flowrl up --redeploy` updates its deployments" if is_old_form else "`flowrl doctor` shows its version"
-        )
+        remedy = "`flowrl doctor` shows its version"
+        if exc.response.status_code == CONFLICT and "/deployments/" in asked:
+            # The deployment's form, which an earlier release may have registered, lacks a parameter.
+            remedy = "`flowrl up --redeploy` updates its deployments"
         raise ServiceError(f"the Prefect server {server.url} {problem}. {remedy}") from exc
     finally:
         told.cancel()

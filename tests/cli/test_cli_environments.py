@@ -1,5 +1,6 @@
 """One home with campaigns of two environments: each has its own skills and experts, and every command reads both."""
 
+import dataclasses
 import json
 import os
 import time
@@ -8,6 +9,7 @@ import pytest
 
 from flowrl_cli.commands.experts import experts
 from flowrl_cli.commands.status import status
+from flowrl_core.errors import InputError
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs.campaign import parse_campaign
@@ -73,6 +75,20 @@ def test_experts_lists_those_of_all_environments(contents, capsys):
     assert found == [(env, TARGETS[env], ACTIONS[env]) for env in TARGETS]
     experts()
     assert set(TARGETS) <= set(capsys.readouterr().out.split())
+
+
+def test_a_name_that_two_environments_have_is_chosen_by_its_index(home, contents, capsys):
+    env, name = "craftax-classic", TARGETS["corridor"]
+    with Registry.open(home) as registry:
+        skill = dataclasses.replace(load_knowledge(env).skills[TARGETS[env]], name=name)
+        registry.campaigns.record(parse_campaign(env=env, campaign="same", targets=[name]), {name: skill})
+        identity = registry.skills.get("same", name).identity
+        own = registry.library.allocate(identity, observation_size=9, num_actions=ACTIONS[env], width=64).global_index
+    with pytest.raises(InputError, match=rf"2 environments.*by its index: 0 \(corridor\), {own} \({env}\)"):
+        experts(name)
+    for index, of in {0: "corridor", own: env}.items():
+        experts(str(index), as_json=True)
+        assert json.loads(capsys.readouterr().out)["env"] == of
 
 
 def test_a_campaign_of_one_environment_goes_on_beside_the_other(home, contents):
