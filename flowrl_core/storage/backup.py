@@ -70,7 +70,7 @@ def backup(home: Home, target: Path, families: Sequence[Family]) -> Copied:
     Raises:
         InputError: `target` exists or cannot be used, or there is nothing to copy.
         CorruptError: the registry, or something that a family relies on, is damaged or missing.
-        StorageError: a file cannot be read.
+        StorageError: a file cannot be read, or there are runs of another family.
     """
     target = Path(target).absolute()
     check_name("target", target)
@@ -108,7 +108,7 @@ def restore(source: Path, home: Home, families: Sequence[Family]) -> Copied:
     Raises:
         InputError: `source` is not a backup, or the home is not empty or not writable.
         CorruptError: the backup's registry, or something that a family relies on, is damaged or missing.
-        StorageError: the backup has a newer schema than this code.
+        StorageError: the backup has a newer schema than this code, or runs of another family.
     """
     source = Path(source).absolute()
     check_name("source", source)
@@ -318,6 +318,10 @@ def _check_rows(source: Path) -> None:
 def _check_files(copy: Home, families: Sequence[Family], *, of: Home) -> None:
     """Check that everything the families rely on is there and intact; damage is reported as that of the home `of`."""
     with _registry_of(copy) as registry:
+        if unknown := registry.runs.families() - {family.name for family in families}:
+            runs = f"the registry of {of.root} has runs of {', '.join(sorted(unknown))}"
+            problem = f"{runs}, and this version of FlowRL does not know which of their files a backup needs"
+            raise StorageError(f"{problem}. Nothing was copied: use the version that made them")
         if damaged := damage(copy, registry, families, by_size=False):
             problem, remedy = in_words(of, damaged)
             raise CorruptError(f"{problem}. Nothing was copied: {remedy}")

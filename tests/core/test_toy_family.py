@@ -16,7 +16,7 @@ import toy_family
 from registry_steps import SKILLS, make_spec
 from toy_family import NUMBERS, TOY, directory_of, submit, work
 
-from flowrl_core.errors import ConflictError, CorruptError, InputError
+from flowrl_core.errors import ConflictError, CorruptError, InputError, StorageError
 from flowrl_core.stages.upkeep.families import FAMILIES
 from flowrl_core.stages.upkeep.housekeeping import find_garbage, remove_garbage
 from flowrl_core.storage import schema
@@ -231,6 +231,18 @@ def test_a_backup_holds_what_each_family_needs_and_a_home_made_of_it_goes_on(hom
     seen = []
     here, there = work(home, attempt.id), work(restored, again.id, on_update=lambda one: seen.append(one.update))
     assert here.result == there.result and seen[0] == 6
+
+
+def test_a_home_with_runs_of_an_unknown_family_is_neither_backed_up_nor_restored_in_part(home, tmp_path):
+    submit(home)
+    with pytest.raises(StorageError, match="has runs of toy, and this version .* does not know"):
+        backup(home, tmp_path / "backup", FAMILIES)
+    assert not list(tmp_path.glob("*backup*"))
+    backup(home, tmp_path / "backup", ALL)
+    restored = Home(tmp_path / "restored")
+    with pytest.raises(StorageError, match="Nothing was copied: use the version that made them"):
+        restore(tmp_path / "backup", restored, FAMILIES)
+    assert not restored.root.exists()
 
 
 def test_a_backup_of_damaged_parameters_is_refused_in_the_words_of_their_family(home, tmp_path):
