@@ -28,8 +28,8 @@ from flowrl_core.types import MergePolicy
 from flowrl_core.vocabulary.catalogue import vocabulary
 from flows.campaign import campaign
 from tasks.orchestration.runs.cancellation import note_cancellation
-from tasks.report import ProgressBar
 from tasks.skill.preparation import skill_workplace
+from tasks.skill.progress import ProgressBar
 
 __all__ = ["campaign", "train_skill"]
 

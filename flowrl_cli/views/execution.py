@@ -17,7 +17,7 @@ from flowrl_cli.server.record import Record, may_execute
 from flowrl_core.errors import InputError, StorageError
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.runs import Attempt
-from tasks.orchestration.runs.tags import campaign_tags
+from tasks.orchestration.runs.tags import CAMPAIGN_FLOW, campaign_tags
 
 __all__ = ["Execution", "executions"]
 
@@ -94,7 +94,7 @@ def _asked(
 def _is_led(url: str, connection: Mapping[str, str], registry: str, campaign: str) -> bool:
     """Whether a run of the campaign is live; it restarts attempts that broke off."""
     wanted = {
-        "flows": {"name": {"any_": ["campaign"]}},
+        "flows": {"name": {"any_": [CAMPAIGN_FLOW]}},
         "flow_runs": {"tags": {"all_": campaign_tags(registry, campaign)}, "state": {"type": {"any_": _LIVE}}},
     }
     return bool(_read(url, ask(f"{url}/flow_runs/count", connection, seconds=_ANSWER_S, body=wanted)))

@@ -45,12 +45,12 @@ from flowrl_core.storage.room import check_going_on, naming_no_room
 from tasks.campaign.campaign_runs import live_campaign_runs
 from tasks.campaign.proposing import SkillSource, connect_model, skill_source
 from tasks.campaign.reconcile import Reconciler
+from tasks.campaign.tables import report_campaign, report_proposals
 from tasks.orchestration.runs.cancellation import check_begun
 from tasks.orchestration.runs.events import RECONCILE_S, TERMINAL, RunWatcher
 from tasks.orchestration.runs.run_log import show_logs
 from tasks.orchestration.runs.submission import cancel_runs, submit
 from tasks.orchestration.runs.tags import campaign_tags, registry_tag
-from tasks.report import report_campaign, report_proposals
 from tasks.skill.submission import live_skill_runs, skill_submission
 
 __all__ = ["CampaignLoop", "Snapshot", "final_state", "open_campaign"]

@@ -19,12 +19,11 @@ from flowrl_core.errors import ServiceError
 from flowrl_core.specs.campaign import CampaignSpec
 from tasks.orchestration.runs.events import RunWatcher
 from tasks.orchestration.runs.submission import cancel_runs, end_cancelled, find_runs, is_unheard
-from tasks.orchestration.runs.tags import campaign_tags
+from tasks.orchestration.runs.tags import CAMPAIGN_FLOW, campaign_tags
 from tasks.skill.submission import live_skill_runs
 
 __all__ = [
     "CAMPAIGN",
-    "CAMPAIGN_FLOW",
     "CampaignRun",
     "cancel_campaign",
     "live_campaign_runs",
@@ -33,9 +32,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-CAMPAIGN_FLOW = "campaign"
-"""The flow of campaigns; flows/campaign.py defines it."""
 
 CAMPAIGN = f"{CAMPAIGN_FLOW}/default"
 """The deployment of campaigns; prefect.yaml names its pool and queue."""

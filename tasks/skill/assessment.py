@@ -13,11 +13,11 @@ from prefect.states import Completed
 
 from flowrl_core.stages.skill.assessment import Assessment, assess
 from flowrl_core.storage.layout import Home
+from tasks.artifacts import slug
 from tasks.options import IDEMPOTENT
 from tasks.orchestration.devices.slots import device_slots
 from tasks.orchestration.runs.run_log import show_logs
 from tasks.orchestration.runs.termination import until_told
-from tasks.report import slug
 
 __all__ = ["assess_skill", "final_state", "device"]
 

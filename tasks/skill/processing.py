@@ -15,7 +15,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 from tasks.options import IDEMPOTENT
 from tasks.orchestration.runs.termination import until_told
-from tasks.report import end_progress
+from tasks.skill.progress import end_progress
 
 __all__ = ["final_state", "give_up", "is_decided", "process_run", "tidy"]
 

@@ -11,7 +11,7 @@ from flowrl_core.storage.layout import Home
 from tasks.options import RESUMABLE
 from tasks.orchestration.runs.termination import until_told
 from tasks.orchestration.runs.watchdog import beat
-from tasks.report import ProgressBar
+from tasks.skill.progress import ProgressBar
 
 __all__ = ["train_run"]
 

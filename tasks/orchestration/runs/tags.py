@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "APPROVAL",
+    "CAMPAIGN_FLOW",
     "FLOWRL",
     "campaign_tags",
     "is_from_here",
@@ -23,6 +24,9 @@ FLOWRL = "flowrl"
 
 APPROVAL = "approval"
 """Tag of a run that waits, or has waited, for a person's approval."""
+
+CAMPAIGN_FLOW = "campaign"
+"""Name of the flow of campaigns, which flows/campaign.py defines."""
 
 
 def registry_tag(registry: str) -> str:

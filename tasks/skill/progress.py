@@ -1,33 +1,28 @@
-"""Artifacts in the Prefect UI: the progress of a run and the table of a campaign."""
+"""Progress bars of a skill's run in the Prefect UI."""
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
 from typing import Self, cast
 from uuid import UUID
 
-from prefect.artifacts import acreate_table_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.runtime import flow_run
 
 from flowrl_core.stages.skill.train import UpdateReport
-from flowrl_core.storage.records.proposals import ProposalRecord
-from flowrl_core.storage.records.skills import SkillFigures
+from tasks.artifacts import slug
 
-__all__ = ["ProgressBar", "end_progress", "report_campaign", "report_proposals", "slug"]
+__all__ = ["ProgressBar", "end_progress"]
 
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 2.0
-_MOST_PROPOSALS = 200
-"""Maximum number of rows: a page displays 300 KB well."""
 
 
 class ProgressBar:
@@ -92,44 +87,3 @@ def end_progress(words: str) -> None:
             update_progress_artifact(artifact.id, progress=100.0, description=words)
     except Exception as exc:
         logger.debug("progress not ended: %r", exc)
-
-
-async def report_campaign(
-    campaign: str, states: Mapping[str, str], figures: Iterable[SkillFigures], told: Mapping[str, str]
-) -> None:
-    """Show the campaign's skills as a table on its run's page; `told`: the remark on each skill."""
-    rows = [
-        {
-            "skill": one.name,
-            "state": states[one.name],
-            "success": one.success,
-            "lower bound": one.success_lower_bound,
-            "threshold": one.threshold,
-            "frames": one.run_frames,
-            "looks": one.looks,
-            "why": told[one.name],
-        }
-        for one in figures
-    ]
-    await acreate_table_artifact(rows, key=f"campaign-{slug(campaign)}", description=f"Campaign {campaign}")
-
-
-async def report_proposals(campaign: str, proposals: Sequence[ProposalRecord]) -> None:
-    """Show the campaign's latest proposals and each gate's findings as a table on its run's page."""
-    rows = [
-        {
-            "round": one.round,
-            "proposal": one.name,
-            "state": one.state,
-            "model": one.model,
-            "refused": " ".join(f"[{finding.gate}: {finding.code}] {finding.sentence}" for finding in one.refusals),
-            "repaired": " ".join(f"[{finding.gate}: {finding.code}] {finding.sentence}" for finding in one.repairs),
-        }
-        for one in proposals[-_MOST_PROPOSALS:]
-    ]
-    await acreate_table_artifact(rows, key=f"proposals-{slug(campaign)}", description=f"Proposals to {campaign}")
-
-
-def slug(name: str) -> str:
-    """Return the name as an artifact key: lower-case letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
