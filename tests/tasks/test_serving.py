@@ -63,7 +63,7 @@ def collect_a_failed_cursor(config, file):
         engine = await config.engine()
         with pytest.raises(sa.exc.IntegrityError):
             await insert(1, await config.session(engine))
-        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as holder:
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as holder:
             holder.execute("BEGIN IMMEDIATE")
             threading.Timer(3, holder.rollback).start()
             waiting = asyncio.create_task(insert(2, await config.session(engine)))  # with the connection of before
