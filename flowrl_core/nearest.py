@@ -36,7 +36,8 @@ def remedy_for(name: str, known: Collection[str], *, most: int = 3, cutoff: floa
 
 def did_you_mean(names: Sequence[str]) -> str:
     """Return the question that suggests these names (at least one)."""
-    return f"Did you mean {' or '.join(names)}?"
+    *others, last = names
+    return f"Did you mean {', '.join(others)} or {last}?" if others else f"Did you mean {last}?"
 
 
 def several(name: str, known: Collection[str]) -> list[str]:

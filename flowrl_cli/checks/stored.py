@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flowrl_cli.checks.finding import Diagnosis
 from flowrl_core.errors import CorruptError, FlowRLError, InputError
 from flowrl_core.storage.layout import URL_VARIABLE, Home
+from flowrl_core.text import counted
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -72,7 +73,7 @@ def examine_library(home: Home) -> Iterator[Diagnosis]:
         problem, mend = in_words(home, damaged)
         yield Diagnosis("library", "wrong", problem, mend)
     elif count:
-        yield Diagnosis("library", "ok", f"{count} versions of experts, all present")
+        yield Diagnosis("library", "ok", f"{counted(count, 'version')} of experts, all present")
 
 
 def _read_rows(home: Home) -> None:

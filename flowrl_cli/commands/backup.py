@@ -19,10 +19,12 @@ def backup(target: Path, /) -> None:
     from flowrl_core.stages.upkeep.families import FAMILIES
     from flowrl_core.storage.backup import backup as save
     from flowrl_core.storage.layout import Home
+    from flowrl_core.text import counted
 
     home = Home.from_environment()
     copied = save(home, target, FAMILIES)
-    print(f"saved {copied.rows} rows and {copied.versions} versions ({copied.bytes / 1e6:.1f} MB of files) to {target}")
+    copies = f"{counted(copied.rows, 'row')} and {counted(copied.versions, 'version')}"
+    print(f"saved {copies} ({copied.bytes / 1e6:.1f} MB of files) to {target}")
 
 
 def restore(source: Path, /) -> None:
@@ -37,6 +39,7 @@ def restore(source: Path, /) -> None:
     from flowrl_core.stages.upkeep.families import FAMILIES
     from flowrl_core.storage.backup import restore as fill
     from flowrl_core.storage.layout import Home
+    from flowrl_core.text import counted
 
     home = Home.from_environment()
     try:
@@ -45,5 +48,5 @@ def restore(source: Path, /) -> None:
         if not home.registry_url.startswith("sqlite") or not home.registry.exists():
             print("Nothing was restored. Run the same command again", file=sys.stderr)
         raise
-    print(f"restored {copied.rows} rows and {copied.versions} versions to {home.root}")
+    print(f"restored {counted(copied.rows, 'row')} and {counted(copied.versions, 'version')} to {home.root}")
     print("To resume, start the campaigns again: `flowrl campaign`, or their deployments")

@@ -88,6 +88,7 @@ def probe(
     from flowrl_cli.request.inputs import DEFAULT_ENV
     from flowrl_cli.views.tables import print_json, say
     from flowrl_core.storage.layout import Home
+    from flowrl_core.text import counted
     from flowrl_core.vocabulary.catalogue import vocabulary
     from tasks.orchestration.devices.needs import record_need
     from tasks.orchestration.devices.slots import survey_here
@@ -116,7 +117,7 @@ def probe(
     else:
         _tell(need)
         say(*account(survey))
-        say(f"Recorded in {record}: from now on this home has {len(survey.slots)} slots on this machine")
+        say(f"Recorded in {record}: from now on this home has {counted(len(survey.slots), 'slot')} on this machine")
     return 0 if survey.room else 1
 
 

@@ -211,4 +211,4 @@ def _say_ready(home: Home, record: Record) -> None:
 
 def _check_port(value: int | None) -> None:
     if value is not None and not 1 <= value <= 65_535:
-        raise ValueError("must be a number from 1 to 65535")
+        raise ValueError("Name a port from 1 to 65535")

@@ -233,7 +233,7 @@ def _recorded(home: Home, host: str | None, port: int | None) -> Record:
     asked_host = canonical(host) if host else None
     for field, asked, known in (("host", asked_host, record.host), ("port", port, record.port)):
         if asked is not None and asked != known:
-            raise InputError(field, f"the server of {home.root} has {known}, not {asked}", mend)
+            raise InputError(field, f"the server of {home.root} was started with {known}, not {asked}", mend)
     if os.environ.get(SERVER_AUTH_VARIABLE) and not record.asks_for_password:
         raise InputError(SERVER_AUTH_VARIABLE, f"the server of {home.root} was started without a password", mend)
     return record

@@ -7,6 +7,7 @@ from statistics import median
 
 from flowrl_cli.views.tables import MISSING, seconds
 from flowrl_core.report.timeline import RunTrace, greatest_overlap, handovers, most_at_once, speed_up
+from flowrl_core.text import counted
 
 __all__ = ["summary_lines"]
 
@@ -43,7 +44,9 @@ def _overlap_line(runs: Sequence[RunTrace]) -> str:
     found = greatest_overlap(runs)
     if found is None:
         return f"Training side by side: {MISSING}"
-    both = " and ".join(f"{skill} ({count} updates)" for skill, count in zip(found.skills, found.updates, strict=True))
+    both = " and ".join(
+        f"{skill} ({counted(count, 'update')})" for skill, count in zip(found.skills, found.updates, strict=True)
+    )
     return f"Training side by side: {both} in the same {seconds(found.seconds)}"
 
 

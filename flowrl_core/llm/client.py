@@ -17,6 +17,7 @@ from flowrl_core.llm.keys import Keys
 from flowrl_core.llm.names import ModelName, check_installed, check_takes, parse_model
 from flowrl_core.llm.seam import Book, Journal, LanguageModel, Question, Reply
 from flowrl_core.specs.campaign import FrontierSpec
+from flowrl_core.text import counted
 
 if TYPE_CHECKING:  # pydantic_ai takes a second to import
     from flowrl_core.llm.recorded import RecordedModel
@@ -153,10 +154,8 @@ def _meaning(exc: Exception, recorded: RecordedModel, spec: FrontierSpec) -> tup
     if last and not (last.text or last.tool_calls):
         thoughts = any(isinstance(part, ThinkingPart) for part in last.parts)
         return "empty", "the model produced reasoning, but its answer is empty" if thoughts else "the answer is empty"
-    return (
-        "malformed",
-        f"none of {len(recorded.responses)} answers matches the schema, the last: {one_line(exc.__cause__ or exc)}",
-    )
+    answers = counted(len(recorded.responses), "answer")
+    return "malformed", f"none of {answers} matches the schema, the last: {one_line(exc.__cause__ or exc)}"
 
 
 def _together(errors: Sequence[ModelError]) -> ModelError:

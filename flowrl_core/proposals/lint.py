@@ -32,6 +32,7 @@ from flowrl_core.proposals.recorded_transitions import RecordedTransitions
 from flowrl_core.proposals.synthetic_transitions import cycles, idle_moments, other_gains
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
+from flowrl_core.text import counted
 
 __all__ = ["FARMED", "MISDIRECTED", "lint"]
 
@@ -195,9 +196,8 @@ def _never_pays(checks: ProgramChecks) -> Finding | None:
     if len(checks.events) < _FEWEST_EVENTS or checks.most_recorded > _NOTHING:
         return None
     sentence = "the reward pays nothing where what the skill gains was recorded: pay for it, as `gained.X`"
-    evidence = (
-        f"{checks.skill.progress} was gained {len(checks.events)} times in the recorded transitions but never rewarded"
-    )
+    gained = f"{checks.skill.progress} was gained {counted(len(checks.events), 'time')}"
+    evidence = f"{gained} in the recorded transitions but never rewarded"
     return _found("never_pays", sentence, evidence)
 
 

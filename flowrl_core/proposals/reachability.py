@@ -12,6 +12,7 @@ from flowrl_core.proposals.model import DIFFICULTIES, Examination, Finding
 from flowrl_core.skills.knowledge import needs_of
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.planner import make_plan
+from flowrl_core.text import counted
 
 __all__ = ["look_at_needs", "look_at_novelty", "look_at_plan", "name_circles"]
 
@@ -116,7 +117,7 @@ def _revision(examination: Examination, context: GateContext) -> Finding | None:
         )
         return Finding("new", "unchanged", sentence)
     if len(past) > context.max_revisions:
-        sentence = f"{skill.name} failed {len(past)} times, and has no tries left. Propose something else"
+        sentence = f"{skill.name} failed {counted(len(past), 'time')}, and has no tries left. Propose something else"
         return Finding("new", "too_many_revisions", sentence)
     for fluent in past[-1].skill.gain:
         needy = [

@@ -239,7 +239,7 @@ def check_name(field: str, path: Path) -> None:
         InputError: libraries would look elsewhere, or cannot represent the path.
     """
     if misread := [character for character in _MISREAD if character in str(path)]:
-        problem = f"databases and checkpoints cannot be kept below {path}, because of {' '.join(misread)}"
+        problem = f"the path {path} contains {' '.join(misread)}, which databases and checkpoints cannot handle"
         raise InputError(field, problem, f"Set {field} to a directory whose path has none of {' '.join(_MISREAD)}")
     # C++ libraries read names as UTF-8, whatever the locale's encoding is.
     if os.fsencode(path) != str(path).encode("utf-8", "replace"):

@@ -42,6 +42,7 @@ from flowrl_core.storage.records.runs import Attempt
 from flowrl_core.storage.records.skill_runs import SkillRunRecord
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.room import check_going_on, naming_no_room
+from flowrl_core.vocabulary.catalogue import vocabulary
 from tasks.campaign.campaign_runs import live_campaign_runs
 from tasks.campaign.proposing import SkillSource, connect_model, skill_source
 from tasks.campaign.reconcile import Reconciler
@@ -311,6 +312,7 @@ async def _alone(client: PrefectClient, home: Home, registry: str, campaign: str
 
 
 def _knowledge(home: Home, spec: CampaignSpec) -> Knowledge:
+    vocabulary(spec.env)  # exists
     named = spec.knowledge or spec.env
     knowledge = load_knowledge(home.knowledge_file(named) if is_file_name(named) else shipped(named))
     if knowledge.env != spec.env:

@@ -38,17 +38,17 @@ _TRAINING = ("frames", "learning_rate", "entropy_weight", "episode_limit")
 def approval_form(skill: Skill, config: SkillConfig) -> type[Changes]:
     """Return the form of a run: the question, and `Changes` filled with the configuration."""
     fields: dict[str, Any] = {}
-    for name, field in Changes.model_fields.items():
-        filled = copy.copy(field)  # `with_initial_data` would drop bounds and descriptions
-        filled.default = getattr(config.training if name in _TRAINING else config.evaluation, name)
-        fields[name] = (field.annotation, filled)
+    for name, value in _unchanged(config).items():
+        filled = copy.copy(Changes.model_fields[name])  # `with_initial_data` would drop bounds and descriptions
+        filled.default = value
+        fields[name] = (filled.annotation, filled)
     form = create_model("Changes", __base__=Changes, **fields)
     form._description = _question(skill)
     return form
 
 
 def approved(config: SkillConfig) -> SkillConfig:
-    """Return the configuration of the current flow run with the changes made on approval.
+    """Return the configuration of the current flow run with the changes made on approval; what they omit stays.
 
     Raises:
         InputError: a change is not possible for a run.
@@ -57,7 +57,7 @@ def approved(config: SkillConfig) -> SkillConfig:
     if not changes:
         return config
     try:
-        changed = Changes.model_validate(changes).model_dump()
+        changed = Changes.model_validate(_unchanged(config) | changes).model_dump()
         training = config.training.model_copy(update={name: changed[name] for name in _TRAINING})
         evaluation = config.evaluation.model_copy(update={"threshold": changed["threshold"]})
         approved = config.model_copy(update={"training": training, "evaluation": evaluation})
@@ -69,6 +69,11 @@ def approved(config: SkillConfig) -> SkillConfig:
     except InputError as exc:
         raise InputError(exc.field, exc.problem, f"{exc.remedy}. {_AGAIN}") from exc
     return approved
+
+
+def _unchanged(config: SkillConfig) -> dict[str, Any]:
+    groups = {name: config.training if name in _TRAINING else config.evaluation for name in Changes.model_fields}
+    return {name: getattr(group, name) for name, group in groups.items()}
 
 
 def _question(skill: Skill) -> str:

@@ -13,6 +13,7 @@ from prefect.states import Completed
 from flowrl_core.stages.upkeep.housekeeping import Garbage, find_garbage, remove_garbage
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
+from flowrl_core.text import counted
 from tasks.options import IDEMPOTENT
 from tasks.orchestration.runs.run_log import show_logs
 from tasks.orchestration.runs.termination import until_told
@@ -57,7 +58,7 @@ def final_state(found: Sequence[Garbage], removed: Sequence[Garbage] | None) -> 
 
 
 def _total(garbage: Sequence[Garbage]) -> str:
-    return f"{len(garbage)} files or directories of {_size(garbage)}"
+    return f"{counted(len(garbage), 'path')} of {_size(garbage)}"
 
 
 def _size(garbage: Iterable[Garbage]) -> str:

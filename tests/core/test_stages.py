@@ -234,7 +234,7 @@ def test_a_run_that_does_not_learn_moves_no_head_and_leaves_its_evidence(home):
     assert {merge.action for merge in outcome.merges} == {"kept"}
     with Registry.open(home) as registry:
         record = registry.skill_runs.get(run)
-        assert "of 512 frames and 1 looks gave a best bound of" in record.reason
+        assert "of 512 frames and 1 look gave a best bound of" in record.reason
         assert {e.name: e.head for e in registry.library.experts()} == heads | {"make_b": None}
         assert registry.library.bundle(record.identity) is None
         assert [look.frames for look in registry.skill_runs.looks(run)] == [512]

@@ -245,8 +245,9 @@ def test_a_campaign_that_cannot_be_is_refused_in_the_words_of_the_command(learne
         {"campaign": "few", "evaluation": {"episodes": 5}, "training": {"num_envs": 5}},
         {"campaign": "many", "training": {"num-envs": "many"}},
         {"campaign": "twice", "overrides": ["dig_a.frames=7e4", "dig_a.frames=8e4"]},
+        {"campaign": "elsewhere", "env": "coridor"},
     ]
-    runs = [start("campaign/default", **asked, **one) for one in wrong]
+    runs = [start("campaign/default", **{**asked, **one}) for one in wrong]
     for run, one in zip(runs, wrong, strict=True):
         with pytest.raises(InputError) as found:
             make_request({**asked, **one})
@@ -312,11 +313,11 @@ def test_housekeeping_lists_first_and_removes_when_told(server, learned):
 
     run = start("housekeeping/default", keep_days=60)
     end = end_of(run)
-    assert end.name == "DryRun" and end.message.startswith("1 files or directories of 3.0 MB could be removed")
+    assert end.name == "DryRun" and end.message.startswith("1 path of 3.0 MB could be removed")
     (row,) = table_of(run)
     assert (row["kind"], row["path"]) == ("records", "archive/old/dig_a-99") and "90 days ago" in row["why"]
     assert doomed.exists()
 
     run = start("housekeeping/default", keep_days=60, delete=True)
-    assert end_of(run).message == "1 files or directories of 3.0 MB removed"
+    assert end_of(run).message == "1 path of 3.0 MB removed"
     assert table_of(run) == [row] and not doomed.exists()

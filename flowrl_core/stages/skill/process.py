@@ -24,6 +24,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import BundleFacts, ExpertResult, Merge
 from flowrl_core.storage.records.skill_runs import Look, Verdict
 from flowrl_core.storage.registry import Registry
+from flowrl_core.text import counted
 
 __all__ = ["RunOutcome", "process"]
 
@@ -130,7 +131,5 @@ def _publish(home: Home, context: RunContext) -> list[ExpertResult]:
 
 def _why(context: RunContext, looks: list[Look]) -> str:
     best = max(look.lower_bound for look in looks)
-    return (
-        f"{looks[-1].frames} of {context.config.training.frames} frames and {len(looks)} looks gave a best bound of "
-        f"{best:.3f}; {context.config.evaluation.threshold} was needed"
-    )
+    used = f"{looks[-1].frames} of {context.config.training.frames} frames and {counted(len(looks), 'look')}"
+    return f"{used} gave a best bound of {best:.3f}; {context.config.evaluation.threshold} was needed"
