@@ -16,10 +16,13 @@ __all__ = ["Diagnosis", "bounded"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The result of one check: what was found, and the command that fixes it (empty when nothing is wrong)."""
+    """The result of one check: what was found, and the command that fixes it (empty when nothing is wrong).
+
+    `state`: `unknown` if the check was not possible, which is no problem by itself.
+    """
 
     what: str
-    state: Literal["ok", "wrong"]
+    state: Literal["ok", "wrong", "unknown"]
     found: str
     mend: str = ""
 

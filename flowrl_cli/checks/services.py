@@ -71,10 +71,10 @@ def clock_of(url: str) -> Diagnosis:
     """Return how far this machine's clock is from the server's, by the Date header of the server's answers."""
     try:
         answer = fetch(f"{url}/health", seconds=_ANSWER_S)
-        now, said = time.time(), answer.headers.get("Date", "")
+        now, said = time.time(), answer.headers.get("date", "")
         theirs = email.utils.parsedate_to_datetime(said).timestamp()
     except (NoAnswerError, TypeError, ValueError):
-        return Diagnosis("clock", "ok", "the server does not report its time")
+        return Diagnosis("clock", "unknown", "not compared: the server does not report its time")
     # The header has whole seconds.
     skew = now - theirs - 0.5
     if abs(skew) <= _MOST_SKEW_S:

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -24,7 +25,7 @@ _MOST_MOVES = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer of any status."""
+    """An HTTP answer of any status; `headers`: by name in lower case, since servers differ in how they write them."""
 
     status: int
     headers: Mapping[str, str]
@@ -98,10 +99,10 @@ def _asked(request: urllib.request.Request, seconds: float, certificates: Callab
         secure = [urllib.request.HTTPSHandler(context=certificates())] if request.type == "https" else []
         opener = urllib.request.build_opener(_SameOrigin, *secure, urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=seconds) as answer:
-            return Answer(answer.status, dict(answer.headers), answer.read(_MOST_BYTES))
+            return Answer(answer.status, _by_name(answer.headers), answer.read(_MOST_BYTES))
     except urllib.error.HTTPError as exc:
         with exc:
-            return Answer(exc.code, dict(exc.headers), b"")
+            return Answer(exc.code, _by_name(exc.headers), b"")
     except http.client.InvalidURL as exc:
         raise ValueError(str(exc)) from None
     except (OSError, http.client.HTTPException) as exc:
@@ -126,13 +127,17 @@ def _asked_through(
             for _ in range(_MOST_MOVES):
                 with client.stream(request.get_method(), url, headers=headers, content=body) as answer:
                     if not answer.has_redirect_location:
-                        return Answer(answer.status_code, dict(answer.headers), _beginning(answer.iter_bytes()))
+                        return Answer(answer.status_code, _by_name(answer.headers), _beginning(answer.iter_bytes()))
                     moved = urljoin(url, answer.headers["location"])
                     _check_moved(url, moved)
                     url = moved
-            return Answer(answer.status_code, dict(answer.headers), b"")
+            return Answer(answer.status_code, _by_name(answer.headers), b"")
     except (httpx2.HTTPError, SOCKSError) as exc:
         raise _no_answer(exc) from None
+
+
+def _by_name(headers: Mapping[str, str] | Message) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _beginning(chunks: Iterable[bytes]) -> bytes:

@@ -138,12 +138,15 @@ def test_a_pool_without_a_worker_is_told(server, monkeypatch):
     assert psutil.pid_exists(workers.pid)
 
 
+@pytest.mark.parametrize("header", ["Date", "date", "x-other"])
 @pytest.mark.parametrize(("ahead", "state"), [(0, "ok"), (-3600, "wrong"), (3600, "wrong")])
-def test_a_clock_that_is_not_the_servers_is_told(ahead, state):
+def test_a_clock_that_is_not_the_servers_is_told(ahead, state, header):
+    """Uvicorn, which serves Prefect, writes the header's name in lower case."""
+
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response_only(200)
-            self.send_header("Date", formatdate(time() + ahead, usegmt=True))
+            self.send_header(header, formatdate(time() + ahead, usegmt=True))
             self.end_headers()
 
         def log_message(self, *_):
@@ -153,6 +156,9 @@ def test_a_clock_that_is_not_the_servers_is_told(ahead, state):
         threading.Thread(target=other.serve_forever, daemon=True).start()
         found = clock_of(f"http://127.0.0.1:{other.server_port}/api")
         other.shutdown()
+    if header == "x-other":
+        assert (found.state, found.found) == ("unknown", "not compared: the server does not report its time")
+        return
     assert found.state == state
     assert ("behind" in found.found) == (ahead > 0)
     assert state == "ok" or "timedatectl" in found.mend
