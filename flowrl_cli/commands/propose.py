@@ -52,7 +52,7 @@ def propose(
     model
         PROVIDER:NAME, or NAME@URL; the same as --frontier.model.
     dry_run
-        Record no proposal: the campaign stays unchanged.
+        Record no proposal: the campaign's skills stay as they are. The requests are sent, and count as its spending.
     config
         A TOML file as for `flowrl campaign`. Options override it.
     """
@@ -61,6 +61,7 @@ def propose(
 
     from flowrl_cli.request.campaign import make_request, merge_sources
     from flowrl_cli.request.inputs import existing_registry
+    from flowrl_core.specs.continuation import check_same_base
     from flowrl_core.storage.registry import Registry
 
     given = frontier.model_dump(exclude_unset=True) | ({"model": model} if model else {})
@@ -69,14 +70,15 @@ def propose(
     merged, written = merge_sources(config, {**typed, "frontier": given})
     if merged.get("targets"):  # otherwise the settings are those of the campaign's earlier start
         merged["frontier"] = {"kind": "hybrid", **merged["frontier"]}
-    with written.errors():
-        request = make_request(merged, written)
     home, known = existing_registry()
+    with known or contextlib.nullcontext(), written.errors():
+        request = make_request(merged, written)
+        for one in known.campaigns.all() if known is not None else []:
+            if one.name == request.spec.campaign:
+                check_same_base(one.spec, request.spec)
     home.check_writable()  # the answer is journaled, also in a dry run
     # A dry run creates no registry; if one exists, the spending is booked there.
     registry = None if known is None and dry_run else Registry.open(home)
-    if known is not None:
-        known.close()
     with registry or contextlib.nullcontext():
         return asyncio.run(_round(home, registry, request.spec, request.context, dry_run=dry_run))
 
@@ -96,6 +98,9 @@ async def _round(
     is_known = registry is not None and spec.campaign in {one.name for one in registry.campaigns.all()}
     # A dry run for an existing campaign is booked to it: the money is spent.
     is_booked = registry is not None and (is_known or not dry_run)
+    if dry_run:
+        counted = "count as its spending" if is_booked else "are booked nowhere, as there is no such campaign"
+        print(f"Dry run: no proposal is recorded for campaign {spec.campaign}; the requests {counted}", flush=True)
     book = CampaignBook(registry, spec) if registry is not None and is_booked else UnboundBook(spec.frontier)
     model = connect(spec.frontier, book=book, journal=FileJournal(home.journal))
     if registry is not None and not dry_run and not is_known:

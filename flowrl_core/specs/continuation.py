@@ -9,7 +9,7 @@ from flowrl_core.errors import InputError
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.specs.overrides import Override, joined, overrides_of, resolve
 
-__all__ = ["changed_overrides", "check_continues", "effective_spec"]
+__all__ = ["changed_overrides", "check_continues", "check_same_base", "effective_spec"]
 
 _FREE_LIMITS = ("max_parallel", "max_retries", "max_skills", "approval", "stall_minutes")
 """Limits that may change: they affect how a campaign uses the machine, not what it learns."""
@@ -47,11 +47,7 @@ def check_continues(before: CampaignSpec, after: CampaignSpec) -> None:
     Raises:
         InputError: another field differs; names it with its old and new value.
     """
-    old, new = _fixed(before), _fixed(after)
-    for field in old:
-        if old[field] != new[field]:
-            problem = f"campaign {before.campaign!r} was started with {old[field]!r}, not {new[field]!r}"
-            raise InputError(field, problem, _REMEDY)
+    _check_same(before, _fixed(before), _fixed(after))
     if after.fresh and not before.fresh:
         problem = f"campaign {before.campaign!r} was started in the shared library, not with one of its own"
         raise InputError("fresh", problem, "Leave it out, or use another campaign name")
@@ -61,6 +57,15 @@ def check_continues(before: CampaignSpec, after: CampaignSpec) -> None:
             problem = f"campaign {before.campaign!r} was started {earlier}, not with {one.value!r}"
             remedy = f"{_REMEDY}; if {one.skill} has failed, name it in `retry`"
             raise InputError(one.written, problem, remedy)
+
+
+def check_same_base(before: CampaignSpec, after: CampaignSpec) -> None:
+    """Check that what is proposed with `after` fits the campaign `before`: same environment, same knowledge base.
+
+    Raises:
+        InputError: one differs; names it with its old and new value.
+    """
+    _check_same(before, _base(before), _base(after))
 
 
 def changed_overrides(before: CampaignSpec, after: CampaignSpec) -> list[tuple[Override, str | None]]:
@@ -96,9 +101,20 @@ def _meant(spec: CampaignSpec, override: Override) -> Any:
     return getattr(getattr(resolve(override.skill, spec), override.group), override.field)
 
 
+def _check_same(before: CampaignSpec, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    for field in old:
+        if old[field] != new[field]:
+            problem = f"campaign {before.campaign!r} was started with {old[field]!r}, not {new[field]!r}"
+            raise InputError(field, problem, _REMEDY)
+
+
+def _base(spec: CampaignSpec) -> dict[str, Any]:
+    return {"env": spec.env, "knowledge": spec.knowledge}
+
+
 def _fixed(spec: CampaignSpec) -> dict[str, Any]:
     """Return the fields, except overrides, that must not change within a campaign, by full name."""
-    flat: dict[str, Any] = {"knowledge": spec.knowledge, "env": spec.env}
+    flat = _base(spec)
     for group in ("training", "evaluation", "limits"):
         values = getattr(spec, group).model_dump()
         flat |= {f"{group}.{name}": value for name, value in values.items() if name not in _FREE_LIMITS}

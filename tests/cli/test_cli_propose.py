@@ -9,6 +9,8 @@ from corridor_proposals import answer, proposed
 from model_server import ModelServer, fault, say
 
 from flowrl_cli.views.live import Narrator
+from flowrl_core.skills.knowledge import load_knowledge
+from flowrl_core.specs.campaign import parse_campaign
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 
@@ -80,11 +82,28 @@ def test_a_campaign_takes_no_more_skills_than_it_may(home, flowrl_here):
 def test_a_dry_run_of_a_campaign_is_booked_to_it_and_records_no_round(home, flowrl_here):
     with ModelServer([say(answer(proposed("dig_a"))), say(answer(proposed("goto_bench")))]) as model:
         assert flowrl_here(*asking(model)).returncode == 0
-        assert flowrl_here(*asking(model, "--dry-run")).returncode == 0
+        done = flowrl_here(*asking(model, "--dry-run"))
+        assert done.returncode == 0
+        assert "no proposal is recorded for campaign default; the requests count" in done.stdout
         assert len(model.requests) == 2
     with Registry.open(Home(home)) as registry:
         assert [one.name for one in registry.proposals.of("default")] == ["dig_a"]
         assert registry.requests.spending("default").requests == 2
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_proposal_for_a_campaign_of_another_environment_is_refused_unasked(home, flowrl_here, refused, more):
+    with Registry.open(Home(home)) as registry:
+        spec = parse_campaign(campaign="default", targets=["collect_wood"])
+        registry.campaigns.record(spec, load_knowledge(spec.env).skills)
+    with ModelServer([say(answer())]) as model:
+        said = ("--env: campaign 'default' was started with 'craftax-classic', not 'corridor'", "another campaign name")
+        refused(flowrl_here(*asking(model, *more)), *said)
+        assert model.requests == []
+        assert flowrl_here(*asking(model, "--campaign", "other", "--dry-run")).returncode == 1
+    with Registry.open(Home(home)) as registry:
+        assert registry.requests.spending("default").requests == 0
+        assert [one.name for one in registry.campaigns.all()] == ["default"]
 
 
 def test_a_model_that_refuses_the_key_is_told_in_one_line(home, flowrl_here):
