@@ -45,11 +45,13 @@ def experts(
     with registry:
         if line is not None:
             _check_line(line, {campaign.line for campaign in registry.campaigns.all()})
-        records = registry.library.experts(line="" if line == SHARED else line)
+        records = registry.library.experts()
+        wanted = [one for one in records if line in (None, one.line or SHARED)]
         if expert is None:
-            _print_experts(records, as_json)
+            _print_experts(wanted, as_json)
         else:
-            found = _find(records, expert)
+            _check_expert(expert, wanted, records)
+            found = _find(wanted, expert)
             _print_versions(found, registry.library.versions(found.global_index), as_json)
 
 
@@ -57,22 +59,32 @@ def _check_line(line: str, known: set[str]) -> None:
     from flowrl_cli.request.inputs import check_known
     from flowrl_core.specs.campaign import SHARED
 
-    check_known("line", "library", line, [SHARED, *sorted(known - {""})])
+    check_known("--line", "library", line, [SHARED, *sorted(known - {""})])
+
+
+def _check_expert(expert: str, wanted: list[ExpertRecord], records: list[ExpertRecord]) -> None:
+    from flowrl_cli.request.inputs import check_known
+    from flowrl_core.errors import InputError
+    from flowrl_core.specs.campaign import SHARED
+
+    lines = {one.line or SHARED for one in records if expert in (one.name, str(one.global_index))}
+    if lines and not lines & {one.line or SHARED for one in wanted}:
+        remedy = f"Use --line {' or '.join(sorted(lines))}"
+        raise InputError("expert", f"there is no expert {expert!r} in this library", remedy)
+    check_known("expert", "expert", expert, {str(one.global_index) for one in wanted} | {one.name for one in wanted})
 
 
 def _find(records: list[ExpertRecord], expert: str) -> ExpertRecord:
     """Return the expert of this index or name; each library and environment may have one of a name.
 
     Raises:
-        InputError: there is none, or several.
+        InputError: there are several.
     """
-    from flowrl_cli.request.inputs import check_known
     from flowrl_core.errors import InputError
 
     by_index = {str(record.global_index): record for record in records}
     # An earlier definition of a skill has an expert of the same name: the latest one is used.
     named = {(record.line, record.env): record for record in records if record.name == expert}
-    check_known("expert", "expert", expert, by_index.keys() | {record.name for record in records})
     if expert in by_index:
         return by_index[expert]
     lines = sorted({line for line, _ in named})

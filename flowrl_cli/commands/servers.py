@@ -60,17 +60,17 @@ def up(
     if not worker_only:
         for name, value in (("server", server), ("pool", pool)):
             if value is not None:
-                raise InputError(name, "it applies only to workers of a server elsewhere", "Add --worker-only")
+                raise InputError(f"--{name}", "it applies only to workers of a server elsewhere", "Add --worker-only")
         with _nothing_half_done(home):
             _up(home, host, port, redeploy=redeploy)
         return
     for name, unused in (("host", host), ("port", port), ("redeploy", redeploy or None)):
         if unused is not None:
             problem = "nothing is deployed here" if name == "redeploy" else "no server is started here"
-            raise InputError(name, problem, "Omit it, or omit --worker-only")
+            raise InputError(f"--{name}", problem, "Omit it, or omit --worker-only")
     found = Configured.by_option(server) if server else configured()
     if found is None:
-        raise InputError("server", "no server is named", "Add --server http://HOST:PORT/api")
+        raise InputError("--server", "no server is named", "Add --server http://HOST:PORT/api")
     with _nothing_half_done(home):
         _join(home, found, pool or [])
 

@@ -72,7 +72,7 @@ def choose_address(host: str | None, port: int | None) -> Address:
     found = Address(canonical(host or LOOPBACK), port or 0, is_fixed=port is not None)
     if not found.is_loopback and not os.environ.get(SERVER_AUTH_VARIABLE):
         raise InputError(
-            "host",
+            "--host",
             f"other machines reach {found.host}, and anyone who can reach the server can run programs here",
             f"export {SERVER_AUTH_VARIABLE}=USER:PASSWORD first; other commands and workers then need the same as "
             "PREFECT_API_AUTH_STRING",
@@ -82,10 +82,12 @@ def choose_address(host: str | None, port: int | None) -> Address:
             return found.moved()
         is_free = found.is_free
     except (OSError, UnicodeError) as exc:
-        raise InputError("host", f"{host!r} is not an address of this machine ({exc})", "Use 0.0.0.0 for all") from exc
+        raise InputError(
+            "--host", f"{host!r} is not an address of this machine ({exc})", "Use 0.0.0.0 for all"
+        ) from exc
     if not is_free:
         raise InputError(
-            "port",
+            "--port",
             f"nothing can listen on {found.host} port {port}",
             "Choose another port, or stop the process that uses it",
         )

@@ -111,7 +111,7 @@ def check_startable(home: Home, host: str | None = None, port: int | None = None
     check_settings()
     if found := configured():
         if host is not None or port is not None:
-            field = "host" if host is not None else "port"
+            field = "--host" if host is not None else "--port"
             problem = f"a server is already configured, {found.url}, by {found.where}"
             raise InputError(field, problem, f"To start one here, {found.forget}")
         return
@@ -231,7 +231,7 @@ def _recorded(home: Home, host: str | None, port: int | None) -> Record:
         )
     mend = "Run `flowrl down` first"
     asked_host = canonical(host) if host else None
-    for field, asked, known in (("host", asked_host, record.host), ("port", port, record.port)):
+    for field, asked, known in (("--host", asked_host, record.host), ("--port", port, record.port)):
         if asked is not None and asked != known:
             raise InputError(field, f"the server of {home.root} was started with {known}, not {asked}", mend)
     if os.environ.get(SERVER_AUTH_VARIABLE) and not record.asks_for_password:

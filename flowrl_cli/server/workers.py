@@ -134,7 +134,7 @@ def _check_pools(pools: Sequence[str]) -> None:
     from tasks.orchestration.server.bootstrap import POOLS
 
     for pool in pools:
-        check_known("pool", "pool", pool, POOLS)
+        check_known("--pool", "pool", pool, POOLS)
 
 
 def _check_served(server: Server, pools: Sequence[str]) -> None:
@@ -153,10 +153,10 @@ def _check_served(server: Server, pools: Sequence[str]) -> None:
 def _check_same(record: Record, url: str, pools: Sequence[str]) -> None:
     if record.elsewhere != url:
         problem = f"the workers of this machine serve {record.elsewhere}"
-        raise InputError("server", problem, "Run `flowrl down` first")
+        raise InputError("--server", problem, "Run `flowrl down` first")
     if set(record.pools) != set(pools):
         problem = f"the workers of this machine serve {' and '.join(record.pools) or 'all pools'}"
-        raise InputError("pool", problem, "Run `flowrl down` first")
+        raise InputError("--pool", problem, "Run `flowrl down` first")
 
 
 def _locked(home: Home) -> contextlib.AbstractContextManager[None]:

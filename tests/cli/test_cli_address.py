@@ -52,7 +52,7 @@ def test_what_is_no_address_is_told(host, port, no_password):
     no_password.setenv(SERVER_AUTH_VARIABLE, "me:se-cret")
     with pytest.raises(InputError, match="not an address of this machine") as caught:
         choose_address(host, port)
-    assert caught.value.field == "host"
+    assert caught.value.field == "--host"
 
 
 def has_ipv6():

@@ -271,7 +271,8 @@ def test_results_side_by_side_are_told_apart(side_by_side, flowrl_here, refused)
     by_name = json.loads(flowrl_here("experts", "dig_a", "--line", "seed-1", "--json").stdout)
     assert (by_name["expert"], len(by_name["versions"])) == (4, 1)
     assert json.loads(flowrl_here("experts", "dig_a", "--json").stdout)["expert"] == 0, "the shared one"
-    refused(flowrl_here("experts", "--line", "seed_1"), "line: there is no library 'seed_1'. Did you mean seed-1")
+    refused(flowrl_here("experts", "goto_bench", "--line", "seed-1"), "in this library. Use --line shared")
+    refused(flowrl_here("experts", "--line", "seed_1"), "--line: there is no library 'seed_1'. Did you mean seed-1")
     for seed in (1, 2):
         status = json.loads(flowrl_here("status", f"seed-{seed}", "--json").stdout)
         (skill,) = status["skills"]
