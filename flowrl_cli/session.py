@@ -42,6 +42,7 @@ __all__ = ["run_campaign"]
 
 _DRAW_SECONDS = 1.0
 _SILENCE_SECONDS = 60.0
+_CHANGE_SECONDS = 0.2
 _MOST_STARTS = 3
 
 
@@ -138,7 +139,7 @@ def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, reques
     try:
         if little := shortage(home):
             _complain(little)
-        server = embedded.up(home, keep=keep, say=_say)
+        server = embedded.up(home, keep=keep, campaign=campaign.name, say=_say)
         with audience():
             print(f"UI: {server.ui}", flush=True)
             if server.is_embedded:
@@ -150,7 +151,7 @@ def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, reques
         return stop_campaign(home, registry, campaign.name, server, asked, submitted=is_submitted)
     finally:
         with deferred() as again:
-            embedded.leave(home, is_urgent=again)
+            embedded.leave(home, is_urgent=again, say=_complain)
 
 
 def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request, server: Server) -> int:
@@ -163,7 +164,10 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
         with audience():
             print("attached to the run in progress" if started.attached else "campaign submitted", flush=True)
         end = run(_show_until_end(home, registry, campaign, server, started))
-        if not _is_unfinished(home, registry, request, started, end.name or ""):
+        is_unfinished = _is_unfinished(home, registry, request, started, end.name or "")
+        if server.is_embedded and (is_unfinished or end.is_crashed()):
+            run(_check_not_stopped(home))
+        if not is_unfinished:
             break
     print_end(home, registry, registry.campaigns.get(campaign.name))
     known = campaign_knowledge(registry, campaign)
@@ -172,6 +176,17 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
     if missed:
         print(f"Not learned: {', '.join(missed)} (the campaign's run ended as {end.name}: {end.message})")
     return 1 if missed else 0
+
+
+async def _check_not_stopped(home: Home) -> None:
+    """Wait while another command starts or stops the embedded Prefect, then check that it has not been stopped.
+
+    Raises:
+        ServiceError: `flowrl down` stopped it, and the campaign's run with it.
+    """
+    while embedded.is_being_changed(home):
+        await asyncio.sleep(_CHANGE_SECONDS)
+    embedded.check_not_stopped(home)
 
 
 async def _show_until_end(
@@ -195,7 +210,7 @@ async def _until_end(run: CampaignRun, server: Server) -> State:
     """Return the final state of the campaign's run.
 
     Raises:
-        ServiceError: the server was silent for too long; the runs continue.
+        ServiceError: the server was silent for too long; runs on a configured server continue.
     """
     from tasks.campaign.campaign_runs import watch_campaign_run
 
@@ -207,7 +222,8 @@ async def _until_end(run: CampaignRun, server: Server) -> State:
                 return state
         elif time.monotonic() - answered > _SILENCE_SECONDS:
             break
-    raise ServiceError(f"{server.url} no longer answers; the runs continue. Run the same command again to attach")
+    what = "resume" if server.is_embedded else "attach: the runs continue"
+    raise ServiceError(f"{server.url} no longer answers. Run the same command again to {what}")
 
 
 def _is_unfinished(home: Home, registry: Registry, request: Request, run: CampaignRun, end: str) -> bool:

@@ -40,11 +40,14 @@ def stop_campaign(
         if server is not None and not server.is_embedded:
             _say(_detached(campaign) if submitted else _nothing(asked))
             return asked.code
-        if embedded.is_used_by_others(home):
-            embedded.leave(home, is_urgent=again)
-            stays_up = f"{_nothing(asked)}; the server keeps running (`flowrl down` stops it)"
-            _say(_detached(campaign) if submitted else stays_up)
-            return asked.code
+        if embedded.is_needed_by_others(home):
+            if not submitted:
+                embedded.leave(home, is_urgent=again)
+                _say(f"{_nothing(asked)}; the server keeps running (`flowrl down` stops it)")
+                return asked.code
+            if embedded.detach(home, campaign, is_urgent=again):
+                _say(_detached(campaign))
+                return asked.code
         if submitted and server is not None:
             _say(f"Stopping ({asked.name}): runs save a checkpoint (interrupt again to stop at once) ...")
             # If Prefect fails at it, the processes are asked to end next.

@@ -95,12 +95,9 @@ class Healing:
             ServiceError: it keeps dying (the error includes its last message), or `flowrl down` stopped it.
         """
         reap()
+        embedded.check_not_stopped(self._home)
         record = Record.load(self._home)
-        if record is None:
-            raise ServiceError(
-                "server, workers and runs were stopped by `flowrl down`. Run the same command again to resume"
-            )
-        if not record.is_here or embedded.is_being_changed(self._home):
+        if record is None or not record.is_here or embedded.is_being_changed(self._home):
             return
         dead = [name for name in self._deaths if record.alive(name) is None]
         for name in dead:

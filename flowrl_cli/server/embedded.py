@@ -25,6 +25,7 @@ from flowrl_cli.server.configured import (
     wait_healthy,
 )
 from flowrl_cli.server.connection import asking, secrets_of
+from flowrl_cli.server.detached import still_running
 from flowrl_cli.server.environment import child_environment
 from flowrl_cli.server.launch import SERVER, WORKERS, launch, launch_workers, stop_recorded, though_full
 from flowrl_cli.server.output import story
@@ -41,12 +42,14 @@ from tasks.orchestration.server.prefect_settings import variable_of
 
 __all__ = [
     "Server",
+    "check_not_stopped",
     "check_room",
     "check_startable",
+    "detach",
     "down",
     "heal",
     "is_being_changed",
-    "is_used_by_others",
+    "is_needed_by_others",
     "leave",
     "status",
     "up",
@@ -61,6 +64,7 @@ def up(
     home: Home,
     *,
     keep: bool = False,
+    campaign: str = "",
     host: str | None = None,
     port: int | None = None,
     redeploy: bool = False,
@@ -73,6 +77,7 @@ def up(
     Args:
         home: the home whose campaigns it serves.
         keep: leave the embedded server up when its last user has left.
+        campaign: the campaign that this process follows; it is not detached any more.
         host, port: where the embedded server listens; by default a free port that only this machine can reach.
         redeploy: update the deployments on a configured server, too.
         say: receives a message for each step that takes time.
@@ -92,7 +97,7 @@ def up(
         return server
     with naming_no_room(home), _locked(home):
         home.prefect.mkdir(parents=True, exist_ok=True)
-        record = _recorded(home, host, port).joined(this_process(), keep=keep)
+        record = _recorded(home, host, port).joined(this_process(), keep=keep, campaign=campaign)
         record.save(home)
         return _ensure(home, record, say)
 
@@ -143,12 +148,19 @@ def heal(home: Home, *, say: Callable[[str], None] = lambda text: None) -> bool:
     return True
 
 
-def leave(home: Home, *, even_if_kept: bool = False, is_urgent: Callable[[], object] = lambda: False) -> bool:
-    """Release the embedded Prefect, and stop it unless it has other users or was asked to stay up.
+def leave(
+    home: Home,
+    *,
+    even_if_kept: bool = False,
+    is_urgent: Callable[[], object] = lambda: False,
+    say: Callable[[str], None] = lambda text: None,
+) -> bool:
+    """Release the embedded Prefect, and stop it unless others use it, it is to be kept, or a detached campaign runs.
 
     Args:
         even_if_kept: stop it although it was to be kept: the command that asked for that did not finish.
         is_urgent: once this returns true, processes get no more time to end by themselves.
+        say: receives a message if it stays up only for detached campaigns.
 
     Returns:
         Whether it was stopped.
@@ -160,20 +172,51 @@ def leave(home: Home, *, even_if_kept: bool = False, is_urgent: Callable[[], obj
         if record is None:
             return False
         record = record.left(this_process())
-        if any(find(user) for user in record.users) or (record.keep and not even_if_kept):
-            if is_locked:
-                with contextlib.suppress(OSError):  # an ended user no longer counts, recorded or not
-                    record.save(home)
+        is_used = any(find(user) for user in record.users) or (record.keep and not even_if_kept)
+        detached = () if is_used else still_running(home, record)
+        if not is_used and not detached:
+            stop_recorded(home, record, is_urgent=is_urgent)
+            return True
+        if is_locked:
+            with contextlib.suppress(OSError):  # an ended user no longer counts, recorded or not
+                record.save(home)
+    if detached:
+        running = f"campaign {detached[0]} is" if len(detached) == 1 else f"campaigns {' and '.join(detached)} are"
+        say(f"{running} still running, so server and workers stay up; `flowrl down` stops everything")
+    return False
+
+
+def detach(home: Home, campaign: str, *, is_urgent: Callable[[], object] = lambda: False) -> bool:
+    """Release the embedded Prefect, which stays up while the campaign runs; return whether that is recorded."""
+    with _locked_soon(home, is_urgent) as is_locked:
+        record = _load_here(home) if is_locked else None
+        if record is None:
             return False
-        stop_recorded(home, record, is_urgent=is_urgent)
-        return True
+        with contextlib.suppress(OSError):
+            record.left(this_process()).detaching(campaign).save(home)
+            return True
+        return False
 
 
-def is_used_by_others(home: Home) -> bool:
-    """Whether the embedded Prefect stays up when this process leaves: kept on request, or used by another command."""
+def is_needed_by_others(home: Home) -> bool:
+    """Whether the embedded Prefect stays up when this process leaves; see `leave`."""
     record = _load_here(home)
-    me = this_process()
-    return record is not None and (record.keep or any(find(user) for user in record.users if user.pid != me.pid))
+    if record is None:
+        return False
+    others = record.left(this_process())
+    return others.keep or any(find(user) for user in others.users) or bool(still_running(home, others))
+
+
+def check_not_stopped(home: Home) -> None:
+    """Check that the embedded Prefect, which this process uses, was not stopped by another command.
+
+    Raises:
+        ServiceError: it was.
+    """
+    if Record.load(home) is None:
+        raise ServiceError(
+            "server, workers and runs were stopped by `flowrl down`. Run the same command again to resume"
+        )
 
 
 def is_being_changed(home: Home) -> bool:

@@ -64,6 +64,7 @@ class Record:
         machine, machine_name: where all this runs; the name is for display.
         processes: server and workers.
         users: the commands that use it.
+        detached: the campaigns that were promised to continue without a command.
     """
 
     mark: str
@@ -79,6 +80,7 @@ class Record:
     machine_name: str = field(default_factory=host_name)
     processes: tuple[Started, ...] = ()
     users: tuple[Started, ...] = ()
+    detached: tuple[str, ...] = ()
 
     @classmethod
     def new(cls, address: Address, *, asks_for_password: bool) -> Record:
@@ -144,14 +146,19 @@ class Record:
         """Return the record with another address and with no process started."""
         return replace(self, host=address.host, port=address.port, is_fixed=address.is_fixed, processes=())
 
-    def joined(self, user: Started, *, keep: bool) -> Record:
-        """Return the record with one more user and without users that have died."""
+    def joined(self, user: Started, *, keep: bool, campaign: str = "") -> Record:
+        """Return the record with one more user, who follows the campaign, and without users that have died."""
         others = tuple(other for other in self.users if other != user and find(other))
-        return replace(self, users=(*others, user), keep=self.keep or keep)
+        detached = tuple(other for other in self.detached if other != campaign)
+        return replace(self, users=(*others, user), keep=self.keep or keep, detached=detached)
 
     def left(self, user: Started) -> Record:
         """Return the record without this user."""
         return replace(self, users=tuple(other for other in self.users if other.pid != user.pid))
+
+    def detaching(self, campaign: str) -> Record:
+        """Return the record with one more detached campaign."""
+        return replace(self, detached=tuple(dict.fromkeys((*self.detached, campaign))))
 
 
 def may_execute(home: Home) -> bool:
@@ -189,9 +196,9 @@ def _read(path: Path) -> Record | None:
         if not path.is_file():  # reading a pipe would block
             raise ValueError("it is not a regular file")
         data: Mapping[str, Any] = json.loads(path.read_bytes())
-        lists = {name: tuple(Started(**one) for one in data[name]) for name in ("processes", "users")}
-        plain = {name: value for name, value in data.items() if name not in ("url", *lists)}
-        return Record(**{**plain, **lists, "pools": tuple(plain.get("pools", ()))})
+        lists: dict[str, Any] = {name: tuple(Started(**one) for one in data[name]) for name in ("processes", "users")}
+        lists |= {name: tuple(data.get(name, ())) for name in ("pools", "detached")}
+        return Record(**{**{name: value for name, value in data.items() if name != "url"}, **lists})
     except FileNotFoundError:
         return None
     except PermissionError as exc:

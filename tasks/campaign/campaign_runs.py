@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -27,6 +27,7 @@ __all__ = [
     "CampaignRun",
     "cancel_campaign",
     "live_campaign_runs",
+    "live_campaigns",
     "start_campaign_run",
     "watch_campaign_run",
 ]
@@ -133,6 +134,16 @@ async def live_campaign_runs(client: PrefectClient, registry: str, campaign: str
         registry: uuid of the registry.
     """
     return await find_runs(client, campaign_tags(registry, campaign), flow=CAMPAIGN_FLOW, only_live=True)
+
+
+async def live_campaigns(registry: str, campaigns: Iterable[str]) -> list[str]:
+    """Return those of the campaigns that have a run of their own that is not in a final state.
+
+    Args:
+        registry: uuid of the registry.
+    """
+    async with get_client() as client:
+        return [name for name in campaigns if await live_campaign_runs(client, registry, name)]
 
 
 async def _cancel(client: PrefectClient, watcher: RunWatcher, registry: str, campaign: str, patience: float) -> bool:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from corridor_proposals import answer
+from model_server import ModelServer, say
 
 from flowrl_cli.server.processes import MARK_VARIABLE, marked, stop
 from flowrl_cli.server.record import Record
@@ -396,6 +398,39 @@ def test_a_campaign_in_the_background_of_a_script_stops_and_is_said_to_be_stoppe
     told = begin("status", "--json")
     states = {skill["name"]: skill["state"] for skill in json.loads(told.communicate(timeout=60)[0])["skills"]}
     assert states == {"dig_a": "stopped", "goto_bench": "stopped", "make_b": "blocked"}
+
+
+def test_a_campaign_that_is_detached_runs_until_it_is_attached_or_flowrl_down_stops_it(home, compiled, monkeypatch):
+    """The command that it leaves the server to ends by itself; a campaign stopped by `flowrl down` is not repeated."""
+    monkeypatch.setenv("FLOWRL_SLOTS", "2")
+    home.mkdir()
+    (home / "cache").symlink_to(compiled)
+    endless = ("campaign", "--campaign", "endless", "--env", "corridor", "--target", "dig_a", *ENDLESS)
+    with ModelServer([say(answer()) for _ in range(3)]) as model:
+        asking = ("--frontier.kind", "model", "--frontier.model", model.model, "--frontier.fruitless-rounds", "1")
+        first = begin(*endless)
+        try:
+            assert "dig_a: submitted\n" in iter(first.stdout.readline, "")
+            mark = Record.load(Home(home)).mark
+            second = begin("campaign", "--campaign", "short", "--env", "corridor", "--target", "inv.b", *asking)
+            until(lambda: len(Record.load(Home(home)).users) == 2)
+            first.send_signal(signal.SIGINT)
+            said, _ = first.communicate(timeout=60)
+            assert first.returncode == CODES["SIGINT"]
+            assert said.endswith("Detached: campaign endless keeps running. Run the same command again to attach\n")
+            _, complaints = second.communicate(timeout=120)
+            assert second.returncode == 1, "its model proposes nothing"
+            assert "campaign endless is still running, so server and workers stay up; `flowrl down` stops" in complaints
+            assert Record.load(Home(home)).mark == mark
+            third = begin(*endless)
+            assert "attached to the run in progress\n" in iter(third.stdout.readline, "")
+            assert begin("down").communicate(timeout=60) == ("server and workers: stopped\n", "")
+            said, complaints = third.communicate(timeout=60)
+            assert third.returncode == 1 and "campaign submitted" not in said, (said, complaints)
+            assert "flowrl: server, workers and runs were stopped by `flowrl down`" in complaints.splitlines()[-1]
+            assert marked(mark) == []
+        finally:
+            begin("down").communicate(timeout=60)
 
 
 def begin(*arguments: str, executable: str = FLOWRL, **options: object) -> subprocess.Popen[str]:
