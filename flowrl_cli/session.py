@@ -18,6 +18,7 @@ from flowrl_cli.server.connection import asking, connected
 from flowrl_cli.server.record import Server
 from flowrl_cli.stopping import stop_campaign
 from flowrl_cli.views.live import show
+from flowrl_cli.views.summary import how_to_go_on
 from flowrl_cli.views.tables import say
 from flowrl_cli.views.view import campaign_knowledge, view_campaign
 from flowrl_core.errors import InputError, ServiceError
@@ -78,8 +79,7 @@ def run_campaign(request: Request, *, keep: bool) -> int:
         check_server(found.url, credentials())
     with Registry.open(home) as registry:
         # The flow begins the new start; here the request is only recorded, if it agrees with the campaign of its name.
-        campaign = registry.campaigns.record(request.spec, request.knowledge.skills)
-        _keep_knowledge(home, request)
+        campaign = _record(home, registry, request)
         earlier = learned_before(registry, campaign, registry.skills.figures(campaign.name))
         say(*(f"{name}: {earlier[name]}" for name in request.needs if name in earlier))
         if request.spec.frontier.kind != "knowledge" and request.context.frontier.open:
@@ -121,17 +121,20 @@ def _is_learned(registry: Registry, request: Request) -> bool:
 
 def _finish_at_once(home: Home, request: Request) -> int:
     with Registry.open(home) as registry:
-        registry.campaigns.record(request.spec, request.knowledge.skills)
+        _record(home, registry, request)
         campaign = registry.campaigns.begin_start(request.spec)
-        _keep_knowledge(home, request)
         print(f"Nothing to do: all targets of campaign {campaign.name} are learned")
         print_status(home, registry, campaign)
     return 0
 
 
-def _keep_knowledge(home: Home, request: Request) -> None:
+def _record(home: Home, registry: Registry, request: Request) -> Campaign:
+    campaign = registry.campaigns.record(request.spec, request.knowledge.skills, request.named)
+    for note in request.notes:
+        print(f"note: {note}", file=sys.stderr)
     if request.knowledge_file is not None:
         write_bytes(home.knowledge_file(request.spec.knowledge), request.knowledge_file)
+    return campaign
 
 
 def _start_and_follow(home: Home, registry: Registry, campaign: Campaign, request: Request, *, keep: bool) -> int:
@@ -169,12 +172,13 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
             run(_check_not_stopped(home))
         if not is_unfinished:
             break
-    print_end(home, registry, registry.campaigns.get(campaign.name))
+    views = print_end(home, registry, registry.campaigns.get(campaign.name))
     known = campaign_knowledge(registry, campaign)
     learned = [name for name, fact in registry.skills.facts(campaign.name).items() if fact.learned]
     missed = [target for target in request.spec.targets if not is_reached(known, target, learned)]
     if missed:
         print(f"Not learned: {', '.join(missed)} (the campaign's run ended as {end.name}: {end.message})")
+    say(*how_to_go_on(campaign.name, views))
     return 1 if missed else 0
 
 

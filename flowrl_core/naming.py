@@ -22,6 +22,10 @@ class Naming:
             return json.dumps([as_override(path, value)])
         return json.dumps(value, ensure_ascii=False)
 
+    def setting(self, path: str, value: Any) -> str:
+        """Return how a user sets the field, which the text names, to this value: for remedies."""
+        return f"{self(path)} = {self.example(path, value)}"
+
     def at(self, where: Callable[[str], str]) -> Naming:
         """Return this notation for fields whose paths are mapped by `where` first."""
         return _Moved(self, where)
@@ -37,6 +41,10 @@ class TomlNaming(Naming):
         """Return the TOML line that sets the field."""
         return toml_line(path, value)
 
+    def setting(self, path: str, value: Any) -> str:
+        """Return the TOML line that sets the field."""
+        return toml_line(path, value)
+
 
 class _Moved(Naming):
     def __init__(self, named: Naming, where: Callable[[str], str]) -> None:
@@ -47,6 +55,9 @@ class _Moved(Naming):
 
     def example(self, path: str, value: Any) -> str:
         return self._named.example(self._where(path), value)
+
+    def setting(self, path: str, value: Any) -> str:
+        return self._named.setting(self._where(path), value)
 
 
 def toml_line(path: str, value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,13 +45,13 @@ def campaign(
     ----------
     target
         A skill to learn, or a fluent to obtain (inv.iron_pickaxe); repeat it for more. Without any, the campaign
-        resumes with its earlier settings.
+        resumes with its earlier settings and those given.
     campaign
         The campaign's name ("default" if not given).
     env
-        The environment (craftax-classic).
+        The environment (default: that of the campaign, else craftax-classic).
     knowledge
-        A TOML file, or the name of a shipped knowledge base (default: the environment's).
+        A TOML file, or the name of a shipped knowledge base (default: the campaign's, else the environment's).
     fresh
         Give the campaign a library of its own: it learns everything anew and leaves the shared one alone.
     override
@@ -90,6 +89,4 @@ def campaign(
     parameters, written = merge_sources(config, typed)
     with written.errors():
         request = make_request(parameters, written)
-        for idle in request.idle:
-            print(f"note: {idle}: no target needs that skill, so this has no effect now", file=sys.stderr)
         return run_campaign(request, keep=keep)

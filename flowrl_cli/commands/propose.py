@@ -46,9 +46,9 @@ def propose(
     campaign
         The campaign whose skills, failures and refusals go into the question ("default" if not given).
     env
-        The environment (craftax-classic).
+        The environment (default: that of the campaign, else craftax-classic).
     knowledge
-        A TOML file, or the name of a shipped knowledge base (default: the environment's).
+        A TOML file, or the name of a shipped knowledge base (default: the campaign's, else the environment's).
     model
         PROVIDER:NAME, or NAME@URL; the same as --frontier.model.
     dry_run
@@ -61,7 +61,6 @@ def propose(
 
     from flowrl_cli.request.campaign import make_request, merge_sources
     from flowrl_cli.request.inputs import existing_registry
-    from flowrl_core.specs.continuation import check_same_base
     from flowrl_core.storage.registry import Registry
 
     given = frontier.model_dump(exclude_unset=True) | ({"model": model} if model else {})
@@ -73,9 +72,6 @@ def propose(
     home, known = existing_registry()
     with known or contextlib.nullcontext(), written.errors():
         request = make_request(merged, written)
-        for one in known.campaigns.all() if known is not None else []:
-            if one.name == request.spec.campaign:
-                check_same_base(one.spec, request.spec)
     home.check_writable()  # the answer is journaled, also in a dry run
     # A dry run creates no registry; if one exists, the spending is booked there.
     registry = None if known is None and dry_run else Registry.open(home)

@@ -36,7 +36,8 @@ class Request:
         knowledge_file: the content to store in the home under that name; None if there is nothing to store.
         needs: the skills that the targets currently need, prerequisites first -> the other skills of their plans.
         configs: the training configuration of each of them, and of each skill of an override.
-        idle: overrides, as the user wrote them, that currently change nothing: no target's plan has their skills.
+        named: returns a field's name as the user wrote it, given its path.
+        notes: a sentence on each override and each skill to retry that currently has no effect.
     """
 
     spec: CampaignSpec
@@ -45,7 +46,8 @@ class Request:
     knowledge_file: bytes | None
     needs: Mapping[str, tuple[str, ...]]
     configs: Mapping[str, SkillConfig]
-    idle: tuple[str, ...] = ()
+    named: Naming = AS_PATHS
+    notes: tuple[str, ...] = ()
 
 
 def merge_sources(config: Path | None, typed: Mapping[str, Any]) -> tuple[dict[str, Any], Written]:
@@ -72,7 +74,7 @@ def merge_sources(config: Path | None, typed: Mapping[str, Any]) -> tuple[dict[s
 def make_request(parameters: Mapping[str, Any], named: Naming = AS_PATHS) -> Request:
     """Return the checked request: names, values, knowledge, a plan for each needed skill, overrides and retries.
 
-    Without targets it is that of the campaign's earlier start.
+    What a later start of a campaign does not give is taken from the earlier one (see `specs.continuation`).
 
     Args:
         named: returns a field's name as the user wrote it, given its path (`training.frames`).
@@ -80,14 +82,19 @@ def make_request(parameters: Mapping[str, Any], named: Naming = AS_PATHS) -> Req
     Raises:
         InputError: the first problem, and its remedy.
     """
-    spec = _effective(parse_campaign(named, **{**parameters, "targets": parameters.get("targets") or []}), named)
-    name, knowledge, content = _knowledge_of(spec)
-    spec = spec.model_copy(update={"knowledge": name, "targets": list(dict.fromkeys(spec.targets))})
-    check_frontier(spec)
+    asked = parse_campaign(named, **{**parameters, "targets": parameters.get("targets") or []})
+    file = _knowledge_file(asked)
+    if file is not None:
+        asked = asked.model_copy(update={"knowledge": f"{asked.campaign}.toml"})
+    spec = _effective(asked, named)
+    knowledge = _open(spec, file)
+    content = file.read_bytes() if file is not None else None
+    spec = spec.model_copy(update={"targets": list(dict.fromkeys(spec.targets))})
+    check_frontier(spec, named)
     base = initial_knowledge(knowledge, spec)
     context = _context(spec, base)
-    asked = check_campaign(context, named)
-    return Request(spec, base, context, content, asked.needs, asked.configs, asked.idle)
+    found = check_campaign(context, named)
+    return Request(spec, base, context, content, found.needs, found.configs, named, found.notes)
 
 
 def _context(spec: CampaignSpec, base: Knowledge) -> ProposalContext:
@@ -112,18 +119,21 @@ def _effective(spec: CampaignSpec, named: Naming) -> CampaignSpec:
     raise InputError("targets", problem, remedy)
 
 
-def _knowledge_of(spec: CampaignSpec) -> tuple[str, Knowledge, bytes | None]:
-    """Return the knowledge base's name in the campaign, its skills, and the content to store in the home, if any.
+def _knowledge_file(asked: CampaignSpec) -> Path | None:
+    """Return the file to copy to the home under the campaign's name; None if none is named, or one of the home is.
 
-    A file is copied there: workers run in other directories, perhaps on other machines, and read only the home.
+    Workers run in other directories, perhaps on other machines, and read only the home.
     """
-    named = spec.knowledge
+    named = asked.knowledge
     if not is_file_name(named):
-        return named, open_knowledge(spec.env, named), None
+        return None
     path = Path(named).expanduser()
-    if not path.exists() and path.name == named:
-        kept = Home.from_environment().knowledge_file(named)
-        if kept.is_file():
-            return named, open_knowledge(spec.env, str(kept)), None
-    knowledge = open_knowledge(spec.env, str(path))
-    return f"{spec.campaign}.toml", knowledge, path.read_bytes()
+    is_kept = not path.exists() and path.name == named and Home.from_environment().knowledge_file(named).is_file()
+    return None if is_kept else path
+
+
+def _open(spec: CampaignSpec, file: Path | None) -> Knowledge:
+    """Return the knowledge base of the campaign: of the file, else of the one in the home, else a shipped one."""
+    if file is None and is_file_name(spec.knowledge):
+        file = Home.from_environment().knowledge_file(spec.knowledge)
+    return open_knowledge(spec.env, spec.knowledge if file is None else str(file))

@@ -65,6 +65,10 @@ class Written(Naming):
             return self(path)
         return f"{self(path)} {shlex.quote(value) if isinstance(value, str) else json.dumps(value)}"
 
+    def setting(self, path: str, value: Any) -> str:
+        """Return how the user sets the field to this value: an option, or a line of the file."""
+        return self.example(path, value)
+
     def _is_filed(self, path: str) -> bool:
         top, _, rest = path.partition(".")
         is_group = not rest and any(one.startswith(f"{path}.") for one in self.filed)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from statistics import median
 
 from flowrl_cli.views.tables import MISSING, seconds
+from flowrl_cli.views.view import SkillView
 from flowrl_core.report.timeline import RunTrace, greatest_overlap, handovers, most_at_once, speed_up
 from flowrl_core.text import counted
 
-__all__ = ["summary_lines"]
+__all__ = ["how_to_go_on", "summary_lines"]
 
 
 def summary_lines(runs: Sequence[RunTrace], steps: Mapping[str, Sequence[tuple[str, float | None]]]) -> list[str]:
@@ -27,6 +29,15 @@ def summary_lines(runs: Sequence[RunTrace], steps: Mapping[str, Sequence[tuple[s
         _condition_line(runs),
         *_step_lines(steps),
     ]
+
+
+def how_to_go_on(campaign: str, views: Sequence[SkillView]) -> list[str]:
+    """Return a line with the command that continues the training of the campaign's failed skills, if there are any."""
+    failed = [view.name for view in views if view.figures.fact.is_lasting]
+    if not failed:
+        return []
+    command = " ".join(["flowrl campaign --campaign", campaign, *(f"--retry {shlex.quote(name)}" for name in failed)])
+    return [f"To go on with {' and '.join(failed)}: {command} (with more frames: --override {failed[0]}.frames=N)"]
 
 
 def _speed_line(runs: Sequence[RunTrace]) -> str:

@@ -48,7 +48,7 @@ def parse_model(text: str) -> ModelName:
     """
     text = text.strip()
     if not text:
-        remedy = "Name one: --frontier.model openai:NAME, or NAME@http://localhost:8000/v1 of your own server"
+        remedy = "Name one: openai:NAME, or NAME@http://localhost:8000/v1 of your own server"
         raise InputError(_FIELD, "no model is named", remedy)
     if at := _AT_URL.fullmatch(text):
         # Do not repeat any of the text before this check: it may hold a password.

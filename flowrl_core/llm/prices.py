@@ -9,6 +9,7 @@ from typing import Any
 
 from flowrl_core.errors import InputError
 from flowrl_core.llm.names import ModelName, parse_model
+from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.specs.campaign import FrontierSpec
 
 __all__ = ["Price", "check_affordable", "price_of"]
@@ -46,8 +47,11 @@ def price_of(model: ModelName, table: Sequence[str]) -> Price | None:
     return _known_price(model)
 
 
-def check_affordable(spec: FrontierSpec) -> None:
+def check_affordable(spec: FrontierSpec, named: Naming = AS_PATHS) -> None:
     """Check that a limit in money can be enforced: each model needs a price.
+
+    Args:
+        named: how the user writes a field, given its path (`frontier.prices`).
 
     Raises:
         InputError: a model has no price, or an entry of `frontier.prices` cannot be parsed.
@@ -56,7 +60,7 @@ def check_affordable(spec: FrontierSpec) -> None:
     unknown = [str(model) for model in models if price_of(model, spec.prices) is None]
     if unknown and spec.max_cost > 0:
         problem = f"the price of {', '.join(unknown)} is unknown, so a cost limit cannot be enforced"
-        remedy = f"Give it: {' '.join(f'--frontier.prices {model}=IN/OUT' for model in unknown)}"
+        remedy = f"Give it: {named.setting(_FIELD, [f'{model}=IN/OUT' for model in unknown])}"
         raise InputError("frontier.max_cost", problem, f"{remedy} (US dollars per million tokens; 0/0 if it is free)")
 
 

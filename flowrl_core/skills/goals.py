@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from flowrl_core.errors import InputError, PlanError
+from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.nearest import nearest, remedy_for, several
 from flowrl_core.refusals import shown
 from flowrl_core.skills.constraints import KINDS
@@ -39,15 +40,20 @@ def check_target(target: str, skills: Collection[str], vocabulary: Vocabulary) -
     raise InputError("targets", f"there is no skill {shown(target)}", f"{remedy_for(target, skills)} {goal}")
 
 
-def check_provided(knowledge: Knowledge, targets: Iterable[str]) -> None:
+def check_provided(knowledge: Knowledge, targets: Iterable[str], named: Naming = AS_PATHS) -> None:
     """Check that some skill gains each target that is a goal.
+
+    Args:
+        named: how the user writes a field, given its path (`frontier.kind`).
 
     Raises:
         InputError: no skill gains one of them.
     """
     for target in targets:
         if is_goal(target) and not knowledge.providers(target):
-            remedy = "Name another one, or let a language model propose skills: frontier.kind = hybrid"
+            remedy = (
+                f"Name another one, or let a language model propose skills: {named.setting('frontier.kind', 'hybrid')}"
+            )
             raise InputError("targets", f"no skill of {knowledge.source} gains {target}", remedy)
 
 

@@ -34,6 +34,11 @@ class Fact:
     cause: Cause = ""
     executing: bool = False
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it has failed until a start names it in `retry`; each start lifts other failures."""
+        return self.failed and not self.learned and self.cause in ("verdict", "rejected")
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -1,37 +1,61 @@
-"""Later starts of a campaign: what they inherit from the previous start, and what must not change."""
+"""Later starts of a campaign: what they take from the previous start, and what must not change.
+
+A parameter of a start counts as given if it was set (pydantic's `model_fields_set`), be it to its default: on the
+command line, each option and each field of the file. Prefect passes a form's untouched defaults like values that
+somebody entered, so the flow reads its parameters `without_defaults`: there, what equals its default was not given.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
 
 from flowrl_core.errors import InputError
-from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.naming import AS_PATHS, Naming
+from flowrl_core.specs.base import Spec
+from flowrl_core.specs.campaign import CampaignSpec, LimitsSpec
 from flowrl_core.specs.overrides import Override, joined, overrides_of, resolve
+from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 
-__all__ = ["changed_overrides", "check_continues", "check_same_base", "effective_spec"]
+__all__ = ["changed_overrides", "check_overrides", "effective_spec", "without_defaults"]
 
 _FREE_LIMITS = ("max_parallel", "max_retries", "max_skills", "approval", "stall_minutes")
 """Limits that may change: they affect how a campaign uses the machine, not what it learns."""
-_OF_ONE_START = {"targets", "retry", "overrides"}
-_REMEDY = "Use the same value, or another campaign name"
+_FIXED: dict[str, Collection[str]] = {
+    "training": TrainingSpec.model_fields,
+    "evaluation": EvaluationSpec.model_fields,
+    "limits": LimitsSpec.model_fields.keys() - set(_FREE_LIMITS),
+    "frontier": (),
+}
+"""The fields of each group that must not change within a campaign, as `env` and `knowledge` must not."""
+_REMEDY = "Leave it out, or use another campaign name"
+
+S = TypeVar("S", bound=Spec)
+
+
+def without_defaults(spec: CampaignSpec) -> CampaignSpec:
+    """Return the same parameters, of which those equal to their default count as not given."""
+    return CampaignSpec.model_validate(spec.model_dump(exclude_defaults=True))
 
 
 def effective_spec(spec: CampaignSpec, earlier: Mapping[str, CampaignSpec]) -> CampaignSpec:
     """Return the effective parameters of a start, given earlier ones; a campaign's first start is used unchanged.
 
-    A later start with targets replaces all parameters, except that overrides are added to the earlier ones (replacing
-    those of the same skill and field) and that the library stays. Without targets, it repeats the earlier start with
-    the given changes; values equal to a default count as not given. `check_continues` rejects forbidden changes.
+    A later start takes what must not change from the earlier one. With targets, all else is as in `spec`; without, it
+    repeats the earlier start with what is given. Overrides are added to the earlier ones, replacing those of the same
+    skill and field, and the library stays.
 
     Args:
         earlier: by campaign name, the parameters of its last start in the registry.
 
     Raises:
-        InputError: no targets, and no campaign of this name.
+        InputError: no targets, and no campaign of this name; or a given field that must not change differs: the error
+            names it with its old and new value.
     """
-    if spec.campaign in earlier:
-        return _continued(spec, earlier[spec.campaign])
+    if before := earlier.get(spec.campaign):
+        after = _continued(spec, before)
+        _check_fixed(before, after)
+        return after
     if spec.targets:
         return spec
     problem = f"none is named, and there is no campaign {spec.campaign!r} to resume"
@@ -39,33 +63,21 @@ def effective_spec(spec: CampaignSpec, earlier: Mapping[str, CampaignSpec]) -> C
     raise InputError("targets", problem, f"Name the skills to learn, or an existing campaign: {known}")
 
 
-def check_continues(before: CampaignSpec, after: CampaignSpec) -> None:
-    """Check that the start `after` may follow `before` in the same campaign.
+def check_overrides(before: CampaignSpec, after: CampaignSpec, named: Naming = AS_PATHS) -> None:
+    """Check that no overrides differ from the earlier start's but those of skills to retry.
 
-    Only targets, the frontier, machine limits, and the overrides of skills to retry may differ.
+    Args:
+        named: how the user writes a field, given its path.
 
     Raises:
-        InputError: another field differs; names it with its old and new value.
+        InputError: another one does, is of an unknown field or has a value out of range.
     """
-    _check_same(before, _fixed(before), _fixed(after))
-    if after.fresh and not before.fresh:
-        problem = f"campaign {before.campaign!r} was started in the shared library, not with one of its own"
-        raise InputError("fresh", problem, "Leave it out, or use another campaign name")
     for one, value in changed_overrides(before, after):
         if one.skill not in after.retry:
             earlier = f"with {value!r}" if value is not None else "without it"
             problem = f"campaign {before.campaign!r} was started {earlier}, not with {one.value!r}"
-            remedy = f"{_REMEDY}; if {one.skill} has failed, name it in `retry`"
-            raise InputError(one.written, problem, remedy)
-
-
-def check_same_base(before: CampaignSpec, after: CampaignSpec) -> None:
-    """Check that what is proposed with `after` fits the campaign `before`: same environment, same knowledge base.
-
-    Raises:
-        InputError: one differs; names it with its old and new value.
-    """
-    _check_same(before, _base(before), _base(after))
+            retry = named.setting("retry", [*after.retry, one.skill])
+            raise InputError(named(one.written), problem, f"{_REMEDY}; if {one.skill} has failed, add {retry}")
 
 
 def changed_overrides(before: CampaignSpec, after: CampaignSpec) -> list[tuple[Override, str | None]]:
@@ -86,36 +98,43 @@ def changed_overrides(before: CampaignSpec, after: CampaignSpec) -> list[tuple[O
 
 
 def _continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
-    kept = {"overrides": joined(before.overrides, spec.overrides), "fresh": spec.fresh or before.fresh}
-    if spec.targets:
-        return spec.model_copy(update=kept)
-    given = spec.model_dump(exclude_defaults=True, exclude=_OF_ONE_START)
-    changed = {
-        name: getattr(before, name).model_copy(update=value) if isinstance(value, dict) else value
-        for name, value in given.items()
+    groups = {}
+    for name, fixed in _FIXED.items():
+        given, earlier = getattr(spec, name), getattr(before, name)
+        groups[name] = _completed(given, earlier, fixed if spec.targets else type(earlier).model_fields)
+    kept = {
+        "targets": spec.targets or before.targets,
+        "overrides": joined(before.overrides, spec.overrides),
+        "fresh": spec.fresh or before.fresh,
     }
-    return before.model_copy(update={**changed, **kept, "retry": spec.retry})
+    return _completed(spec, before, ("env", "knowledge")).model_copy(update={**groups, **kept})
+
+
+def _completed(given: S, before: S, fields: Collection[str]) -> S:
+    """Return `given`, with those of the fields that it does not set from `before`."""
+    return given.model_copy(
+        update={name: getattr(before, name) for name in fields if name not in given.model_fields_set}
+    )
+
+
+def _check_fixed(before: CampaignSpec, after: CampaignSpec) -> None:
+    old, new = _fixed(before), _fixed(after)
+    for field in old:
+        if old[field] != new[field]:
+            problem = f"campaign {before.campaign!r} was started with {old[field]!r}, not {new[field]!r}"
+            raise InputError(field, problem, _REMEDY)
+    if after.fresh and not before.fresh:
+        problem = f"campaign {before.campaign!r} was started in the shared library, not with one of its own"
+        raise InputError("fresh", problem, _REMEDY)
 
 
 def _meant(spec: CampaignSpec, override: Override) -> Any:
     return getattr(getattr(resolve(override.skill, spec), override.group), override.field)
 
 
-def _check_same(before: CampaignSpec, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    for field in old:
-        if old[field] != new[field]:
-            problem = f"campaign {before.campaign!r} was started with {old[field]!r}, not {new[field]!r}"
-            raise InputError(field, problem, _REMEDY)
-
-
-def _base(spec: CampaignSpec) -> dict[str, Any]:
-    return {"env": spec.env, "knowledge": spec.knowledge}
-
-
 def _fixed(spec: CampaignSpec) -> dict[str, Any]:
     """Return the fields, except overrides, that must not change within a campaign, by full name."""
-    flat = _base(spec)
-    for group in ("training", "evaluation", "limits"):
-        values = getattr(spec, group).model_dump()
-        flat |= {f"{group}.{name}": value for name, value in values.items() if name not in _FREE_LIMITS}
+    flat: dict[str, Any] = {"knowledge": spec.knowledge, "env": spec.env}
+    for group, fields in _FIXED.items():
+        flat |= {f"{group}.{name}": getattr(getattr(spec, group), name) for name in fields}
     return dict(sorted(flat.items()))

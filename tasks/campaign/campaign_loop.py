@@ -28,7 +28,7 @@ from flowrl_core.skills.knowledge import Knowledge, is_file_name, load_knowledge
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.skill_states import known_states
 from flowrl_core.specs.campaign import CampaignSpec
-from flowrl_core.specs.continuation import effective_spec
+from flowrl_core.specs.continuation import effective_spec, without_defaults
 from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.proposals.context import initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import check_frontier
@@ -261,6 +261,8 @@ async def open_campaign(spec: CampaignSpec) -> AsyncIterator[CampaignLoop]:
 def _accepted(home: Home, asked: CampaignSpec) -> Iterator[tuple[Registry, CampaignSpec, Knowledge]]:
     """Check the start of a campaign, then yield the registry, the effective spec and the knowledge base.
 
+    A form fills in all parameters, so those that equal their default count as not given.
+
     A new registry is created only after all checks: a refused campaign leaves nothing behind.
 
     Raises:
@@ -270,12 +272,13 @@ def _accepted(home: Home, asked: CampaignSpec) -> Iterator[tuple[Registry, Campa
         known = Registry.existing(home)
         if known is not None:
             stack.enter_context(known)
-        spec = known.campaigns.effective_spec(asked) if known is not None else effective_spec(asked, {})
+        given = without_defaults(asked)
+        spec = known.campaigns.effective_spec(given) if known is not None else effective_spec(given, {})
         check_frontier(spec)
         knowledge = _knowledge(home, spec)
         context = read_context(known, spec.campaign, spec, initial_knowledge(knowledge, spec))
-        for override in check_campaign(context).idle:
-            logger.warning("%s: no target needs that skill, so this has no effect now", override)
+        for note in check_campaign(context).notes:
+            logger.warning("%s", note)
         yield known or stack.enter_context(Registry.open(home)), spec, knowledge
 
 

@@ -120,7 +120,17 @@ CORRIDOR = ("--env", "corridor", "--target", "make_b")
         (
             (*CORRIDOR, "--frontier.kind", "hybrid", "--frontier.model", "m@http://localhost:1/v1",
              "--frontier.max-tokens", "100"),
-            ("--frontier.max-tokens: 100 is below", "max_output_tokens (4096)"),
+            ("--frontier.max-tokens: 100 is below", "--frontier.max-output-tokens (4096)"),
+        ),
+        (
+            (*CORRIDOR, "--frontier.model", "openai:NAME"),
+            ("--frontier.kind: is knowledge", "Add --frontier.kind model, or hybrid"),
+        ),
+        ((*CORRIDOR, "--frontier.kind", "hybrid"), ("--frontier.model: is empty, and --frontier.kind is hybrid",)),
+        (
+            (*CORRIDOR, "--frontier.kind", "hybrid", "--frontier.model", "m@http://localhost:1/v1",
+             "--frontier.max-cost", "2"),
+            ("--frontier.max-cost: the price of", "Give it: --frontier.prices m@http://localhost:1/v1=IN/OUT (US"),
         ),
     ],
 )  # fmt: skip
@@ -227,7 +237,18 @@ def started(home) -> Home:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--target", "collect_wood"), ("env", "corridor", "craftax-classic")),
+        (
+            ("--target", "collect_wood"),
+            (
+                "--target: there is no skill 'collect_wood'",
+                "is in corridor: for another environment, use another --cam",
+            ),
+        ),
+        (
+            ("--env", "craftax-classic"),
+            ("--env: campaign 'default' was started with 'corridor', not 'craftax-classic'",),
+        ),
+        (("--override", "dig_a.frames=7e4"), ("was started without it", "if dig_a has failed, add --retry dig_a")),
         ((*CORRIDOR, "--training.frames", "70000"), ("--training.frames", "600000", "70000")),
         ((*CORRIDOR, "--training.width", "32", "--campaign", "other"), ("training.width", "64", "32")),
     ],

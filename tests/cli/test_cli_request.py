@@ -80,7 +80,7 @@ def test_a_file_may_be_written_as_options_are(requested, home):
 
 def test_an_override_of_a_skill_that_no_target_needs_is_said_and_changes_nothing(requested, capsys):
     request = requested("--override", "make_o.frames=7e4", "--override", "dig_a.frames=7e4")
-    assert request.idle == ("--override make_o.frames",)
+    assert request.notes == ("--override make_o.frames: no target needs that skill, so this has no effect now",)
 
 
 def test_a_knowledge_file_is_kept_in_the_home_under_the_campaigns_name(requested, home):
@@ -108,6 +108,37 @@ def test_a_campaign_without_targets_goes_on_as_it_was(requested, home, flowrl_he
     spec = requested("--campaign", "night", "--limits.max-parallel", "3", target=None).spec
     assert spec == before.model_copy(update={"limits": before.limits.model_copy(update={"max_parallel": 3})})
     refused(flowrl_here("campaign", "--campaign", "day"), "--target", "'day'", "night")
+
+
+def test_what_is_given_to_a_later_start_counts_also_where_it_is_the_default(
+    requested, home, flowrl_here, refused, monkeypatch
+):
+    """Options and the fields of a file; what is not given is as before, also the environment with other targets."""
+    (home.parent / "k.toml").write_bytes(shipped("corridor").read_bytes())
+    (home.parent / "c.toml").write_text("[training]\nframes = 6e5\n")
+    changes = {"training": {"frames": 70_000, "seed": 7}, "limits": {"approval": "required"}, "knowledge": "night.toml"}
+    with Registry.open(Home(home)) as registry:
+        before = parse_campaign(campaign="night", env="corridor", targets=["make_b"], **changes)
+        registry.campaigns.record(before, load_knowledge("corridor").skills)
+    kept = Home(home).knowledge_file("night.toml")
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(shipped("corridor").read_bytes())
+    again = ("--campaign", "night")
+    for arguments, said in (
+        (("--training.frames", "600000"), "--training.frames: campaign 'night' was started with 70000, not 600000"),
+        (("--training.seed", "0"), "--training.seed: campaign 'night' was started with 7, not 0"),
+        (("--config", "c.toml"), "c.toml: training.frames: campaign 'night' was started with 70000, not 600000"),
+        (("--env", "craftax-classic"), "--env: campaign 'night' was started with 'corridor', not 'craftax-classic'"),
+        (("--knowledge", ""), "--knowledge: campaign 'night' was started with 'night.toml', not ''"),
+    ):
+        for more in ((), ("--target", "make_c")):
+            refused(flowrl_here("campaign", *again, *arguments, *more), said)
+    assert requested(*again, "--limits.approval", "none", target=None).spec.limits.approval == "none"
+    assert requested(*again, "--knowledge", "k.toml", target=None).spec.knowledge == "night.toml"
+    spec = requested(*again, "--target", "make_c", target=None).spec
+    kept_fields = {"env": spec.env, "knowledge": spec.knowledge, "training": spec.training}
+    assert kept_fields == {"env": "corridor", "knowledge": "night.toml", "training": before.training}
+    assert spec.targets == ["make_c"] and spec.limits.approval == "none", "limits are as given, or the defaults"
 
 
 @pytest.mark.parametrize(

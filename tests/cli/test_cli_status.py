@@ -17,9 +17,12 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Crashed, Running
 
+from flowrl_cli.request.campaign import make_request
+from flowrl_cli.request.written import Written
 from flowrl_cli.server.processes import MARK_VARIABLE
 from flowrl_cli.server.record import Record
 from flowrl_cli.views.live import Narrator, live_table
+from flowrl_cli.views.summary import how_to_go_on
 from flowrl_cli.views.tables import console, number, percent, seconds
 from flowrl_cli.views.view import latest_directory, read_progress, view_campaign
 from flowrl_core.skills.knowledge import load_knowledge
@@ -300,12 +303,32 @@ def test_what_a_later_start_may_not_say_of_a_library_or_a_retry_is_refused(side_
             ("--campaign", "demo", "--retry", "make_c", "--override", "make_c.frames=7e5"),
             "--override make_c.frames: a run of make_c has begun with other settings",
         ),
+        (
+            ("--campaign", "demo", "--retry", "make_p"),
+            "--retry: make_p waits for make_b, which failed. Write --retry make_b --retry make_p",
+        ),
     ):
         with Registry.open(side_by_side) as registry:
             before = registry.campaigns.all()
         refused(flowrl_here(*asked, *arguments), said)
         with Registry.open(side_by_side) as registry:
             assert registry.campaigns.all() == before
+
+
+def test_a_campaigns_end_and_a_retry_say_what_can_be_retried(side_by_side):
+    with Registry.open(side_by_side) as registry:
+        views = view_campaign(side_by_side, registry, registry.campaigns.get("demo"))
+        others = view_campaign(side_by_side, registry, registry.campaigns.get("older"))
+    (line,) = how_to_go_on("demo", views)
+    command = "flowrl campaign --campaign demo --retry make_b"
+    assert line == f"To go on with make_b: {command} (with more frames: --override make_b.frames=N)"
+    assert how_to_go_on("older", others) == []
+    named = make_request({"campaign": "demo", "retry": ["dig_a", "make_b", "make_c", "make_d", "make_o"]}, Written())
+    assert [note.partition(",")[0] for note in named.notes] == [
+        "--retry: dig_a is learned",
+        "--retry: make_d has not failed",
+        "--retry: make_o: no target needs that skill",
+    ]
 
 
 def test_experts_are_listed_and_an_unknown_one_is_refused(grown, at_grown):

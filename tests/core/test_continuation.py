@@ -1,11 +1,12 @@
-"""A start without targets: the earlier start of the campaign again, with what is given besides."""
+"""A later start: what it takes from the earlier start of the campaign, and what is given."""
 
 import pytest
 import registry_steps
 
 from flowrl_core.errors import InputError
 from flowrl_core.skills.knowledge import load_knowledge, shipped
-from flowrl_core.specs.campaign import parse_campaign
+from flowrl_core.specs.campaign import CampaignSpec, parse_campaign
+from flowrl_core.specs.continuation import without_defaults
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.registry import Registry
 
@@ -52,11 +53,19 @@ def test_what_may_change_is_changed_by_what_is_given(registry):
     )
     assert (spec.limits.max_retries, spec.limits.max_parallel, spec.retry) == (9, 3, ["dig_a"])
     assert start(registry, campaign="night", limits={"max_retries": 9}).spec.limits.max_retries == 9
+    assert start(registry, campaign="night", limits={"max_retries": 2}).spec.limits.max_retries == 2, "the default"
 
 
 @pytest.mark.parametrize(
     ("given", "field"),
-    [({"training": {"frames": 7}}, "training.frames"), ({"limits": {"merge": "evaluated"}}, "limits.merge")],
+    [
+        ({"training": {"frames": 7}}, "training.frames"),
+        ({"limits": {"merge": "evaluated"}}, "limits.merge"),
+        ({"limits": {"merge": "most_frames"}}, "limits.merge"),  # the default
+        ({"targets": ["make_c"], "training": {"frames": 600_000}}, "training.frames"),
+        ({"targets": ["make_c"], "env": "craftax-classic"}, "env"),
+        ({"knowledge": ""}, "knowledge"),
+    ],
 )
 def test_what_must_stay_is_refused_with_its_name(registry, given, field):
     before = start(registry, **FIRST)
@@ -64,6 +73,18 @@ def test_what_must_stay_is_refused_with_its_name(registry, given, field):
         start(registry, campaign="night", **given)
     assert refused.value.field == field
     assert registry.campaigns.get("night") == before
+
+
+@pytest.mark.parametrize("targets", [[], ["make_c"]])
+def test_a_later_start_keeps_what_must_stay_and_of_a_form_all_that_equals_its_default(registry, targets):
+    first = start(registry, **FIRST, frontier={"kind": "hybrid", "model": "openai:NAME"}).spec
+    filled = {**CampaignSpec().model_dump(), "campaign": "night", "targets": targets}
+    form = registry.campaigns.effective_spec(without_defaults(parse_campaign(**filled)))
+    assert form == registry.campaigns.effective_spec(parse_campaign(campaign="night", targets=targets))
+    fixed = [(spec.env, spec.knowledge, spec.training, spec.evaluation, spec.limits.merge) for spec in (form, first)]
+    assert fixed[0] == fixed[1]
+    free = (form.limits.max_parallel, form.frontier.kind)
+    assert free == ((8, "knowledge") if targets else (3, "hybrid")), "with targets, they are as given"
 
 
 def test_without_an_earlier_start_it_is_refused_and_nothing_is_recorded(registry):

@@ -173,7 +173,7 @@ def test_a_start_may_change_the_overrides_of_skills_to_retry_and_of_no_others(re
     registry.campaigns.record(make_spec(campaign="set", overrides=[wood, table]), SKILLS)
     end(registry, "set", "wood", "a", **FAILED)
     for changed in (["wood.frames=2e5"], ["table.frames=8e4"], ["wood.seed=1"]):
-        with pytest.raises(InputError, match=r"'set' was started.*not with '.*name it in `retry`") as refused:
+        with pytest.raises(InputError, match=r"'set' was started.*not with '.*failed, add retry = \[") as refused:
             registry.campaigns.record(make_spec(campaign="set", overrides=changed), SKILLS)
         assert refused.value.field == f"overrides.{changed[0].partition('=')[0]}"
     with pytest.raises(InputError, match=r"overrides.table.frames"):

@@ -31,7 +31,7 @@ def test_a_models_name_is_read_and_written(text, name):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "--frontier.model openai:NAME"),
+        ("", "Name one: openai:NAME"),
         ("gpt-5", "openai:gpt-5"),
         ("opnai:gpt-5", "openai"),
         ("mistral:large", "NAME@URL"),

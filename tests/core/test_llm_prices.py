@@ -68,4 +68,4 @@ def test_a_limit_in_money_needs_a_price_for_every_model():
     with pytest.raises(InputError) as caught:
         check_affordable(FrontierSpec(model=known, fallbacks=[str(OWN)], max_cost=1.0))
     assert caught.value.field == "frontier.max_cost"
-    assert f"--frontier.prices {OWN}=IN/OUT" in caught.value.remedy and known not in caught.value.remedy
+    assert f'frontier.prices = ["{OWN}=IN/OUT"]' in caught.value.remedy and known not in caught.value.remedy

@@ -10,7 +10,7 @@ from prefect.states import Cancelled, Crashed, Running
 
 from flowrl_core.errors import InputError
 from flowrl_core.skills.knowledge import load_knowledge, shipped
-from flowrl_core.specs.campaign import parse_campaign
+from flowrl_core.specs.campaign import CampaignSpec, parse_campaign
 from flowrl_core.storage.layout import HOME_VARIABLE, URL_VARIABLE, Home
 from flowrl_core.storage.registry import Registry
 from tasks.campaign.campaign_loop import open_campaign
@@ -109,8 +109,9 @@ def test_a_start_opens_the_registry_once_and_begins_one_start(server, home, monk
     monkeypatch.setattr(Registry, "__init__", counted)
     first = opened(make_spec())
     assert len(openings) == 1
-    second = opened(make_spec(targets=[]))
-    assert len(openings) == 2 and second.start == first.start + 1
+    form = {**CampaignSpec().model_dump(), "campaign": "one"}  # filled in with all defaults, also of the environment
+    second = opened(parse_campaign(**form))
+    assert len(openings) == 2 and (second.start, second.spec) == (first.start + 1, first.spec)
 
 
 def test_what_an_earlier_start_left_behind_counts_for_that_one(deployment, home, monkeypatch):

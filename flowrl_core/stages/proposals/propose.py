@@ -12,6 +12,7 @@ from flowrl_core.errors import InputError, ModelError
 from flowrl_core.llm.answers import to_proposals
 from flowrl_core.llm.briefing import judge_question, propose_question
 from flowrl_core.llm.seam import Question, Reply
+from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.proposals.accepted import budget
 from flowrl_core.proposals.gates import examine
 from flowrl_core.proposals.model import Examination, Finding
@@ -53,8 +54,11 @@ class RoundOutcome:
         return tuple(one for one in self.examinations if one.is_sound)
 
 
-def check_frontier(spec: CampaignSpec) -> None:
+def check_frontier(spec: CampaignSpec, named: Naming = AS_PATHS) -> None:
     """Check that the campaign's frontier parameters are valid.
+
+    Args:
+        named: how the user writes a field, given its path (`frontier.model`).
 
     Raises:
         InputError: a field is wrong or missing; the message names it and the remedy.
@@ -65,24 +69,25 @@ def check_frontier(spec: CampaignSpec) -> None:
     frontier = spec.frontier
     if frontier.kind == "knowledge":
         if frontier.model:
-            remedy = "Add frontier.kind = model, or hybrid"
+            remedy = f"Add {named.setting('frontier.kind', 'model')}, or hybrid"
             raise InputError("frontier.kind", "is knowledge, so the named model would not be asked", remedy)
         return
     if not frontier.model:
         remedy = "Name one, such as openai:NAME, or NAME@http://127.0.0.1:8080/v1"
-        raise InputError("frontier.model", f"is empty, and frontier.kind is {frontier.kind}", remedy)
+        raise InputError("frontier.model", f"is empty, and {named('frontier.kind')} is {frontier.kind}", remedy)
     if frontier.max_tokens < frontier.max_output_tokens:
-        problem = f"{frontier.max_tokens} is below frontier.max_output_tokens ({frontier.max_output_tokens})"
+        answer = named("frontier.max_output_tokens")
+        problem = f"{frontier.max_tokens} is below {answer} ({frontier.max_output_tokens})"
         raise InputError(
             "frontier.max_tokens",
             f"{problem}: the budget does not cover a single answer",
-            "Raise it, or lower frontier.max_output_tokens",
+            f"Raise it, or lower {answer}",
         )
     for name in (frontier.model, *frontier.fallbacks):
         model = parse_model(name)
         check_takes(model, frontier.extra)
         check_installed(model)
-    check_affordable(frontier)
+    check_affordable(frontier, named)
 
 
 def question_of(context: ProposalContext) -> Question[Any]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from flowrl_core.errors import InputError
+from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.skills.goals import check_target
 from flowrl_core.skills.model import Skill
 from flowrl_core.specs.campaign import CampaignSpec
-from flowrl_core.specs.continuation import changed_overrides, check_continues, effective_spec
+from flowrl_core.specs.continuation import changed_overrides, check_overrides, effective_spec
 from flowrl_core.specs.overrides import Override
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import reading, writing
@@ -34,13 +35,13 @@ class Campaigns:
 
     engine: sa.Engine
 
-    def record(self, spec: CampaignSpec, skills: Mapping[str, Skill]) -> Campaign:
+    def record(self, spec: CampaignSpec, skills: Mapping[str, Skill], named: Naming = AS_PATHS) -> Campaign:
         """Record a campaign's parameters, and return the campaign; a new one begins with its first start.
 
         For an existing campaign, targets are added to those it has; the frontier and all limits except `merge` are
-        replaced; the overrides of skills to retry may change; everything else must be the same, and its library stays
-        (see `specs.continuation`). Without targets the earlier start is repeated. Accepted proposals remain skills of
-        the campaign.
+        replaced; the overrides of skills to retry may change; everything else stays, and must be the same where it is
+        given (see `specs.continuation`). Without targets the earlier start is repeated. Accepted proposals remain
+        skills of the campaign.
 
         Failures stay. `begin_start` lifts them, once the leftovers of the earlier start are reconciled and counted for
         that start.
@@ -48,6 +49,7 @@ class Campaigns:
         Args:
             skills: all skills of the knowledge base, by name; a changed definition gets a new identity. They win over
                 proposals of the same name, except those that revised exactly these definitions.
+            named: how the user writes a field, given its path (`training.frames`).
 
         Raises:
             InputError: parameters that differ from the campaign's (the message names the field); a changed override of
@@ -56,7 +58,7 @@ class Campaigns:
         """
         with writing(self.engine) as tx:
             known = with_accepted(tx, spec, skills)
-            _record(tx, _effective(tx, spec), known)
+            _record(tx, _effective(tx, spec), known, named)
             return campaign_by_name(tx, spec.campaign)
 
     def begin_start(self, spec: CampaignSpec) -> Campaign:
@@ -80,7 +82,7 @@ class Campaigns:
         """Return the effective parameters of a start with these: see `specs.continuation.effective_spec`.
 
         Raises:
-            InputError: no targets, and there is no campaign of this name.
+            InputError: no targets, and there is no campaign of this name; or a field differs that must not change.
         """
         with reading(self.engine) as tx:
             return _effective(tx, spec)
@@ -109,7 +111,7 @@ def _effective(tx: sa.Connection, spec: CampaignSpec) -> CampaignSpec:
     return effective_spec(spec, {campaign.name: campaign.spec for campaign in all_campaigns(tx)})
 
 
-def _record(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill]) -> None:
+def _record(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], named: Naming) -> None:
     check_free(tx, spec.campaign)
     for target in spec.targets:
         check_target(target, skills, vocabulary(spec.env))
@@ -119,7 +121,7 @@ def _record(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill]) 
     targets, changed = list(spec.targets), []
     if row is not None:
         before = CampaignSpec.model_validate(row["spec"])
-        check_continues(before, spec)
+        check_overrides(before, spec, named)
         targets = [*before.targets, *targets]
         changed = [one for one, _ in changed_overrides(before, spec)]
     of_this_start = {"targets": list(dict.fromkeys(targets)), "retry": [], "from_scratch": False}
@@ -132,14 +134,14 @@ def _record(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill]) 
         tx.execute(sa.update(schema.campaigns).where(schema.campaigns.c.name == spec.campaign).values(spec=stored))
     _register(tx, spec, skills)
     if changed:
-        _check_may_change(tx, campaign_by_name(tx, spec.campaign), changed)
+        _check_may_change(tx, campaign_by_name(tx, spec.campaign), changed, named)
 
 
 def _next_start(tx: sa.Connection) -> int:
     return 1 + (tx.execute(sa.select(sa.func.max(schema.campaigns.c.start))).scalar() or 0)
 
 
-def _check_may_change(tx: sa.Connection, campaign: Campaign, changed: Iterable[Override]) -> None:
+def _check_may_change(tx: sa.Connection, campaign: Campaign, changed: Iterable[Override], named: Naming) -> None:
     """Check that each of the overrides can still affect the next run of its skill.
 
     Raises:
@@ -150,11 +152,12 @@ def _check_may_change(tx: sa.Connection, campaign: Campaign, changed: Iterable[O
     under_way = set(tx.execute(sa.select(_runs.identity).where(*is_sealed)).scalars())
     for one in changed:
         if facts[one.skill].learned:
-            remedy = "Leave the override out, or use another campaign name, with a library of its own (fresh)"
-            raise InputError(one.written, f"{one.skill} is learned, so it is not trained again", remedy)
+            problem = f"{one.skill} is learned, so it is not trained again"
+            remedy = "Leave the override out, or use another campaign name, with a library of its own"
+            raise InputError(named(one.written), problem, f"{remedy} ({named.setting('fresh', True)})")
         if identities[one.skill].identity in under_way:
             problem = f"a run of {one.skill} has begun with other settings, and goes on with them to its end"
-            raise InputError(one.written, problem, "Leave the override out until that run has failed")
+            raise InputError(named(one.written), problem, "Leave the override out until that run has failed")
 
 
 def _register(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill]) -> None:
