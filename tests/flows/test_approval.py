@@ -67,7 +67,9 @@ def wanted(server):
     def make(**changes):
         limits = LimitsSpec(approval="required", max_parallel=1)
         evaluation = EVALUATION.model_copy(update={"min_frames": FEW})
-        return spec(CAMPAIGN, *TARGETS, knowledge="asked.toml", limits=limits, evaluation=evaluation, **changes)
+        # In a library of its own: experts of earlier definitions would make a learned skill of one with few frames.
+        settings = {"limits": limits, "evaluation": evaluation, "fresh": True}
+        return spec(CAMPAIGN, *TARGETS, knowledge="asked.toml", **settings, **changes)
 
     return make
 
