@@ -47,6 +47,15 @@ ENDLESS = [
     }.items()
 ]
 
+
+@pytest.fixture(scope="module", autouse=True)
+def heard() -> Iterator[None]:
+    """No signal is ignored from the start, as SIGHUP is below `nohup make test`: commands respect that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 # A command reduced to what is tested: the same handlers, the same way to start a child, the same way to stop it.
 COMMAND = """
 import asyncio, os, sys, time
