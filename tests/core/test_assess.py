@@ -12,6 +12,8 @@ from flowrl_core.storage.records.library import BundleFacts, ExpertResult
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
 
+pytestmark = pytest.mark.long
+
 
 def bundle_of(home, skill):
     with Registry.open(home) as registry:

@@ -46,6 +46,7 @@ def amid_training(basics, tmp_path):
     return home, run
 
 
+@pytest.mark.long
 def test_a_restored_home_goes_on_from_the_checkpoint_and_ends_as_the_other_does(amid_training, tmp_path):
     home, run = amid_training
     saved = backup(home, tmp_path / "backup", FAMILIES)

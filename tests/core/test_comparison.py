@@ -21,6 +21,8 @@ from flowrl_core.storage.records.library import BundleFacts, Compared, ExpertRes
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get, put
 
+pytestmark = pytest.mark.long
+
 # In the corridor even chance reaches a mine within 40 steps; within 12 it takes skill.
 CAREFUL = make_spec("careful", "make_b", training={"episode_limit": 12})
 SHARED = ("dig_a", "goto_bench")

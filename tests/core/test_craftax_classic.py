@@ -119,6 +119,7 @@ def placed(adapter, state, **values):
     return after, fluents(adapter, obs, after)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("corner", [None, (0, 0), (63, 1)])
 def test_whatever_is_set_together_is_read_together_or_refused(adapter, world, corner):
     state = world[1] if corner is None else world[1].replace(player_position=jnp.array(corner, jnp.int32))

@@ -13,6 +13,8 @@ from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.registry import Registry
 
+pytestmark = pytest.mark.long
+
 SPEC = make_spec("torn", "make_b", training={"frames": 2_000, "checkpoint_updates": 2}, evaluation={"episodes": 64})
 
 

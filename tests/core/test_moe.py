@@ -180,6 +180,7 @@ def memory(mixture, num_experts):
     return analysis.temp_size_in_bytes, sum(leaf.size * 4 for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.long
 def test_memory_grows_with_the_parameters_and_not_with_experts_times_samples():
     routed = functools.partial(routed_apply, block=(64, 32), form="blocks")
     (few, few_params), (many, many_params) = memory(routed, 2), memory(routed, 32)

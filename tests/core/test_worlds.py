@@ -143,6 +143,7 @@ def test_whatever_the_resets_no_world_starts_more_than_its_uses_and_those_of_the
     assert (counted.starts >= 0).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", [1, 3])
 def test_in_rollouts_that_reset_all_the_time_no_world_starts_more_than_its_uses(limit):
     num_envs, length, number = 4, 8, 40
