@@ -43,6 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from flowrl_cli.server import embedded
+from flowrl_cli.server.connection import connected
 from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.specs.campaign import CampaignSpec
@@ -155,7 +156,7 @@ def measure(root: Path, chains: int, length: int) -> list[Start]:
     os.environ["PREFECT_HOME"] = str(home.prefect)
     server = embedded.up(home, keep=True)
     try:
-        with embedded.connected(server), Registry.open(home) as registry:
+        with connected(server), Registry.open(home) as registry:
             return [start for chain in range(chains) for start in starts(home, registry, source, chain, length)]
     finally:
         embedded.down(home)

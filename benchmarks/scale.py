@@ -45,6 +45,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 
 from flowrl_cli.server import embedded
+from flowrl_cli.server.connection import connected
 from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.skill_states import derive
@@ -331,7 +332,7 @@ def main() -> None:
         with _environment({**databases, "FLOWRL_SLOTS": str(options.slots)}):
             server = embedded.up(home, keep=True)
             try:
-                with embedded.connected(server):
+                with connected(server):
                     measured = measure(home, options.skills, options.slots, Path(directory))
             finally:
                 embedded.down(home)

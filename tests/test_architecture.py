@@ -159,6 +159,22 @@ def test_code_that_a_test_starts_from_a_string_imports_what_is_there():
         assert is_there, f"{module} has no {name}"
 
 
+def test_benchmarks_use_what_is_there():
+    """No test runs them, and types are not checked there."""
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        nodes, modules = list(ast.walk(ast.parse(path.read_text(encoding="utf-8")))), {}
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in LAYERS:
+                loaded = importlib.import_module(node.module)
+                for name in [alias.name for alias in node.names]:
+                    if f"{node.module}.{name}" in MODULES:
+                        modules[name] = importlib.import_module(f"{node.module}.{name}")
+                    assert name in modules or hasattr(loaded, name), f"{path.name}: {node.module} has no {name}"
+        for node in nodes:
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+                assert hasattr(modules[node.value.id], node.attr), f"{path.name}: {ast.unparse(node)} is not there"
+
+
 def test_one_place_says_which_name_a_person_may_have_meant():
     """Elsewhere `MAKE_B` or `make-b` would be suggested nothing, or something else, or in other words."""
     for words in ("difflib", "Did you mean"):
