@@ -37,7 +37,7 @@ class Fact:
     @property
     def is_lasting(self) -> bool:
         """Whether it has failed until a start names it in `retry`; each start lifts other failures."""
-        return self.failed and not self.learned and self.cause in ("verdict", "rejected")
+        return self.cause in ("verdict", "rejected")
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def test_a_definition_has_an_expert_a_head_and_a_bundle_in_each_line(registry: R
         expert, bundle = registry.library.expert(identity, line=line), registry.library.bundle(identity, line=line)
         assert expert and bundle and (expert.global_index, bundle.line) == (index, line)
         assert list(bundle.versions) == [index] and expert.bundle == bundle.id
-        assert registry.library.experts(line=line) == [expert]
+        assert [one for one in registry.library.experts() if one.line == line] == [expert]
         assert [run.id for run in registry.skill_runs.of(identity, line=line)] == [bundle.run]
     assert len(registry.skill_runs.of(identity)) == 3
 
@@ -125,7 +125,7 @@ def test_a_retried_skill_goes_on_from_its_last_failed_run(registry: Registry) ->
         third = end(registry, campaign, "wood", f"{campaign} 3")
         before = [registry.skill_runs.predecessor(run) for run in (first, second, third)]
         assert [run and run.id for run in before] == [None, first, second]
-        expert = registry.library.experts(line=registry.campaigns.get(campaign).line)[0]
+        expert = next(one for one in registry.library.experts() if one.line == registry.campaigns.get(campaign).line)
         versions = registry.library.versions(expert.global_index)
         assert [version.frames for version in versions] == [50, 100, 150]
         assert [version.parent for version in versions] == [None, versions[0].id, versions[1].id]

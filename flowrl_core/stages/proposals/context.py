@@ -146,7 +146,7 @@ class ProposalContext:
     def _failures(self) -> Iterator[Failure]:
         for name, skill in self.knowledge.skills.items():
             one = self.figures.get(name)
-            if one and one.fact.cause in ("verdict", "rejected"):
+            if one and one.fact.is_lasting:
                 revision = len(self.failed.get(name, ()))
                 yield Failure(skill, one.fact.reason, one.success, self.reflections.get(name), revision)
         for name, problem in self.stale.items():

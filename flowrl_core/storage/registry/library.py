@@ -59,10 +59,10 @@ class Library:
         with reading(self.engine) as tx:
             return next(iter(_select_experts(tx, _experts.identity == identity, _experts.line == line)), None)
 
-    def experts(self, *, line: str | None = None) -> list[ExpertRecord]:
-        """Return the experts of one line, or of all lines, by global index."""
+    def experts(self) -> list[ExpertRecord]:
+        """Return the experts of all lines, by global index."""
         with reading(self.engine) as tx:
-            return _select_experts(tx, *([] if line is None else [_experts.line == line]))
+            return _select_experts(tx)
 
     def head(self, global_index: int) -> VersionRecord | None:
         """Return the version the next run of this expert starts from; None before its skill is learned."""
