@@ -1,4 +1,7 @@
-"""When to evaluate and when a run ends: a pure function of frames, training success and past looks. No JAX here."""
+"""What changes as a run's budget is used: its step size, when to evaluate and when it ends. No JAX here.
+
+Everything here is a pure function of frames, training success and past looks.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from flowrl_core.specs.skill import EvaluationSpec
+from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 
-__all__ = ["Action", "LookFacts", "look_level", "look_target", "next_action"]
+__all__ = ["Action", "LookFacts", "annealed", "look_level", "look_target", "next_action"]
 
 Action = Literal["train", "look", "learned", "failed"]
 
@@ -25,6 +28,20 @@ class LookFacts(Protocol):
     @property
     def lower_bound(self) -> float:
         """Lower bound of the success, corrected for the number of looks."""
+
+
+def annealed(training: TrainingSpec, run_frames: int) -> TrainingSpec:
+    """Return the settings of the update that begins at these frames.
+
+    Learning rate and entropy weight fall geometrically over the budget: v * final_share ** (run_frames / frames).
+    """
+    used = min(run_frames / training.frames, 1.0)
+    return training.model_copy(
+        update={
+            "learning_rate": training.learning_rate * training.final_learning_rate_share**used,
+            "entropy_weight": training.entropy_weight * training.final_entropy_share**used,
+        }
+    )
 
 
 def look_level(evaluation: EvaluationSpec) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,12 +12,13 @@ from flowrl_core.quantities import Number, Whole
 from flowrl_core.specs.base import Spec
 from flowrl_core.types import MergePolicy
 
-__all__ = ["STALL_MINUTES", "EvaluationSpec", "SkillConfig", "TrainingSpec", "check_episodes"]
+__all__ = ["STALL_MINUTES", "EvaluationSpec", "SkillConfig", "TrainingSpec", "check_episodes", "read_parameters"]
 
 STALL_MINUTES = 15.0
 """A run without progress for this long is stopped and retried, unless its campaign says otherwise."""
 
 Fraction = Annotated[Number, Field(ge=0.0, le=1.0)]
+Share = Annotated[Number, Field(gt=0.0, le=1.0)]
 
 
 class TrainingSpec(Spec):
@@ -29,11 +31,19 @@ class TrainingSpec(Spec):
     rollout_length: Whole = Field(default=32, ge=1, le=4_096, description="Steps per environment in one update (T)")
     minibatch_size: Whole = Field(default=256, ge=1, description="Samples of one expert per gradient step")
     epochs: Whole = Field(default=4, ge=1, le=64, description="Passes over each rollout")
-    learning_rate: Number = Field(default=1e-3, gt=0.0, le=1.0, description="Adam's step size")
+    learning_rate: Number = Field(default=1e-3, gt=0.0, le=1.0, description="Adam's step size at the start")
+    final_learning_rate_share: Share = Field(
+        default=0.1, description="Share of learning_rate left at the end of the budget; 1: it stays the same"
+    )
     discount: Fraction = Field(default=0.99, description="Gamma")
     gae_lambda: Fraction = Field(default=0.9, description="Lambda of generalised advantage estimation")
     clip: Number = Field(default=0.2, gt=0.0, le=10.0, description="PPO's clipping range, for policy and value")
-    entropy_weight: Number = Field(default=0.01, ge=0.0, le=10.0, description="Weight of the entropy bonus")
+    entropy_weight: Number = Field(
+        default=0.01, ge=0.0, le=10.0, description="Weight of the entropy bonus at the start"
+    )
+    final_entropy_share: Share = Field(
+        default=0.2, description="Share of entropy_weight left at the end of the budget; 1: it stays the same"
+    )
     value_weight: Number = Field(default=0.5, ge=0.0, le=10.0, description="Weight of the value loss")
     max_grad_norm: Number = Field(default=0.5, gt=0.0, description="Gradients are clipped to this global norm")
     width: Whole = Field(default=64, ge=1, le=4_096, description="Units of each hidden layer of an expert")
@@ -100,6 +110,20 @@ class SkillConfig(Spec):
     reflect: bool = Field(
         default=False, description="At the run's end, record how its episodes went, for a model that proposes skills"
     )
+
+
+_BEFORE: dict[str, dict[str, Any]] = {
+    "training": {"final_learning_rate_share": 1.0, "final_entropy_share": 1.0},
+}
+"""By group, the fields that were added since parameters are recorded, with the values that leave training as it was."""
+
+
+def read_parameters(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recorded parameters of a campaign or run, completed by the fields that their FlowRL did not have.
+
+    Such a field gets the value that stands for training as it was then: what was begun goes on in the same way.
+    """
+    return {**recorded, **{group: {**values, **recorded.get(group, {})} for group, values in _BEFORE.items()}}
 
 
 def check_episodes(field: str, episodes: int, environments: int, *, num_envs: str = "num_envs") -> None:

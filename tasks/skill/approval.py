@@ -23,8 +23,8 @@ class Changes(RunInput):
     """What a person may change of a skill's run while approving it; the form that the UI shows on Resume."""
 
     frames: Whole = Field(ge=1, description="Maximum number of environment steps of the run (its budget)")
-    learning_rate: Number = Field(gt=0.0, le=1.0, description="Adam's step size")
-    entropy_weight: Number = Field(ge=0.0, le=10.0, description="Weight of the entropy bonus")
+    learning_rate: Number = Field(gt=0.0, le=1.0, description="Adam's step size at the start")
+    entropy_weight: Number = Field(ge=0.0, le=10.0, description="Weight of the entropy bonus at the start")
     episode_limit: Whole = Field(ge=1, le=10_000, description="Steps after which an episode counts as failed")
     threshold: Number = Field(
         gt=0.0, lt=1.0, description="The skill is learned only if the lower bound of its success reaches this"

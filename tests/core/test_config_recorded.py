@@ -71,9 +71,9 @@ def test_a_field_set_for_the_campaign_and_for_one_skill_is_in_their_configuratio
                 assert by_campaign[other][name] == by_skill[other][name] == getattr(getattr(spec, other), name)
 
 
-@pytest.mark.parametrize("field", ["frames", "threshold"])
+@pytest.mark.parametrize("field", ["frames", "threshold", "final_learning_rate_share"])
 def test_the_knowledge_bases_own_value_beats_the_campaigns_and_an_override_beats_both(empty_home, field):
-    group = "training" if field == "frames" else "evaluation"
+    group = "training" if field in TrainingSpec.model_fields else "evaluation"
     campaigns, own = others(group, field)
     spec = CampaignSpec(env="corridor", targets=["dig_a"], **({"training": SMALL} | {group: {field: campaigns}}))
     assert recorded(empty_home, spec, "dig_a", **{group: {field: own}})[group][field] == own
@@ -92,6 +92,7 @@ def test_every_training_field_reaches_a_shape_a_hyperparameter_or_a_stage():
     default = SkillConfig().training
     elsewhere = {
         "frames": "the budget", "snapshot_fraction": "the rollout", "world_uses": "the pool", "seed": "the streams",
+        "final_learning_rate_share": "the schedule", "final_entropy_share": "the schedule",
         "checkpoint_updates": "train", "episode_limit": "the plan", "action_masks": "the plan",
     }  # fmt: skip
     for field in TrainingSpec.model_fields:

@@ -12,10 +12,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from corridor_runs import begin, copy_home, drive, drive_in_child, facts, make_spec, metrics, start
+from corridor_runs import FRAMES_PER_UPDATE, begin, copy_home, drive, drive_in_child, facts, make_spec, metrics, start
 
 from flowrl_core.errors import StorageError, TrainingError
 from flowrl_core.learning.learner import Learner
+from flowrl_core.learning.schedule import annealed
 from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.evaluate import evaluate
 from flowrl_core.stages.skill.prepare import prepare
@@ -31,6 +32,11 @@ SPEC = make_spec(
 )
 CONFIG = resolve("make_b", SPEC)
 RATE = SPEC.training.learning_rate
+
+
+def rate_of(update, scale=1.0):
+    """The learning rate of an update, which falls over the budget."""
+    return np.float32(annealed(CONFIG.training, (update - 1) * FRAMES_PER_UPDATE).learning_rate * scale)
 
 
 def directory_of(home, run):
@@ -79,8 +85,9 @@ def test_a_run_that_diverges_goes_back_to_its_checkpoint_once_with_a_smaller_ste
     home, run = prepared
     diverging = Diverging(monkeypatch, when=lambda number: number == 7, above=RATE / 2, what=what)
     assert train_on(home, run) == "look"
-    before = [number for number, rate in diverging.rates if rate == np.float32(RATE)]
-    after = [number for number, rate in diverging.rates if rate == np.float32(RATE / 4)]
+    before = [number for number, rate in diverging.rates if rate == rate_of(number)]
+    after = [number for number, rate in diverging.rates if rate == rate_of(number, scale=0.25)]
+    assert len(before) + len(after) == len(diverging.rates)
     assert before[-1] in (7, 8) and after[0] == 5, "from the checkpoint of update 4"
     assert "not finite" in caplog.text and "0.25 of the learning rate" in caplog.text
     assert not re.search(r"\bnan\b", caplog.text), "what is not known, and what diverged, is said in words"
@@ -103,7 +110,7 @@ def test_the_smaller_step_is_kept_over_a_restart(prepared, monkeypatch, tmp_path
     assert train_on(home, run, lambda: next(stopped)) == "stopped"
     count = len(diverging.rates)
     assert train_on(home, run) == "look"
-    assert {rate for _, rate in diverging.rates[count:]} == {np.float32(RATE / 4)}
+    assert all(rate == rate_of(number, scale=0.25) for number, rate in diverging.rates[count:])
 
 
 def test_one_that_was_killed_after_it_went_back_ends_like_one_that_was_not(prepared, monkeypatch, tmp_path):

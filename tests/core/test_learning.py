@@ -52,7 +52,7 @@ def test_a_plan_of_three_steps_is_learned_from_about_0_to_over_095(home, learner
     assert outcome.verdict == "learned" and outcome.success >= 0.95 and outcome.success_lower_bound >= 0.9
     lines = facts(home, run)["metrics"]
     begins = [line["steps"][2] for line in lines[:6] if line["steps"][2] is not None]
-    assert np.mean(begins) < 0.4, "the new expert knew nothing of its step at first"
+    assert np.median(begins) < 0.4, "the new expert knew nothing of its step at first"
 
     plan = Plan("make_b", (Step("dig_a", 1), Step("goto_bench", 1), Step("make_b", 1)))
     untrained = evaluate(learner, *stacked(home, plan, is_trained=False), 512, jax_stream(12))

@@ -1,13 +1,15 @@
-"""When to look and when to stop: every rule of the schedule, and that it always ends."""
+"""Step size, looks and end of a run: every rule of the schedule, and that it always ends."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrl_core.learning.schedule import look_level, look_target, next_action
-from flowrl_core.specs.skill import EvaluationSpec
+from flowrl_core.learning.schedule import annealed, look_level, look_target, next_action
+from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, TrainingSpec, read_parameters
 
 SPEC = EvaluationSpec(threshold=0.75, looks=4, target=0.88, target_step=0.02, min_frames=100, min_episodes=1)
 
@@ -58,6 +60,27 @@ def test_the_target_never_falls_and_stays_reachable():
     targets = [look_target(k, SPEC) for k in range(16)]
     assert targets == sorted(targets) and targets[-1] <= 0.97
     assert look_target(3, SPEC.model_copy(update={"target": 0.99})) == 0.99
+
+
+@given(st.lists(st.integers(0, 30_000), min_size=2, max_size=8).map(sorted), st.floats(1e-3, 1), st.floats(1e-3, 1))
+def test_learning_rate_and_entropy_weight_fall_to_their_final_shares_and_stay_there(frames, rate_share, entropy_share):
+    spec = TrainingSpec(frames=10_000, final_learning_rate_share=rate_share, final_entropy_share=entropy_share)
+    for field, share in ("learning_rate", rate_share), ("entropy_weight", entropy_share):
+        start = getattr(spec, field)
+        values = [getattr(annealed(spec, number), field) for number in (0, *frames, 10_000)]
+        assert values[0] == start and values[-1] == pytest.approx(start * share)
+        assert all(one >= later >= values[-1] for one, later in itertools.pairwise(values))
+        assert getattr(annealed(spec, 5_000), field) == pytest.approx(start * math.sqrt(share))
+    assert annealed(spec, 0) == spec
+
+
+def test_what_an_earlier_version_recorded_trains_as_it_did():
+    recorded = {"training": {"frames": 600_000, "learning_rate": 1e-3}, "evaluation": {}, "merge": "frozen"}
+    read = SkillConfig.model_validate(read_parameters(recorded))
+    assert (read.training.frames, read.merge) == (600_000, "frozen")
+    assert all(annealed(read.training, frames) == read.training for frames in (0, 300_000, 600_000))
+    chosen = {"training": {"final_learning_rate_share": 0.5}}
+    assert SkillConfig.model_validate(read_parameters(chosen)).training.final_learning_rate_share == 0.5
 
 
 @given(st.lists(st.floats(0, 1), min_size=200, max_size=200), st.floats(0, 0.74), st.integers(1, 16))

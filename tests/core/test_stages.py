@@ -118,7 +118,7 @@ def changed(skill):
 
 @pytest.mark.parametrize("what", ["dig_a", "make_b"])
 def test_a_run_ends_by_the_definitions_it_began_with_though_the_knowledge_changes_meanwhile(home, tmp_path, what):
-    spec = make_spec("edited", "make_b", training={"frames": 3_000}, evaluation={"episodes": 64, "threshold": 0.3})
+    spec = make_spec("edited", "make_b", training={"frames": 6_000}, evaluation={"episodes": 64, "threshold": 0.3})
     run, config = attempted(home, spec, "make_b")
     other = copy_home(home, tmp_path / "other")
     drive(other, run, config)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flowrl_core.errors import StorageError
 from flowrl_core.skills.experts import Remap
 from flowrl_core.skills.model import Plan, Skill
-from flowrl_core.specs.skill import SkillConfig
+from flowrl_core.specs.skill import SkillConfig, read_parameters
 from flowrl_core.stages.skill.directory import SkillRunDirectory, run_directory
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.skill_runs import SkillRunRecord
@@ -103,7 +103,7 @@ def _read(home: Home, record: SkillRunRecord, directory: SkillRunDirectory, epoc
         directory=directory,
         env=config["env"],
         seed=config["seed"],
-        config=SkillConfig.model_validate(config["parameters"]),
+        config=SkillConfig.model_validate(read_parameters(config["parameters"])),
         plan=Plan.from_dict(steps),
         remap=Remap.from_dict(json.loads(directory.remap.read_text(encoding="utf-8"))),
         experts=steps["experts"],

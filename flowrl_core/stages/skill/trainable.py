@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowrl_core.learning.loop import Trainable, UpdateResult
-from flowrl_core.learning.schedule import look_target, next_action
+from flowrl_core.learning.schedule import annealed, look_target, next_action
 from flowrl_core.learning.success import SuccessWindow, empty_window
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import MAX_STEPS
@@ -81,11 +80,11 @@ def skill_trainable(context: RunContext, schedule: LookSchedule) -> Trainable[Sk
     training = context.config.training
     learner, plan = context.learner(), context.plan_arrays()
 
-    @functools.cache
-    def hyper(step_scale: float) -> Hyperparameters:
+    def hyper(update: int, step_scale: float) -> Hyperparameters:
         from flowrl_core.learning.learner import hyperparameters
 
-        return hyperparameters(training.model_copy(update={"learning_rate": training.learning_rate * step_scale}))
+        now = annealed(training, schedule.frames(update - 1))
+        return hyperparameters(now.model_copy(update={"learning_rate": now.learning_rate * step_scale}))
 
     def init() -> SkillState:
         seed, _ = load_tree(context.directory.seed)
@@ -94,7 +93,7 @@ def skill_trainable(context: RunContext, schedule: LookSchedule) -> Trainable[Sk
 
     def step(state: SkillState, update: int, step_scale: float) -> UpdateResult[SkillState]:
         trained, stats, parts = learner.step(
-            state.learner, plan, hyper(step_scale), training.snapshot_fraction, training.world_uses
+            state.learner, plan, hyper(update, step_scale), training.snapshot_fraction, training.world_uses
         )
         after = SkillState(trained, state.window)
         losses = {name: float(value) for name, value in parts._asdict().items()}

@@ -15,6 +15,7 @@ from flowrl_core.skills.model import Skill
 from flowrl_core.specs.campaign import CampaignSpec
 from flowrl_core.specs.continuation import changed_overrides, check_overrides, effective_spec
 from flowrl_core.specs.overrides import Override
+from flowrl_core.specs.skill import read_parameters
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import reading, writing
 from flowrl_core.storage.records.campaigns import Campaign
@@ -120,7 +121,7 @@ def _record(tx: sa.Connection, spec: CampaignSpec, skills: Mapping[str, Skill], 
     row = tx.execute(sa.select(schema.campaigns).where(schema.campaigns.c.name == spec.campaign)).mappings().first()
     targets, changed = list(spec.targets), []
     if row is not None:
-        before = CampaignSpec.model_validate(row["spec"])
+        before = CampaignSpec.model_validate(read_parameters(row["spec"]))
         check_overrides(before, spec, named)
         targets = [*before.targets, *targets]
         changed = [one for one, _ in changed_overrides(before, spec)]

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from flowrl_core.errors import InputError
 from flowrl_core.refusals import shown
 from flowrl_core.specs.campaign import CampaignSpec
+from flowrl_core.specs.skill import read_parameters
 from flowrl_core.storage import schema
 from flowrl_core.storage.records.campaigns import Campaign
 
@@ -50,7 +51,7 @@ def check_free(tx: sa.Connection, name: str) -> None:
 
 
 def _record(row: Mapping[Any, Any]) -> Campaign:
-    spec = CampaignSpec.model_validate(row["spec"])
+    spec = CampaignSpec.model_validate(read_parameters(row["spec"]))
     copied = ("name", "env", "line", "start", "created_at", "started_at")
     return Campaign(spec=spec, **{name: row[name] for name in copied})
 

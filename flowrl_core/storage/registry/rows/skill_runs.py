@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from flowrl_core.errors import StorageError
 from flowrl_core.skills.model import Plan
 from flowrl_core.skills.reflection import Reflection
-from flowrl_core.specs.skill import SkillConfig
+from flowrl_core.specs.skill import SkillConfig, read_parameters
 from flowrl_core.storage import schema
 from flowrl_core.storage.records.skill_runs import Look, SkillRunRecord
 from flowrl_core.storage.registry.rows.runs import check_claim, run_by_id
@@ -57,7 +57,7 @@ def skill_run_record(row: Mapping[Any, Any]) -> SkillRunRecord:
         **{name: row[name] for name in copied},
         plan=Plan.from_dict(row["plan"]) if is_sealed else None,
         remap={int(k): v for k, v in row["remap"].items()} if is_sealed else None,
-        config=SkillConfig.model_validate(row["config"]) if is_sealed else None,
+        config=SkillConfig.model_validate(read_parameters(row["config"])) if is_sealed else None,
         seeds={int(k): v for k, v in row["seeds"].items()} if is_sealed else None,
         created_at=row["created_at"],
         ended_at=row["ended_at"],
