@@ -13,6 +13,7 @@ Every refusal has one of these codes:
     not_text empty too_long not_ascii character too_deep syntax too_large     the text
     not_allowed unknown_name unknown_function arguments wrong_kind            its syntax tree
     constant_range division square_root clip_bounds magnitude                 its possible values
+    hidden                                                                    a done of what the player cannot see
     always_true never_true true_at_start                                      an uninformative done
     constant never_positive reward_range                                      an unusable reward
 """
@@ -66,6 +67,8 @@ class Checked:
 def check_done(text: str, vocab: Vocabulary) -> Checked:
     """Return the proven done condition: finite, neither always nor never true, not yet true in every new world.
 
+    It reads only what the player can see: hidden fluents may stand in rewards alone.
+
     Args:
         text: an expression of a truth value.
         vocab: the fluents it may read.
@@ -74,6 +77,13 @@ def check_done(text: str, vocab: Vocabulary) -> Checked:
         ProgramError: the program is rejected; `code` says why and `remedy` what to do.
     """
     checked, ranges = _check(text, vocab, "done")
+    if hidden := [fluent.name for fluent in registers_of(vocab).told(checked.fluents) if fluent.is_hidden]:
+        raise ProgramError(
+            "hidden",
+            "done",
+            f"the player cannot see {hidden[0]}, so only rewards may read it",
+            "Compare what the player sees, such as `ach.X` or `since.X >= n`.",
+        )
     low, high = _extremes(checked.expression, checked.interval, ranges)
     if low == 1:
         raise ProgramError("always_true", "done", "it is always true", "Make it depend on what the skill must change.")
