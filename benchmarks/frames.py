@@ -25,7 +25,7 @@ from variants import game_learner, warm_up
 from flowrl_core.compiled.cache import compiled_learner
 from flowrl_core.envs.automaton import PlanArrays, lower_plan
 from flowrl_core.learning.evaluation import evaluate as play
-from flowrl_core.learning.learner import Learner, hyperparameters
+from flowrl_core.learning.learner import Learner, hyperparameters, training_mode
 from flowrl_core.learning.rollout import RolloutStats
 from flowrl_core.learning.schedule import look_level
 from flowrl_core.learning.shapes import shapes_of
@@ -184,8 +184,9 @@ class Training:
         return self.watch.run("train", self._step)
 
     def _step(self) -> RolloutStats:
-        fraction, uses = self.training.snapshot_fraction, self.training.world_uses
-        self._state, stats, _ = self.learner.step(self._state, self.plan, self._hyper, fraction, uses)
+        mode = training_mode(self.training.snapshot_fraction, self.window.failing(int(self.plan.num_steps)))
+        uses = self.training.world_uses
+        self._state, stats, _ = self.learner.step(self._state, self.plan, self._hyper, mode, uses)
         self.window.add(np.asarray(stats.attempts), np.asarray(stats.successes), int(stats.episodes))
         self.frames += self.learner.shapes.num_envs * self.learner.shapes.rollout_length
         return stats

@@ -26,7 +26,7 @@ import numpy as np
 from flowrl_core.compiled.cache import compiled_learner
 from flowrl_core.envs.automaton import PlanArrays, blank_plan
 from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
-from flowrl_core.learning.learner import Learner, LearnerState, hyperparameters
+from flowrl_core.learning.learner import Learner, LearnerState, hyperparameters, training_mode
 from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.programs.language import check_done, lower
@@ -74,7 +74,7 @@ def measure(learner: Learner, num_experts: int, training: TrainingSpec, rounds: 
 
 
 def _step(learner: Learner, state: LearnerState, plan: PlanArrays, hyper: Any, training: TrainingSpec) -> LearnerState:
-    return learner.step(state, plan, hyper, training.snapshot_fraction, training.world_uses)[0]
+    return learner.step(state, plan, hyper, training_mode(training.snapshot_fraction), training.world_uses)[0]
 
 
 class _Timed:

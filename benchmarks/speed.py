@@ -117,7 +117,7 @@ def make(variant: str, size: Size, updates: int, cache: Path) -> Callable[[], di
     from variants import dense_learner
 
     from flowrl_core.compiled.cache import compiled_learner
-    from flowrl_core.learning.learner import hyperparameters
+    from flowrl_core.learning.learner import hyperparameters, training_mode
     from flowrl_core.learning.shapes import shapes_of
     from flowrl_core.networks.initialisation import initial_params
     from flowrl_core.randomness import jax_stream
@@ -141,7 +141,9 @@ def make(variant: str, size: Size, updates: int, cache: Path) -> Callable[[], di
         nonlocal state
         before = np.array(state.routed_frames)
         for _ in range(updates):
-            state, _, parts = learner.step(state, plan, hyper, training.snapshot_fraction, training.world_uses)
+            state, _, parts = learner.step(
+                state, plan, hyper, training_mode(training.snapshot_fraction), training.world_uses
+            )
             jax.block_until_ready(parts)
         routed = np.array(state.routed_frames) - before
         return {"frames": int(routed.sum()), "smallest_share": float(routed.min() / routed.sum())}

@@ -19,7 +19,7 @@ from flowrl_core.compiled.functions import read_functions, trace_functions, writ
 from flowrl_core.envs.adapter import Adapter
 from flowrl_core.envs.automaton import PlanArrays, StepOutcome, blank_plan, judge
 from flowrl_core.envs.worlds import WorldPool
-from flowrl_core.learning.learner import Learner, hyperparameters
+from flowrl_core.learning.learner import Learner, hyperparameters, training_mode
 from flowrl_core.learning.losses import LossParts
 from flowrl_core.learning.ppo import Hyperparameters, _loss, _optimizer, _samples
 from flowrl_core.learning.rollout import Trajectory
@@ -66,7 +66,7 @@ def warm_up(learner: Learner) -> None:
     """Run every program once, so that nothing is compiled or loaded while something is measured."""
     key, plan = jax_stream(0, "warm up"), blank_plan(vocabulary(learner.shapes.env))
     state = learner.init(learner.functions.play.zeros("params"), key, key, 1)
-    state, _, _ = learner.step(state, plan, hyperparameters(TrainingSpec()), 0.5, 1)
+    state, _, _ = learner.step(state, plan, hyperparameters(TrainingSpec()), training_mode(0.5), 1)
     jax.block_until_ready(state)
 
 

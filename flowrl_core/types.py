@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ["Leaf", "MergeAction", "MergePolicy", "Params"]
+__all__ = ["FailedEnds", "Leaf", "MergeAction", "MergePolicy", "Params"]
 
 Leaf: TypeAlias = Any
 """A leaf of a record that crosses jit: a numpy array outside, a jax.Array inside."""
@@ -17,3 +17,17 @@ MergePolicy: TypeAlias = Literal["most_frames", "evaluated", "frozen"]
 
 MergeAction: TypeAlias = Literal["new", "updated", "kept"]
 """What happens to the head of an expert when a run ends."""
+
+
+class FailedEnds(NamedTuple):
+    """The failed episodes of one plan step, counted by how they ended (in `learning.evaluation`: one array for each).
+
+    Attributes:
+        died: the player died.
+        timed_out: the episode reached its limit.
+        stranded: the player lacked what later steps need, and the step could not gain it.
+    """
+
+    died: Any
+    timed_out: Any
+    stranded: Any = 0

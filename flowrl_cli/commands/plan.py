@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
@@ -20,6 +21,8 @@ def plan(
 ) -> int:
     """Show the steps that reach a skill, if all skills may be used; the plan is proven by symbolic execution.
 
+    A step is done only where what it keeps still holds: later steps need it.
+
     Parameters
     ----------
     target
@@ -35,6 +38,7 @@ def plan(
     from flowrl_cli.views.tables import print_json, print_table
     from flowrl_core.errors import PlanError
     from flowrl_core.skills.planner import make_plan
+    from flowrl_core.skills.symbolic import kept
 
     base = open_knowledge(env, knowledge)
     check_known("target", "skill", target, base.skills)
@@ -44,10 +48,24 @@ def plan(
         if as_json:
             print_json({"target": target, "steps": [], "valid": False})
         raise
+    keeps = kept(made, base.skills, base.fluents)
     if as_json:
-        steps = [{**asdict(step), "description": base.skills[step.skill].description} for step in made.steps]
+        steps = [
+            {**asdict(step), "description": base.skills[step.skill].description, "keeps": dict(amounts)}
+            for step, amounts in zip(made.steps, keeps, strict=True)
+        ]
         print_json({**made.as_dict(), "steps": steps, "valid": True})
         return 0
-    rows = [(i, step.skill, step.n, base.skills[step.skill].description) for i, step in enumerate(made.steps, start=1)]
-    print_table(("step", "skill", "n", "what it is"), rows, title=f"Plan for {target}", prose=["what it is"])
+    rows = [
+        (i, step.skill, step.n, _held(amounts), base.skills[step.skill].description)
+        for i, (step, amounts) in enumerate(zip(made.steps, keeps, strict=True), start=1)
+    ]
+    columns = ("step", "skill", "n", "keeps for later", "what it is")
+    print_table(columns, rows, title=f"Plan for {target}", prose=["keeps for later", "what it is"])
     return 0
+
+
+def _held(amounts: Mapping[str, int]) -> str:
+    """Return what a step must leave: amounts of items, and places."""
+    held = (f"{n} {name.removeprefix('inv.')}" if name.startswith("inv.") else name for name, n in amounts.items())
+    return ", ".join(held)

@@ -24,7 +24,7 @@ from flowrl_core.compiled.fingerprint import fingerprint
 from flowrl_core.compiled.functions import read_functions, trace_functions, write_functions
 from flowrl_core.envs.worlds import WorldPool
 from flowrl_core.learning.functions import Functions
-from flowrl_core.learning.learner import Learner, hyperparameters
+from flowrl_core.learning.learner import Learner, hyperparameters, training_mode
 from flowrl_core.learning.shapes import Shapes
 from flowrl_core.randomness import jax_stream
 from flowrl_core.specs.skill import TrainingSpec
@@ -169,7 +169,8 @@ def exercise(learner: Learner) -> None:
     plan = blank_plan(vocabulary(learner.shapes.env))
     key = jax_stream(0, "exercise")
     state = learner.init(learner.functions.play.zeros("params"), key, key, 1)
-    state, _, _ = learner.step(state, plan, hyper, 0.5, 1)
-    state, _, _ = learner.step(state, plan, hyper, 0.5, 1)
+    mode = training_mode(0.5)
+    state, _, _ = learner.step(state, plan, hyper, mode, 1)
+    state, _, _ = learner.step(state, plan, hyper, mode, 1)
     evaluate(learner, state.params, plan, learner.shapes.num_envs, key)
     jax.block_until_ready(state)

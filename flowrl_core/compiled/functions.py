@@ -20,6 +20,7 @@ from flowrl_core.envs.automaton import NUM_STEP_FEATURES, blank_plan
 from flowrl_core.envs.snapshots import no_snapshots
 from flowrl_core.envs.worlds import empty_pool, replace_used, staggered
 from flowrl_core.learning.functions import ARGUMENTS, DONATED, Function, Functions
+from flowrl_core.learning.learner import training_mode
 from flowrl_core.learning.losses import LossParts
 from flowrl_core.learning.ppo import Hyperparameters, initial_optimizer_state, update
 from flowrl_core.learning.rollout import RolloutMode, begin, rollout
@@ -51,7 +52,7 @@ def trace_functions(shapes: Shapes, hyper: Hyperparameters) -> Functions:
     }
     calls = {name: jax.jit(body, donate_argnums=_donated(name)) for name, body in bodies.items()}
 
-    key, mode = np.zeros(2, np.uint32), RolloutMode(np.bool_(False), np.float32(0))
+    key, mode = np.zeros(2, np.uint32), training_mode()
     pool = jax.eval_shape(functools.partial(empty_pool, adapter, shapes.world_pool))
     use = staggered(shapes.world_pool, 1)
     params = _stacked_params(shapes)

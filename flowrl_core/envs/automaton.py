@@ -1,12 +1,14 @@
 """The plan as arrays, and the automaton that runs it inside the jitted environment.
 
-A pointer to the current step advances when the step's `done` program is true; the episode ends when the last step is
-done, the player dies or time runs out. Everything that distinguishes skills is data, so a new plan compiles nothing.
+A pointer to the current step advances when the step's `done` program is true and the step has kept what the later
+steps need (`symbolic.kept`). The episode ends when the last step is done, the player dies, time runs out, or the player
+is stranded: too little is left of something that the plan needs and the current skill does not gain. Everything that
+distinguishes skills is data, so a new plan compiles nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +17,13 @@ import numpy as np
 
 from flowrl_core.envs.adapter import NUM_TARGET_FEATURES, Adapter
 from flowrl_core.envs.evaluator import evaluate
+from flowrl_core.envs.guards import GuardArrays, blank_guards, bonus, lower_guards
 from flowrl_core.errors import PlanError
 from flowrl_core.programs.language import check_done, check_reward, lower
 from flowrl_core.programs.registers import fill, registers_of
-from flowrl_core.programs.tables import NUM_INSTRUCTIONS, Table, stack
+from flowrl_core.programs.tables import Table, stack, zeros
 from flowrl_core.skills.model import MAX_STEPS, Plan, Skill
+from flowrl_core.skills.symbolic import kept
 from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf
 from flowrl_core.vocabulary.model import Vocabulary
@@ -31,6 +35,7 @@ __all__ = [
     "blank_plan",
     "judge",
     "lower_plan",
+    "read_registers",
     "step_features",
 ]
 
@@ -48,6 +53,10 @@ class PlanArrays:
         progress: i32[S] index of the base fluent whose change since the start of the step counts as progress.
         target: i32[S] index of the target block, -1 for none.
         actions: bool[S, A] the actions that the step may use.
+        keep: f32[S, F] minimum of each base fluent when the step ends; 0 where there is none.
+        floor: f32[S, F] the same, only for counts that the step's skill does not gain: below it, the plan is lost.
+        shaping: the environment's shaping as a table, leaves [1, I]; a reward of 0 if it declares none.
+        guards: skills that take over by state.
         num_steps: i32[] length of the plan.
         episode_limit: i32[] steps after which an episode fails.
     """
@@ -59,16 +68,27 @@ class PlanArrays:
     progress: Leaf
     target: Leaf
     actions: Leaf
+    keep: Leaf
+    floor: Leaf
+    shaping: Table
+    guards: GuardArrays
     num_steps: Leaf
     episode_limit: Leaf
 
 
 @tree_class
 class StepOutcome:
-    """The programs' results for one transition: reward f32[B] and whether the current step is done bool[B]."""
+    """The results of one transition.
+
+    Attributes:
+        reward: f32[B] of the current step's program.
+        is_done: bool[B] the step's program is done, and what later steps need is kept.
+        is_stranded: bool[B] what later steps need is spent, and the step's skill cannot gain it.
+    """
 
     reward: jax.Array
     is_done: jax.Array
+    is_stranded: jax.Array
 
 
 def lower_plan(
@@ -83,11 +103,11 @@ def lower_plan(
     """Return the plan as arrays.
 
     Args:
-        experts: the local expert of each skill of the plan.
-        use_masks: restrict each step to its skill's declared actions.
+        experts: the local expert of each skill of the plan, guards included.
+        use_masks: restrict each step to its skill's declared actions and the environment's basic ones.
 
     Raises:
-        PlanError: the plan has more than MAX_STEPS steps.
+        PlanError: the plan has more than MAX_STEPS steps or MAX_GUARDS guards, or a guard that declares none.
         ProgramError: a program is invalid or too large.
     """
     if len(plan.steps) > MAX_STEPS:
@@ -98,7 +118,8 @@ def lower_plan(
     mine = [skills[step.skill] for step in plan.steps]
     mine += mine[-1:] * (MAX_STEPS - len(mine))
     steps = [*plan.steps, *plan.steps[-1:] * (MAX_STEPS - len(plan.steps))]
-    masks = [skill.actions if use_masks and skill.actions else vocabulary.actions for skill in mine]
+    keep, floor = _kept(plan, skills, vocabulary)
+    guards = [skills[name] for name in plan.guards]
     targets = [vocabulary.targets.index(skill.target) if skill.target else -1 for skill in mine]
     return PlanArrays(
         done=stack([lower(check_done(skill.program.done, vocabulary), vocabulary) for skill in mine]),
@@ -107,59 +128,122 @@ def lower_plan(
         count=np.array([step.n for step in steps], np.float32),
         progress=np.array([names.index(skill.progress) for skill in mine], np.int32),
         target=np.array(targets, np.int32),
-        actions=np.array([[action in mask for action in vocabulary.actions] for mask in masks]),
+        actions=_masks(mine, vocabulary, use_masks=use_masks),
+        keep=keep,
+        floor=floor,
+        shaping=_shaping(vocabulary),
+        guards=lower_guards(plan.guards, skills, experts, _masks(guards, vocabulary, use_masks=use_masks), vocabulary),
         num_steps=np.int32(len(plan.steps)),
         episode_limit=np.int32(episode_limit),
     )
 
 
+def _masks(skills: Sequence[Skill], vocabulary: Vocabulary, *, use_masks: bool) -> np.ndarray:
+    """Return the actions that each skill may use, bool[len(skills), A]; all without masks, or if it declares none."""
+    allowed = [
+        {*vocabulary.basic_actions, *skill.actions} if use_masks and skill.actions else vocabulary.actions
+        for skill in skills
+    ]
+    masks = [[action in mask for action in vocabulary.actions] for mask in allowed]
+    return np.array(masks, bool).reshape(len(skills), len(vocabulary.actions))
+
+
+def _shaping(vocabulary: Vocabulary) -> Table:
+    if not vocabulary.shaping:
+        return zeros(1)
+    return stack([lower(check_reward(vocabulary.shaping, vocabulary), vocabulary)], 1)
+
+
+def _kept(plan: Plan, skills: Mapping[str, Skill], vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """Return `PlanArrays.keep` and `PlanArrays.floor`."""
+    fluents = {fluent.name: fluent for fluent in vocabulary.fluents}
+    place = {name: number for number, name in enumerate(fluents)}
+    keep = np.zeros((MAX_STEPS, len(fluents)), np.float32)
+    floor = keep.copy()
+    for number, (step, needed) in enumerate(zip(plan.steps, kept(plan, skills, fluents), strict=True)):
+        for name, amount in needed.items():
+            keep[number, place[name]] = amount
+            if fluents[name].kind == "count" and name not in skills[step.skill].gain:
+                floor[number, place[name]] = amount
+    return keep, floor
+
+
 def blank_plan(vocabulary: Vocabulary) -> PlanArrays:
     """Return a plan of zeros with the shapes of every plan, to compile before a plan exists."""
-    codes = np.zeros((MAX_STEPS, NUM_INSTRUCTIONS), np.int32)
-    table = Table(codes, codes, codes, codes, codes.astype(np.float32))
-    zeros = np.zeros(MAX_STEPS, np.int32)
+    numbers = np.zeros(MAX_STEPS, np.int32)
+    amounts = np.zeros((MAX_STEPS, len(vocabulary.fluents)), np.float32)
     return PlanArrays(
-        done=table,
-        reward=table,
-        expert=zeros,
+        done=zeros(MAX_STEPS),
+        reward=zeros(MAX_STEPS),
+        expert=numbers,
         count=np.ones(MAX_STEPS, np.float32),
-        progress=zeros,
-        target=zeros - 1,
+        progress=numbers,
+        target=numbers - 1,
         actions=np.ones((MAX_STEPS, len(vocabulary.actions)), bool),
+        keep=amounts,
+        floor=amounts,
+        shaping=zeros(1),
+        guards=blank_guards(vocabulary),
         num_steps=np.int32(1),
         episode_limit=np.int32(2),
     )
 
 
 def judge(
-    adapter: Adapter, plan: PlanArrays, step: jax.Array, now: jax.Array, prev: jax.Array, start: jax.Array
+    adapter: Adapter,
+    plan: PlanArrays,
+    step: jax.Array,
+    guard: jax.Array,
+    now: jax.Array,
+    prev: jax.Array,
+    start: jax.Array,
+    shaping_weight: jax.Array | float = 0.0,
 ) -> StepOutcome:
-    """Evaluate the current steps' programs on a transition.
+    """Return the results of a transition in each environment's current step.
 
     Args:
         step: i32[B] current plan step.
+        guard: i32[B] guard that acted, or `guards.NONE`.
         now, prev, start: f32[B, F] base fluents after the transition, before it, and at the start of the step.
+        shaping_weight: f32[] weight of the environment's shaping and of the guard's own reward.
     """
-    layout = registers_of(adapter.vocabulary)
-    registers = fill(jnp, now, prev, start, plan.count[step], layout)
+    registers = read_registers(adapter, plan, step, now, prev, start)
+    shaping = evaluate(plan.shaping, jnp.zeros_like(step), registers) + bonus(plan.guards, registers, guard)
     return StepOutcome(
-        reward=evaluate(plan.reward, step, registers),
-        is_done=evaluate(plan.done, step, registers) > 0.5,
+        reward=evaluate(plan.reward, step, registers) + shaping_weight * shaping,
+        is_done=(evaluate(plan.done, step, registers) > 0.5) & (now >= plan.keep[step]).all(-1),
+        is_stranded=(now < plan.floor[step]).any(-1),
     )
 
 
+def read_registers(
+    adapter: Adapter, plan: PlanArrays, step: jax.Array, now: jax.Array, prev: jax.Array, start: jax.Array
+) -> jax.Array:
+    """Return what programs read in each environment's current step, f32[B, R]; arguments as those of `judge`."""
+    return fill(jnp, now, prev, start, plan.count[step], registers_of(adapter.vocabulary))
+
+
 def step_features(
-    adapter: Adapter, plan: PlanArrays, step: jax.Array, obs: jax.Array, state: Any, now: jax.Array, start: jax.Array
+    adapter: Adapter,
+    plan: PlanArrays,
+    step: jax.Array,
+    guard: jax.Array,
+    obs: jax.Array,
+    state: Any,
+    now: jax.Array,
+    start: jax.Array,
 ) -> jax.Array:
     """Return an expert's inputs besides the environment's observation: f32[B, 9].
 
-    They are n, progress and remaining of the current step (each divided by 10), then the six target features. Nothing
-    depends on the step's position in the plan, the local index or the number of experts, so an expert's inputs mean the
-    same in every run.
+    They are n, progress and remaining of the current step (each divided by 10), then the six target features. A guard
+    has its own target, and n = 1 without progress, as at the start of its own run. Nothing depends on the step's
+    position in the plan, the local index or the number of experts, so an expert's inputs mean the same in every run.
     """
-    count = plan.count[step]
+    is_guarded = guard >= 0
+    count = jnp.where(is_guarded, 1.0, plan.count[step])
     change = jnp.take_along_axis(now - start, plan.progress[step][:, None], axis=1)[:, 0]
-    progress = jnp.clip(change, 0.0, count)
+    progress = jnp.where(is_guarded, 0.0, jnp.clip(change, 0.0, count))
     counts = jnp.stack([count, progress, count - progress], axis=-1) / 10
-    sight = jax.vmap(adapter.sight)(obs, state, plan.target[step])
+    target = jnp.where(is_guarded, jnp.asarray(plan.guards.target)[guard], plan.target[step])
+    sight = jax.vmap(adapter.sight)(obs, state, target)
     return jnp.concatenate([counts, sight], axis=-1)

@@ -14,6 +14,7 @@ from flowrl_core.learning.learner import Learner
 from flowrl_core.learning.rollout import Trajectory
 from flowrl_core.randomness import jax_substream
 from flowrl_core.specs.skill import check_episodes
+from flowrl_core.types import FailedEnds
 
 __all__ = ["Counts", "Evaluation", "evaluate", "played"]
 
@@ -24,9 +25,9 @@ class Evaluation:
 
     Attributes:
         episodes, successes: episodes played, and those that finished the whole plan.
-        deaths: episodes that ended with the player's death; the rest of the failures ran out of time.
+        deaths: episodes that ended with the player's death.
         step_attempts, step_successes: attempts at each plan step, and those that finished it.
-        step_deaths, step_timeouts: by plan step, the episodes that failed in it by death and by time limit.
+        step_ends: by plan step, how the episodes that failed in it ended.
         median_length: steps of the median successful episode; NaN without one.
         frames: environment steps spent.
     """
@@ -36,8 +37,7 @@ class Evaluation:
     deaths: int
     step_attempts: tuple[int, ...]
     step_successes: tuple[int, ...]
-    step_deaths: tuple[int, ...]
-    step_timeouts: tuple[int, ...]
+    step_ends: tuple[FailedEnds, ...]
     median_length: float
     frames: int
 
@@ -95,13 +95,22 @@ class Counts:
         self._episodes = self._successes = self._deaths = self._frames = 0
         self._attempts = np.zeros(num_steps, np.int64)
         self._done = np.zeros(num_steps, np.int64)
-        self._died = np.zeros(num_steps, np.int64)
-        self._timed_out = np.zeros(num_steps, np.int64)
+        self._ends = FailedEnds(*(np.zeros(num_steps, np.int64) for _ in FailedEnds._fields))
         self._lengths: list[np.ndarray] = []
 
     def add(self, trajectory: Trajectory, quota: int) -> None:
         """Count a trajectory's episodes."""
-        names = ("is_over", "is_finished", "is_dead", "is_boundary", "is_done", "step", "episode", "time")
+        names = (
+            "is_over",
+            "is_finished",
+            "is_dead",
+            "is_stranded",
+            "is_boundary",
+            "is_done",
+            "step",
+            "episode",
+            "time",
+        )
         t = {name: np.asarray(getattr(trajectory, name)) for name in names}
         counts = t["episode"] < quota
         over = t["is_over"] & counts
@@ -111,8 +120,9 @@ class Counts:
         self._lengths.append(t["time"][over & t["is_finished"]])
         np.add.at(self._attempts, t["step"][t["is_boundary"] & counts], 1)
         np.add.at(self._done, t["step"][t["is_done"] & counts], 1)
-        np.add.at(self._died, t["step"][over & t["is_dead"]], 1)
-        np.add.at(self._timed_out, t["step"][over & ~t["is_dead"] & ~t["is_finished"]], 1)
+        is_late = ~t["is_dead"] & ~t["is_finished"] & ~t["is_stranded"]
+        for ends, kind in zip(self._ends, (t["is_dead"], is_late, t["is_stranded"]), strict=True):
+            np.add.at(ends, t["step"][over & kind], 1)
         self._frames += t["is_over"].size
 
     def evaluation(self) -> Evaluation:
@@ -124,8 +134,7 @@ class Counts:
             deaths=self._deaths,
             step_attempts=tuple(int(x) for x in self._attempts),
             step_successes=tuple(int(x) for x in self._done),
-            step_deaths=tuple(int(x) for x in self._died),
-            step_timeouts=tuple(int(x) for x in self._timed_out),
+            step_ends=tuple(FailedEnds(*map(int, ends)) for ends in zip(*self._ends, strict=True)),
             median_length=float(np.median(lengths)) if lengths.size else float("nan"),
             frames=self._frames,
         )

@@ -18,12 +18,13 @@ from flowrl_core.learning.ppo import Hyperparameters
 from flowrl_core.learning.rollout import Playing, RolloutMode, RolloutStats, Trajectory
 from flowrl_core.learning.shapes import Shapes
 from flowrl_core.randomness import jax_substream
+from flowrl_core.skills.model import MAX_STEPS
 from flowrl_core.specs.skill import TrainingSpec
 from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf
 from flowrl_core.vocabulary.catalogue import vocabulary
 
-__all__ = ["Learner", "LearnerState", "hyperparameters"]
+__all__ = ["Learner", "LearnerState", "hyperparameters", "training_mode"]
 
 
 def hyperparameters(training: TrainingSpec) -> Hyperparameters:
@@ -100,7 +101,7 @@ class Learner:
             max_uses: episodes that a world starts before it is replaced.
         """
         pool, use = self._first_worlds(world_key), staggered(self.shapes.world_pool, max_uses)
-        playing, use = self.functions.start(pool, _device(use), _mode(False, 0.0))
+        playing, use = self.functions.start(pool, _device(use), training_mode())
         return LearnerState(
             params=_device(params),
             optimizer_state=self.functions.improve.zeros("optimizer_state"),
@@ -136,13 +137,18 @@ class Learner:
         )
 
     def step(
-        self, state: LearnerState, plan: PlanArrays, hyper: Hyperparameters, snapshot_fraction: float, max_uses: int
+        self, state: LearnerState, plan: PlanArrays, hyper: Hyperparameters, mode: RolloutMode, max_uses: int
     ) -> tuple[LearnerState, RolloutStats, LossParts]:
-        """Do one rollout and one update; `state` is consumed."""
+        """Do one rollout and one update; `state` is consumed.
+
+        Args:
+            mode: from `training_mode`.
+            max_uses: episodes that a world starts before it is replaced.
+        """
         play, improve = (jax_substream(state.key, int(state.num_updates), name) for name in ("play", "improve"))
         pool, use = self.functions.renew(state.pool, state.use, state.world_key, np.int32(max_uses))
         playing, use, snapshots, trajectory, last_value, stats = self.functions.play(
-            state.params, state.playing, pool, use, state.snapshots, plan, _mode(False, snapshot_fraction), play
+            state.params, state.playing, pool, use, state.snapshots, plan, mode, play
         )
         params, optimizer_state, parts = self.functions.improve(
             state.params, state.optimizer_state, trajectory, last_value, hyper, improve
@@ -168,7 +174,7 @@ class Learner:
 
     def begin(self, pool: WorldPool) -> Playing:
         """Return the environments at the start of evaluation."""
-        return self.functions.start(pool, self.functions.start.zeros("use"), _mode(True, 0.0))[0]
+        return self.functions.start(pool, self.functions.start.zeros("use"), _EVALUATION)[0]
 
     def play(
         self, params: Any, playing: Playing, pool: WorldPool, plan: PlanArrays, key: np.ndarray
@@ -176,7 +182,7 @@ class Learner:
         """Play T steps of evaluation; `playing` is consumed."""
         use, snapshots = (self.functions.play.zeros(argument) for argument in ("use", "snapshots"))
         playing, _, _, trajectory, _, _ = self.functions.play(
-            params, playing, pool, use, snapshots, plan, _mode(True, 0.0), key
+            params, playing, pool, use, snapshots, plan, _EVALUATION, key
         )
         return playing, trajectory
 
@@ -187,8 +193,23 @@ class Learner:
         return _device(jax.tree.map(lambda leaf: leaf[chosen], self.worlds))
 
 
-def _mode(is_fixed: bool, snapshot_fraction: float) -> RolloutMode:
-    return RolloutMode(np.bool_(is_fixed), np.float32(snapshot_fraction))
+def training_mode(
+    snapshot_fraction: float = 0.0, snapshot_weight: np.ndarray | None = None, shaping_weight: float = 0.0
+) -> RolloutMode:
+    """Return the mode of training, as arrays of fixed dtype, so that no value causes a recompilation.
+
+    Args:
+        snapshot_fraction: share of the resets that start from entry snapshots.
+        snapshot_weight: f[S] relative frequency of each step among them; None: all equal.
+        shaping_weight: weight of the environment's shaping and the guards' own rewards.
+    """
+    weight = np.ones(MAX_STEPS) if snapshot_weight is None else snapshot_weight
+    return RolloutMode(
+        np.bool_(False), np.float32(snapshot_fraction), weight.astype(np.float32), np.float32(shaping_weight)
+    )
+
+
+_EVALUATION = training_mode()._replace(is_fixed=np.bool_(True))
 
 
 def _device(tree: Any) -> Any:

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from flowrl_core.envs.adapter import Adapter
-from flowrl_core.envs.automaton import PlanArrays, judge, step_features
+from flowrl_core.envs.automaton import PlanArrays, judge, read_registers, step_features
+from flowrl_core.envs.guards import NONE, on_duty
 from flowrl_core.envs.snapshots import Snapshots, pick, record
 from flowrl_core.envs.worlds import PoolUse, WorldPool, draw, put_rows
 from flowrl_core.networks.moe import routed_apply
-from flowrl_core.skills.model import MAX_STEPS
+from flowrl_core.skills.model import MAX_GUARDS, MAX_STEPS
 from flowrl_core.trees import tree_class
 from flowrl_core.types import Leaf, Params
 
@@ -49,6 +50,7 @@ class Playing:
         time: i32[B] steps of this episode so far.
         episode: i32[B] episodes finished.
         is_snapshot: bool[B] whether the episode began from an entry snapshot.
+        guard: i32[B] the guard that acts next; `guards.NONE`: the plan's own expert.
     """
 
     obs: jax.Array
@@ -59,17 +61,21 @@ class Playing:
     time: jax.Array
     episode: jax.Array
     is_snapshot: jax.Array
+    guard: jax.Array
 
 
 class RolloutMode(NamedTuple):
-    """How resets choose their start. It is data, so training and evaluation are one program.
+    """How resets choose their start, and what is rewarded. It is data, so training and evaluation are one program.
 
     In evaluation (`is_fixed`) environment b plays world b + B * k in its k-th episode. In training worlds are drawn in
-    turn, and a share `snapshot_fraction` of the resets starts from entry snapshots.
+    turn, and a share `snapshot_fraction` of the resets starts from entry snapshots, of step s with a frequency in
+    proportion to `snapshot_weight` f32[S]. `shaping_weight` is the weight of rewards besides the steps' own.
     """
 
     is_fixed: Leaf
     snapshot_fraction: Leaf
+    snapshot_weight: Leaf
+    shaping_weight: Leaf
 
 
 @tree_class
@@ -95,11 +101,13 @@ class Trajectory:
         allowed: bool[T, B, A] the actions that it could choose.
         action, log_prob, value, reward: of that expert.
         step: i32 plan step.
+        guard: i32 guard that acted, or `guards.NONE`.
         is_boundary: the step was done or the episode ended, so the expert can earn no more.
         is_over: the episode ended.
         is_done: the step was done.
         is_finished: the whole plan was done.
         is_dead: the player died.
+        is_stranded: the player lacks what later steps need and this step cannot gain.
         is_snapshot, episode: see Playing; time: i32 length of the episode including this step.
     """
 
@@ -111,11 +119,13 @@ class Trajectory:
     value: jax.Array
     reward: jax.Array
     step: jax.Array
+    guard: jax.Array
     is_boundary: jax.Array
     is_over: jax.Array
     is_done: jax.Array
     is_finished: jax.Array
     is_dead: jax.Array
+    is_stranded: jax.Array
     is_snapshot: jax.Array
     episode: jax.Array
     time: jax.Array
@@ -130,6 +140,7 @@ class RolloutStats:
         episodes, finished: i32[] ended episodes that began in a world (not a snapshot), and those of them that finished
             the whole plan.
         routed_frames: i32[K] frames in which each expert acted.
+        guarded: f32[G] share of the frames in which each guard acted.
         reward: f32[] mean reward per frame.
     """
 
@@ -138,6 +149,7 @@ class RolloutStats:
     episodes: jax.Array
     finished: jax.Array
     routed_frames: jax.Array
+    guarded: jax.Array
     reward: jax.Array
 
 
@@ -148,12 +160,14 @@ def begin(adapter: Adapter, pool: WorldPool, use: PoolUse, mode: RolloutMode, *,
     obs, state = jax.tree.map(lambda leaf: leaf[index], (pool.obs, pool.state))
     now = jax.vmap(adapter.read)(obs, state)
     zeros = jnp.zeros(batch, jnp.int32)
-    return Playing(obs, state, now, now, zeros, zeros, zeros, jnp.zeros(batch, bool)), after
+    return Playing(obs, state, now, now, zeros, zeros, zeros, jnp.zeros(batch, bool), zeros + NONE), after
 
 
 def expert_inputs(adapter: Adapter, plan: PlanArrays, playing: Playing) -> jax.Array:
     """Return the inputs of the acting experts: f32[B, D + 9]."""
-    features = step_features(adapter, plan, playing.step, playing.obs, playing.state, playing.now, playing.start)
+    features = step_features(
+        adapter, plan, playing.step, playing.guard, playing.obs, playing.state, playing.now, playing.start
+    )
     return jnp.concatenate([playing.obs, features], axis=-1)
 
 
@@ -190,9 +204,11 @@ def rollout(
 
     def act(playing: Playing, key: jax.Array) -> tuple[jax.Array, ...]:
         inputs = expert_inputs(adapter, plan, playing)
-        expert = plan.expert[playing.step]
+        expert = _acting(plan, playing)
         logits, value = routed_apply(network.apply, params, inputs, expert)
-        allowed = plan.actions[playing.step]
+        allowed = jnp.where(
+            playing.guard[:, None] >= 0, jnp.asarray(plan.guards.actions)[playing.guard], plan.actions[playing.step]
+        )
         log_probs = jax.nn.log_softmax(jnp.where(allowed, logits, FORBIDDEN))
         action = jax.random.categorical(key, log_probs)
         log_prob = jnp.take_along_axis(log_probs, action[:, None], axis=1)[:, 0]
@@ -205,11 +221,14 @@ def rollout(
         batch = action.shape[0]
         obs, state, is_dead = jax.vmap(adapter.step)(jax.random.split(env_key, batch), playing.state, action)
         now = jax.vmap(adapter.read)(obs, state)
-        verdict = judge(adapter, plan, playing.step, now, playing.now, playing.start)
+        verdict = judge(
+            adapter, plan, playing.step, playing.guard, now, playing.now, playing.start, mode.shaping_weight
+        )
         is_done = verdict.is_done & ~is_dead
         time = playing.time + 1
         is_finished = is_done & (playing.step + 1 >= plan.num_steps)
-        is_over = is_dead | is_finished | (time >= plan.episode_limit)
+        is_stranded = verdict.is_stranded & ~is_dead
+        is_over = is_dead | is_finished | is_stranded | (time >= plan.episode_limit)
         step = playing.step + is_done
         after = dataclasses.replace(
             playing,
@@ -221,10 +240,12 @@ def rollout(
             time=time,
             episode=playing.episode + is_over,
         )
-        # An episode that began at this entry would only record its own start again.
-        is_entry = is_done & ~is_over & (step == plan.num_steps - 1) & ~playing.is_snapshot
-        snapshots = record(snapshots, is_entry, obs, state, time)
+        snapshots = record(snapshots, is_done & ~is_over, step, plan.num_steps, obs, state, time)
         after, use = _restart(adapter, after, is_over, pool, use, snapshots, plan, mode, start_key)
+        last = jnp.where(is_over[:, None], after.now, playing.now)
+        registers = read_registers(adapter, plan, after.step, after.now, last, after.start)
+        guard = on_duty(plan.guards, registers, jnp.where(is_over, NONE, playing.guard))
+        after = dataclasses.replace(after, guard=guard)
         seen = Trajectory(
             inputs=narrow(inputs, adapter.num_flags),
             expert=expert,
@@ -234,11 +255,13 @@ def rollout(
             value=value,
             reward=verdict.reward,
             step=playing.step,
+            guard=playing.guard,
             is_boundary=is_done | is_over,
             is_over=is_over,
             is_done=is_done,
             is_finished=is_finished,
             is_dead=is_dead,
+            is_stranded=is_stranded,
             is_snapshot=playing.is_snapshot,
             episode=playing.episode,
             time=time,
@@ -249,9 +272,15 @@ def rollout(
         advance, (playing, use, snapshots), jax.random.split(key, length)
     )
     last_inputs = expert_inputs(adapter, plan, playing)
-    _, last_value = routed_apply(network.apply, params, last_inputs, plan.expert[playing.step])
+    _, last_value = routed_apply(network.apply, params, last_inputs, _acting(plan, playing))
     num_experts = jax.tree.leaves(params)[0].shape[0]
     return playing, use, snapshots, trajectory, last_value, _count(trajectory, num_experts)
+
+
+def _acting(plan: PlanArrays, playing: Playing) -> jax.Array:
+    """Return the local expert that acts next in each environment, i32[B]."""
+    guard = playing.guard
+    return jnp.where(guard >= 0, jnp.asarray(plan.guards.expert)[guard], plan.expert[playing.step])
 
 
 def _restart(
@@ -267,7 +296,9 @@ def _restart(
 ) -> tuple[Playing, PoolUse]:
     """Return the environments with every finished episode restarted, in a world or at an entry snapshot."""
     batch = is_over.shape[0]
-    is_picked, snapshot = pick(snapshots, key, batch, mode.snapshot_fraction)
+    is_picked, snapshot, entry = pick(
+        snapshots, key, batch, mode.snapshot_fraction, mode.snapshot_weight, plan.num_steps
+    )
     is_picked &= is_over
     drawn, use = draw(use, is_over & ~is_picked & ~mode.is_fixed)
     fixed = (jnp.arange(batch) + batch * playing.episode) % pool.obs.shape[0]
@@ -282,7 +313,7 @@ def _restart(
         state=state,
         now=now,
         start=jnp.where(is_over[:, None], now, playing.start),
-        step=jnp.where(is_picked, plan.num_steps - 1, playing.step),
+        step=jnp.where(is_picked, entry, playing.step),
         time=jnp.where(is_over, jnp.where(is_picked, snapshots.time[snapshot], 0), playing.time),
         is_snapshot=jnp.where(is_over, is_picked, playing.is_snapshot),
     ), use
@@ -297,5 +328,6 @@ def _count(trajectory: Trajectory, num_experts: int) -> RolloutStats:
         episodes=ends.sum(dtype=jnp.int32),
         finished=(trajectory.is_finished & ends).sum(dtype=jnp.int32),
         routed_frames=jnp.zeros(num_experts, jnp.int32).at[trajectory.expert.reshape(-1)].add(1),
+        guarded=(trajectory.guard[..., None] == jnp.arange(MAX_GUARDS)).mean((0, 1)),
         reward=trajectory.reward.mean(),
     )

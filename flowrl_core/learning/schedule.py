@@ -11,11 +11,12 @@ from typing import Literal, Protocol
 
 from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 
-__all__ = ["Action", "LookFacts", "annealed", "look_level", "look_target", "next_action"]
+__all__ = ["Action", "LookFacts", "annealed", "look_level", "look_target", "next_action", "shaping_weight"]
 
 Action = Literal["train", "look", "learned", "failed"]
 
 _HIGHEST_TARGET = 0.97
+_FADING = 0.25
 
 
 class LookFacts(Protocol):
@@ -80,3 +81,12 @@ def next_action(
     if is_crossing and since >= evaluation.min_frames and len(looks) < evaluation.looks - 1:
         return "look"
     return "train"
+
+
+def shaping_weight(training: TrainingSpec, run_frames: int) -> float:
+    """Return the weight of shaping after so many frames: constant, then falling to 0 over the budget's last quarter.
+
+    At the end of a run the experts learn from what counts alone.
+    """
+    left = 1 - run_frames / training.frames
+    return training.shaping * min(max(left / _FADING, 0.0), 1.0)

@@ -16,6 +16,7 @@ __all__ = ["SuccessWindow", "empty_window"]
 
 _LENGTH = 64
 _FEWEST_UPDATES = 4
+_LEAST_PRACTICE = 0.02
 
 
 @dataclass
@@ -49,6 +50,16 @@ class SuccessWindow:
         attempts = self.attempts[-length:, :num_steps].sum(0)
         successes = self.successes[-length:, :num_steps].sum(0)
         return np.where(attempts > 0, successes / np.maximum(attempts, 1), np.nan)
+
+    def failing(self, num_steps: int) -> np.ndarray:
+        """Return how often each step fails over the whole window, f64[S], plus 0.02; 1.02 for a step not tried.
+
+        0 for the first step and those after the last one: no practice begins there.
+        """
+        attempts, successes = self.attempts.sum(0), self.successes.sum(0)
+        rate = np.where(attempts > 0, 1 - successes / np.maximum(attempts, 1), 1.0)
+        number = np.arange(rate.size)
+        return np.where((number > 0) & (number < num_steps), rate + _LEAST_PRACTICE, 0.0)
 
     def success(self, num_steps: int, min_episodes: int) -> float:
         """Return the product of the steps' successes; NaN until enough episodes and last-step attempts have ended."""

@@ -13,7 +13,6 @@ Every refusal has one of these codes:
     not_text empty too_long not_ascii character too_deep syntax too_large     the text
     not_allowed unknown_name unknown_function arguments wrong_kind            its syntax tree
     constant_range division square_root clip_bounds magnitude                 its possible values
-    hidden                                                                    a done of what the player cannot see
     always_true never_true true_at_start                                      an uninformative done
     constant never_positive reward_range                                      an unusable reward
 """
@@ -34,9 +33,9 @@ from flowrl_core.programs.registers import COUNTS, Interval, Registers, register
 from flowrl_core.programs.tables import NUM_INSTRUCTIONS, Table, lower_expression
 from flowrl_core.vocabulary.model import Vocabulary
 
-__all__ = ["MAX_REWARD", "Checked", "ProgramKind", "check_done", "check_reward", "lower"]
+__all__ = ["MAX_REWARD", "Checked", "ProgramKind", "check_condition", "check_done", "check_reward", "lower"]
 
-ProgramKind = Literal["done", "reward"]
+ProgramKind = Literal["done", "reward", "condition"]
 
 MAX_REWARD = 1e4
 """Maximum absolute reward of one environment step."""
@@ -51,7 +50,7 @@ class Checked:
 
     Attributes:
         text: the program in canonical spelling.
-        kind: `done` (a truth value, 0 or 1) or `reward` (a number).
+        kind: `done` or `condition` (a truth value, 0 or 1), or `reward` (a number).
         expression: the tree that `lower` and `reference.evaluate` read.
         interval: closed range that contains every value it can take.
         fluents: the names it reads, sorted.
@@ -67,8 +66,6 @@ class Checked:
 def check_done(text: str, vocab: Vocabulary) -> Checked:
     """Return the proven done condition: finite, neither always nor never true, not yet true in every new world.
 
-    It reads only what the player can see: hidden fluents may stand in rewards alone.
-
     Args:
         text: an expression of a truth value.
         vocab: the fluents it may read.
@@ -76,19 +73,7 @@ def check_done(text: str, vocab: Vocabulary) -> Checked:
     Raises:
         ProgramError: the program is rejected; `code` says why and `remedy` what to do.
     """
-    checked, ranges = _check(text, vocab, "done")
-    if hidden := [fluent.name for fluent in registers_of(vocab).told(checked.fluents) if fluent.is_hidden]:
-        raise ProgramError(
-            "hidden",
-            "done",
-            f"the player cannot see {hidden[0]}, so only rewards may read it",
-            "Compare what the player sees, such as `ach.X` or `since.X >= n`.",
-        )
-    low, high = _extremes(checked.expression, checked.interval, ranges)
-    if low == 1:
-        raise ProgramError("always_true", "done", "it is always true", "Make it depend on what the skill must change.")
-    if high == 0:
-        raise ProgramError("never_true", "done", "it can never be true", "Compare within the ranges of the fluents.")
+    checked = _checked_truth(text, vocab, "done", "Make it depend on what the skill must change.")
     if (n := _true_at_start(checked, registers_of(vocab))) is not None:
         raise ProgramError(
             "true_at_start",
@@ -97,6 +82,15 @@ def check_done(text: str, vocab: Vocabulary) -> Checked:
             "Require a change, such as `since.X >= n`, or something that a new world does not have.",
         )
     return checked
+
+
+def check_condition(text: str, vocab: Vocabulary) -> Checked:
+    """Return the proven condition of a guard: finite, neither always nor never true.
+
+    Raises:
+        ProgramError: as `check_done`.
+    """
+    return _checked_truth(text, vocab, "condition", "Make it depend on what the guard reacts to.")
 
 
 def check_reward(text: str, vocab: Vocabulary) -> Checked:
@@ -137,10 +131,25 @@ def lower(checked: Checked, vocab: Vocabulary, instructions: int = NUM_INSTRUCTI
     return lower_expression(checked.expression, registers_of(vocab), checked.kind, instructions)
 
 
+def _checked_truth(text: str, vocab: Vocabulary, kind: ProgramKind, remedy: str) -> Checked:
+    """Return the proven truth value, which takes both values.
+
+    Raises:
+        ProgramError: it is always or never true; the remedy for the former is given.
+    """
+    checked, ranges = _check(text, vocab, kind)
+    low, high = _extremes(checked.expression, checked.interval, ranges)
+    if low == 1:
+        raise ProgramError("always_true", kind, "it is always true", remedy)
+    if high == 0:
+        raise ProgramError("never_true", kind, "it can never be true", "Compare within the ranges of the fluents.")
+    return checked
+
+
 def _check(text: str, vocab: Vocabulary, kind: ProgramKind) -> tuple[Checked, dict[str, Interval]]:
     layout = registers_of(vocab)
     spelling, expression = parse(text, kind, layout.slots)
-    if kind == "done" and expression.kind != "truth":
+    if kind != "reward" and expression.kind != "truth":
         raise ProgramError("wrong_kind", kind, f"`{spelling}` is a number", f"Compare it, such as `{spelling} >= 1`.")
     if kind == "reward" and expression.kind != "number":
         raise ProgramError(

@@ -16,7 +16,7 @@ from flowrl_core.errors import InputError, ProgramError
 from flowrl_core.programs.expressions import Expression
 from flowrl_core.programs.registers import Registers
 
-__all__ = ["CODES", "CONSTANT", "NUM_INSTRUCTIONS", "Table", "lower_expression", "stack"]
+__all__ = ["CODES", "CONSTANT", "NUM_INSTRUCTIONS", "Table", "lower_expression", "stack", "zeros"]
 
 NUM_INSTRUCTIONS = 32
 CONSTANT = -1
@@ -83,6 +83,12 @@ def stack(tables: Sequence[Table], num_steps: int | None = None) -> Table:
         )
     padded = [*tables, *[tables[-1]] * (num_steps - len(tables))]
     return Table(*(np.stack(columns) for columns in zip(*padded, strict=True)))
+
+
+def zeros(rows: int) -> Table:
+    """Return stacked tables [rows, I] of programs that give 0 whatever they read."""
+    codes = np.zeros((rows, NUM_INSTRUCTIONS), np.int32)
+    return Table(codes, codes, codes + CONSTANT, codes, codes.astype(np.float32))
 
 
 class _Lowering:

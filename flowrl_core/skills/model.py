@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from flowrl_core.digest import digest
 from flowrl_core.programs.model import Program
 
-__all__ = ["MAX_STEPS", "Linear", "Plan", "Skill", "Step"]
+__all__ = ["MAX_GUARDS", "MAX_STEPS", "Guard", "Linear", "Plan", "Skill", "Step"]
 
 MAX_STEPS = 24
 """Maximum steps of a trainable plan (S): learners are compiled for this number, and shorter plans are padded."""
+
+MAX_GUARDS = 4
+"""Maximum guards of a plan (G)."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A frozen declaration that a skill may guard plans: it takes over in any step while its condition holds.
+
+    Attributes:
+        takes_over: condition program; while it holds, the guard acts.
+        gives_back: condition program; a guard that acts stops when it holds and `takes_over` does not.
+        reward: reward program; what the guard earns besides the step's reward while it acts. It fades as shaping does.
+    """
+
+    takes_over: str
+    gives_back: str
+    reward: str
 
 
 @dataclass(frozen=True)
@@ -38,7 +56,8 @@ class Skill:
 
     `target` and `actions` are declared prior knowledge: the kind of block whose nearest instance in view becomes input
     features, and an allow-list of actions (empty: all). `learn_count` is the count n at which the skill's own run ends.
-    An ephemeral skill gains places (`near.*`) that are lost as soon as another step moves away.
+    An ephemeral skill gains places (`near.*`) that are lost as soon as another step moves away. `guard` declares that
+    it may guard other skills' plans; `guards` names the skills that guard its own plan, by priority.
     """
 
     name: str
@@ -51,6 +70,8 @@ class Skill:
     target: str | None = None
     actions: tuple[str, ...] = ()
     learn_count: int = 1
+    guard: Guard | None = None
+    guards: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("gain", "requirements", "consumption"):
@@ -67,6 +88,8 @@ class Skill:
         def effects(m: Mapping[str, Linear]) -> dict[str, list[int]]:
             return {k: [v.per_n, v.fixed] for k, v in m.items()}
 
+        guarded: dict[str, Any] = {"guard": asdict(self.guard)} if self.guard is not None else {}
+        guarded |= {"guards": list(self.guards)} if self.guards else {}
         return {
             "name": self.name,
             "description": self.description,
@@ -79,6 +102,7 @@ class Skill:
             "target": self.target,
             "actions": list(self.actions),
             "learn_count": self.learn_count,
+            **guarded,  # only where declared: the identity of every other definition stays what it was before guards
         }
 
     @classmethod
@@ -99,6 +123,8 @@ class Skill:
             target=data["target"],
             actions=tuple(data["actions"]),
             learn_count=data["learn_count"],
+            guard=Guard(**data["guard"]) if "guard" in data else None,
+            guards=tuple(data.get("guards", ())),
         )
 
     def identity(self, env: str) -> str:
@@ -118,26 +144,32 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """A frozen record of the ordered steps that end with the target skill."""
+    """A frozen record of the ordered steps that end with the target skill.
+
+    `guards` are the skills that take over in any of its steps while their condition holds, by priority.
+    """
 
     target: str
     steps: tuple[Step, ...]
+    guards: tuple[str, ...] = ()
 
     @property
     def skills(self) -> tuple[str, ...]:
-        """The names of the plan's skills, each once, in order of first use."""
-        return tuple(dict.fromkeys(step.skill for step in self.steps))
+        """The names of the plan's skills, each once: in order of first use, then guards that are not used by a step."""
+        return tuple(dict.fromkeys([*(step.skill for step in self.steps), *self.guards]))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-ready data; `from_dict` is the inverse."""
-        return {"target": self.target, "steps": [{"skill": s.skill, "n": s.n} for s in self.steps]}
+        guards = {"guards": list(self.guards)} if self.guards else {}
+        return {"target": self.target, "steps": [{"skill": s.skill, "n": s.n} for s in self.steps], **guards}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         """Return the plan from the output of `as_dict`."""
-        return cls(data["target"], tuple(Step(s["skill"], s["n"]) for s in data["steps"]))
+        steps = tuple(Step(s["skill"], s["n"]) for s in data["steps"])
+        return cls(data["target"], steps, tuple(data.get("guards", ())))
 
     @property
     def hash(self) -> str:
-        """The digest of the target and the steps."""
+        """The digest of target, steps and guards."""
         return digest(self.as_dict())

@@ -127,18 +127,7 @@ class _Builder:
     def _before(self, needed: _Needs, step: Step) -> dict[str, int]:
         """Return what must hold before the step so that `needed` holds after it."""
         skill = self.knowledge.skills[step.skill]
-        before: dict[str, int] = {}
-        for fluent, amount in needed.items():
-            gain = skill.gain[fluent].at(step.n) if fluent in skill.gain else 0
-            if self._kind(fluent) == "count":
-                before[fluent] = max(amount - gain, 0)
-            else:
-                before[fluent] = 0 if gain >= amount else amount
-        for fluent, linear in skill.consumption.items():
-            before[fluent] = before.get(fluent, 0) + linear.at(step.n)
-        for fluent, linear in skill.requirements.items():
-            before[fluent] = max(before.get(fluent, 0), linear.at(step.n))
-        return {fluent: amount for fluent, amount in before.items() if amount}
+        return symbolic.needs_before(needed, skill, step.n, self.knowledge.fluents)
 
     def _overflow(self, needed: _Needs, step: Step) -> str | None:
         """Return a count that would exceed the capacity if the step were prepended; None if all fits."""

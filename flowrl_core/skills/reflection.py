@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from flowrl_core.types import FailedEnds
+
 __all__ = ["Reflection", "Term"]
 
 
@@ -33,7 +35,7 @@ class Reflection:
         episodes, successes: episodes from fresh worlds, and those that completed the whole plan.
         tries: episodes that reached the plan's last step, whose skill the run trains.
         median_length: median number of steps of successful episodes; None if there are none.
-        ends: by plan step, deaths and timeouts of the episodes that failed in it.
+        ends: by plan step, how the episodes that failed in it ended.
         reward: the last skill's whole reward; `terms`: its addends.
         changes: by fluent, mean change of each item that the last skill mentions, over the last step of successful
             episodes; empty without a success.
@@ -44,7 +46,7 @@ class Reflection:
     successes: int
     tries: int
     median_length: float | None
-    ends: tuple[tuple[int, int], ...]
+    ends: tuple[FailedEnds, ...]
     reward: Term
     terms: tuple[Term, ...]
     changes: Mapping[str, float]
@@ -56,14 +58,14 @@ class Reflection:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the reflection as JSON-ready data; `from_dict` is the inverse."""
-        lists = {"ends": [list(pair) for pair in self.ends], "terms": [asdict(term) for term in self.terms]}
+        lists = {"ends": [list(counts) for counts in self.ends], "terms": [asdict(term) for term in self.terms]}
         return {**vars(self), **lists, "reward": asdict(self.reward), "changes": dict(self.changes)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Reflection:
         """Return the reflection from the output of `as_dict`."""
         lists = {
-            "ends": tuple((deaths, timeouts) for deaths, timeouts in data["ends"]),
+            "ends": tuple(FailedEnds(*counts) for counts in data["ends"]),
             "terms": tuple(Term(**term) for term in data["terms"]),
         }
         return cls(**{**data, **lists, "reward": Term(**data["reward"]), "changes": dict(data["changes"])})

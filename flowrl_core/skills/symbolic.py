@@ -3,9 +3,13 @@
 Counts, tiers and flags start at 0 and no place is near. A step needs its requirements and its consumption. Then the
 consumption is subtracted, counts grow by the gain, tiers become the larger of old and new, flags and places become
 true. A place is lost unless the step's skill gains it or lists it in its requirements (amount 0: kept, not needed).
+
+Backwards through a plan, the same rules say what each step must leave for the steps after it (`kept`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from flowrl_core.errors import PlanError
 from flowrl_core.programs.registers import COUNTS
@@ -13,7 +17,36 @@ from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.vocabulary.model import Fluent
 
-__all__ = ["execute"]
+__all__ = ["execute", "kept", "needs_before"]
+
+
+def needs_before(needed: Mapping[str, int], skill: Skill, n: int, fluents: Mapping[str, Fluent]) -> dict[str, int]:
+    """Return the amounts that must hold before a step so that `needed` holds after it; zeros are left out."""
+    before: dict[str, int] = {}
+    for name, amount in needed.items():
+        gain = skill.gain[name].at(n) if name in skill.gain else 0
+        if fluents[name].kind == "count":
+            before[name] = max(amount - gain, 0)
+        else:
+            before[name] = 0 if gain >= amount else amount
+    for name, linear in skill.consumption.items():
+        before[name] = before.get(name, 0) + linear.at(n)
+    for name, linear in skill.requirements.items():
+        before[name] = max(before.get(name, 0), linear.at(n))
+    return {name: amount for name, amount in before.items() if amount}
+
+
+def kept(plan: Plan, skills: Mapping[str, Skill], fluents: Mapping[str, Fluent]) -> tuple[Mapping[str, int], ...]:
+    """Return what must hold after each step for the later ones: the least amount of each fluent, by step.
+
+    A furnace, say, must be placed where the table is still near if the next step needs both.
+    """
+    needed: dict[str, int] = {}
+    left: list[Mapping[str, int]] = []
+    for step in reversed(plan.steps):
+        left.append(needed)
+        needed = needs_before(needed, skills[step.skill], step.n, fluents)
+    return tuple(reversed(left))
 
 
 def execute(plan: Plan, knowledge: Knowledge) -> dict[str, int]:

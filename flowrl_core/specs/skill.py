@@ -58,13 +58,23 @@ class TrainingSpec(Spec):
         description="Credit across skill boundaries: the next expert's value, or none (the boundary is terminal)",
     )
     snapshot_fraction: Fraction = Field(
-        default=0.5, description="Share of resets that start at the beginning of the last plan step"
+        default=0.5, description="Share of resets that start at the beginning of a later plan step"
     )
-    snapshot_capacity: Whole = Field(default=256, ge=1, description="Number of entry states kept")
+    snapshot_capacity: Whole = Field(
+        default=256, ge=1, description="Number of entry states kept, of all plan steps together"
+    )
+    shaping: Number = Field(
+        default=1.0,
+        ge=0.0,
+        le=10.0,
+        description="Weight of the rewards that the environment declares for every skill, such as hitting back, and of "
+        "guards' own; it fades to 0 over the last quarter of the budget",
+    )
     world_pool: Whole = Field(default=256, ge=1, description="Pre-generated worlds for resets")
     world_uses: Whole = Field(default=8, ge=1, le=1_000, description="Episodes after which a pool world is replaced")
     action_masks: bool = Field(
-        default=False, description="Restrict each expert to its skill's declared list of allowed actions"
+        default=False,
+        description="Restrict each expert to the environment's basic actions and those that its skill declares",
     )
     checkpoint_updates: Whole = Field(default=40, ge=1, description="Updates between mid-run checkpoints")
     seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the run")

@@ -11,7 +11,8 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from flowrl_core.storage.atomic import (
 )
 from flowrl_core.storage.manifests import verify
 
-__all__ = ["TrainCheckpoints", "content_hash", "load_tree", "save_tree"]
+__all__ = ["Anew", "TrainCheckpoints", "content_hash", "load_tree", "save_tree"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +76,29 @@ def save_tree(directory: Path, tree: Any, *, metadata: Mapping[str, Any] | None 
     crash_point("tree_after_rename")
 
 
-def load_tree(directory: Path, template: Any = None, *, below: tuple[str, ...] = ()) -> tuple[Any, dict[str, Any]]:
+@dataclass(frozen=True)
+class Anew:
+    """What takes the place of parts of a tree that an earlier version wrote with another structure.
+
+    Attributes:
+        parts: the parts that may begin anew, each by its path, such as ("learner", "playing").
+        tree: returns a new tree of the template's structure.
+    """
+
+    parts: Collection[tuple[str, ...]]
+    tree: Callable[[], Any]
+
+
+def load_tree(
+    directory: Path, template: Any = None, *, below: tuple[str, ...] = (), anew: Anew | None = None
+) -> tuple[Any, dict[str, Any]]:
     """The tree and its metadata, after verifying its checksums.
 
     Args:
         template: a tree of the same structure, whose leaves give shape and dtype. Leaves come back as numpy arrays,
             or as JAX arrays where the template has those. None: nested dicts, if the tree consists of dicts alone.
         below: path to a part of the tree; only that part is read.
+        anew: what replaces parts that do not fit the template.
 
     Raises:
         CorruptError: missing, incomplete, or a checksum is wrong.
@@ -99,7 +116,7 @@ def load_tree(directory: Path, template: Any = None, *, below: tuple[str, ...] =
     if template is None:
         empty = [(path[len(below) :], node) for path, node in manifest["empty"] if _is_below(path, below)]
         return _nested(directory, leaves, empty), manifest["metadata"]
-    return _like(directory, leaves, template), manifest["metadata"]
+    return _like(directory, leaves, template, anew), manifest["metadata"]
 
 
 def content_hash(tree: Any) -> str:
@@ -112,11 +129,16 @@ def content_hash(tree: Any) -> str:
 
 
 class TrainCheckpoints:
-    """The mid-run checkpoints of one run; the last `keep` are kept. Only the run's owner may use it."""
+    """The mid-run checkpoints of one run; the last `keep` are kept. Only the run's owner may use it.
 
-    def __init__(self, directory: Path, *, keep: int = 2) -> None:
+    Args:
+        anew: what replaces parts of a checkpoint that an earlier version wrote with another structure.
+    """
+
+    def __init__(self, directory: Path, *, keep: int = 2, anew: Anew | None = None) -> None:
         self._directory = directory
         self._keep = keep
+        self._anew = anew
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, in order; anything else in the directory is ignored."""
@@ -149,7 +171,7 @@ class TrainCheckpoints:
         Raises:
             StorageError: it does not fit the template.
         """
-        return self._last_whole(lambda path: load_tree(path, template, below=below))
+        return self._last_whole(lambda path: load_tree(path, template, below=below, anew=self._anew))
 
     def latest_metadata(self) -> dict[str, Any] | None:
         """The metadata of the last intact checkpoint, without its arrays; None if there is none."""
@@ -244,13 +266,32 @@ def _nested(
     return tree
 
 
-def _like(directory: Path, leaves: Mapping[LeafPath, np.ndarray], template: Any) -> Any:
+def _like(directory: Path, leaves: Mapping[LeafPath, np.ndarray], template: Any, anew: Anew | None) -> Any:
     flat, structure = jax.tree_util.tree_flatten_with_path(template)
     wanted = {tuple(map(_part, path)): leaf for path, leaf in flat}
+    if anew is not None:
+        leaves = _with_new_parts(directory, leaves, wanted, anew)
     if wanted.keys() != leaves.keys():
         odd = sorted(".".join(path) for path in wanted.keys() ^ leaves.keys())
         raise StorageError(f"checkpoint {directory} does not have the requested structure: {', '.join(odd[:5])}")
     return jax.tree_util.tree_unflatten(structure, [_leaf(directory, p, leaves[p], t) for p, t in wanted.items()])
+
+
+def _with_new_parts(
+    directory: Path, leaves: Mapping[LeafPath, np.ndarray], wanted: Mapping[LeafPath, Any], anew: Anew
+) -> Mapping[LeafPath, np.ndarray]:
+    """Return the leaves, with each part that does not fit the template replaced by that of the new tree."""
+
+    def shapes(tree: Mapping[LeafPath, Any], part: tuple[str, ...]) -> dict[LeafPath, Any]:
+        return {path: (np.shape(leaf), leaf.dtype) for path, leaf in tree.items() if _is_below(path, part)}
+
+    odd = [part for part in anew.parts if shapes(leaves, part) != shapes(wanted, part)]
+    if not odd:
+        return leaves
+    logger.warning("%s was written by an earlier version: %s begin anew", directory, ", ".join(map(".".join, odd)))
+    new = _leaves(anew.tree())
+    kept = {path: leaf for path, leaf in leaves.items() if not any(_is_below(path, part) for part in odd)}
+    return kept | {path: leaf for path, leaf in new.items() if any(_is_below(path, part) for part in odd)}
 
 
 def _leaf(directory: Path, path: LeafPath, stored: np.ndarray, wanted: Any) -> Any:

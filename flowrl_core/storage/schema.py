@@ -260,7 +260,8 @@ looks = Table(
     Column("steps", _Json, nullable=False),
     Column("worlds", _Json, nullable=False),
     Column("created_at", Float, nullable=False),
-    # By plan step: [deaths, timeouts] of the episodes that failed in it. Null in looks older than this column.
+    # By plan step: the counts of `FailedEnds`; looks older than its last field have two. Null in looks older than this
+    # column.
     Column("ends", _Json),
     UniqueConstraint("run", "frames"),
 )

@@ -18,7 +18,7 @@ from flax.serialization import from_state_dict, to_state_dict
 
 from flowrl_core.errors import ConflictError, CorruptError, StorageError
 from flowrl_core.storage import versions
-from flowrl_core.storage.checkpoints import TrainCheckpoints, content_hash, load_tree, save_tree
+from flowrl_core.storage.checkpoints import Anew, TrainCheckpoints, content_hash, load_tree, save_tree
 from flowrl_core.storage.layout import Home
 
 
@@ -138,6 +138,23 @@ def test_the_last_checkpoint_is_used_and_only_the_last_two_are_kept(tmp_path: Pa
     step, tree, metadata = checkpoints.latest(_tree()) or pytest.fail("none")
     assert (step, metadata) == (30, {"frames": 30})
     _assert_same(tree, _tree(30))
+
+
+def test_parts_that_an_earlier_version_wrote_otherwise_begin_anew_and_no_others(tmp_path: Path, caplog: Any) -> None:
+    def state(worlds: Any, value: float) -> dict[str, Any]:
+        return {"learner": {"params": np.full(3, value), "worlds": worlds, "keys": {"a": np.full(2, value)}}}
+
+    TrainCheckpoints(tmp_path).save(10, state({"map": np.ones(4)}, 1.0), metadata={"frames": 5})
+    now = state({"map": np.zeros(4), "blows": np.zeros(2)}, 0.0)
+    parts = [("learner", "worlds"), ("learner", "keys")]
+    with caplog.at_level(logging.WARNING):
+        found = TrainCheckpoints(tmp_path, anew=Anew(parts, lambda: now)).latest(now)
+    assert found is not None and found[2] == {"frames": 5}
+    _assert_same(found[1], state({"map": np.zeros(4), "blows": np.zeros(2)}, 1.0))
+    assert "learner.worlds begin anew" in caplog.text
+    for allowed in ([], [("learner", "keys")]):
+        with pytest.raises(StorageError, match="learner./worlds./blows"):
+            TrainCheckpoints(tmp_path, anew=Anew(allowed, lambda: now)).latest(now)
 
 
 @pytest.mark.parametrize("step", [9, 10])

@@ -91,8 +91,8 @@ def test_every_training_field_reaches_a_shape_a_hyperparameter_or_a_stage():
     """A field that nothing reads would be recorded and mean nothing."""
     default = SkillConfig().training
     elsewhere = {
-        "frames": "the budget", "snapshot_fraction": "the rollout", "world_uses": "the pool", "seed": "the streams",
-        "final_learning_rate_share": "the schedule", "final_entropy_share": "the schedule",
+        "frames": "the budget", "snapshot_fraction": "the rollout", "shaping": "the rollout", "world_uses": "the pool",
+        "final_learning_rate_share": "the schedule", "final_entropy_share": "the schedule", "seed": "the streams",
         "checkpoint_updates": "train", "episode_limit": "the plan", "action_masks": "the plan",
     }  # fmt: skip
     for field in TrainingSpec.model_fields:

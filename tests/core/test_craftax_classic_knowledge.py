@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -18,14 +19,16 @@ from craftax.craftax_classic.constants import Achievement, Action, BlockType
 from craftax.craftax_classic.envs.craftax_state import EnvParams, EnvState, Inventory, Mobs, StaticEnvParams
 from craftax.craftax_classic.game_logic import craftax_step
 
+from flowrl_core.envs.automaton import judge, lower_plan
 from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
+from flowrl_core.envs.guards import NONE
 from flowrl_core.programs.language import check_done, check_reward
 from flowrl_core.programs.reference import evaluate
 from flowrl_core.programs.registers import fill, registers_of
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Skill, Step
 from flowrl_core.skills.planner import make_plan
-from flowrl_core.skills.symbolic import execute
+from flowrl_core.skills.symbolic import execute, kept
 
 KNOWLEDGE = load_knowledge("craftax-classic")
 ITEMS = [f.name.removeprefix("inv.") for f in CRAFTAX_CLASSIC.fluents if f.name.startswith("inv.")]
@@ -124,7 +127,7 @@ class World:
         values |= {f"ach.{a.name.lower()}": int(state.achievements[a.value]) for a in Achievement}
         values |= {place: int((around == block.value).any()) for place, block in PLACES.items()}
         values |= {vital: int(getattr(state, f"player_{vital}")) for vital in ("health", "food", "drink", "energy")}
-        return {f.name: values.get(f.name, 0 if f.kind == "total" else f.high) for f in CRAFTAX_CLASSIC.fluents}
+        return {f.name: values.get(f.name, f.high) for f in CRAFTAX_CLASSIC.fluents}
 
 
 MOBS = {"zombies": STATIC.max_zombies, "cows": STATIC.max_cows, "skeletons": STATIC.max_skeletons}
@@ -329,6 +332,28 @@ def test_a_plan_acted_out_in_the_game_ends_with_its_target(world: World, name: s
         act_out(world, step)
     after = world.fluents()
     assert all(after[fluent] for fluent in KNOWLEDGE.skills[name].gain)
+
+
+@pytest.mark.parametrize("is_table_near", [True, False])
+def test_the_furnace_of_an_iron_tool_counts_only_where_the_table_is_in_reach(world: World, is_table_near: bool) -> None:
+    plan = make_plan(KNOWLEDGE, "make_iron_pickaxe")
+    number = next(i for i, step in enumerate(plan.steps) if step.skill == "place_furnace")
+    keep = kept(plan, KNOWLEDGE.skills, KNOWLEDGE.fluents)[number]
+    world.hold(**{name.removeprefix("inv."): n for name, n in keep.items() if name.startswith("inv.")} | {"stone": 2})
+    if is_table_near:
+        world.stand_beside("near.crafting_table")
+    before = read(world)
+    ACTS["place_furnace"](world)
+    adapter = SimpleNamespace(vocabulary=CRAFTAX_CLASSIC)
+    experts = dict.fromkeys(plan.skills, 0)
+    arrays = lower_plan(plan, KNOWLEDGE.skills, experts, CRAFTAX_CLASSIC, episode_limit=500)
+    found = judge(adapter, arrays, jnp.array([number]), jnp.array([NONE]), read(world), before, before)  # type: ignore[arg-type]
+    assert world.fluents()["near.furnace"] and not found.is_stranded[0]
+    assert bool(found.is_done[0]) == is_table_near
+
+
+def read(world: World) -> jax.Array:
+    return jnp.array([list(world.fluents().values())], jnp.float32)
 
 
 def act_out(world: World, step: Step) -> None:

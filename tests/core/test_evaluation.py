@@ -19,6 +19,7 @@ from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.setups import check_possible
 from flowrl_core.statistics import wilson_lower, wilson_upper
 from flowrl_core.storage.registry import Registry
+from flowrl_core.types import FailedEnds
 
 GOTO_BENCH = Plan("goto_bench", (Step("goto_bench", 1),))
 MAKE_B = Plan("make_b", (Step("dig_a", 1), Step("goto_bench", 1), Step("make_b", 1)))
@@ -98,32 +99,35 @@ def test_an_episode_that_runs_out_of_time_is_a_failure(learner, fresh_params):
     assert (result.episodes, result.successes, result.deaths) == (64, 0, 0)
     assert np.isnan(result.median_length)
     assert result.step_attempts[0] >= 64 and result.step_successes[2] == 0
-    assert sum(result.step_timeouts) == 64 and result.step_deaths == (0, 0, 0)
+    timeouts = [ends.timed_out for ends in result.step_ends]
+    assert sum(timeouts) == 64 and all(ends.died == ends.stranded == 0 for ends in result.step_ends)
     # Each try that was not done was the episode's last; a step may also be done just when time is up.
-    assert (np.array(result.step_timeouts) >= np.subtract(result.step_attempts, result.step_successes)).all()
+    assert (np.array(timeouts) >= np.subtract(result.step_attempts, result.step_successes)).all()
 
 
 def test_how_failed_episodes_ended_is_counted_by_the_step_they_ended_in():
     def leaf(*rows):
         return np.array(rows)
 
-    # Two environments, three steps: one dies in step 1 and wins, the other runs out of time in step 0 and plays on.
+    # Two environments, four frames: one dies in step 1, wins, and strands in step 0; the other runs out of time in
+    # step 0, dies there, and plays on.
     trajectory = SimpleNamespace(
-        is_over=leaf([True, False], [False, True], [True, True]),
-        is_finished=leaf([False, False], [False, False], [True, False]),
-        is_dead=leaf([True, False], [False, False], [False, True]),
-        is_boundary=leaf([True, False], [False, True], [True, True]),
-        is_done=leaf([False, False], [False, False], [True, False]),
-        step=leaf([1, 0], [1, 0], [1, 0]),
-        episode=leaf([0, 0], [1, 0], [1, 1]),
-        time=leaf([5, 5], [1, 6], [2, 1]),
+        is_over=leaf([True, False], [False, True], [True, True], [True, False]),
+        is_finished=leaf([False, False], [False, False], [True, False], [False, False]),
+        is_dead=leaf([True, False], [False, False], [False, True], [False, False]),
+        is_stranded=leaf([False, False], [False, False], [False, False], [True, False]),
+        is_boundary=leaf([True, False], [False, True], [True, True], [True, False]),
+        is_done=leaf([False, False], [False, False], [True, False], [False, False]),
+        step=leaf([1, 0], [1, 0], [1, 0], [0, 0]),
+        episode=leaf([0, 0], [1, 0], [1, 1], [2, 2]),
+        time=leaf([5, 5], [1, 6], [2, 1], [1, 1]),
     )
-    for quota, deaths in ((1, (0, 1)), (2, (1, 1))):
+    for quota, deaths, stranded in ((1, (0, 1), 0), (2, (1, 1), 0), (3, (1, 1), 1)):
         counts = Counts(2)
         counts.add(trajectory, quota)
         found = counts.evaluation()
-        assert (found.step_deaths, found.step_timeouts) == (deaths, (1, 0))
-        assert found.deaths == sum(deaths) and found.episodes - found.successes == found.deaths + 1
+        assert found.step_ends == (FailedEnds(deaths[0], 1, stranded), FailedEnds(deaths[1], 0, 0))
+        assert found.deaths == sum(deaths) and found.episodes - found.successes == found.deaths + 1 + stranded
 
 
 def test_actions_are_sampled_not_the_likeliest(learner, fresh_params):

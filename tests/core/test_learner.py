@@ -9,7 +9,7 @@ from flowrl_core.compiled.functions import read_functions, trace_functions, writ
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.corridor.vocabulary import CORRIDOR
 from flowrl_core.envs.worlds import used_up
-from flowrl_core.learning.learner import hyperparameters
+from flowrl_core.learning.learner import hyperparameters, training_mode
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
 
@@ -25,7 +25,7 @@ def state(learner, fresh_params):
 
 def test_a_step_takes_the_memory_of_the_state_before_it(learner, state):
     before = state
-    state, _, _ = learner.step(state, ARRAYS, HYPER, 0.5, 4)
+    state, _, _ = learner.step(state, ARRAYS, HYPER, training_mode(0.5), 4)
     for name in ("params", "optimizer_state", "playing", "pool", "snapshots"):
         leaves = jax.tree.leaves(getattr(before, name))
         assert all(leaf.is_deleted() for leaf in leaves), f"{name} was donated"

@@ -22,7 +22,7 @@ import jax, numpy as np
 from corridor_runs import KNOWLEDGE, TRAINING
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.corridor.vocabulary import CORRIDOR
-from flowrl_core.learning.learner import hyperparameters
+from flowrl_core.learning.learner import hyperparameters, training_mode
 from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
@@ -32,7 +32,7 @@ learner = compiled_learner(Path(sys.argv[1]), shapes)
 plan = lower_plan(Plan("dig_a", (Step("dig_a", 1),)), KNOWLEDGE.skills, {"dig_a": 0}, CORRIDOR, episode_limit=40)
 state = learner.init(learner.functions.play.zeros("params"), jax_stream(1), jax_stream(2), 1)
 for _ in range(3):
-    state, _, _ = learner.step(state, plan, hyperparameters(TRAINING), 0.5, 1)
+    state, _, _ = learner.step(state, plan, hyperparameters(TRAINING), training_mode(0.5), 1)
 trees = {"worlds": learner.worlds, "state": state}
 hashes = {
     name: sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree))).hexdigest()

@@ -14,7 +14,7 @@ from flowrl_core.programs.model import Program
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Linear, Plan, Skill, Step
 from flowrl_core.skills.planner import make_plan
-from flowrl_core.skills.symbolic import execute
+from flowrl_core.skills.symbolic import execute, kept
 from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
 ITEMS = ("a", "b", "c", "d", "e")
@@ -114,6 +114,17 @@ def test_a_place_kept_by_a_requirement_of_none() -> None:
     knowledge = knowledge_of(GET_A, get_b, GOTO_P, goto_q, make_c)
     assert steps(make_plan(knowledge, "make_c")) == "get_a:2 get_b:1 goto_p:1 goto_q:1 make_c:1"
     assert steps(make_plan(knowledge, "goto_q")) == "get_b:1 goto_q:1"
+
+
+def test_a_step_keeps_what_later_steps_need_and_no_more() -> None:
+    goto_q = skill("goto_q", {"near.q": 1}, {"inv.b": 1}, {"near.p": 0})
+    both = skill("both", {"ach.x": 1}, {"inv.a": 1}, {"near.p": 1, "near.q": 1, "inv.tool": 2})
+    known = knowledge_of(GET_A, skill("get_b", {"inv.b": N}), skill("get_tool", {"inv.tool": 2}), GOTO_P, goto_q, both)
+    plan = make_plan(known, "both")
+    held = dict(zip((step.skill for step in plan.steps), kept(plan, known.skills, known.fluents), strict=True))
+    assert held["goto_q"] == {"near.p": 1, "near.q": 1, "inv.tool": 2, "inv.a": 1}
+    assert held["goto_p"] == {"near.p": 1, "inv.tool": 2, "inv.a": 1, "inv.b": 1}
+    assert held["both"] == {}
 
 
 def test_two_places_that_leave_each_other_cannot_be_had() -> None:
@@ -249,6 +260,9 @@ def test_the_judge_passes_every_plan_that_is_returned(knowledge: Knowledge, n: i
     execute(plan, knowledge)
     assert plan.steps[-1] == Step(target, n)
     assert plan == make_plan(knowledge, target, n=n)
+    for number, amounts in enumerate(kept(plan, knowledge.skills, knowledge.fluents), 1):
+        after = execute(Plan(plan.steps[number - 1].skill, plan.steps[:number]), knowledge)
+        assert all(after.get(name, 0) >= least > 0 for name, least in amounts.items()), "each step can keep it"
 
 
 def fewest_steps(knowledge: Knowledge, target: str, n: int, *, depth: int) -> int | None:

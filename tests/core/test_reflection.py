@@ -25,6 +25,7 @@ from flowrl_core.stages.skill.process import process
 from flowrl_core.stages.skill.reflect import reflect
 from flowrl_core.stages.skill.train import train
 from flowrl_core.storage.registry import Registry
+from flowrl_core.types import FailedEnds
 
 # Gains, a cost of time, and a term that nothing in these episodes moves.
 REWARD = "gained.b - 0.25 * gained.p - (0.01 + 0.01)"
@@ -65,7 +66,7 @@ def test_a_term_that_cannot_be_lowered_alone_is_none():
 
 def test_a_reflection_is_read_as_it_was_written():
     term = Term("gained.b", 0.5, 1.5)
-    one = Reflection(512, 32, 3, 30, 7.5, ((0, 1), (2, 3)), term, (term, term), {"inv.b": 1.0})
+    one = Reflection(512, 32, 3, 30, 7.5, (FailedEnds(0, 1), FailedEnds(2, 3, 1)), term, (term, term), {"inv.b": 1.0})
     assert Reflection.from_dict(one.as_dict()) == one and one.success == 3 / 32
 
 
@@ -109,8 +110,8 @@ def test_a_plan_whose_first_step_fails_shows_that_its_episodes_ended_in_it(home)
     spec = make_spec("short", "make_b", training=limits, evaluation={"episodes": 32, "threshold": 0.99})
     found = reflect(home, judged(home, spec, "make_b", "gained.b - 0.01"))
     assert found.successes == 0 and found.median_length is None and found.changes == {}
-    assert found.ends[0][1] > 16 and all(deaths == 0 for deaths, _ in found.ends), "three steps bring nobody far"
-    assert found.tries <= 32 - found.ends[0][1]
+    assert found.ends[0].timed_out > 16 and not any(ends.died for ends in found.ends), "three steps bring nobody far"
+    assert found.tries <= 32 - found.ends[0].timed_out
 
 
 def test_a_run_without_a_checkpoint_has_none_and_one_without_a_verdict_is_refused(home):
@@ -137,10 +138,10 @@ def test_only_campaigns_that_ask_a_model_reflect():
 def test_the_reward_of_a_plan_changes_nothing_that_is_played(learner, fresh_params):
     pool, num_compiled = learner.fill(jax_stream(1)), compilations()
     plan = lower_plan(
-        Plan("make_b", (Step("dig_a", 1), Step("make_b", 1))), KNOWLEDGE.skills, {"dig_a": 0, "make_b": 1}, CORRIDOR,
-        episode_limit=40,
+        Plan("dig_a", (Step("goto_bench", 1), Step("dig_a", 1))),
+        KNOWLEDGE.skills, {"dig_a": 0, "goto_bench": 1}, CORRIDOR, episode_limit=40,
     )  # fmt: skip
-    terms = [lower_term(text, CORRIDOR) for text in ("gained.b", "gained.a - 0.5")]
+    terms = [lower_term(text, CORRIDOR) for text in ("gained.a", "gained.b - 0.5")]
     (one, first), (other, second) = (
         play_term(learner, fresh_params, plan, term, pool, 2, jax_stream(2)) for term in terms
     )

@@ -9,7 +9,8 @@ from flowrl_core.envs.adapter import make_adapter, plain_states
 from flowrl_core.envs.automaton import lower_plan
 from flowrl_core.envs.corridor.vocabulary import CORRIDOR
 from flowrl_core.envs.worlds import PoolUse
-from flowrl_core.learning.rollout import RolloutMode, expert_inputs, narrow, widen
+from flowrl_core.learning.learner import training_mode
+from flowrl_core.learning.rollout import expert_inputs, narrow, widen
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import Plan, Step
 
@@ -31,7 +32,7 @@ def rollouts(learner, play, fresh_params):
         pool = learner.fill(jax_stream(1))
         playing, snapshots = learner.begin(pool), learner.functions.play.zeros("snapshots")
         use = jax.tree.map(jax.numpy.asarray, PoolUse(np.zeros(32, np.int32), np.int32(0), np.int32(0)))
-        mode = RolloutMode(np.bool_(False), np.float32(snapshot_fraction))
+        mode = training_mode(snapshot_fraction)
         params = jax.tree.map(jax.numpy.asarray, fresh_params)
         seen, all_stats = [], []
         for key in (jax_stream(2, k) for k in range(number)):

@@ -1,6 +1,7 @@
 """A home of the version before (d9fb884): all that was learned is there, and what was under way goes on."""
 
 import json
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_a_bundle_is_measured_again(equipped):
 
 
 @pytest.mark.long
-def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_end_that_it_would_have_had(equipped):
+def test_a_run_that_was_killed_goes_on_from_its_checkpoint_with_its_experts_in_new_episodes(equipped, caplog):
     known, directory = KNOWN["killed"], equipped.run_directory("killed", "make_c", 1)
     before = directory.metrics.read_bytes().splitlines()
     whole = [path for path in directory.checkpoints.glob("step-*") if not is_temporary(path)]
@@ -160,22 +161,15 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_end_that_it_wo
         looks = registry.skill_runs.looks(run.id)
     assert (run.verdict, looks, len(before) > step >= 10) == (None, [], True)
 
-    outcome = drive(equipped, run.id, run.config)
+    with caplog.at_level(logging.WARNING):
+        outcome = drive(equipped, run.id, run.config)
+    assert "learner.playing, learner.snapshots begin anew" in caplog.text
 
     after = equipped.archived_run("killed", "make_c", 1).metrics.read_bytes().splitlines()
     assert after[:step] == before[:step], "with their times: they were not trained again"
-    assert (outcome.verdict, outcome.run_frames, len(after)) == (
-        known["verdict"],
-        known["run_frames"],
-        known["updates"],
-    )
+    assert outcome.verdict == known["verdict"] and len(after) > step
+    # Its experts had learned the steps before; untrained ones would need as many updates again.
+    assert json.loads(after[step])["steps"][:2] == pytest.approx([1.0, 1.0], abs=0.05)
     with Registry.open(equipped) as registry:
-        bundle = library(registry)["bundles"]["make_c"]
-        (look,) = registry.skill_runs.looks(run.id)
-    assert [look.frames, look.episodes, list(look.worlds)] == [
-        known["looks"][0][n] for n in ("frames", "episodes", "worlds")
-    ]
-    if is_bit_equal():
-        last = {name: value for name, value in json.loads(after[-1]).items() if name in known["last_metrics"]}
-        assert last == known["last_metrics"]
-        assert bundle == known["bundle"] and look.successes == known["looks"][0]["successes"]
+        look = registry.skill_runs.looks(run.id)[0]
+    assert (look.episodes, list(look.worlds)) == (known["looks"][0]["episodes"], known["looks"][0]["worlds"])

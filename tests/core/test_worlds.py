@@ -16,7 +16,8 @@ from flowrl_core.envs.automaton import NUM_STEP_FEATURES, lower_plan
 from flowrl_core.envs.corridor.vocabulary import CORRIDOR, CORRIDOR_LENGTH
 from flowrl_core.envs.snapshots import no_snapshots
 from flowrl_core.envs.worlds import draw, empty_pool, replace_used, staggered, used_up
-from flowrl_core.learning.rollout import RolloutMode, begin, rollout
+from flowrl_core.learning.learner import training_mode
+from flowrl_core.learning.rollout import begin, rollout
 from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.networks.policy_value import ActorCritic
 from flowrl_core.skills.experts import stack_experts
@@ -156,7 +157,7 @@ def test_in_rollouts_that_reset_all_the_time_no_world_starts_more_than_its_uses(
         CORRIDOR,
         episode_limit=limit,
     )
-    mode = RolloutMode(np.bool_(False), np.float32(0))
+    mode = training_mode()
     counted.replace()
     playing, use = begin(ADAPTER, counted.pool, counted.use, mode, batch=num_envs)
     counted.count(use)

@@ -23,6 +23,7 @@ from flowrl_core.storage.records.skill_runs import SkillRunRecord
 from flowrl_core.storage.records.skills import SkillFact, SkillFigures
 from flowrl_core.storage.registry import Registry
 from flowrl_core.text import folded
+from flowrl_core.types import FailedEnds
 
 __all__ = ["ProposalContext", "initial_knowledge", "read_context"]
 
@@ -217,10 +218,12 @@ def _reflection(run: SkillRunRecord) -> dict[str, object]:
     reflection, plan = run.reflection, run.plan
     assert reflection is not None and plan is not None
     ends = zip(plan.steps, reflection.ends, strict=False)
+
+    def told(failed: FailedEnds) -> dict[str, int]:
+        return {name: count for name, count in failed._asdict().items() if count or name != "stranded"}
+
     return {
-        "steps": [
-            {"skill": step.skill, "n": step.n, "died": died, "timed_out": timed_out} for step, (died, timed_out) in ends
-        ],
+        "steps": [{"skill": step.skill, "n": step.n, **told(failed)} for step, failed in ends],
         "terms": [{"term": one.text, "fired": one.fired, "mean": one.mean} for one in reflection.terms],
         "changes": dict(reflection.changes),
         "median_length": reflection.median_length,

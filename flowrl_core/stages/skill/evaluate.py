@@ -94,5 +94,5 @@ def _look(context: RunContext, number: int, frames: int, params: object) -> Look
         target=look_target(number - 1, spec),
         steps=tuple(float(x) for x in successes / np.maximum(attempts, 1)),
         worlds=tuple(int(x) for x in np.asarray(key)),
-        ends=tuple(zip(result.step_deaths, result.step_timeouts, strict=True)),
+        ends=result.step_ends,
     )

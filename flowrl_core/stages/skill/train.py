@@ -11,7 +11,7 @@ from typing import Literal
 
 from flowrl_core.learning.loop import EveryUpdates, Progress, TrainingLoop
 from flowrl_core.stages.skill.context import RunContext, open_run
-from flowrl_core.stages.skill.trainable import LookSchedule, SkillState, skill_trainable
+from flowrl_core.stages.skill.trainable import RENEWABLE, LookSchedule, SkillState, skill_trainable
 from flowrl_core.stages.timing import mark, write_timing
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.metrics import MetricsFile
@@ -85,9 +85,11 @@ def train(
 
 def _loop(context: RunContext, schedule: LookSchedule) -> TrainingLoop[SkillState]:
     """The training loop, restored from the run's last checkpoint."""
-    from flowrl_core.storage.checkpoints import TrainCheckpoints
+    from flowrl_core.storage.checkpoints import Anew, TrainCheckpoints
 
     mark("imported")
+    trainable = skill_trainable(context, schedule)
+    anew = Anew(RENEWABLE, lambda: trainable.tree(trainable.init()))
 
     def before_save() -> None:
         with Registry.open(context.home) as registry:
@@ -96,8 +98,8 @@ def _loop(context: RunContext, schedule: LookSchedule) -> TrainingLoop[SkillStat
 
     return TrainingLoop(
         context.plan.target,
-        skill_trainable(context, schedule),
-        TrainCheckpoints(context.directory.checkpoints),
+        trainable,
+        TrainCheckpoints(context.directory.checkpoints, anew=anew),
         MetricsFile(context.directory.metrics),
         policy=EveryUpdates(context.config.training.checkpoint_updates),
         before_save=before_save,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowrl_core.learning.loop import Trainable, UpdateResult
-from flowrl_core.learning.schedule import annealed, look_target, next_action
+from flowrl_core.learning.schedule import annealed, look_target, next_action, shaping_weight
 from flowrl_core.learning.success import SuccessWindow, empty_window
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.model import MAX_STEPS
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from flowrl_core.learning.learner import LearnerState
     from flowrl_core.learning.ppo import Hyperparameters
 
-__all__ = ["LookSchedule", "SkillState", "skill_trainable"]
+__all__ = ["RENEWABLE", "LookSchedule", "SkillState", "skill_trainable"]
+
+RENEWABLE = tuple(("learner", part) for part in ("playing", "pool", "use", "snapshots"))
+"""The parts of a checkpoint that begin anew where an earlier version wrote them otherwise: the environments, whose
+episodes then start again. Experts, their optimizers, counters and random streams go on."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class LookSchedule:
 
 def skill_trainable(context: RunContext, schedule: LookSchedule) -> Trainable[SkillState]:
     """The run's learner: one rollout and one PPO update at a time."""
+    from flowrl_core.learning.learner import training_mode
     from flowrl_core.storage.checkpoints import load_tree
 
     training = context.config.training
@@ -92,9 +97,12 @@ def skill_trainable(context: RunContext, schedule: LookSchedule) -> Trainable[Sk
         return SkillState(learner.init(seed, worlds, key, training.world_uses), empty_window(MAX_STEPS))
 
     def step(state: SkillState, update: int, step_scale: float) -> UpdateResult[SkillState]:
-        trained, stats, parts = learner.step(
-            state.learner, plan, hyper(update, step_scale), training.snapshot_fraction, training.world_uses
+        mode = training_mode(
+            training.snapshot_fraction,
+            state.window.failing(len(context.plan.steps)),
+            shaping_weight(training, schedule.frames(update - 1)),
         )
+        trained, stats, parts = learner.step(state.learner, plan, hyper(update, step_scale), mode, training.world_uses)
         after = SkillState(trained, state.window)
         losses = {name: float(value) for name, value in parts._asdict().items()}
         if problem := _problem(losses):
@@ -135,6 +143,7 @@ def _metrics(context: RunContext, schedule: LookSchedule, state: SkillState, upd
         "finished": int(stats.finished),
         "reward": _json_number(float(stats.reward)),
         "routed_frames": np.asarray(stats.routed_frames)[: len(context.remap.global_to_local)].tolist(),
+        "guarded": [float(share) for share in np.asarray(stats.guarded)[: len(context.plan.guards)]],
     }
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from flowrl_core.skills.model import Plan
 from flowrl_core.skills.reflection import Reflection
 from flowrl_core.specs.skill import SkillConfig
+from flowrl_core.types import FailedEnds
 
 __all__ = ["Look", "SkillRunRecord", "Verdict"]
 
@@ -60,7 +61,7 @@ class Look:
         steps: success of each plan step on its own.
         worlds: seeds of the worlds used.
         number: from 1; 0 before it is recorded.
-        ends: by plan step, deaths and timeouts of the episodes that failed in it; empty in looks older than this field.
+        ends: by plan step, how the episodes that failed in it ended; empty in looks older than this field.
     """
 
     frames: int
@@ -72,7 +73,7 @@ class Look:
     steps: tuple[float, ...] = ()
     worlds: tuple[int, ...] = ()
     number: int = 0
-    ends: tuple[tuple[int, int], ...] = ()
+    ends: tuple[FailedEnds, ...] = ()
 
     @property
     def success(self) -> float:

@@ -243,7 +243,7 @@ def _looks_of(tx: sa.Connection, run_id: int) -> list[Look]:
 def _look_values(look: Look) -> dict[str, Any]:
     copied = ("frames", "episodes", "successes", "lower_bound", "level", "target")
     values: dict[str, Any] = {name: getattr(look, name) for name in copied}
-    values |= {"steps": list(look.steps), "worlds": list(look.worlds), "ends": [list(pair) for pair in look.ends]}
+    values |= {"steps": list(look.steps), "worlds": list(look.worlds), "ends": [list(counts) for counts in look.ends]}
     return {**values, "created_at": time.time()}
 
 

@@ -14,6 +14,7 @@ from flowrl_core.specs.skill import SkillConfig, read_parameters
 from flowrl_core.storage import schema
 from flowrl_core.storage.records.skill_runs import Look, SkillRunRecord
 from flowrl_core.storage.registry.rows.runs import check_claim, run_by_id
+from flowrl_core.types import FailedEnds
 
 __all__ = ["claimed_skill_run", "look_record", "skill_run_by_id", "skill_run_record"]
 
@@ -44,7 +45,7 @@ def claimed_skill_run(tx: sa.Connection, run_id: int, epoch: int | None) -> Skil
 def look_record(row: Mapping[Any, Any]) -> Look:
     """Return the look of a row."""
     copied = ("frames", "episodes", "successes", "lower_bound", "level", "target", "number")
-    ends = tuple((deaths, timeouts) for deaths, timeouts in row["ends"] or ())
+    ends = tuple(FailedEnds(*counts) for counts in row["ends"] or ())
     lists = {"steps": tuple(row["steps"]), "worlds": tuple(row["worlds"]), "ends": ends}
     return Look(**{**{name: row[name] for name in copied}, **lists})
 
