@@ -11,12 +11,24 @@ from typing import Literal, Protocol
 
 from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 
-__all__ = ["Action", "LookFacts", "annealed", "look_level", "look_target", "next_action", "shaping_weight"]
+__all__ = [
+    "Action",
+    "LookFacts",
+    "annealed",
+    "look_distance",
+    "look_level",
+    "look_target",
+    "look_window",
+    "next_action",
+    "shaping_weight",
+]
 
 Action = Literal["train", "look", "learned", "failed"]
 
 _HIGHEST_TARGET = 0.97
 _FADING = 0.25
+_LOOKS_APART = 16
+"""Looks are at least a 16th of a run's frames apart, so that noise around the target does not use up all of them."""
 
 
 class LookFacts(Protocol):
@@ -53,13 +65,38 @@ def look_level(evaluation: EvaluationSpec) -> float:
     return evaluation.level / evaluation.looks
 
 
-def look_target(num_looks: int, evaluation: EvaluationSpec) -> float:
-    """Return the smoothed training success that triggers the next look. It rises with each failed look."""
-    return max(evaluation.target, min(_HIGHEST_TARGET, evaluation.target + num_looks * evaluation.target_step))
+def look_window(run_frames: int, evaluation: EvaluationSpec) -> int:
+    """Return the number of ended episodes over which the training success is smoothed at these frames."""
+    growth = evaluation.window_growth
+    return max(evaluation.min_episodes, run_frames // growth) if growth else evaluation.min_episodes
+
+
+def look_target(num_looks: int, run_frames: int, evaluation: EvaluationSpec) -> float:
+    """Return the smoothed training success that triggers the next look.
+
+    It falls from `target` by up to `target_fall`, not below the threshold, as the window grows: what it lies above the
+    lowest target allows for chance, which shrinks with the root of the number of episodes. So a success that is enough,
+    but below the first target, is found before the budget's end. Each failed look raises it.
+    """
+    lowest = max(evaluation.target - evaluation.target_fall, min(evaluation.target, evaluation.threshold))
+    chance = math.sqrt(evaluation.min_episodes / look_window(run_frames, evaluation))
+    first = lowest + (evaluation.target - lowest) * chance
+    return max(first, min(_HIGHEST_TARGET, first + num_looks * evaluation.target_step))
+
+
+def look_distance(run_frames: int, evaluation: EvaluationSpec) -> int:
+    """Return the number of frames that must lie between the last look and one now; it grows with the run."""
+    return max(evaluation.min_frames, run_frames // _LOOKS_APART)
 
 
 def next_action(
-    run_frames: int, budget: int, success: float, looks: Sequence[LookFacts], evaluation: EvaluationSpec
+    run_frames: int,
+    budget: int,
+    success: float,
+    looks: Sequence[LookFacts],
+    evaluation: EvaluationSpec,
+    *,
+    is_hopeless: bool = False,
 ) -> Action:
     """Return a run's next action.
 
@@ -67,6 +104,7 @@ def next_action(
         run_frames: frames so far; budget: the maximum.
         success: smoothed training success; NaN is never a success.
         looks: past looks, in order.
+        is_hopeless: whether the run ends here, before its budget does (see `learning.forecast`).
 
     One look is reserved for the last frame, so that a run never fails without an evaluation at its end.
     """
@@ -74,11 +112,12 @@ def next_action(
         return "learned"
     if len(looks) >= evaluation.looks:
         return "failed"
-    if run_frames >= budget:
+    if run_frames >= budget or is_hopeless:
         return "failed" if looks and looks[-1].frames >= run_frames else "look"
     since = run_frames - (looks[-1].frames if looks else 0)
-    is_crossing = not math.isnan(success) and success >= look_target(len(looks), evaluation)
-    if is_crossing and since >= evaluation.min_frames and len(looks) < evaluation.looks - 1:
+    target = look_target(len(looks), run_frames, evaluation)
+    is_crossing = not math.isnan(success) and success >= target
+    if is_crossing and since >= look_distance(run_frames, evaluation) and len(looks) < evaluation.looks - 1:
         return "look"
     return "train"
 

@@ -41,15 +41,16 @@ class SuccessWindow:
             ring[-1] = new
         self.num_updates += 1
 
-    def steps(self, num_steps: int, min_episodes: int) -> np.ndarray:
-        """Return the success f64[num_steps] of each plan step over the most recent updates; NaN for a step not tried.
+    def steps(self, num_steps: int, min_episodes: int, *, min_attempts: int = 1) -> np.ndarray:
+        """Return the success f64[num_steps] of each plan step over the most recent updates.
 
-        It uses the fewest updates that hold `min_episodes` ended episodes and as many attempts at the last step.
+        NaN for a step with fewer than `min_attempts`. It uses the fewest updates that hold `min_episodes` ended
+        episodes and as many attempts at the last step.
         """
         length = self._length(num_steps, min_episodes)
         attempts = self.attempts[-length:, :num_steps].sum(0)
         successes = self.successes[-length:, :num_steps].sum(0)
-        return np.where(attempts > 0, successes / np.maximum(attempts, 1), np.nan)
+        return np.where(attempts >= min_attempts, successes / np.maximum(attempts, 1), np.nan)
 
     def failing(self, num_steps: int) -> np.ndarray:
         """Return how often each step fails over the whole window, f64[S], plus 0.02; 1.02 for a step not tried.
@@ -61,15 +62,21 @@ class SuccessWindow:
         number = np.arange(rate.size)
         return np.where((number > 0) & (number < num_steps), rate + _LEAST_PRACTICE, 0.0)
 
-    def success(self, num_steps: int, min_episodes: int) -> float:
-        """Return the product of the steps' successes; NaN until enough episodes and last-step attempts have ended."""
-        length = self._length(num_steps, min_episodes)
+    def success(self, num_steps: int, min_episodes: int, *, window: int = 0) -> float:
+        """Return the product of the steps' successes; NaN until enough episodes and last-step attempts have ended.
+
+        Args:
+            min_episodes: what is enough.
+            window: ended episodes and last-step attempts to average over, if there are more.
+        """
+        window = max(window, min_episodes)
+        length = self._length(num_steps, window)
         too_few = (
             self.episodes[-length:].sum() < min_episodes or self.attempts[-length:, num_steps - 1].sum() < min_episodes
         )
         if too_few or self.num_updates < _FEWEST_UPDATES:
             return math.nan
-        return float(np.prod(self.steps(num_steps, min_episodes)))
+        return float(np.prod(self.steps(num_steps, window)))
 
     def as_dict(self) -> dict[str, np.ndarray]:
         """Return the window as arrays, for a checkpoint; `from_dict` is its inverse."""

@@ -25,7 +25,7 @@ class TrainingSpec(Spec):
     """How a skill is trained."""
 
     frames: Whole = Field(
-        default=600_000, ge=1, description="Maximum number of environment steps of one run (its budget)"
+        default=4_000_000, ge=1, description="Maximum number of environment steps of one run (its budget)"
     )
     num_envs: Whole = Field(default=64, ge=1, le=65_536, description="Number of parallel environments")
     rollout_length: Whole = Field(default=32, ge=1, le=4_096, description="Steps per environment in one update (T)")
@@ -98,9 +98,23 @@ class EvaluationSpec(Spec):
     target_step: Number = Field(
         default=0.02, ge=0.0, le=0.5, description="Increase of the target after each failed look"
     )
+    target_fall: Fraction = Field(
+        default=0.08, description="Decrease of the target as the smoothing window grows, not below the threshold"
+    )
     min_frames: Whole = Field(default=16_384, ge=0, description="Frames before the first look and between two looks")
     min_episodes: Whole = Field(
         default=64, ge=1, description="Finished episodes required in the smoothing window before a look"
+    )
+    window_growth: Whole = Field(
+        default=4_096,
+        ge=0,
+        description="Frames of the run for each episode in the smoothing window, once that makes more than "
+        "min_episodes; 0: the window does not grow",
+    )
+    stop_hopeless: bool = Field(
+        default=True,
+        description="End a run early, after a last look, if a forecast of its success at the budget's end misses the "
+        "threshold",
     )
     head_episodes: Whole = Field(
         default=128,
@@ -123,7 +137,8 @@ class SkillConfig(Spec):
 
 
 _BEFORE: dict[str, dict[str, Any]] = {
-    "training": {"final_learning_rate_share": 1.0, "final_entropy_share": 1.0},
+    "training": {"final_learning_rate_share": 1.0, "final_entropy_share": 1.0, "shaping": 0.0},
+    "evaluation": {"window_growth": 0, "stop_hopeless": False},
 }
 """By group, the fields that were added since parameters are recorded, with the values that leave training as it was."""
 

@@ -34,6 +34,8 @@ def process_run(run: int, epoch: int) -> RunOutcome:
 def final_state(outcome: RunOutcome) -> State:
     """Return the final state of a run's flow run: Completed, whether or not the skill was learned."""
     said = f"success {outcome.success:.3f}, lower bound {outcome.success_lower_bound:.3f}, {outcome.run_frames} frames"
+    if outcome.reason:
+        said += f"; {outcome.reason}"
     logger.info("%s: %s", outcome.verdict, said)
     end_progress(f"{outcome.verdict}: {said}")
     return Completed(name="Learned" if outcome.verdict == "learned" else NOT_LEARNED, message=said)

@@ -32,6 +32,8 @@ def another(group: str, name: str) -> object:
     default = getattr(DEFAULTS[group], name)
     if (group, name) in OTHER:
         return OTHER[group, name]
+    if isinstance(default, bool):
+        return not default
     return default + 1 if isinstance(default, int) else default / 2
 
 
@@ -54,7 +56,8 @@ def requested(monkeypatch, flowrl_here):
 def test_each_argument_can_be_set_for_the_campaign_and_for_one_skill(requested, group, name):
     value = another(group, name)
     option = f"--{group}.{name.replace('_', '-')}"
-    typed = [option] if value is True else [option, str(value)]
+    without = f"--{group}.no-{name.replace('_', '-')}"
+    typed = {True: [option], False: [without]}[value] if isinstance(value, bool) else [option, str(value)]
     by_skill = {skill: getattr(getattr(c, group), name) for skill, c in requested(*typed).configs.items()}
     assert by_skill == {"dig_a": value, "goto_bench": value, "make_b": value}
     configs = requested("--override", f"make_b.{name}={value}").configs

@@ -62,7 +62,7 @@ def test_what_may_change_is_changed_by_what_is_given(registry):
         ({"training": {"frames": 7}}, "training.frames"),
         ({"limits": {"merge": "evaluated"}}, "limits.merge"),
         ({"limits": {"merge": "most_frames"}}, "limits.merge"),  # the default
-        ({"targets": ["make_c"], "training": {"frames": 600_000}}, "training.frames"),
+        ({"targets": ["make_c"], "training": {"frames": 4_000_000}}, "training.frames"),
         ({"targets": ["make_c"], "env": "craftax-classic"}, "env"),
         ({"knowledge": ""}, "knowledge"),
     ],

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrl_core.learning.schedule import annealed, look_level, look_target, next_action
+from flowrl_core.learning.schedule import annealed, look_distance, look_level, look_target, look_window, next_action
 from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, TrainingSpec, read_parameters
 
-SPEC = EvaluationSpec(threshold=0.75, looks=4, target=0.88, target_step=0.02, min_frames=100, min_episodes=1)
+SPEC = EvaluationSpec(
+    threshold=0.75, looks=4, target=0.88, target_step=0.02, min_frames=100, min_episodes=1, window_growth=0
+)
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,59 @@ def test_the_level_is_shared_by_the_looks():
 
 
 def test_the_target_never_falls_and_stays_reachable():
-    targets = [look_target(k, SPEC) for k in range(16)]
+    targets = [look_target(k, 0, SPEC) for k in range(16)]
     assert targets == sorted(targets) and targets[-1] <= 0.97
-    assert look_target(3, SPEC.model_copy(update={"target": 0.99})) == 0.99
+    assert look_target(3, 0, SPEC.model_copy(update={"target": 0.99})) == 0.99
+
+
+@given(
+    st.floats(0.01, 1),
+    st.floats(0, 1),
+    st.floats(0.01, 0.99),
+    st.integers(0, 15),
+    st.lists(st.integers(0, 10**8), min_size=2, max_size=8).map(sorted),
+)
+def test_the_target_falls_as_the_window_grows_but_not_below_the_threshold(target, fall, threshold, num_looks, frames):
+    changes = {"target": target, "target_fall": fall, "threshold": threshold, "min_episodes": 64}
+    spec = SPEC.model_copy(update={**changes, "window_growth": 4_096})
+    targets = [look_target(num_looks, number, spec) for number in frames]
+    assert targets == sorted(targets, reverse=True)
+    assert all(min(target, threshold) <= one <= max(target, 0.97) for one in targets)
+    assert all(look_target(num_looks, number, spec) >= look_target(0, number, spec) for number in frames)
+    lowest = max(target - fall, min(target, threshold))
+    assert look_target(0, 4 * 64 * 4_096, spec) == pytest.approx((target + lowest) / 2), "four times the episodes"
+    assert look_target(0, 10**12, spec) == pytest.approx(lowest, abs=1e-3)
+
+
+def test_a_success_that_is_enough_but_below_the_first_target_is_looked_at_before_the_end():
+    looked = [n for n in range(0, 4_000_000, 2_048) if next_action(n, 4_000_000, 0.83, [], EvaluationSpec()) == "look"]
+    assert looked and 1_000_000 < looked[0] < 2_500_000
+    assert next_action(3_999_000, 4_000_000, 0.79, [], EvaluationSpec()) == "train"
+
+
+def test_what_is_learned_early_is_looked_at_as_if_nothing_grew_or_fell():
+    spec = EvaluationSpec()
+    assert (look_window(262_144, spec), look_target(0, 262_144, spec)) == (spec.min_episodes, spec.target)
+    assert look_distance(262_144, spec) == spec.min_frames
+    assert look_window(524_288, spec) == 2 * spec.min_episodes
+
+
+@given(st.integers(1, 1_000_000), st.integers(1, 1_000_000))
+def test_looks_lie_further_apart_the_longer_the_run(frames, more):
+    assert look_distance(frames, SPEC) <= look_distance(frames + more, SPEC)
+    assert look_distance(frames, SPEC) >= max(SPEC.min_frames, (frames - 15) / 16)
+    looks = [Looked(frames, 0.7)]
+    after = frames + look_distance(frames * 2, SPEC)
+    assert next_action(after, 10**9, 1.0, looks, SPEC) == "look"
+    assert next_action(frames + SPEC.min_frames - 1, 10**9, 1.0, looks, SPEC) == "train"
+
+
+def test_a_hopeless_run_takes_a_last_look_and_ends():
+    looks = [Looked(200, 0.7)]
+    assert next_action(5_000, 10_000, 0.0, looks, SPEC, is_hopeless=True) == "look"
+    assert next_action(5_000, 10_000, 0.0, [*looks, Looked(5_000, 0.7)], SPEC, is_hopeless=True) == "failed"
+    assert next_action(5_000, 10_000, 0.0, [*looks, Looked(5_000, 0.8)], SPEC, is_hopeless=True) == "learned"
+    assert next_action(5_000, 10_000, 0.0, [*looks, Looked(5_000, 0.7)], SPEC) == "train"
 
 
 @given(st.lists(st.integers(0, 30_000), min_size=2, max_size=8).map(sorted), st.floats(1e-3, 1), st.floats(1e-3, 1))

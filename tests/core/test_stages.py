@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import re
 
 import pytest
 from corridor_runs import KNOWLEDGE, begin, copy_home, drive, facts, learn, make_spec
@@ -242,6 +243,44 @@ def test_a_run_that_does_not_learn_moves_no_head_and_leaves_its_evidence(home):
         fact = registry.skills.facts("tiny")["make_b"]
     assert fact.failed and fact.cause == "verdict"
     assert len(made) == 3 and all(get(home, version.content) for version in made)
+
+
+@pytest.fixture
+def without_grace(monkeypatch):
+    """A forecast is acted on in a run of few frames too."""
+    monkeypatch.setattr("flowrl_core.learning.forecast._GRACE_FRAMES", 0)
+
+
+HOPELESS = {"training": {"frames": 30_000, "learning_rate": 1e-9, "checkpoint_updates": 1_000}}
+
+
+def test_a_hopeless_run_ends_early_with_a_look_and_says_why(home, without_grace):
+    run, outcome = learn(home, make_spec("hopeless", "make_b", **HOPELESS), "make_b")
+    with Registry.open(home) as registry:
+        looks, record = registry.skill_runs.looks(run), registry.skill_runs.get(run)
+    assert outcome.verdict == "failed" and 10_000 <= record.run_frames < 20_000
+    assert [look.frames for look in looks] == [record.run_frames]
+    said = rf"hopeless: at {record.run_frames:,} of 30,000 frames its success was 0\.\d\d and the forecast for the end "
+    assert re.match(said + r"0\.\d\d; 0\.75 was needed", record.reason) and outcome.reason == record.reason
+
+
+def test_a_hopeless_run_that_is_stopped_on_its_way_ends_as_it_would_have(home, without_grace, tmp_path):
+    run, config = attempted(home, make_spec("hopeless", "make_b", **HOPELESS), "make_b")
+    other = copy_home(home, tmp_path / "other")
+    drive(other, run, config)
+    for updates in (9, 20, 11):
+        stopped = iter([*[False] * updates, True])
+        assert drive(home, run, config, should_stop=lambda stopped=stopped: next(stopped)) is None
+    train_on(home, run)
+    assert drive(home, run, config).verdict == "failed"
+    assert facts(home, run) == facts(other, run)
+
+
+def test_a_run_that_is_told_to_goes_on_without_hope(home, without_grace):
+    spec = make_spec("stubborn", "make_b", **HOPELESS, evaluation={"stop_hopeless": False})
+    run, outcome = learn(home, spec, "make_b")
+    assert (outcome.verdict, outcome.run_frames >= 30_000) == ("failed", True)
+    assert "hopeless" not in outcome.reason
 
 
 def test_an_ended_run_leaves_its_records_and_no_directory(home):

@@ -163,7 +163,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_with_its_experts_in_n
 
     with caplog.at_level(logging.WARNING):
         outcome = drive(equipped, run.id, run.config)
-    assert "learner.playing, learner.snapshots begin anew" in caplog.text
+    assert "learner.playing, learner.snapshots, curve begin anew" in caplog.text
 
     after = equipped.archived_run("killed", "make_c", 1).metrics.read_bytes().splitlines()
     assert after[:step] == before[:step], "with their times: they were not trained again"

@@ -65,6 +65,12 @@ class RunContext:
         found = TrainCheckpoints(self.directory.checkpoints).latest(below=_PARAMS)
         return found[1:] if found is not None else None
 
+    def latest_facts(self) -> dict[str, Any]:
+        """What the last intact checkpoint says of itself; nothing before the first one."""
+        from flowrl_core.storage.checkpoints import TrainCheckpoints
+
+        return TrainCheckpoints(self.directory.checkpoints).latest_metadata() or {}
+
     def plan_arrays(self) -> PlanArrays:
         """The plan as arrays, with local expert indices."""
         from flowrl_core.envs.automaton import lower_plan

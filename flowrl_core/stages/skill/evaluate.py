@@ -63,18 +63,13 @@ def verdict(home: Home, run: int) -> Verdict | None:
     with Registry.open(home) as registry:
         context = open_run(home, registry, run)
         looks = registry.skill_runs.looks(run)
-    if not looks or _saved_frames(context) < looks[-1].frames:
+    saved = context.latest_facts()
+    if not looks or saved.get("run_frames", 0) < looks[-1].frames:
         return None
-    frames = looks[-1].frames
-    action = next_action(frames, context.config.training.frames, math.nan, looks, context.config.evaluation)
+    training, spec = context.config.training, context.config.evaluation
+    is_hopeless = saved.get("hopeless") is not None
+    action = next_action(looks[-1].frames, training.frames, math.nan, looks, spec, is_hopeless=is_hopeless)
     return action if action in ("learned", "failed") else None
-
-
-def _saved_frames(context: RunContext) -> int:
-    from flowrl_core.storage.checkpoints import TrainCheckpoints
-
-    metadata = TrainCheckpoints(context.directory.checkpoints).latest_metadata()
-    return metadata["run_frames"] if metadata else 0
 
 
 def _look(context: RunContext, number: int, frames: int, params: object) -> Look:
@@ -91,7 +86,7 @@ def _look(context: RunContext, number: int, frames: int, params: object) -> Look
         successes=result.successes,
         lower_bound=wilson_lower(result.successes, result.episodes, look_level(spec)),
         level=look_level(spec),
-        target=look_target(number - 1, spec),
+        target=look_target(number - 1, frames, spec),
         steps=tuple(float(x) for x in successes / np.maximum(attempts, 1)),
         worlds=tuple(int(x) for x in np.asarray(key)),
         ends=result.step_ends,

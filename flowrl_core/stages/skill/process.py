@@ -41,6 +41,7 @@ class RunOutcome:
     Attributes:
         merges: its effect on each of its experts.
         success, success_lower_bound: of its last look.
+        reason: why it was not learned; empty otherwise.
     """
 
     verdict: Verdict
@@ -48,6 +49,7 @@ class RunOutcome:
     success: float
     success_lower_bound: float
     run_frames: int
+    reason: str
 
 
 def process(home: Home, run: int, *, epoch: int | None = None) -> RunOutcome:
@@ -69,7 +71,7 @@ def process(home: Home, run: int, *, epoch: int | None = None) -> RunOutcome:
     assert record.verdict is not None
     for merge in merges:
         logger.info("expert %d (%s): %s at %d frames", merge.expert, merge.name, merge.action, merge.frames)
-    return RunOutcome(record.verdict, tuple(merges), look.success, look.lower_bound, record.run_frames)
+    return RunOutcome(record.verdict, tuple(merges), look.success, look.lower_bound, record.run_frames, record.reason)
 
 
 def _commit(home: Home, registry: Registry, run: int, epoch: int | None) -> None:
@@ -130,6 +132,9 @@ def _publish(home: Home, context: RunContext) -> list[ExpertResult]:
 
 
 def _why(context: RunContext, looks: list[Look]) -> str:
-    best = max(look.lower_bound for look in looks)
-    used = f"{looks[-1].frames} of {context.config.training.frames} frames and {counted(len(looks), 'look')}"
-    return f"{used} gave a best bound of {best:.3f}; {context.config.evaluation.threshold} was needed"
+    best, needed = max(look.lower_bound for look in looks), f"{context.config.evaluation.threshold} was needed"
+    used = f"{looks[-1].frames:,} of {context.config.training.frames:,} frames"
+    if found := context.latest_facts().get("hopeless"):
+        so_far = f"at {used} its success was {found['now']:.2f} and the forecast for the end {found['final']:.2f}"
+        return f"hopeless: {so_far}; {needed}; retry it with more frames, or with stop_hopeless off to train on"
+    return f"{used} and {counted(len(looks), 'look')} gave a best bound of {best:.3f}; {needed}"

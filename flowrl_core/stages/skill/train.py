@@ -111,7 +111,7 @@ def _report(schedule: LookSchedule, progress: Progress[SkillState]) -> UpdateRep
         update=progress.update,
         run_frames=schedule.frames(progress.update),
         budget=schedule.budget,
-        success=schedule.success(progress.state),
+        success=schedule.success(progress.state, progress.update),
         target=schedule.target(progress.update),
         frames_per_second=schedule.frames(1) * progress.updates_per_second,
     )
