@@ -9,8 +9,8 @@ from cyclopts import Parameter
 __all__ = ["fluents"]
 
 _DERIVED = (
-    ("gained.X", "change of inv.X in this step, -9..9"),
-    ("since.X", "change of inv.X since the plan step began, -9..9"),
+    ("gained.X", "change of inv.X, or of another count or total X (gained.dealt.cow), in this step"),
+    ("since.X", "change of inv.X, or of another count or total X, since the plan step began"),
     ("new_ach.X", "ach.X became true in this step (a truth value)"),
     ("d.V", "change of the vital V in this step"),
     ("closer.K", "dist.K before this step minus dist.K now"),
@@ -40,13 +40,14 @@ def fluents(
                 "env": vocab.env,
                 "capacity": vocab.capacity,
                 "fluents": [{"name": f.name, "kind": f.kind, "low": f.low, "high": f.high} for f in vocab.fluents],
+                "hidden": [f.name for f in vocab.fluents if f.is_hidden],
                 "derived": dict(_DERIVED),
                 "actions": list(vocab.actions),
                 "targets": list(vocab.targets),
             }
         )
         return
-    rows = [(f.name, f.kind, f"{f.low}..{f.high}") for f in vocab.fluents]
-    print_table(("fluent", "kind", "range"), rows, title=f"Fluents of {vocab.env}")
+    rows = [(f.name, f.kind, f"{f.low}..{f.high}", "rewards only" if f.is_hidden else "") for f in vocab.fluents]
+    print_table(("fluent", "kind", "range", "read by"), rows, title=f"Fluents of {vocab.env}")
     print_table(("derived", "meaning"), _DERIVED, title="\nPrograms may also name", prose=["meaning"])
     say("", f"Actions: {', '.join(vocab.actions)}", f"Targets: {', '.join(vocab.targets)}")

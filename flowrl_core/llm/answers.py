@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from flowrl_core.programs.model import Program
 from flowrl_core.programs.registers import COUNTS
 from flowrl_core.proposals.model import Difficulty, Proposal
-from flowrl_core.skills.constraints import KINDS
+from flowrl_core.skills.constraints import kind_rule
 from flowrl_core.skills.model import Linear, Skill
 from flowrl_core.vocabulary.model import Vocabulary
 
@@ -173,7 +173,7 @@ def _linear(effects: Sequence[ProposedEffect]) -> dict[str, Linear]:
 
 def _led(vocabulary: Vocabulary) -> type[ProposedSkill]:
     """The form of a skill whose schema lists what this environment knows."""
-    names = [fluent.name for fluent in vocabulary.fluents if fluent.kind in KINDS["gain"]]
+    names = [fluent.name for fluent in vocabulary.fluents if kind_rule("gain", fluent) is None]
     effect = _with_names(ProposedEffect, "fluent", names)
     skill = _with_names(ProposedSkill, "target", ["", *vocabulary.targets])
     fields: dict[str, Any] = {

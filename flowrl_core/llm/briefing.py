@@ -30,8 +30,8 @@ from flowrl_core.vocabulary.model import Vocabulary
 __all__ = ["DERIVED", "Briefing", "Failure", "Known", "Refused", "judge_question", "propose_question"]
 
 DERIVED: Mapping[str, str] = {
-    "gained": "gained.X: change of inv.X in this step of the game",
-    "since": "since.X: change of inv.X since the plan's step began",
+    "gained": "gained.X: change of inv.X, or of another count or total X, in this step of the game",
+    "since": "since.X: change of inv.X, or of another count or total X, since the plan's step began",
     "new_ach": "new_ach.X: true in the step of the game that raised ach.X",
     "closer": "closer.X: by how much dist.X shrank in this step of the game",
     "d": "d.X: change of the vital X in this step of the game",
@@ -46,7 +46,12 @@ _STATES: Mapping[SkillState, str] = {
     "blocked_by_failed": "waiting for a skill that failed",
     "failed": "failed",
 }
-_KIND_NOTES = {"place": " (lost when left)", "distance": " (the largest: none in view)"}
+_KIND_NOTES = {
+    "place": " (lost when left)",
+    "distance": " (the largest: none in view)",
+    "total": " (of an episode; never falls)",
+}
+_HIDDEN_NOTE = " (rewards only)"
 _MOST_TERMS = 8
 
 
@@ -187,7 +192,8 @@ def _names(vocab: Vocabulary) -> str:
     """Return the fluents by kind and range, then the derived names."""
     groups: dict[str, list[str]] = {}
     for fluent in vocab.fluents:
-        kind = f"{fluent.kind} {fluent.low}..{fluent.high}{_KIND_NOTES.get(fluent.kind, '')}"
+        notes = f"{_KIND_NOTES.get(fluent.kind, '')}{_HIDDEN_NOTE if fluent.is_hidden else ''}"
+        kind = f"{fluent.kind} {fluent.low}..{fluent.high}{notes}"
         groups.setdefault(kind, []).append(fluent.name)
     base = {fluent.name for fluent in vocab.fluents}
     used = {name.partition(".")[0] for name in registers_of(vocab).slots if name not in base}

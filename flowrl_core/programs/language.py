@@ -13,6 +13,7 @@ Every refusal has one of these codes:
     not_text empty too_long not_ascii character too_deep syntax too_large     the text
     not_allowed unknown_name unknown_function arguments wrong_kind            its syntax tree
     constant_range division square_root clip_bounds magnitude                 its possible values
+    hidden                                                                    a condition of what the player cannot see
     always_true never_true true_at_start                                      an uninformative done
     constant never_positive reward_range                                      an unusable reward
 """
@@ -65,6 +66,8 @@ class Checked:
 
 def check_done(text: str, vocab: Vocabulary) -> Checked:
     """Return the proven done condition: finite, neither always nor never true, not yet true in every new world.
+
+    It reads only what the player can see: hidden fluents may stand in rewards alone.
 
     Args:
         text: an expression of a truth value.
@@ -132,12 +135,19 @@ def lower(checked: Checked, vocab: Vocabulary, instructions: int = NUM_INSTRUCTI
 
 
 def _checked_truth(text: str, vocab: Vocabulary, kind: ProgramKind, remedy: str) -> Checked:
-    """Return the proven truth value, which takes both values.
+    """Return the proven truth value, which takes both values and reads only what the player can see.
 
     Raises:
-        ProgramError: it is always or never true; the remedy for the former is given.
+        ProgramError: it reads a hidden fluent, or is always or never true; the remedy for always is given.
     """
     checked, ranges = _check(text, vocab, kind)
+    if hidden := [fluent.name for fluent in registers_of(vocab).told(checked.fluents) if fluent.is_hidden]:
+        raise ProgramError(
+            "hidden",
+            kind,
+            f"the player cannot see {hidden[0]}, so only rewards may read it",
+            "Compare what the player sees, such as `ach.X` or `since.X >= n`.",
+        )
     low, high = _extremes(checked.expression, checked.interval, ranges)
     if low == 1:
         raise ProgramError("always_true", kind, "it is always true", remedy)

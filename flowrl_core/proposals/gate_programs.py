@@ -9,11 +9,12 @@ from flowrl_core.errors import ProgramError
 from flowrl_core.programs.language import Checked, check_done, check_reward
 from flowrl_core.programs.model import Program
 from flowrl_core.programs.parsing import MAX_LENGTH
+from flowrl_core.programs.registers import change_name, registers_of
 from flowrl_core.proposals.gate_context import GateContext, mended, refused
 from flowrl_core.proposals.lint import FARMED, MISDIRECTED, lint
 from flowrl_core.proposals.model import Examination, Finding
 from flowrl_core.proposals.potential import potential_form
-from flowrl_core.proposals.program_checks import base_fluent
+from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["look_at_transitions", "look_at_programs"]
 
@@ -44,8 +45,8 @@ def look_at_programs(examination: Examination, context: GateContext) -> Examinat
         found.append(_refusal(exc))
     gain = examination.repaired.skill.gain
     told = {*gain, *(f"dist.{name.removeprefix('near.')}" for name in gain if name.startswith("near."))}
-    if checked is not None and not any(name != "n" and base_fluent(name) in told for name in checked.fluents):
-        sentence = f"done does not depend on the skill's gain. Use {' or '.join(_readings(list(gain)[:3]))}"
+    if checked is not None and not any(one.name in told for one in registers_of(vocab).told(checked.fluents)):
+        sentence = f"done does not depend on the skill's gain. Use {' or '.join(_readings(list(gain)[:3], vocab))}"
         found.append(Finding("program", "done_reads_no_gain", sentence))
     return refused(examination, *found) if found else examination
 
@@ -93,5 +94,7 @@ def _refusal(exc: ProgramError) -> Finding:
     return Finding("program", exc.code, f"{exc.field}: {problem}. {exc.remedy}")
 
 
-def _readings(gain: list[str]) -> list[str]:
-    return [f"since.{name.removeprefix('inv.')}" if name.startswith("inv.") else name for name in gain]
+def _readings(gain: list[str], vocab: Vocabulary) -> list[str]:
+    """Return the names with which a done condition reads each gained fluent."""
+    slots = registers_of(vocab).slots
+    return [change if (change := change_name("since", name)) in slots else name for name in gain]

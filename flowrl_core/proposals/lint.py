@@ -27,7 +27,7 @@ from collections.abc import Callable
 import numpy as np
 
 from flowrl_core.proposals.model import Finding
-from flowrl_core.proposals.program_checks import ProgramChecks, base_fluent, program_checks_of
+from flowrl_core.proposals.program_checks import ProgramChecks, program_checks_of
 from flowrl_core.proposals.recorded_transitions import RecordedTransitions
 from flowrl_core.proposals.synthetic_transitions import cycles, idle_moments, other_gains
 from flowrl_core.skills.knowledge import Knowledge
@@ -98,7 +98,7 @@ def _done_without_gain(checks: ProgramChecks) -> Finding | None:
 
 def _done_at_the_end(checks: ProgramChecks) -> Finding | None:
     """Check that done becomes true with the full declared gain; only decidable if it reads nothing else."""
-    if not all(name == "n" or base_fluent(name) in _told(checks) for name in checks.done.fluents):
+    if not {fluent.name for fluent in checks.layout.told(checks.done.fluents)} <= _told(checks):
         return None
     for n in checks.counts:
         done = checks.walked[n].done
@@ -179,8 +179,8 @@ def _cycle(checks: ProgramChecks, code: str, sentence: str, kinds: tuple[str, ..
 
 
 def _pays_nothing(checks: ProgramChecks) -> Finding | None:
-    told = _told(checks) | {f.name for f in checks.recorded.vocabulary.fluents if f.kind in ("vital", "distance")}
-    if not all(name == "n" or base_fluent(name) in told for name in checks.reward.fluents):
+    told, unchanged = _told(checks), ("vital", "distance", "total")
+    if not all(fluent.name in told or fluent.kind in unchanged for fluent in checks.read):
         return None
     for n in checks.counts:
         judged = checks.walked[n]

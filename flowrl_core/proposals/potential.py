@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flowrl_core.programs.registers import change_name, registers_of
 from flowrl_core.skills.model import Skill
 from flowrl_core.vocabulary.model import Vocabulary
 
@@ -20,11 +21,11 @@ def potential_form(skill: Skill, vocab: Vocabulary) -> str:
         vocab: the fluents that a reward may read.
     """
     names = {fluent.name for fluent in vocab.fluents}
-    counts = [name.removeprefix("inv.") for name in skill.gain if name.startswith("inv.")]
+    counts = [name for gain in skill.gain if (name := change_name("gained", gain)) in registers_of(vocab).slots]
     flags = [name.removeprefix("ach.") for name in skill.gain if name.startswith("ach.")]
     places = [name.removeprefix("near.") for name in skill.gain if name.startswith("near.")]
     if counts:
-        terms = [f"gained.{name}" for name in counts]
+        terms = counts
     elif places and (flags or any(f"dist.{name}" not in names for name in places)):
         terms = [f"(1 if {skill.program.done} else 0)"]
     elif places:

@@ -17,9 +17,10 @@ from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.vocabulary.model import Fluent
 
-__all__ = ["Judged", "ProgramChecks", "base_fluent", "program_checks_of"]
+__all__ = ["Judged", "ProgramChecks", "program_checks_of"]
 
-_DERIVED = {"gained": "inv", "since": "inv", "new_ach": "ach", "closer": "dist"}
+_AMOUNTS = ("count", "tier")
+_CHANCE = 20
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,17 @@ class ProgramChecks:
     @cached_property
     def read(self) -> tuple[Fluent, ...]:
         """The base fluents that the reward depends on."""
-        fluents = self.recorded.vocabulary.fluents
-        names = dict.fromkeys(base_fluent(name) for name in self.reward.fluents if name != "n")
-        return tuple(fluents[self.index[name]] for name in names)
+        return self.layout.told(self.reward.fluents)
 
     @cached_property
     def at_entry(self) -> np.ndarray:
         """f32[F]: an empty world when the skill's step begins; only the places that are near are in view."""
         row = [f.high if f.kind in ("vital", "level", "distance") else f.low for f in self.recorded.vocabulary.fluents]
         return self.changed(np.array(row, np.float32), self.entry)
+
+    def is_amount(self, name: str) -> bool:
+        """Whether a skill gains an amount of this base fluent; of a flag or place it gains 1."""
+        return self.recorded.vocabulary.fluents[self.index[name]].kind in _AMOUNTS
 
     def changed(self, row: np.ndarray, values: Mapping[str, int]) -> np.ndarray:
         """Return the row f32[F] with these values; the distance of a place changes with its `near` fluent."""
@@ -106,7 +109,7 @@ class ProgramChecks:
         if is_laid:
             for name in self._laid.keys() & values.keys():
                 high = self.layout.slots[name].interval[1]
-                kept = values[name] if name.startswith("inv.") else np.float32(0)
+                kept = values[name] if self.is_amount(name) else np.float32(0)
                 values[name] = np.broadcast_to(np.minimum(kept + self._laid[name], high), registers.shape[1:])
         size = registers.shape[1:]
         return Judged(
@@ -131,17 +134,17 @@ class ProgramChecks:
         """
         skill, state = self.skill, dict(self.entry)
         gained = {name: amount.at(n) for name, amount in skill.gain.items()}
-        inventory = {name for name in gained if name.startswith("inv.")}
+        amounts = {name for name in gained if self.is_amount(name)}
         distances = [f"dist.{name.removeprefix('near.')}" for name in gained if name in self.recorded.beside]
         far = {name: min(4, int(self.layout.slots[name].interval[1])) for name in distances}
         states = [self.changed(self.at_entry, {name: distance - k for name, distance in far.items()}) for k in range(3)]
-        units = max([gained[name] for name in inventory], default=1) if inventory else 1
+        units = max([gained[name] for name in amounts], default=1)
         for k in range(1, units + 1):
             for name, amount in skill.consumption.items():
                 state[name] = self.entry.get(name, 0) - amount.at(n) * k // units
             for name, amount_gained in gained.items():
-                is_count = name in inventory
-                state[name] = self.entry.get(name, 0) + amount_gained * k // units if is_count else 1
+                is_amount = name in amounts
+                state[name] = self.entry.get(name, 0) + amount_gained * k // units if is_amount else 1
             states.append(self.changed(self.at_entry, state))
         return states if distances else states[2:]
 
@@ -154,17 +157,21 @@ class ProgramChecks:
     def events(self) -> np.ndarray:
         """i64[K]: the indices of recorded transitions in which the skill's gain occurred."""
         progress = self.index[self.skill.progress]
-        held = [self.index[name] for name in self.skill.gain if not name.startswith("inv.")]
+        held = [self.index[name] for name in self.skill.gain if not self.is_amount(name)]
         rose = np.flatnonzero(self.recorded.now[:, progress] > self.recorded.prev[:, progress])
         return rose[(self.recorded.now[rose][:, held] == 1).all(axis=1)]
 
     @cached_property
     def most_recorded(self) -> float:
-        """The largest reward of these transitions, with and without the entry overlaid; -inf if there are none."""
+        """The largest reward of these transitions, with and without the entry overlaid; -inf if there are none.
+
+        The highest twentieth does not count: a wounded player's health may rise in the step of the gain by chance.
+        """
         registers = self.recorded.transitions[:, self.events]
         laid = (False, True) if self.entry else (False,)
         judged = [self.judge(registers, n, is_laid=is_laid) for n in self.counts for is_laid in laid]
-        return max(float(one.reward.max(initial=-np.inf)) for one in judged)
+        by_chance = len(self.events) // _CHANCE
+        return max((float(np.sort(one.reward)[-1 - by_chance]) for one in judged if len(self.events)), default=-np.inf)
 
     @cached_property
     def _laid(self) -> Mapping[str, int]:
@@ -192,11 +199,3 @@ def program_checks_of(skill: Skill, plan: Plan, knowledge: Knowledge, recorded: 
     return ProgramChecks(
         skill, check_done(skill.program.done, vocab), check_reward(skill.program.reward, vocab), entry, recorded
     )
-
-
-def base_fluent(name: str) -> str:
-    """Return the base fluent of a name that a program may read (except `n`)."""
-    prefix, _, rest = name.partition(".")
-    if prefix == "d":
-        return rest
-    return f"{_DERIVED[prefix]}.{rest}" if prefix in _DERIVED else name

@@ -14,7 +14,7 @@ from flowrl_core.vocabulary.model import Fluent
 
 __all__ = ["cycles", "idle_moments", "other_gains"]
 
-_MOST_COMBINATIONS = 1024
+_MOST_COMBINATIONS = 4096
 
 # Cycles of a vital, as offsets from its maximum: slow loss and quick gain, quick loss and slow gain.
 _VITAL_CYCLES = ((0, -1, 0), (0, -1, -2, -3, -4, -5, -6, 0), (0, -2, -1, 0))
@@ -65,8 +65,12 @@ def other_gains(checks: ProgramChecks) -> Iterator[tuple[str, list[np.ndarray]]]
             change = (far, far - 1)
         elif fluent.kind == "vital":
             change = (high - 1, high)
+        elif fluent.kind in ("count", "total"):
+            rise = fluent.most_gained or 1
+            have = min(have, high - rise)
+            change = (have, have + rise)
         else:
-            change = (min(have, high - 1), min(have, high - 1) + 1) if fluent.kind == "count" else (low, high)
+            change = (low, high)
         yield name, [checks.changed(checks.at_entry, {name: value}) for value in change]
 
 

@@ -17,7 +17,7 @@ from flowrl_core.text import quoted
 from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
 __all__ = [
-    "KINDS", "PARTS", "Broken", "Part", "amount_rule", "ephemeral_rule", "gain_rule", "kind_rule", "known_rule",
+    "PARTS", "Broken", "Part", "amount_rule", "ephemeral_rule", "gain_rule", "kind_rule", "known_rule",
     "learn_count_rule", "name_rule",
 ]  # fmt: skip
 
@@ -27,8 +27,8 @@ PARTS: tuple[Part, ...] = ("gain", "requirements", "consumption")
 # A skill's name is used in directories, run names, tags and SKILL.FIELD=VALUE.
 _NAME = re.compile(r"\w[\w-]*")
 _NAME_BYTES = 64
-# Vitals, distances and levels change by themselves or are read-only, so plans cannot rely on them.
-KINDS: Mapping[Part, Collection[str]] = {
+# Totals, vitals, distances and levels change by themselves or are read-only, so plans cannot rely on them.
+_KINDS: Mapping[Part, Collection[str]] = {
     "gain": ("count", "tier", "flag", "place"),
     "requirements": ("count", "tier", "flag", "place"),
     "consumption": ("count",),
@@ -76,10 +76,13 @@ def known_rule(field: str, value: object, known: Collection[str], code: str = "u
 
 
 def kind_rule(part: Part, fluent: Fluent) -> Broken | None:
-    """A fluent must be of a kind that this part of the effects allows."""
-    if fluent.kind in KINDS[part]:
+    """A fluent must be visible to the player, and of a kind that this part of the effects allows."""
+    if fluent.is_hidden:
+        problem = "the player cannot see it, so only rewards may read it"
+        return Broken("hidden", f"{part}.{fluent.name}", problem, "Use a fluent that the player sees")
+    if fluent.kind in _KINDS[part]:
         return None
-    remedy = f"Use a fluent of kind {' or '.join(KINDS[part])}"
+    remedy = f"Use a fluent of kind {' or '.join(_KINDS[part])}"
     return Broken("wrong_kind", f"{part}.{fluent.name}", f"a {fluent.kind} is not allowed here", remedy)
 
 

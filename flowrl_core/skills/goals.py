@@ -8,7 +8,7 @@ from flowrl_core.errors import InputError, PlanError
 from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.nearest import nearest, remedy_for, several
 from flowrl_core.refusals import shown
-from flowrl_core.skills.constraints import KINDS
+from flowrl_core.skills.constraints import kind_rule
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.planner import plan_of
 from flowrl_core.vocabulary.model import Vocabulary
@@ -27,7 +27,7 @@ def check_target(target: str, skills: Collection[str], vocabulary: Vocabulary) -
     Raises:
         InputError: it is neither; the remedy suggests the nearest names.
     """
-    goals = [fluent.name for fluent in vocabulary.fluents if fluent.kind in KINDS["gain"]]
+    goals = [fluent.name for fluent in vocabulary.fluents if kind_rule("gain", fluent) is None]
     if target in (goals if is_goal(target) else skills):
         return
     if names := several(target, {*skills, *goals}):

@@ -20,13 +20,15 @@ from flowrl_core.vocabulary.catalogue import Environment, environment
 __all__ = ["check_environment"]
 
 _WORLDS, _STEPS = 8, 48
+_VALUES = 16
 
 
 def check_environment(name: str) -> None:
     """Check that the environment of that name does what FlowRL relies on.
 
-    Its adapter is played with random actions in a few worlds, every value of every fluent is set and read, and its
-    knowledge base and recorded transitions are read. Takes about as long as compiling one step of the environment.
+    Its adapter is played with random actions in a few worlds, the values of every fluent (of a wide range, some) are
+    set and read, and its knowledge base and recorded transitions are read. Takes about as long as compiling one step of
+    the environment.
 
     Raises:
         AssertionError: it does not; the message says what is wrong.
@@ -82,12 +84,15 @@ def _check_play(adapter: Adapter) -> tuple[jax.Array, Any]:
         assert np.isin(flags, (0, 1)).all(), "num_flags: the observation's first entries are not all 0 or 1"
         assert np.isfinite(np.asarray(obs)).all(), "observation: not finite"
         _check_row(adapter, np.asarray(row)[alive])
+        if t == 0:
+            _check_new(adapter, np.asarray(row))
         _check_sight(adapter, np.asarray(row)[alive], np.asarray(seen)[alive])
         actions = jnp.asarray(draw.integers(adapter.num_actions, size=_WORLDS), jnp.int32)
         moving = (jax.random.split(jax.random.PRNGKey(t), _WORLDS), state, actions)
         after = step(*moving)
         if t == 0:
             _assert_equal(after, step(*moving), "step gives another state for the same key, state and action")
+        _check_change(adapter, np.asarray(row)[alive], np.asarray(after[2])[alive])
         obs, state, row, seen, is_dead = after
         assert described(state) == began, "step: the state has other shapes or types than after reset"
         assert is_dead.shape == (_WORLDS,) and is_dead.dtype == bool, "step: is_dead is not one truth value"
@@ -102,6 +107,21 @@ def _check_row(adapter: Adapter, rows: np.ndarray) -> None:
     for fluent, values in zip(fluents, rows.T, strict=True):
         is_fine = ((values >= fluent.low) & (values <= fluent.high) & (values == values.round())).all()
         assert is_fine, f"read: {fluent.name} is {values}, not whole numbers from {fluent.low} to {fluent.high}"
+
+
+def _check_new(adapter: Adapter, rows: np.ndarray) -> None:
+    for fluent, values in zip(adapter.vocabulary.fluents, rows.T, strict=True):
+        if fluent.kind in ("count", "total", "tier", "flag"):
+            assert (values == fluent.low).all(), f"reset: {fluent.name} is {values} in new worlds, not {fluent.low}"
+
+
+def _check_change(adapter: Adapter, before: np.ndarray, after: np.ndarray) -> None:
+    """Args: rows f32[B, F] before and after one step."""
+    for fluent, rise in zip(adapter.vocabulary.fluents, (after - before).T, strict=True):
+        assert fluent.kind != "total" or (rise >= 0).all(), f"step: {fluent.name} is a total and falls by {-rise.min()}"
+        if fluent.most_gained is not None:
+            message = f"step: {fluent.name} rises by {rise.max(initial=0)}, more than {fluent.most_gained}"
+            assert rise.max(initial=0) <= fluent.most_gained, message
 
 
 def _check_sight(adapter: Adapter, rows: np.ndarray, seen: np.ndarray) -> None:
@@ -127,6 +147,7 @@ def _check_places(adapter: Adapter, obs: jax.Array, state: Any) -> None:
     fluents = adapter.vocabulary.fluents
     names = [fluent.name for fluent in fluents]
     free = [fluent for fluent in fluents if fluent.kind not in ("place", "distance", "level")]
+    hidden = {fluent.name for fluent in fluents if fluent.is_hidden}
     before = dict(zip(names, np.asarray(read(obs, state)), strict=True))
 
     def place(values: Mapping[str, float]) -> bool:
@@ -143,10 +164,13 @@ def _check_places(adapter: Adapter, obs: jax.Array, state: Any) -> None:
         assert not wrong, f"place: {wrong} is read where {dict(values)} was set"
         moved = [f.name for f in free if f.name not in values and row[f.name] != before[f.name]]
         assert not moved, f"place: setting {dict(values)} changed {', '.join(moved)}"
+        if hidden.issuperset(values):
+            assert np.array_equal(seen, obs), f"observation: it shows {', '.join(values)}, which is hidden"
         return True
 
     for fluent in fluents:
-        possible = [place({fluent.name: value}) for value in range(fluent.low, fluent.high + 1)]
+        values = {*range(fluent.low, min(fluent.high, fluent.low + _VALUES) + 1), fluent.high}
+        possible = [place({fluent.name: value}) for value in sorted(values)]
         assert all(possible) if fluent in free else any(possible), f"place: {fluent.name} cannot be set"
         for value in (fluent.low - 1, fluent.high + 1, fluent.low + 0.5):
             assert not place({fluent.name: value}), f"place: {fluent.name} was set to {value}"

@@ -7,17 +7,26 @@ from typing import Literal
 
 __all__ = ["Fluent", "FluentKind", "Vocabulary"]
 
-FluentKind = Literal["count", "tier", "flag", "place", "level", "vital", "distance"]
+FluentKind = Literal["count", "total", "tier", "flag", "place", "level", "vital", "distance"]
+"""A total counts what has happened in an episode: it begins at its minimum and never falls."""
 
 
 @dataclass(frozen=True)
 class Fluent:
-    """A frozen record of a named quantity of the world's state: a kind and a closed range whose ends both occur."""
+    """A frozen record of a named quantity of the world's state: a kind and a closed range whose ends both occur.
+
+    Attributes:
+        is_hidden: whether it tells what the player cannot see, such as a creature's health. Rewards alone may read it:
+            no done condition, and no effect of a skill.
+        most_gained: the maximum by which a count or total rises in one environment step; None: anything in its range.
+    """
 
     name: str
     kind: FluentKind
     low: int
     high: int
+    is_hidden: bool = False
+    most_gained: int | None = None
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,8 @@ class Vocabulary:
     """A frozen record of the names that an environment provides to skills and programs.
 
     `fluents` are the base fluents in the order in which the adapter reads them. Programs may also read derived names:
-    `gained.*` and `since.*` (of `inv.*`), `new_ach.*`, `d.*` (of vitals), `closer.*` (of `dist.*`) and `n`.
+    `gained.*` and `since.*` (of `inv.*`, counts and totals), `new_ach.*`, `d.*` (of vitals), `closer.*` (of `dist.*`)
+    and `n`.
     """
 
     env: str
@@ -43,6 +53,6 @@ class Vocabulary:
     capacity: int = 9
     """Maximum amount of one item in the inventory."""
     most_gained: int = field(default=1, compare=False)
-    """Maximum amount of one item gained in one environment step."""
+    """Maximum by which a count rises in one environment step, unless its fluent says so itself."""
     rules: tuple[str, ...] = field(default=(), compare=False)
     """The game's rules in words, for proposers of skills. They do not affect learning."""

@@ -74,6 +74,13 @@ def test_an_outside_environment_passes_the_same_checks(site: Path, name: str) ->
         (("state[1:] == 0,", "state[1:] + 2,"), "num_flags"),
         ((".astype(jnp.int32)\n", ".astype(jnp.float32)\n"), "step: "),
         (("target == 0", "target < 1"), "sight: not all zeros"),
+        (("jnp.zeros(2, jnp.int32)", "jnp.full(2, 1, jnp.int32)"), "reset: inv.oil"),
+        (('"inv.oil", "count", 0, 9', '"inv.oil", "total", 0, 9'), "step: inv.oil is a total and falls by 1"),
+        (('"inv.light", "count", 0, 9', '"inv.light", "count", 0, 9, most_gained=0'), "step: inv.light rises by 1"),
+        (
+            ('"inv.light", "count", 0, 9', '"inv.light", "count", 0, 9, is_hidden=True'),
+            "it shows inv.light, which is hid",
+        ),
         (("0, 0, 0, 0, 1, 1", "1, 0, 0, 0, 1, 1"), "sight: the signs"),
         (("wanted.get(name, state[i])", "wanted.get(name, 0) // 2 * 2"), "place: "),
         (("wanted = wanted_values(ENVIRONMENT.vocabulary, values)", "wanted = dict(values)"), "place: inv.oil was set"),

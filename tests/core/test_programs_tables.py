@@ -173,6 +173,52 @@ def test_programs_of_every_shipped_vocabulary_lower():
         assert lower(check_done(place, vocabulary), vocabulary).k.dtype == np.float32
 
 
+COUNTERS = Vocabulary(
+    env="counters",
+    fluents=(
+        Fluent("inv.wood", "count", 0, 9),
+        Fluent("stored.wood", "count", 0, 20, most_gained=4),
+        Fluent("blows", "total", 0, 99, is_hidden=True, most_gained=5),
+        Fluent("inv.tool", "tier", 0, 3),
+    ),
+    actions=("noop",),
+    targets=(),
+    observation_size=1,
+)
+
+
+def test_the_changes_of_every_count_have_names_and_narrow_ranges():
+    slots = registers_of(COUNTERS).slots
+    changes = {name: slot.interval for name, slot in slots.items() if name.startswith(("gained.", "since."))}
+    assert changes == {
+        "gained.wood": (-9, 9), "since.wood": (-9, 9),
+        "gained.stored.wood": (-20, 4), "since.stored.wood": (-20, 20),
+        "gained.blows": (0, 5), "since.blows": (0, 99),
+        "gained.tool": (-3, 3), "since.tool": (-3, 3),
+    }  # fmt: skip
+    assert [fluent.name for fluent in registers_of(COUNTERS).told(["gained.blows", "n", "blows", "since.wood"])] == [
+        "blows",
+        "inv.wood",
+    ]
+
+
+def test_registers_stay_in_their_ranges_whatever_an_adapter_reads():
+    layout = registers_of(COUNTERS)
+    rows = np.random.default_rng(0).integers(-50, 150, (3, 500, 4)).astype(np.float32)
+    found = fill(np, *rows, np.ones(500), layout)
+    np.testing.assert_array_equal(found, fill(jax.numpy, *rows, np.ones(500), layout))
+    for name, slot in layout.slots.items():
+        low, high = slot.interval
+        assert low <= found[:, slot.index].min() and found[:, slot.index].max() <= high, name
+    assert found[:, layout.index("gained.blows")].max() == 5 and found[:, layout.index("gained.blows")].min() == 0
+
+
+def test_two_fluents_whose_changes_have_one_name_are_refused():
+    twice = dataclasses.replace(COUNTERS, fluents=(*COUNTERS.fluents, Fluent("wood", "count", 0, 9)))
+    with pytest.raises(ValueError, match=r"counters: gained\.wood names two things; rename wood"):
+        registers_of(twice)
+
+
 def test_a_vocabulary_is_told_apart_by_its_content():
     other = dataclasses.replace(TINY, fluents=TINY.fluents[1:])
     assert registers_of(other).size == 13

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flowrl_core.errors import StorageError
 from flowrl_core.programs.addends import addends, lower_term
 from flowrl_core.programs.language import check_reward
+from flowrl_core.programs.registers import change_name, registers_of
 from flowrl_core.randomness import jax_stream, jax_substream
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.reflection import Reflection, Term
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from flowrl_core.learning.evaluation import Evaluation
     from flowrl_core.learning.reward_diagnostics import TermSums
     from flowrl_core.programs.tables import Table
+    from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["reflect"]
 
@@ -69,7 +71,7 @@ def reflect(home: Home, run: int, *, epoch: int | None = None) -> Reflection | N
 def _measure(context: RunContext, frames: int, params: Any) -> Reflection:
     skill = context.skills[context.plan.steps[-1].skill]
     whole = check_reward(skill.program.reward, vocabulary(context.env)).text
-    terms, gained = addends(whole), _gained(skill)
+    terms, gained = addends(whole), _gained(skill, vocabulary(context.env))
     played, sums = _play(context, params, whole, terms, gained.values())
     return Reflection(
         frames=frames,
@@ -84,10 +86,11 @@ def _measure(context: RunContext, frames: int, params: Any) -> Reflection:
     )
 
 
-def _gained(skill: Skill) -> dict[str, str]:
-    """For each item that a skill mentions, the term that sums its changes, by fluent."""
+def _gained(skill: Skill, words: Vocabulary) -> dict[str, str]:
+    """For each amount that a skill mentions, the term that sums its changes, by fluent."""
     fluents = dict.fromkeys([*skill.gain, *skill.consumption, *skill.requirements])
-    return {name: f"gained.{name.removeprefix('inv.')}" for name in fluents if name.startswith("inv.")}
+    changes = {name: change_name("gained", name) for name in fluents}
+    return {name: change for name, change in changes.items() if change in registers_of(words).slots}
 
 
 def _play(

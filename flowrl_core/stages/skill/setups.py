@@ -9,6 +9,7 @@ from statistics import NormalDist
 
 from flowrl_core.errors import InputError
 from flowrl_core.learning.schedule import look_level
+from flowrl_core.programs.registers import registers_of
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, check_episodes
 from flowrl_core.statistics import wilson_lower
@@ -17,6 +18,7 @@ from flowrl_core.vocabulary.model import Vocabulary
 __all__ = ["check_plan_fits", "check_possible", "fewest_episodes"]
 
 _MOST_EPISODES = 65_536
+_GATHERS = re.compile(r"(since\.[\w.]+) *>= *n")
 
 
 def check_possible(config: SkillConfig, named: Callable[[str], str] = str) -> None:
@@ -80,8 +82,9 @@ def _least_steps(skill: Skill, n: int, vocabulary: Vocabulary) -> int:
     done = skill.program.done
     if re.search(r"\b(or|if|not)\b|\(", done):
         return 1
-    gathers = any(re.fullmatch(r"since\.\w+ *>= *n", part.strip()) for part in done.split(" and "))
-    return -(-n // vocabulary.most_gained) if gathers else 1
+    gathered = [part[1] for text in done.split(" and ") if (part := _GATHERS.fullmatch(text.strip()))]
+    most = [fluent.most_gained or vocabulary.most_gained for fluent in registers_of(vocabulary).told(gathered)]
+    return max((-(-n // each) for each in most), default=1)
 
 
 def fewest_episodes(evaluation: EvaluationSpec, multiple: int = 1) -> int:
