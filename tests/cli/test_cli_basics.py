@@ -80,7 +80,14 @@ def test_env_fluents_json_lists_every_fluent(flowrl_here):
     assert found["env"] == "corridor"
     assert {"name": "inv.a", "kind": "count", "low": 0, "high": 9} in found["fluents"]
     assert "near.bench" in flowrl_here("env", "fluents", "--env", "corridor").stdout
-    assert {"gained.X", "n"} <= found["derived"].keys()
+    assert {"gained.X", "n"} <= found["derived"].keys() and not found["hidden"]
+
+
+def test_env_fluents_says_what_only_rewards_may_read(flowrl_here):
+    found = json.loads(flowrl_here("env", "fluents", "--json").stdout)
+    assert found["hidden"] == ["dealt.zombie", "dealt.cow", "dealt.skeleton"]
+    table = flowrl_here("env", "fluents").stdout.splitlines()
+    assert [line.split()[0] for line in table if "rewards only" in line] == found["hidden"]
 
 
 def test_a_plan_as_json_says_what_each_step_is(flowrl_here):

@@ -127,7 +127,7 @@ class World:
         values |= {f"ach.{a.name.lower()}": int(state.achievements[a.value]) for a in Achievement}
         values |= {place: int((around == block.value).any()) for place, block in PLACES.items()}
         values |= {vital: int(getattr(state, f"player_{vital}")) for vital in ("health", "food", "drink", "energy")}
-        return {f.name: values.get(f.name, f.high) for f in CRAFTAX_CLASSIC.fluents}
+        return {f.name: values.get(f.name, 0 if f.kind == "total" else f.high) for f in CRAFTAX_CLASSIC.fluents}
 
 
 MOBS = {"zombies": STATIC.max_zombies, "cows": STATIC.max_cows, "skeletons": STATIC.max_skeletons}

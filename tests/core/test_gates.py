@@ -160,6 +160,7 @@ HOSTILE = {
 }
 TRIVIAL = {
     "done of a wrong kind": ("done", "since.stone", "wrong_kind"),
+    "done of what the player cannot see": ("done", "since.stone >= n and dealt.cow < 3", "hidden"),
     "reward of a wrong kind": ("reward", "since.stone >= n", "wrong_kind"),
     "constant reward": ("reward", "1", "constant"),
     "never positive reward": ("reward", "0 - inv.stone", "never_positive"),
@@ -231,6 +232,10 @@ EFFECTS = {
     "a name that is a text of somebody": ({"gain": {"\n" * 10**5: N}}, "unknown_fluent"),
     "derived name": ({"gain": {"gained.stone": N}}, "unknown_fluent"),
     "a vital": ({"gain": {"health": ONE}}, "wrong_kind"),
+    "what the player cannot see gained": ({"gain": {"dealt.cow": ONE}}, "hidden"),
+    "what the player cannot see required": ({"requirements": {"dealt.cow": ONE}}, "hidden"),
+    "what the player cannot see consumed": ({"consumption": {"dealt.cow": ONE}}, "hidden"),
+    "a total gained": ({"gain": {"taken.damage": ONE}}, "wrong_kind"),
     "a distance required": ({"requirements": {"dist.tree": ONE}}, "wrong_kind"),
     "a flag consumed": ({"consumption": {"ach.eat_cow": ONE}}, "wrong_kind"),
     "negative": ({"gain": {"inv.stone": Linear(0, -1)}}, "amount"),

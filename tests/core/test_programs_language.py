@@ -40,6 +40,10 @@ ACCEPTED_REWARD = [
     ("abs(closer.tree) - 0.5", (-0.5, 7.5)),
     ("1 if new_ach.collect_wood else -0.01", (-0.01, 1)),
     ("(2 if ach.eat_cow else 1) * gained.wood", (-18, 18)),
+    ("0.1 * gained.dealt.zombie", (0, 0.5)),
+    ("(1 if new_ach.eat_cow else 0) + 0.1 * gained.dealt.cow + 0.1 * d.health", (-0.9, 2.2)),
+    ("1 - 0.1 * gained.taken.damage", (0.1, 1)),
+    ("since.dealt.cow - dealt.cow", (-99, 99)),
 ]
 
 HOSTILE = [
@@ -282,6 +286,27 @@ def test_names_belong_to_the_vocabulary():
     assert check_done("since.a >= n", CORRIDOR).fluents == ("n", "since.a")
     with pytest.raises(ProgramError, match="no fluent"):
         check_done("since.wood >= n", CORRIDOR)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dealt.cow >= 3",
+        "since.dealt.cow >= n",
+        "ach.eat_cow and gained.dealt.cow > 0",
+        "near.furnace or dealt.zombie > 1",
+    ],
+)
+def test_what_the_player_cannot_see_is_for_rewards_alone(text):
+    with pytest.raises(ProgramError, match=r"done: \[hidden\] the player cannot see dealt\.(cow|zombie)") as refused:
+        check_done(text, CRAFTAX_CLASSIC)
+    assert refused.value.code == "hidden"
+    assert check_reward(f"1 if {text} else 0", CRAFTAX_CLASSIC)
+
+
+def test_a_total_that_the_player_sees_is_for_both():
+    assert check_done("since.wood >= n and since.taken.damage < 4", CRAFTAX_CLASSIC)
+    assert check_reward("-gained.taken.damage + 1", CRAFTAX_CLASSIC)
 
 
 def test_a_rare_condition_is_not_mistaken_for_an_impossible_one():

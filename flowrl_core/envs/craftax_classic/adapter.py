@@ -20,6 +20,7 @@ from craftax.craftax_classic.constants import BlockType
 from craftax.craftax_classic.envs.craftax_symbolic_env import CraftaxClassicSymbolicEnvNoAutoReset
 
 from flowrl_core.envs.adapter import Adapter
+from flowrl_core.envs.craftax_classic.blows import act, counting, move_mobs
 from flowrl_core.envs.craftax_classic.cell_choice import choose_cell
 from flowrl_core.envs.craftax_classic.placing import placed
 from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
@@ -51,7 +52,7 @@ def make() -> Adapter:
 
     def reset(key: jax.Array) -> tuple[jax.Array, Any]:
         obs, state = env.reset_env(key, params)
-        return obs, state
+        return obs, counting(state)
 
     def step(key: jax.Array, state: Any, action: jax.Array) -> tuple[jax.Array, Any, jax.Array]:
         obs, state, _, is_dead, _ = step_env(env, key, state, action, params)
@@ -74,14 +75,14 @@ def make() -> Adapter:
 
 
 def _step_env() -> Callable[..., Any]:
-    """Return the game's own `step_env`, with `choose_cell` to choose the cells where creatures appear.
+    """Return the game's own `step_env`, which also counts blows and chooses with `choose_cell` where creatures appear.
 
     The three choices take more than four fifths of a step on a CPU. The functions that call them run with a replaced
     name in their globals; the installed modules stay unchanged.
     """
     random = SimpleNamespace(split=jax.random.split, uniform=jax.random.uniform, choice=choose_cell)
     spawn_mobs = _rebound(game_logic.spawn_mobs, jax=SimpleNamespace(random=random, lax=jax.lax))
-    craftax_step = _rebound(game_logic.craftax_step, spawn_mobs=spawn_mobs)
+    craftax_step = _rebound(game_logic.craftax_step, do_action=act, update_mobs=move_mobs, spawn_mobs=spawn_mobs)
     return _rebound(CraftaxClassicSymbolicEnvNoAutoReset.step_env, craftax_step=craftax_step)
 
 
@@ -120,7 +121,7 @@ def _read(obs: jax.Array, state: Any) -> jax.Array:
     distances = jnp.where(cells[:, _TARGET_CHANNELS] > 0.5, _DISTANCE[:, None], _NONE_IN_VIEW).min(0)
     inventory = jnp.stack([getattr(state.inventory, item) for item in _ITEMS])
     vitals = jnp.stack([state.player_health, state.player_food, state.player_drink, state.player_energy])
-    parts = (inventory, state.achievements, near, vitals, distances)
+    parts = (inventory, state.achievements, near, vitals, distances, state.dealt, state.taken[None])
     return jnp.concatenate([part.astype(jnp.float32) for part in parts])
 
 

@@ -1,4 +1,4 @@
-"""Set fluents of a state of Craftax-Classic: amounts, achievements, vitals, and the player's surroundings.
+"""Set fluents of a state of Craftax-Classic: amounts, achievements, vitals, blows, and the player's surroundings.
 
 A distance is set by putting a block or creature in the player's view and removing nearer ones. Removed blocks become
 sand: nothing spawns on it, and no skill refers to it.
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from craftax.craftax_classic.constants import DIRECTIONS, SOLID_BLOCKS, BlockType
 
+from flowrl_core.envs.craftax_classic.blows import DEALT, TAKEN
 from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 from flowrl_core.envs.placing import cannot_be, wanted_values
 
@@ -78,7 +79,11 @@ def placed(state: Any, values: Mapping[str, float]) -> Any:
     for i, name in enumerate(_ACHIEVEMENTS):
         achievements[i] = wanted.get(name, achievements[i])
     vitals = {f"player_{v}": _like(getattr(state, f"player_{v}"), wanted[v]) for v in _VITALS if v in wanted}
-    state = state.replace(inventory=state.inventory.replace(**held), achievements=achievements, **vitals)
+    blows = {
+        "dealt": np.array([wanted.get(name, old) for name, old in zip(DEALT, state.dealt, strict=True)], np.int32),
+        "taken": _like(state.taken, wanted.get(TAKEN, int(state.taken))),
+    }
+    state = state.replace(inventory=state.inventory.replace(**held), achievements=achievements, **vitals, **blows)
     wishes = list(_wishes(wanted))
     return _Surroundings(state).granting(wishes) if wishes else state
 

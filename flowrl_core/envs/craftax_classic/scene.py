@@ -34,7 +34,7 @@ def _errand(t: int, sight: np.ndarray) -> str:
 
 
 def _late(draw: np.random.Generator, adapter: Adapter, state: Any) -> Any:
-    """Return the state with some of every item, some achievements, and all kinds of block around the player."""
+    """Return the state with some of every item, some achievements, all kinds of block around, and creatures beside."""
     y, x = (int(v) for v in state.player_position)
     world = np.array(state.map)
     patch = world[max(y - 4, 0) : y + 5, max(x - 5, 0) : x + 6]
@@ -43,6 +43,8 @@ def _late(draw: np.random.Generator, adapter: Adapter, state: Any) -> Any:
     values = {name: int(draw.integers(0, 9)) for name in _ITEMS}
     values |= {name: int(draw.random() < 0.5) for name in _ACHIEVEMENTS}
     values |= {vital: int(draw.integers(3, 10)) for vital in ("food", "drink", "energy")}
+    values |= {f"dist.{creature}": 1 for creature in ("cow", "skeleton")}
+    values |= {"dist.zombie": 1} if draw.random() < 0.5 else {}
     _, late = adapter.place(state.replace(map=world.astype(state.map.dtype)), values)
     return late
 

@@ -22,7 +22,9 @@ _ACHIEVEMENTS = (
 _BLOCKS = (
     "grass", "water", "stone", "tree", "coal", "iron", "diamond", "crafting_table", "furnace", "plant", "ripe_plant",
 )  # fmt: skip
-_CREATURES = ("zombie", "cow", "skeleton")
+_CREATURES = {"zombie": 5, "cow": 3, "skeleton": 3}
+"""The creatures and their points of health."""
+_MOST_BLOWS = 99
 
 _RULES = (
     "The world is 64 x 64 cells. The view shows 7 rows and 9 columns with the player in its middle.",
@@ -52,6 +54,9 @@ _RULES = (
     "time, 7 from one who sleeps.",
     "Skeletons (3 points) appear on paths and shoot arrows; each takes 2 health.",
     "A hit takes 1 point, or 2 for each wood_sword, 3 for each stone_sword, 5 for each iron_sword: the most of these.",
+    "dealt.X is how many points the player's hits have taken from Xs in the episode, up to 99.",
+    "taken.damage is how much health zombies and arrows have taken in the episode, up to 99; hunger, thirst and "
+    "tiredness do not count.",
     "Food falls by 1 in 26 steps, drink by 1 in 21, energy by 1 in 31; half as fast for food and drink in sleep.",
     "`sleep` works below 9 energy; asleep, energy rises by 1 in 11 steps and no action counts until it is 9.",
     "Being awake again gives ach.wake_up, also when a zombie's hit was what woke the player.",
@@ -71,6 +76,12 @@ CRAFTAX_CLASSIC = Vocabulary(
         Fluent("near.furnace", "place", 0, 1),
         *(Fluent(vital, "vital", 0, 9) for vital in ("health", "food", "drink", "energy")),
         *(Fluent(f"dist.{kind}", "distance", 0, 8) for kind in (*_BLOCKS, *_CREATURES)),
+        # What a creature has left is hidden. No blow takes more than it has, nor more from the player than there is.
+        *(
+            Fluent(f"dealt.{kind}", "total", 0, _MOST_BLOWS, is_hidden=True, most_gained=health)
+            for kind, health in _CREATURES.items()
+        ),
+        Fluent("taken.damage", "total", 0, _MOST_BLOWS, most_gained=9),
     ),
     actions=(
         "noop",
