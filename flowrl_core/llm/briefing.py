@@ -49,7 +49,7 @@ _STATES: Mapping[SkillState, str] = {
 _KIND_NOTES = {
     "place": " (lost when left)",
     "distance": " (the largest: none in view)",
-    "total": " (of an episode; never falls)",
+    "total": " (of an episode, never falls; pay for none but dealt.X with the target X)",
 }
 _HIDDEN_NOTE = " (rewards only)"
 _MOST_TERMS = 8

@@ -13,6 +13,7 @@ Faults of a reward (`FARMED` and `MISDIRECTED`):
     pays_idle           pays when nothing changes and the skill is not done
     pays_to_and_fro     pays for a move and its reverse together
     pays_collect_drop   pays for an item, a vital point or a place that is gained and lost again
+    pays_total          pays for a total that is not damage dealt to the skill's target
     pays_nothing        pays nothing for the skill's gain
     never_pays          pays nothing in recorded transitions with the skill's gain
     prefers_other       pays more for something else than for the skill's gain
@@ -22,21 +23,22 @@ A condition that was never true on recorded transitions is not a fault: skills e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from flowrl_core.proposals.model import Finding
-from flowrl_core.proposals.program_checks import ProgramChecks, program_checks_of
+from flowrl_core.proposals.program_checks import Judged, ProgramChecks, program_checks_of
 from flowrl_core.proposals.recorded_transitions import RecordedTransitions
 from flowrl_core.proposals.synthetic_transitions import cycles, idle_moments, other_gains
+from flowrl_core.proposals.totals import paid_rise
 from flowrl_core.skills.knowledge import Knowledge
 from flowrl_core.skills.model import Plan, Skill
 from flowrl_core.text import counted
 
 __all__ = ["FARMED", "MISDIRECTED", "lint"]
 
-FARMED = frozenset({"pays_idle", "pays_to_and_fro", "pays_collect_drop"})
+FARMED = frozenset({"pays_idle", "pays_to_and_fro", "pays_collect_drop", "pays_total"})
 MISDIRECTED = frozenset({"pays_nothing", "never_pays", "prefers_other"})
 
 # A sum of float32 rewards this close to 0 counts as 0.
@@ -160,20 +162,30 @@ def _pays_collect_drop(checks: ProgramChecks) -> Finding | None:
     return _cycle(checks, "pays_collect_drop", sentence, ("count", "vital", "place"))
 
 
+def _pays_total(checks: ProgramChecks) -> Finding | None:
+    found = paid_rise(checks)
+    if found is None or found[2] <= _NOTHING:
+        return None
+    fluent, states, pay = found
+    sentence = (
+        f"the reward pays for {fluent.name}, of which there is no end: pay only for blows at the skill's target, as "
+        "`0.1 * gained.dealt.X` with the target X"
+    )
+    values = " -> ".join(f"{state[checks.index[fluent.name]]:g}" for state in states)
+    evidence = f"{fluent.name} {values} pays {pay:.3g}, and so on all through an episode until it is {fluent.high}"
+    return _found("pays_total", sentence, evidence)
+
+
 def _cycle(checks: ProgramChecks, code: str, sentence: str, kinds: tuple[str, ...]) -> Finding | None:
     found = list(cycles(checks, kinds))
     if not found:
         return None
-    registers = np.concatenate([checks.registers_along(states) for _, states in found], axis=1)
-    ends = np.cumsum([len(states) - 1 for _, states in found])
     for n in checks.lasting_counts:
-        judged = checks.judge(registers, n)
-        for (fluent, states), end in zip(found, ends, strict=True):
-            own = slice(end - len(states) + 1, end)
-            pay = float(judged.reward[own].sum())
-            if pay > _NOTHING and not judged.done[own].any():
+        for (fluent, states), judged in zip(found, _along(checks, [states for _, states in found], n), strict=True):
+            pay = float(judged.reward.sum())
+            if pay > _NOTHING and not judged.done.any():
                 values = " -> ".join(f"{state[checks.index[fluent.name]]:g}" for state in states)
-                evidence = f"{fluent.name} {values} pays {' + '.join(f'{r:.3g}' for r in judged.reward[own])}: "
+                evidence = f"{fluent.name} {values} pays {' + '.join(f'{r:.3g}' for r in judged.reward)}: "
                 return _found(code, sentence, evidence + _earned(pay, len(states) - 1))
     return None
 
@@ -205,10 +217,9 @@ def _prefers_other(checks: ProgramChecks) -> Finding | None:
     others = list(other_gains(checks))
     if not others:
         return None
-    registers = np.concatenate([checks.registers_along(states) for _, states in others], axis=1)
     for n in checks.counts:
         own = _best_step(checks, n)
-        pays = checks.judge(registers, n).reward
+        pays = np.array([one.reward.sum() for one in _along(checks, [states for _, states in others], n)])
         k = int(pays.argmax())
         if pays[k] > own + _NOTHING:
             name = others[k][0]
@@ -219,9 +230,16 @@ def _prefers_other(checks: ProgramChecks) -> Finding | None:
 
 
 _CHECKS: tuple[Callable[[ProgramChecks], Finding | None], ...] = (
-    _done_too_soon, _done_without_gain, _done_at_the_end, _pays_idle, _pays_to_and_fro, _pays_collect_drop,
+    _done_too_soon, _done_without_gain, _done_at_the_end, _pays_idle, _pays_to_and_fro, _pays_collect_drop, _pays_total,
     _pays_nothing, _never_pays, _prefers_other,
 )  # fmt: skip
+
+
+def _along(checks: ProgramChecks, paths: Sequence[Sequence[np.ndarray]], n: int) -> list[Judged]:
+    """Return the programs' results along each of the paths, which are judged all at once."""
+    judged = checks.judge(np.concatenate([checks.registers_along(states) for states in paths], axis=1), n)
+    ends = np.cumsum([len(states) - 1 for states in paths])[:-1]
+    return [Judged(*parts) for parts in zip(np.split(judged.done, ends), np.split(judged.reward, ends), strict=True)]
 
 
 def _told(checks: ProgramChecks) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flowrl_core.programs.registers import change_name, registers_of
+from flowrl_core.proposals.totals import blows_at_target
 from flowrl_core.skills.model import Skill
 from flowrl_core.vocabulary.model import Vocabulary
 
@@ -14,7 +15,8 @@ def potential_form(skill: Skill, vocab: Vocabulary) -> str:
 
     Counts pay per unit. Without counts, flags pay when they are raised. A gained place pays for coming closer or, if
     the skill also gains a flag (as by placing a table) or the place has no distance, for being done. If the vocabulary
-    has health, its change adds a small term, as in the game's own reward.
+    counts the damage dealt to the skill's target, each point adds a little: a fight takes several blows. If it has
+    health, its change adds a small term, as in the game's own reward.
 
     Args:
         skill: its gain is in the vocabulary.
@@ -32,6 +34,8 @@ def potential_form(skill: Skill, vocab: Vocabulary) -> str:
         terms = [f"closer.{name}" for name in places]
     else:
         terms = [f"(1 if new_ach.{name} else 0)" for name in flags]
+    if (blows := blows_at_target(skill, vocab)) is not None:
+        terms.append(f"0.1 * {change_name('gained', blows)}")
     if "health" in names:
         terms.append("0.1 * d.health")
     return " + ".join(terms)

@@ -165,9 +165,12 @@ class ProgramChecks:
     def most_recorded(self) -> float:
         """The largest reward of these transitions, with and without the entry overlaid; -inf if there are none.
 
-        The highest twentieth does not count: a wounded player's health may rise in the step of the gain by chance.
+        Without what totals rose by, such as the last blow of a fight. The highest twentieth does not count either: a
+        wounded player's health may rise in the step of the gain by chance.
         """
-        registers = self.recorded.transitions[:, self.events]
+        now, prev, start = (rows[self.events] for rows in (self.recorded.now, self.recorded.prev, self.recorded.start))
+        is_total = np.array([fluent.kind == "total" for fluent in self.recorded.vocabulary.fluents])
+        registers = self.recorded.registers(np.where(is_total, prev, now), prev, start)
         laid = (False, True) if self.entry else (False,)
         judged = [self.judge(registers, n, is_laid=is_laid) for n in self.counts for is_laid in laid]
         by_chance = len(self.events) // _CHANCE

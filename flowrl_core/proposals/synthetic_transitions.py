@@ -52,7 +52,10 @@ def cycles(checks: ProgramChecks, kinds: Collection[str]) -> Iterator[tuple[Flue
 
 
 def other_gains(checks: ProgramChecks) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """Yield single gains of other fluents than the skill's: the fluent, and the states f32[F] before and after."""
+    """Yield gains of other fluents than the skill's: the fluent, and states f32[F], of which each is a step later.
+
+    A count, vital, flag or place rises once; a total by as much as it can in one step, at once and point by point.
+    """
     own = {*checks.skill.gain, *_companions(checks)}
     own |= {f"dist.{name.removeprefix('near.')}" for name in own if name.startswith("near.")}
     for fluent in checks.read:
@@ -65,13 +68,14 @@ def other_gains(checks: ProgramChecks) -> Iterator[tuple[str, list[np.ndarray]]]
             change = (far, far - 1)
         elif fluent.kind == "vital":
             change = (high - 1, high)
-        elif fluent.kind in ("count", "total"):
-            rise = fluent.most_gained or 1
-            have = min(have, high - rise)
-            change = (have, have + rise)
+        elif fluent.kind == "count":
+            change = (min(have, high - 1), min(have, high - 1) + 1)
         else:
-            change = (low, high)
+            change = (low, high) if fluent.kind != "total" else (have, min(have + (fluent.most_gained or 1), high))
         yield name, [checks.changed(checks.at_entry, {name: value}) for value in change]
+        if fluent.kind == "total":
+            points = range(change[0], change[1] + 1)
+            yield name, [checks.changed(checks.at_entry, {name: value}) for value in points]
 
 
 def _put(checks: ProgramChecks, values: Mapping[str, int]) -> np.ndarray:

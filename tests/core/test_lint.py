@@ -84,6 +84,18 @@ REWARDS = [
     ("collect_wood", "gained.wood + 3 * closer.tree", {"prefers_other"}),
     ("collect_wood", "-gained.wood", {"pays_nothing", "never_pays"}),
     ("collect_wood", "1 if gained.wood > 0 and energy < 1 else 0", {"pays_nothing", "never_pays"}),
+    ("collect_wood", "gained.wood + 0.1 * gained.dealt.zombie", {"pays_total"}),
+    ("collect_wood", "gained.wood + 0.1 * gained.taken.damage", {"pays_total"}),
+    ("collect_wood", "gained.wood - 0.01 + tanh(gained.dealt.cow)", {"pays_total"}),
+    ("collect_wood", "gained.wood + (0.01 if gained.dealt.cow == 2 else 0)", {"pays_total"}),
+    ("collect_wood", "gained.wood + (0.1 * gained.dealt.cow if near.furnace else 0)", {"pays_total"}),
+    ("collect_wood", "gained.wood + 0.1 * since.dealt.cow", {"pays_idle", "pays_total"}),
+    ("eat_cow", "(1 if new_ach.eat_cow else 0) + 0.1 * gained.dealt.zombie", {"pays_total"}),
+    ("eat_cow", "(1 if new_ach.eat_cow else 0) + 0.1 * gained.taken.damage", {"pays_total"}),
+    ("eat_cow", "(1 if new_ach.eat_cow else 0) + 0.5 * gained.dealt.cow", {"prefers_other"}),
+    ("eat_cow", "(1 if new_ach.eat_cow else 0) + (0.5 if gained.dealt.cow == 1 else 0)", {"prefers_other"}),
+    ("eat_cow", "0.1 * gained.dealt.cow", {"pays_nothing"}),
+    ("eat_cow", "(1 if new_ach.eat_cow else 0) + 0.01 * dealt.cow", {"pays_idle"}),
     ("place_table", "1 if near.crafting_table else 0", {"pays_idle"}),
     ("place_table", "0.1 * inv.wood", {"pays_idle"}),
 ]
@@ -132,6 +144,10 @@ GOOD = [
     changed("collect_stone", gain={"inv.stone": Linear(2, 0)}, done="since.stone >= 2 * n"),
     changed("eat_cow", reward="(1 if new_ach.eat_cow else 0) + 0.05 * closer.cow + 0.1 * d.food"),
     changed("make_wood_pickaxe", reward="1 if new_ach.make_wood_pickaxe else 0"),
+    changed("eat_cow", reward="(1 if new_ach.eat_cow else 0) + 0.3 * gained.dealt.cow + 0.1 * d.health"),
+    changed("defeat_zombie", reward="(1 if new_ach.defeat_zombie else 0) + 0.1 * tanh(gained.dealt.zombie)"),
+    changed("defeat_zombie", reward="(1 if new_ach.defeat_zombie else 0) - 0.05 * gained.taken.damage"),
+    changed("collect_wood", reward="gained.wood - 0.1 * gained.dealt.cow"),
 ]
 
 
@@ -159,10 +175,22 @@ def test_evidence_carries_numbers() -> None:
     assert found.evidence == "inv.stone 0 -> 1 -> 0 pays 1 + 0: 150 rounds earn 150.0"
 
 
+def test_a_target_does_not_make_blows_a_part_of_a_gain_that_comes_without_them() -> None:
+    """Zombies as the target of collecting wood: wood was recorded to come without a blow."""
+    wood = changed("collect_wood", target="zombie", reward="gained.wood + 0.1 * gained.dealt.zombie")
+    found = faults(wood)["pays_total"]
+    assert found.sentence.startswith("the reward pays for dealt.zombie, of which there is no end")
+    assert found.evidence == "dealt.zombie 0 -> 1 pays 0.1, and so on all through an episode until it is 99"
+    assert not faults(replace(wood, program=Program(wood.program.done, "gained.wood")))
+
+
 def test_the_potential_form_pays_for_each_kind_of_gain() -> None:
     flag = changed("collect_wood", gain={"ach.eat_cow": ONE})
     assert potential_form(flag, CRAFTAX_CLASSIC) == "(1 if new_ach.eat_cow else 0) + 0.1 * d.health"
     place = changed("goto_bench", "corridor")
     assert potential_form(place, CORRIDOR) == "closer.bench"
+    cow = changed("eat_cow", target="cow")
+    assert potential_form(cow, CRAFTAX_CLASSIC).count("0.1 * gained.dealt.cow") == 1
+    assert "dealt" not in potential_form(replace(cow, target="grass"), CRAFTAX_CLASSIC)
     both = changed("make_b", "corridor", gain={"inv.b": N, "inv.c": N})
     assert potential_form(both, CORRIDOR) == "gained.b + gained.c"
