@@ -18,10 +18,11 @@ from flowrl_cli.server.connection import asking, connected
 from flowrl_cli.server.record import Server
 from flowrl_cli.stopping import stop_campaign
 from flowrl_cli.views.live import show
-from flowrl_cli.views.summary import how_to_go_on
+from flowrl_cli.views.summary import how_to_go_on, outcome_lines
 from flowrl_cli.views.tables import say
 from flowrl_cli.views.view import campaign_knowledge, view_campaign
 from flowrl_core.errors import InputError, ServiceError
+from flowrl_core.skills.frontier import prerequisites
 from flowrl_core.skills.goals import is_reached
 from flowrl_core.stages.skill.remarks import learned_before
 from flowrl_core.stages.upkeep.families import FAMILIES
@@ -174,6 +175,7 @@ def _follow(home: Home, registry: Registry, campaign: Campaign, request: Request
             break
     views = print_end(home, registry, registry.campaigns.get(campaign.name))
     known = campaign_knowledge(registry, campaign)
+    say("", *outcome_lines(views, prerequisites(known, [view.name for view in views if view.state != "learned"])))
     learned = [name for name, fact in registry.skills.facts(campaign.name).items() if fact.learned]
     missed = [target for target in request.spec.targets if not is_reached(known, target, learned)]
     if missed:

@@ -27,6 +27,7 @@ _TRAINING, _EVALUATION, _LIMITS, _FRONTIER = TrainingSpec(), EvaluationSpec(), L
 @flow(name="campaign", flow_run_name="{campaign}", on_cancellation=[cancel_skills], validate_parameters=False, **FLOW)
 async def campaign(
     targets: list[str] = [],  # noqa: B006  (a form shows a list; nothing changes it)
+    all: bool = False,
     campaign: CampaignName = "default",
     env: str = "craftax-classic",
     knowledge: str = "",
@@ -45,6 +46,7 @@ async def campaign(
 
     Args:
         targets: Skills to learn, or fluents to obtain, e.g. inv.iron_pickaxe; empty: resume the campaign's targets
+        all: Every skill of the knowledge base is a target, besides those named
         campaign: The campaign's name; an existing campaign is resumed
         env: The environment: craftax-classic, or corridor (a tiny one for trying things out)
         knowledge: A shipped knowledge base, or a TOML file in FLOWRL_HOME/knowledge; empty: the environment's own
@@ -60,6 +62,7 @@ async def campaign(
     try:
         spec = parse_campaign(
             targets=targets,
+            all=all,
             campaign=campaign,
             env=env,
             knowledge=knowledge,

@@ -23,6 +23,7 @@ _DEFAULTS = TrainingSpec(), EvaluationSpec(), LimitsSpec(), FrontierSpec()
 def campaign(
     *,
     target: Annotated[list[str] | None, Parameter(negative="")] = None,
+    all: Annotated[bool | None, Parameter(negative="")] = None,
     campaign: str | None = None,
     env: str | None = None,
     knowledge: str | None = None,
@@ -44,8 +45,10 @@ def campaign(
     Parameters
     ----------
     target
-        A skill to learn, or a fluent to obtain (inv.iron_pickaxe); repeat it for more. Without any, the campaign
-        resumes with its earlier settings and those given.
+        A skill to learn, or a fluent to obtain (inv.iron_pickaxe); repeat it for more. Without any, nor --all, the
+        campaign resumes with its earlier settings and those given.
+    all
+        Every skill of the knowledge base is a target.
     campaign
         The campaign's name ("default" if not given).
     env
@@ -64,8 +67,8 @@ def campaign(
     keep
         Leave the local server and workers running at the end.
     config
-        A TOML file with `targets`, `campaign`, `env`, `knowledge`, `fresh`, `overrides`, `retry`, `from_scratch` and
-        the tables `[training]`, `[evaluation]`, `[limits]`, `[frontier]`. Options override it.
+        A TOML file with `targets`, `all`, `campaign`, `env`, `knowledge`, `fresh`, `overrides`, `retry`, `from_scratch`
+        and the tables `[training]`, `[evaluation]`, `[limits]`, `[frontier]`. Options override it.
     """
     from flowrl_cli.checks.installed import check_installation
     from flowrl_cli.process.account import check_directory
@@ -75,7 +78,8 @@ def campaign(
     from flowrl_cli.request.campaign import make_request, merge_sources
     from flowrl_cli.session import run_campaign
 
-    single = {"campaign": campaign, "env": env, "knowledge": knowledge, "fresh": fresh, "from_scratch": from_scratch}
+    single = {"all": all, "campaign": campaign, "env": env, "knowledge": knowledge, "fresh": fresh}
+    single["from_scratch"] = from_scratch
     several = {"targets": target, "overrides": override, "retry": retry}
     typed: dict[str, Any] = {name: value for name, value in {**single, **several}.items() if value is not None}
     for name, group in (

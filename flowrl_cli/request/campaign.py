@@ -13,6 +13,7 @@ from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.skills.knowledge import Knowledge, is_file_name
 from flowrl_core.specs.campaign import CampaignSpec, parse_campaign
+from flowrl_core.specs.continuation import with_all_targets
 from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.proposals.context import ProposalContext, initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import check_frontier
@@ -89,7 +90,7 @@ def make_request(parameters: Mapping[str, Any], named: Naming = AS_PATHS) -> Req
     spec = _effective(asked, named)
     knowledge = _open(spec, file)
     content = file.read_bytes() if file is not None else None
-    spec = spec.model_copy(update={"targets": list(dict.fromkeys(spec.targets))})
+    spec = with_all_targets(spec, knowledge.skills, named)
     check_frontier(spec, named)
     base = initial_knowledge(knowledge, spec)
     context = _context(spec, base)
@@ -112,10 +113,11 @@ def _effective(spec: CampaignSpec, named: Naming) -> CampaignSpec:
     if registry is not None:
         with registry:
             return registry.campaigns.effective_spec(spec)
-    if spec.targets:
+    if spec.names_targets:
         return spec
     problem = "no target is named, and there is no campaign here to resume"
-    remedy = f"Add {named.example('targets', ['SKILL'])}; `flowrl plan SKILL` shows what it needs"
+    every = named.setting("all", True)
+    remedy = f"Add {named.example('targets', ['SKILL'])} (`flowrl plan SKILL` shows what it needs), or {every}"
     raise InputError("targets", problem, remedy)
 
 

@@ -16,7 +16,7 @@ from flowrl_core.naming import Naming, as_override, toml_line
 __all__ = ["Written"]
 
 _OPTIONS = {"targets": "--target", "overrides": "--override", "retry": "--retry"}
-_FIELDS = ("campaign", "env", "knowledge", "fresh", "from_scratch")
+_FIELDS = ("all", "campaign", "env", "knowledge", "fresh", "from_scratch")
 _GROUPS = ("training", "evaluation", "limits", "frontier")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 
 from flowrl_cli.views.tables import MISSING, seconds
@@ -11,7 +11,7 @@ from flowrl_cli.views.view import SkillView
 from flowrl_core.report.timeline import RunTrace, greatest_overlap, handovers, most_at_once, speed_up
 from flowrl_core.text import counted
 
-__all__ = ["how_to_go_on", "summary_lines"]
+__all__ = ["how_to_go_on", "outcome_lines", "summary_lines"]
 
 
 def summary_lines(runs: Sequence[RunTrace], steps: Mapping[str, Sequence[tuple[str, float | None]]]) -> list[str]:
@@ -29,6 +29,22 @@ def summary_lines(runs: Sequence[RunTrace], steps: Mapping[str, Sequence[tuple[s
         _condition_line(runs),
         *_step_lines(steps),
     ]
+
+
+def outcome_lines(views: Sequence[SkillView], needs: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the lines that say what became of each skill: learned, failed and why, or waiting for which.
+
+    Args:
+        needs: the prerequisites of each skill that is not learned.
+    """
+    of = {state: [view for view in views if view.state == state] for state in {view.state for view in views}}
+    learned, failed = (of.pop(state, []) for state in ("learned", "failed"))
+    lines = [f"Learned: {len(learned)} of {counted(len(views), 'skill')}"]
+    lines += [f"Failed: {view.name}: {view.remark}" for view in failed]
+    for view in of.pop("blocked_by_failed", []):
+        causes = [one.name for one in failed if one.name in needs.get(view.name, ())]
+        lines.append(f"Blocked: {view.name} needs {' and '.join(causes) or 'a skill that failed'}")
+    return [*lines, *(f"Not ended ({state}): {', '.join(one.name for one in rest)}" for state, rest in of.items())]
 
 
 def how_to_go_on(campaign: str, views: Sequence[SkillView]) -> list[str]:

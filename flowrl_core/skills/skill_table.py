@@ -84,7 +84,7 @@ class _Table:
 
 _WHOLE = TypeAdapter(Whole)
 _WRITTEN = {str: '"..."', int: "1", bool: "true", list: '["...", "..."]', dict: '{ "inv.wood" = 1 }'}
-_GROUPS = {"training": "frames = 600000", "evaluation": "threshold = 0.75"}
+_GROUPS = {"training": "frames = 4000000", "evaluation": "threshold = 0.75"}
 _TYPE_NAMES = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
 
 

@@ -150,11 +150,12 @@ class FrontierSpec(Spec):
 
 
 class CampaignSpec(Spec):
-    """All parameters of a campaign. Without targets: those of its earlier start (see `specs.continuation`)."""
+    """All parameters of a campaign. Without targets or `all`: those of its earlier start (see `specs.continuation`)."""
 
     campaign: CampaignName = "default"
     env: str = Field(default="craftax-classic", min_length=1)
     targets: list[str] = Field(default=[], examples=[["collect_wood"]])
+    all: bool = Field(default=False, description="Every skill of the knowledge base is a target, besides those named")
     knowledge: str = Field(
         default="",
         examples=["craftax-classic"],
@@ -187,6 +188,11 @@ class CampaignSpec(Spec):
     def line(self) -> str:
         """The library that the campaign reads and writes: its own, named after it, or the shared one, ""."""
         return self.campaign if self.fresh else ""
+
+    @property
+    def names_targets(self) -> bool:
+        """Whether it says what to learn; else it means the targets of the campaign's earlier start."""
+        return bool(self.targets) or self.all
 
 
 def parse_campaign(named: Naming = AS_PATHS, /, **parameters: Any) -> CampaignSpec:

@@ -7,7 +7,7 @@ somebody entered, so the flow reads its parameters `without_defaults`: there, wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from flowrl_core.errors import InputError
@@ -17,7 +17,7 @@ from flowrl_core.specs.campaign import CampaignSpec, LimitsSpec
 from flowrl_core.specs.overrides import Override, joined, overrides_of, resolve
 from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 
-__all__ = ["changed_overrides", "check_overrides", "effective_spec", "without_defaults"]
+__all__ = ["changed_overrides", "check_overrides", "effective_spec", "with_all_targets", "without_defaults"]
 
 _FREE_LIMITS = ("max_parallel", "max_retries", "max_skills", "approval", "stall_minutes")
 """Limits that may change: they affect how a campaign uses the machine, not what it learns."""
@@ -56,11 +56,31 @@ def effective_spec(spec: CampaignSpec, earlier: Mapping[str, CampaignSpec]) -> C
         after = _continued(spec, before)
         _check_fixed(before, after)
         return after
-    if spec.targets:
+    if spec.names_targets:
         return spec
     problem = f"none is named, and there is no campaign {spec.campaign!r} to resume"
     known = ", ".join(earlier) or "none"
     raise InputError("targets", problem, f"Name the skills to learn, or an existing campaign: {known}")
+
+
+def with_all_targets(spec: CampaignSpec, skills: Iterable[str], named: Naming = AS_PATHS) -> CampaignSpec:
+    """Return the spec with its targets by name, each once: those it names and, if it asks for all, the skills.
+
+    So a later start without targets means the same ones, even if the knowledge base has grown.
+
+    Args:
+        skills: of the knowledge base.
+        named: how the user writes a field, given its path.
+
+    Raises:
+        InputError: all are asked for, of a campaign that begins without skills.
+    """
+    if spec.all and spec.frontier.kind == "model":
+        problem = "there is no skill yet where a language model alone proposes them"
+        remedy = f"Name the targets, or use the knowledge base too: {named.setting('frontier.kind', 'hybrid')}"
+        raise InputError(named("all"), problem, remedy)
+    targets = dict.fromkeys([*spec.targets, *(skills if spec.all else ())])
+    return spec.model_copy(update={"targets": list(targets), "all": False})
 
 
 def check_overrides(before: CampaignSpec, after: CampaignSpec, named: Naming = AS_PATHS) -> None:
@@ -101,9 +121,9 @@ def _continued(spec: CampaignSpec, before: CampaignSpec) -> CampaignSpec:
     groups = {}
     for name, fixed in _FIXED.items():
         given, earlier = getattr(spec, name), getattr(before, name)
-        groups[name] = _completed(given, earlier, fixed if spec.targets else type(earlier).model_fields)
+        groups[name] = _completed(given, earlier, fixed if spec.names_targets else type(earlier).model_fields)
     kept = {
-        "targets": spec.targets or before.targets,
+        "targets": spec.targets if spec.names_targets else before.targets,
         "overrides": joined(before.overrides, spec.overrides),
         "fresh": spec.fresh or before.fresh,
     }

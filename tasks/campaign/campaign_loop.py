@@ -28,7 +28,7 @@ from flowrl_core.skills.knowledge import Knowledge, is_file_name, load_knowledge
 from flowrl_core.skills.model import Skill
 from flowrl_core.skills.skill_states import known_states
 from flowrl_core.specs.campaign import CampaignSpec
-from flowrl_core.specs.continuation import effective_spec, without_defaults
+from flowrl_core.specs.continuation import effective_spec, with_all_targets, without_defaults
 from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.proposals.context import initial_knowledge, read_context
 from flowrl_core.stages.proposals.propose import check_frontier
@@ -276,6 +276,7 @@ def _accepted(home: Home, asked: CampaignSpec) -> Iterator[tuple[Registry, Campa
         spec = known.campaigns.effective_spec(given) if known is not None else effective_spec(given, {})
         check_frontier(spec)
         knowledge = _knowledge(home, spec)
+        spec = with_all_targets(spec, knowledge.skills)
         context = read_context(known, spec.campaign, spec, initial_knowledge(knowledge, spec))
         for note in check_campaign(context).notes:
             logger.warning("%s", note)

@@ -113,6 +113,28 @@ def test_a_campaign_without_targets_goes_on_as_it_was(requested, home, flowrl_he
     refused(flowrl_here("campaign", "--campaign", "day"), "--target", "'day'", "night")
 
 
+def test_all_means_every_skill_of_the_knowledge_base_besides_the_targets(requested, home, flowrl_here, refused):
+    skills = list(load_knowledge("corridor").skills)
+    asked = requested("--env", "corridor", "--all", target=None)
+    assert asked.spec.targets == skills and not asked.spec.all
+    assert set(asked.needs) == set(skills)
+    assert requested("--all").spec.targets == ["make_b", *(name for name in skills if name != "make_b")]
+    assert requested("--env", "corridor", "--all", "--target", "inv.b", target=None).spec.targets == ["inv.b", *skills]
+    (home.parent / "c.toml").write_text('all = true\nenv = "corridor"\n')
+    assert requested("--config", "c.toml", target=None).spec.targets == skills
+    model = ("--frontier.kind", "model", "--frontier.model", "openai:NAME")
+    refused(flowrl_here("campaign", "--env", "corridor", "--all", *model), "--all", "--frontier.kind hybrid")
+
+
+def test_a_campaign_of_all_skills_goes_on_with_those_it_was_started_with(requested, home):
+    skills = list(load_knowledge("corridor").skills)
+    with Registry.open(Home(home)) as registry:
+        spec = requested("--env", "corridor", "--campaign", "night", "--all", target=None).spec
+        registry.campaigns.record(spec, load_knowledge("corridor").skills)
+    assert requested("--campaign", "night", target=None).spec.targets == skills
+    assert requested("--campaign", "night", "--all", target=None).spec.targets == skills
+
+
 def test_what_is_given_to_a_later_start_counts_also_where_it_is_the_default(
     requested, home, flowrl_here, refused, monkeypatch
 ):

@@ -22,7 +22,7 @@ from flowrl_cli.request.written import Written
 from flowrl_cli.server.processes import MARK_VARIABLE
 from flowrl_cli.server.record import Record
 from flowrl_cli.views.live import Narrator, live_table
-from flowrl_cli.views.summary import how_to_go_on
+from flowrl_cli.views.summary import how_to_go_on, outcome_lines
 from flowrl_cli.views.tables import console, number, percent, seconds
 from flowrl_cli.views.view import latest_directory, read_progress, view_campaign
 from flowrl_core.skills.knowledge import load_knowledge
@@ -215,7 +215,7 @@ def test_what_another_campaign_has_learned_is_said_with_its_seed_and_what_differ
     shutil.copytree(grown.root, home)
     named = ("--campaign", "second", "--env", "corridor", "--target", "dig_a")
     done = flowrl_here("campaign", *named, "--training.seed", "7", "--override", "dig_a.frames=40000")
-    told = "already learned by campaign demo with seed 0 (here 7), training.frames 600000 (here 40000)"
+    told = "already learned by campaign demo with seed 0 (here 7), training.frames 4000000 (here 40000)"
     assert done.returncode == 0 and told in done.stdout
     found = json.loads(flowrl_here("status", "second", "--json").stdout)["skills"][0]
     assert found["why"] == told and found["campaign"] == "demo"
@@ -323,6 +323,12 @@ def test_a_campaigns_end_and_a_retry_say_what_can_be_retried(side_by_side):
     command = "flowrl campaign --campaign demo --retry make_b"
     assert line == f"To go on with make_b: {command} (with more frames: --override make_b.frames=N)"
     assert how_to_go_on("older", others) == []
+    needs = {"make_p": ("make_b", "make_c"), "make_b": ("dig_a",)}
+    said = outcome_lines(views, needs)
+    assert said[0] == f"Learned: {sum(view.state == 'learned' for view in views)} of {len(views)} skills"
+    assert "Failed: make_b: too hard" in said and "Blocked: make_p needs make_b" in said
+    assert "Not ended (submitted): make_c" in said
+    assert all(any(view.name in line for line in said[1:]) == (view.state != "learned") for view in views)
     named = make_request({"campaign": "demo", "retry": ["dig_a", "make_b", "make_c", "make_d", "make_o"]}, Written())
     assert [note.partition(",")[0] for note in named.notes] == [
         "--retry: dig_a is learned",

@@ -6,7 +6,7 @@ import registry_steps
 from flowrl_core.errors import InputError
 from flowrl_core.skills.knowledge import load_knowledge, shipped
 from flowrl_core.specs.campaign import CampaignSpec, parse_campaign
-from flowrl_core.specs.continuation import without_defaults
+from flowrl_core.specs.continuation import with_all_targets, without_defaults
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.registry import Registry
 
@@ -44,6 +44,19 @@ def test_all_targets_that_were_ever_asked_for_are_meant(registry):
     start(registry, **FIRST)
     start(registry, **FIRST | {"targets": ["make_c"]})
     assert start(registry, campaign="night").targets == ("make_b", "make_c")
+
+
+def test_all_skills_are_added_to_the_targets_and_remain_them_when_the_knowledge_base_grows(registry):
+    start(registry, **FIRST)
+    form = {**CampaignSpec().model_dump(), "campaign": "night", "all": True}
+    asked = registry.campaigns.effective_spec(without_defaults(parse_campaign(**form)))
+    assert (asked.all, asked.targets, asked.training.width) == (True, [], 16)
+    some = ["dig_a", "make_c"]
+    registry.campaigns.record(with_all_targets(asked, some), SKILLS)
+    assert start(registry, campaign="night").targets == ("make_b", *some)
+    spec = with_all_targets(parse_campaign(all=True, targets=["make_c", "make_c"]), SKILLS)
+    assert spec.targets == ["make_c", *(name for name in SKILLS if name != "make_c")] and not spec.all
+    assert with_all_targets(spec, ["other"]) == spec
 
 
 def test_what_may_change_is_changed_by_what_is_given(registry):
