@@ -15,11 +15,11 @@ __all__ = [
     "Action",
     "LookFacts",
     "annealed",
-    "look_distance",
     "look_level",
     "look_target",
     "look_window",
     "next_action",
+    "next_look",
     "shaping_weight",
 ]
 
@@ -27,8 +27,6 @@ Action = Literal["train", "look", "learned", "failed"]
 
 _HIGHEST_TARGET = 0.97
 _FADING = 0.25
-_LOOKS_APART = 16
-"""Looks are at least a 16th of a run's frames apart, so that noise around the target does not use up all of them."""
 
 
 class LookFacts(Protocol):
@@ -84,9 +82,20 @@ def look_target(num_looks: int, run_frames: int, evaluation: EvaluationSpec) -> 
     return max(first, min(_HIGHEST_TARGET, first + num_looks * evaluation.target_step))
 
 
-def look_distance(run_frames: int, evaluation: EvaluationSpec) -> int:
-    """Return the number of frames that must lie between the last look and one now; it grows with the run."""
-    return max(evaluation.min_frames, run_frames // _LOOKS_APART)
+def next_look(last: int, num_looks: int, budget: int, evaluation: EvaluationSpec) -> int:
+    """Return the frames from which another look may follow one that failed.
+
+    `min_frames` later while the window has not grown. Then the looks that are left are spread over the rest of the
+    budget, each the same ratio of frames after the one before, so that chance at the target does not use them up.
+
+    Args:
+        last: frames of the last look.
+        num_looks: looks so far.
+    """
+    left = evaluation.looks - num_looks
+    if left < 1 or look_window(last, evaluation) <= evaluation.min_episodes:
+        return last + evaluation.min_frames
+    return max(last + evaluation.min_frames, math.floor(last * (budget / last) ** (1 / left)))
 
 
 def next_action(
@@ -114,10 +123,10 @@ def next_action(
         return "failed"
     if run_frames >= budget or is_hopeless:
         return "failed" if looks and looks[-1].frames >= run_frames else "look"
-    since = run_frames - (looks[-1].frames if looks else 0)
     target = look_target(len(looks), run_frames, evaluation)
     is_crossing = not math.isnan(success) and success >= target
-    if is_crossing and since >= look_distance(run_frames, evaluation) and len(looks) < evaluation.looks - 1:
+    first = next_look(looks[-1].frames, len(looks), budget, evaluation) if looks else evaluation.min_frames
+    if is_crossing and run_frames >= first and len(looks) < evaluation.looks - 1:
         return "look"
     return "train"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrl_core.learning.schedule import annealed, look_distance, look_level, look_target, look_window, next_action
+from flowrl_core.learning.schedule import annealed, look_level, look_target, look_window, next_action, next_look
 from flowrl_core.specs.skill import EvaluationSpec, SkillConfig, TrainingSpec, read_parameters
 
 SPEC = EvaluationSpec(
@@ -92,18 +92,28 @@ def test_a_success_that_is_enough_but_below_the_first_target_is_looked_at_before
 def test_what_is_learned_early_is_looked_at_as_if_nothing_grew_or_fell():
     spec = EvaluationSpec()
     assert (look_window(262_144, spec), look_target(0, 262_144, spec)) == (spec.min_episodes, spec.target)
-    assert look_distance(262_144, spec) == spec.min_frames
+    assert next_look(262_144, 1, 4_000_000, spec) == 262_144 + spec.min_frames
     assert look_window(524_288, spec) == 2 * spec.min_episodes
 
 
-@given(st.integers(1, 1_000_000), st.integers(1, 1_000_000))
-def test_looks_lie_further_apart_the_longer_the_run(frames, more):
-    assert look_distance(frames, SPEC) <= look_distance(frames + more, SPEC)
-    assert look_distance(frames, SPEC) >= max(SPEC.min_frames, (frames - 15) / 16)
-    looks = [Looked(frames, 0.7)]
-    after = frames + look_distance(frames * 2, SPEC)
-    assert next_action(after, 10**9, 1.0, looks, SPEC) == "look"
-    assert next_action(frames + SPEC.min_frames - 1, 10**9, 1.0, looks, SPEC) == "train"
+@given(st.integers(300_000, 12_000_000), st.integers(12_000_000, 20_000_000), st.integers(2, 16))
+def test_looks_that_fail_late_are_spread_over_the_rest_of_the_budget(first, budget, num_looks):
+    spec = EvaluationSpec(looks=num_looks, min_frames=1)
+    looks = [Looked(first, 0.7)]
+    while len(looks) < num_looks:
+        looks.append(Looked(next_look(looks[-1].frames, len(looks), budget, spec), 0.7))
+    assert looks[-1].frames == pytest.approx(budget, abs=2 * num_looks), "the last is that of the budget's end"
+    ratios = [after.frames / before.frames for before, after in itertools.pairwise(looks)]
+    assert ratios == pytest.approx([ratios[0]] * len(ratios), rel=1e-3)
+
+
+def test_a_look_that_failed_late_is_not_followed_by_another_at_once():
+    looks = [Looked(729_088, 0.72)]
+    again = next(
+        n for n in range(729_088, 4_000_000, 2_048) if next_action(n, 4_000_000, 1.0, looks, EvaluationSpec()) == "look"
+    )
+    assert 1_200_000 < again < 1_300_000
+    assert next_look(729_088, 1, 4_000_000, EvaluationSpec(window_growth=0)) == 729_088 + 16_384
 
 
 def test_a_hopeless_run_takes_a_last_look_and_ends():
