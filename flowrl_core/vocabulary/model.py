@@ -35,7 +35,7 @@ class Vocabulary:
 
     `fluents` are the base fluents in the order in which the adapter reads them. Programs may also read derived names:
     `gained.*` and `since.*` (of `inv.*`, counts and totals), `new_ach.*`, `d.*` (of vitals), `closer.*` (of `dist.*`)
-    and `n`.
+    and `n`. The total `dealt.X` is the damage dealt to the target X, the only one that a proposed reward may pay for.
     """
 
     env: str

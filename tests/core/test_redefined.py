@@ -6,11 +6,13 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import registry_steps
 from corridor_runs import KNOWLEDGE, begin, drive, make_spec
 
 from flowrl_core.errors import StorageError
 from flowrl_core.programs.model import Program
 from flowrl_core.skills.experts import expert_slice
+from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.directory import run_directory
 from flowrl_core.stages.skill.prepare import prepare
@@ -23,6 +25,8 @@ from flowrl_core.storage.registry.rows.library import add_version
 DIG = KNOWLEDGE.skills["dig_a"]
 SKILLS = {**KNOWLEDGE.skills, "dig_a": replace(DIG, program=Program("since.a >= n", "2 * gained.a"))}
 SPEC = make_spec("changed", "dig_a")
+FIGHTS = {"eat_cow": "1752ea4b5e5a828b", "defeat_zombie": "57dc4e905d030ea3", "defeat_skeleton": "90742949ecfc862e"}
+"""The identities that the fights had while their rewards held no blows."""
 
 
 def prepared(home, spec=SPEC, skills=SKILLS):
@@ -100,6 +104,25 @@ def test_from_scratch_it_begins_anew(home):
         registry.skill_runs.commit(attempt.run, verdict="failed", run_frames=1, results=[], policy="most_frames")
         registry.attempts.end(attempt.id, "verdict")
     assert seed(prepared(home, SPEC.model_copy(update={"retry": ["dig_a"], "from_scratch": True}))) is None
+
+
+def test_the_shipped_fights_that_pay_for_blows_start_from_the_experts_that_were_not_paid_for_them(new_home):
+    new = {name: load_knowledge("craftax-classic").skills[name] for name in FIGHTS}
+    old = {
+        name: replace(one, program=Program(one.program.done, f"(1 if new_ach.{name} else 0) + 0.1 * d.health"))
+        for name, one in new.items()
+    }
+    assert {name: one.identity("craftax-classic") for name, one in old.items()} == FIGHTS
+    spec = registry_steps.make_spec(env="craftax-classic", targets=list(FIGHTS))
+    with Registry.open(new_home) as registry:
+        registry_steps.start(registry, spec, old)
+        for index, name in enumerate(FIGHTS):
+            registry_steps.learn(registry, [name], {index: (name, 100)})
+        registry_steps.start(registry, spec.model_copy(update={"campaign": "later"}), new)
+        for name, skill in new.items():
+            expert = registry.library.allocate(skill.identity("craftax-classic"), **registry_steps.SIZES)
+            earlier = registry.library.earlier_head(expert.global_index)
+            assert expert.head is None and earlier is not None and earlier.content == name
 
 
 def test_a_version_comes_from_no_expert_of_another_skill(home):
