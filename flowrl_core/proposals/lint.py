@@ -163,8 +163,8 @@ def _pays_collect_drop(checks: ProgramChecks) -> Finding | None:
 
 
 def _pays_total(checks: ProgramChecks) -> Finding | None:
-    found = paid_rise(checks)
-    if found is None or found[2] <= _NOTHING:
+    found = paid_rise(checks, above=_NOTHING)
+    if found is None:
         return None
     fluent, states, pay = found
     sentence = (

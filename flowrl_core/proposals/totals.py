@@ -26,11 +26,14 @@ def blows_at_target(skill: Skill, vocab: Vocabulary) -> str | None:
     return name if any(fluent.name == name and fluent.kind == "total" for fluent in vocab.fluents) else None
 
 
-def paid_rise(checks: ProgramChecks) -> tuple[Fluent, list[np.ndarray], float] | None:
+def paid_rise(checks: ProgramChecks, *, above: float) -> tuple[Fluent, list[np.ndarray], float] | None:
     """Return the first total whose rise is paid for although the skill is not about it, with the states and the pay.
 
-    A rise is paid for if its reward is positive and above that of standing still. Damage dealt to the target counts as
-    what the skill is about, unless its gain was recorded and never came with such a blow.
+    The pay of a rise is its reward less that of standing still, so that a cost of time hides nothing. Damage dealt to
+    the target counts as what the skill is about, unless its gain was recorded and never came with such a blow.
+
+    Args:
+        above: pay up to this counts as none.
     """
     own = blows_at_target(checks.skill, checks.recorded.vocabulary)
     for fluent in checks.read:
@@ -39,8 +42,8 @@ def paid_rise(checks: ProgramChecks) -> tuple[Fluent, list[np.ndarray], float] |
         for before, after in rises(checks, fluent):
             for n in checks.lasting_counts:
                 judged, still = checks.along([before, after], n), checks.along([before, before], n)
-                pay = float(judged.reward[0] - max(float(still.reward[0]), 0.0))
-                if pay > 0 and not judged.done[0]:
+                pay = float(judged.reward[0] - still.reward[0])
+                if pay > above and not judged.done[0]:
                     return fluent, [before, after], pay
     return None
 

@@ -87,6 +87,8 @@ REWARDS = [
     ("collect_wood", "gained.wood + 0.1 * gained.dealt.zombie", {"pays_total"}),
     ("collect_wood", "gained.wood + 0.1 * gained.taken.damage", {"pays_total"}),
     ("collect_wood", "gained.wood - 0.01 + tanh(gained.dealt.cow)", {"pays_total"}),
+    ("collect_wood", "gained.wood - 1 + 0.1 * gained.dealt.zombie", {"pays_total"}),
+    ("collect_wood", "gained.wood - (0.01 if gained.dealt.cow < 1 else 0)", {"pays_total"}),
     ("collect_wood", "gained.wood + (0.01 if gained.dealt.cow == 2 else 0)", {"pays_total"}),
     ("collect_wood", "gained.wood + (0.1 * gained.dealt.cow if near.furnace else 0)", {"pays_total"}),
     ("collect_wood", "gained.wood + 0.1 * since.dealt.cow", {"pays_idle", "pays_total"}),
