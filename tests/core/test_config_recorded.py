@@ -71,7 +71,7 @@ def test_a_field_set_for_the_campaign_and_for_one_skill_is_in_their_configuratio
                 assert by_campaign[other][name] == by_skill[other][name] == getattr(getattr(spec, other), name)
 
 
-@pytest.mark.parametrize("field", ["frames", "threshold", "final_learning_rate_share"])
+@pytest.mark.parametrize("field", ["frames", "threshold", "final_learning_rate_share", "stop_hopeless"])
 def test_the_knowledge_bases_own_value_beats_the_campaigns_and_an_override_beats_both(empty_home, field):
     group = "training" if field in TrainingSpec.model_fields else "evaluation"
     campaigns, own = others(group, field)

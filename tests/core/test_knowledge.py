@@ -46,6 +46,7 @@ learning_rate = 1
 
 [skills.make_b.evaluation]
 threshold = 0.9
+stop_hopeless = false
 """
 
 
@@ -69,7 +70,7 @@ def test_every_field_of_a_skill_is_read(load) -> None:
     assert skill.gain == {"inv.b": Linear(1, 0)} and skill.progress == "inv.b"
     assert skill.requirements == {"near.bench": Linear(0, 1)} and skill.consumption == {"inv.a": Linear(1, 0)}
     assert knowledge.training == {"make_b": {"frames": 5000, "learning_rate": 1.0}}
-    assert knowledge.evaluation == {"make_b": {"threshold": 0.9}}
+    assert knowledge.evaluation == {"make_b": {"threshold": 0.9, "stop_hopeless": False}}
     assert knowledge.providers("inv.a") == ("dig_a",) and knowledge.providers("inv.c") == ()
     assert Skill.from_dict(skill.as_dict()) == skill
 
