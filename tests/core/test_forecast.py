@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrl_core.learning.forecast import empty_curve, extended, forecast, is_hopeless, num_points
+from flowrl_core.learning.forecast import Forecast, empty_curve, extended, forecast, is_hopeless, num_points
 
 RECORDED = tomllib.loads((Path(__file__).parents[1] / "fixtures" / "curves.toml").read_text())["curve"]
 BY_NAME = {one["name"]: one for one in RECORDED}
@@ -138,6 +138,50 @@ def test_nothing_is_said_of_a_run_that_nothing_is_known_of():
 
 def test_the_forecast_at_the_end_ends_nothing():
     assert ended(lambda share: 0.0 if share == 1.0 else 0.9, 640_000) is None
+
+
+def odds(success):
+    """The log-odds in which lines are fitted."""
+    return np.log((success + 0.01) / (1 - success + 0.01))
+
+
+def final_of(*curves):
+    """The forecast at half of the budget for steps whose log-odds at the 32 points so far are these."""
+    success = 1.02 / (1 + np.exp(-np.array(curves))) - 0.01
+    curve = empty_curve(len(curves))
+    curve[:32] = success.T
+    return forecast(curve, 320_000, 640_000).final
+
+
+def test_forecasts_of_known_curves_are_known_numbers():
+    gain, at = 0.3, np.arange(32)  # half of what annealing brings over a whole budget
+    assert odds(final_of(np.zeros(32))) == pytest.approx(gain)
+    assert final_of(np.zeros(32), np.ones(32)) == pytest.approx(final_of(np.zeros(32)) * final_of(np.ones(32)))
+    assert odds(final_of(-2 + at / 31)) == pytest.approx(-2 + 63 / 31 + gain), "the line goes on to the last point"
+    assert odds(final_of(1 - at / 31)) == pytest.approx(gain), "a curve that falls stays where it is"
+    late = np.where(at < 24, 0.0, (at - 23) / 20)
+    assert odds(final_of(late)) == pytest.approx((63 - 23) / 20 + gain), "the last quarter rises faster"
+    early = np.where(at < 24, at / 20, 23 / 20)
+    assert odds(final_of(early)) > 23 / 20 + gain + 0.1, "the last half rises, the last quarter does not"
+
+
+def test_noise_makes_a_forecast_more_favourable_by_two_standard_errors_of_level_and_slope():
+    noise = np.where(np.arange(32) % 2, 0.1, -0.1)
+    ends = []
+    for size in (8, 16):
+        at = np.arange(size) - (size - 1) / 2
+        slope = (at * noise[-size:]).sum() / (at**2).sum()
+        error = np.sqrt(((noise[-size:] - slope * at) ** 2).sum() / (size - 2))
+        level = slope * at[-1] + 2 * error / np.sqrt(size)
+        ends.append(level + (slope + 2 * error / np.sqrt((at**2).sum())) * 32)
+    assert odds(final_of(noise)) == pytest.approx(max(ends) + 0.3)
+
+
+def test_the_grace_is_over_at_exactly_a_third_of_the_budget():
+    found = Forecast(0.0, 0.0)
+    assert is_hopeless(found, 400_000, 1_200_000, THRESHOLD)
+    assert not is_hopeless(found, 399_999, 1_200_000, THRESHOLD)
+    assert is_hopeless(found, 200_000, 300_000, THRESHOLD) and not is_hopeless(found, 199_999, 300_000, THRESHOLD)
 
 
 @given(st.lists(st.floats(0, 1), min_size=64, max_size=64), st.integers(1, 64))

@@ -114,6 +114,7 @@ def test_a_look_that_failed_late_is_not_followed_by_another_at_once():
     )
     assert 1_200_000 < again < 1_300_000
     assert next_look(729_088, 1, 4_000_000, EvaluationSpec(window_growth=0)) == 729_088 + 16_384
+    assert next_look(729_088, 1, 800_000, EvaluationSpec(min_frames=50_000)) == 729_088 + 50_000
 
 
 def test_a_hopeless_run_takes_a_last_look_and_ends():
