@@ -33,7 +33,7 @@ def careless(policy):
     return make_spec(
         "careless",
         "make_b",
-        training={"entropy_weight": 0.5},
+        training={"entropy_weight": 0.5, "final_entropy_share": 1.0, "final_learning_rate_share": 1.0},
         evaluation={"threshold": 0.3, "target": 0.4, "min_frames": 512, "min_episodes": 16},
         limits={"merge": policy},
     )
