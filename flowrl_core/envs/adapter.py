@@ -35,6 +35,8 @@ class Adapter:
         place: (state, values by base fluent) -> (observation, state), outside jit: the state with these fluents set.
             Other fluents keep their values, except places and distances that must change to make room. Raises
             InputError, with the fluent as its field, if a fluent cannot have its value.
+        deadly: (observation, state) -> bool[A], the actions that are seen to kill; None if the environment names none.
+            Action masks forbid them.
         render: state -> u8[H, W, 3], a picture of it, outside jit; None if the environment has none.
     """
 
@@ -45,6 +47,7 @@ class Adapter:
     read: Callable[[jax.Array, Any], jax.Array]
     sight: Callable[[jax.Array, Any, jax.Array], jax.Array]
     place: Callable[[Any, Mapping[str, float]], tuple[jax.Array, Any]]
+    deadly: Callable[[jax.Array, Any], jax.Array] | None = None
     render: Callable[[Any], np.ndarray] | None = None
 
     @property
@@ -94,7 +97,7 @@ def plain_states(adapter: Adapter) -> Adapter:
         obs, after = adapter.place(rich(state), values)
         return obs, plain(after)
 
-    render = adapter.render
+    render, deadly = adapter.render, adapter.deadly
     return dataclasses.replace(
         adapter,
         reset=reset,
@@ -102,5 +105,6 @@ def plain_states(adapter: Adapter) -> Adapter:
         read=lambda obs, state: adapter.read(obs, rich(state)),
         sight=lambda obs, state, target: adapter.sight(obs, rich(state), target),
         place=place,
+        deadly=None if deadly is None else lambda obs, state: deadly(obs, rich(state)),
         render=None if render is None else lambda state: render(rich(state)),
     )

@@ -53,6 +53,7 @@ class PlanArrays:
         progress: i32[S] index of the base fluent whose change since the start of the step counts as progress.
         target: i32[S] index of the target block, -1 for none.
         actions: bool[S, A] the actions that the step may use.
+        is_masked: bool[] whether actions are masked: then those that the environment calls deadly are forbidden too.
         keep: f32[S, F] minimum of each base fluent when the step ends; 0 where there is none.
         floor: f32[S, F] the same, only for counts that the step's skill does not gain: below it, the plan is lost.
         shaping: the environment's shaping as a table, leaves [1, I]; a reward of 0 if it declares none.
@@ -68,6 +69,7 @@ class PlanArrays:
     progress: Leaf
     target: Leaf
     actions: Leaf
+    is_masked: Leaf
     keep: Leaf
     floor: Leaf
     shaping: Table
@@ -129,6 +131,7 @@ def lower_plan(
         progress=np.array([names.index(skill.progress) for skill in mine], np.int32),
         target=np.array(targets, np.int32),
         actions=_masks(mine, vocabulary, use_masks=use_masks),
+        is_masked=np.bool_(use_masks),
         keep=keep,
         floor=floor,
         shaping=_shaping(vocabulary),
@@ -180,6 +183,7 @@ def blank_plan(vocabulary: Vocabulary) -> PlanArrays:
         progress=numbers,
         target=numbers - 1,
         actions=np.ones((MAX_STEPS, len(vocabulary.actions)), bool),
+        is_masked=np.bool_(False),
         keep=amounts,
         floor=amounts,
         shaping=zeros(1),

@@ -82,13 +82,16 @@ def lower_guards(
     ]
     allowed[: len(names)] = actions
 
+    def lowered(reward: str) -> Table:
+        return lower(check_reward(reward, vocabulary), vocabulary) if reward else Table(*(row[0] for row in zeros(1)))
+
     def conditions(texts: Sequence[str]) -> Table:
         return stack([lower(check_condition(text, vocabulary), vocabulary) for text in texts], MAX_GUARDS)
 
     return GuardArrays(
         takes_over=conditions([guard.takes_over for guard in declared]),
         gives_back=conditions([guard.gives_back for guard in declared]),
-        reward=stack([lower(check_reward(guard.reward, vocabulary), vocabulary) for guard in declared], MAX_GUARDS),
+        reward=stack([lowered(guard.reward) for guard in declared], MAX_GUARDS),
         expert=expert,
         target=target,
         actions=allowed,

@@ -206,9 +206,7 @@ def rollout(
         inputs = expert_inputs(adapter, plan, playing)
         expert = _acting(plan, playing)
         logits, value = routed_apply(network.apply, params, inputs, expert)
-        allowed = jnp.where(
-            playing.guard[:, None] >= 0, jnp.asarray(plan.guards.actions)[playing.guard], plan.actions[playing.step]
-        )
+        allowed = _allowed(adapter, plan, playing)
         log_probs = jax.nn.log_softmax(jnp.where(allowed, logits, FORBIDDEN))
         action = jax.random.categorical(key, log_probs)
         log_prob = jnp.take_along_axis(log_probs, action[:, None], axis=1)[:, 0]
@@ -275,6 +273,15 @@ def rollout(
     _, last_value = routed_apply(network.apply, params, last_inputs, _acting(plan, playing))
     num_experts = jax.tree.leaves(params)[0].shape[0]
     return playing, use, snapshots, trajectory, last_value, _count(trajectory, num_experts)
+
+
+def _allowed(adapter: Adapter, plan: PlanArrays, playing: Playing) -> jax.Array:
+    """Return the actions that the acting experts may choose, bool[B, A]."""
+    guard = playing.guard
+    allowed = jnp.where(guard[:, None] >= 0, jnp.asarray(plan.guards.actions)[guard], plan.actions[playing.step])
+    if adapter.deadly is None:
+        return allowed
+    return allowed & ~(jax.vmap(adapter.deadly)(playing.obs, playing.state) & plan.is_masked)
 
 
 def _acting(plan: PlanArrays, playing: Playing) -> jax.Array:

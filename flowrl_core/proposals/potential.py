@@ -34,8 +34,7 @@ def potential_form(skill: Skill, vocab: Vocabulary) -> str:
         terms = [f"closer.{name}" for name in places]
     else:
         terms = [f"(1 if new_ach.{name} else 0)" for name in flags]
-    if (blows := blows_at_target(skill, vocab)) is not None:
-        terms.append(f"0.1 * {change_name('gained', blows)}")
+    terms += [f"0.1 * {change_name('gained', blows)}" for blows in blows_at_target(skill, vocab)]
     if "health" in names:
         terms.append("0.1 * d.health")
     return " + ".join(terms)

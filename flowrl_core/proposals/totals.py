@@ -6,7 +6,7 @@ skill's gain. Nothing else that a total counts may be, least of all damage taken
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,10 +20,11 @@ _RISES = 9
 """Rises that are tried of a total that does not say how much it rises in a step."""
 
 
-def blows_at_target(skill: Skill, vocab: Vocabulary) -> str | None:
-    """Return the total that counts the damage dealt to the skill's target; None if the vocabulary has none."""
-    name = f"dealt.{skill.target}"
-    return name if any(fluent.name == name and fluent.kind == "total" for fluent in vocab.fluents) else None
+def blows_at_target(skill: Skill, vocab: Vocabulary) -> tuple[str, ...]:
+    """Return the totals that count the damage dealt to the skill's target: one for each kind that it stands for."""
+    totals = [fluent.name for fluent in vocab.fluents if fluent.kind == "total"]
+    kinds = vocab.kinds(skill.target) if skill.target is not None else ()
+    return tuple(name for kind in kinds if (name := f"dealt.{kind}") in totals)
 
 
 def paid_rise(checks: ProgramChecks, *, above: float) -> tuple[Fluent, list[np.ndarray], float] | None:
@@ -36,8 +37,9 @@ def paid_rise(checks: ProgramChecks, *, above: float) -> tuple[Fluent, list[np.n
         above: pay up to this counts as none.
     """
     own = blows_at_target(checks.skill, checks.recorded.vocabulary)
+    is_fight = bool(own) and _come_with_gain(checks, own)
     for fluent in checks.read:
-        if fluent.kind != "total" or (fluent.name == own and _comes_with_gain(checks, fluent)):
+        if fluent.kind != "total" or (fluent.name in own and is_fight):
             continue
         for before, after in rises(checks, fluent):
             for n in checks.lasting_counts:
@@ -60,7 +62,8 @@ def rises(checks: ProgramChecks, fluent: Fluent) -> Iterator[tuple[np.ndarray, n
             yield base, checks.changed(base, {fluent.name: have + rise})
 
 
-def _comes_with_gain(checks: ProgramChecks, fluent: Fluent) -> bool:
-    column, recorded = checks.index[fluent.name], checks.recorded
-    rose = recorded.now[checks.events, column] > recorded.prev[checks.events, column]
+def _come_with_gain(checks: ProgramChecks, totals: Sequence[str]) -> bool:
+    """Whether one of the totals rose in a recorded gain of the skill, or no gain was recorded."""
+    columns, recorded = [checks.index[name] for name in totals], checks.recorded
+    rose = recorded.now[checks.events][:, columns] > recorded.prev[checks.events][:, columns]
     return not len(rose) or bool(rose.any())

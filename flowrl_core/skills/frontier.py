@@ -11,7 +11,7 @@ from flowrl_core.skills.goals import reached_by
 from flowrl_core.skills.knowledge import Knowledge, in_order
 from flowrl_core.skills.planner import plan_of
 
-__all__ = ["Frontier", "SkillState", "frontier", "prerequisites"]
+__all__ = ["Frontier", "SkillState", "frontier", "needed", "prerequisites"]
 
 SkillState = Literal["learned", "failed", "ready", "blocked", "blocked_by_failed", "submitted"]
 
@@ -22,7 +22,7 @@ class Frontier:
 
     Attributes:
         ready: can be submitted, the longest chain of dependants first.
-        blocked: wait for a skill that is not learned yet.
+        blocked: wait for a skill that is not learned yet, or for a guard of theirs that may still be learned.
         done: learned.
         blocked_by_failed: depend, directly or not, on a skill that failed.
         failed: did not learn.
@@ -78,6 +78,21 @@ def prerequisites(knowledge: Knowledge, targets: Iterable[str]) -> dict[str, tup
     return {name: graph[name] for name in in_order(graph, source=knowledge.source)}
 
 
+def needed(knowledge: Knowledge, targets: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return `prerequisites` of the targets and of all guards that they list, guards before the skills that list them.
+
+    A guard is no prerequisite: a skill whose guard cannot be learned is trained without it.
+
+    Raises:
+        PlanError, KnowledgeError: as `prerequisites`.
+    """
+    needs = prerequisites(knowledge, targets)
+    while more := {guard for name in needs for guard in knowledge.skills[name].guards} - needs.keys():
+        needs = prerequisites(knowledge, [*needs, *more])
+    graph = {name: (*before, *knowledge.skills[name].guards) for name, before in needs.items()}
+    return {name: needs[name] for name in in_order(graph, source=knowledge.source)}
+
+
 def frontier(knowledge: Knowledge, targets: Iterable[str], states: Mapping[str, SkillState]) -> Frontier:
     """Return the current frontier of the targets.
 
@@ -104,11 +119,12 @@ def frontier(knowledge: Knowledge, targets: Iterable[str], states: Mapping[str, 
 def _arranged(
     knowledge: Knowledge, roots: Iterable[str], by: Mapping[str, str | None], states: Mapping[str, SkillState]
 ) -> Frontier:
-    needs = prerequisites(knowledge, roots)
+    needs = needed(knowledge, roots)
     found: dict[str, SkillState] = {}
     for name, before in needs.items():
-        found[name] = _state(states.get(name), {found[other] for other in before})
-    chain = _dependants_chain(needs)
+        guards = {found[guard] for guard in knowledge.skills[name].guards}
+        found[name] = _state(states.get(name), {found[other] for other in before}, guards)
+    chain = _dependants_chain({name: (*before, *knowledge.skills[name].guards) for name, before in needs.items()})
 
     def those(state: SkillState) -> tuple[str, ...]:
         return tuple(name for name in needs if found[name] == state)
@@ -125,12 +141,12 @@ def _arranged(
     )
 
 
-def _state(known: SkillState | None, before: set[SkillState]) -> SkillState:
+def _state(known: SkillState | None, before: set[SkillState], guards: set[SkillState]) -> SkillState:
     if known in ("learned", "failed", "submitted"):
         return known
     if before & {"failed", "blocked_by_failed"}:
         return "blocked_by_failed"
-    return "ready" if before <= {"learned"} else "blocked"
+    return "ready" if before <= {"learned"} and guards <= {"learned", "failed", "blocked_by_failed"} else "blocked"
 
 
 def _dependants_chain(needs: Mapping[str, tuple[str, ...]]) -> dict[str, int]:

@@ -171,6 +171,7 @@ def load_knowledge(source: str | Path, vocab: Vocabulary | None = None) -> Knowl
         evaluation={p.skill.name: p.evaluation for p in parsed if p.evaluation},
     )
     _refuse_what_nothing_provides(knowledge)
+    _refuse_what_guards_nothing(knowledge)
     _refuse_cycles(knowledge)
     return knowledge
 
@@ -219,11 +220,27 @@ def _refuse_what_nothing_provides(knowledge: Knowledge) -> None:
                 raise KnowledgeError(where, f"no skill gains {fluent}", f"Add a skill that gains {fluent}")
 
 
+def _refuse_what_guards_nothing(knowledge: Knowledge) -> None:
+    able = [skill.name for skill in knowledge.skills.values() if skill.guard is not None]
+    for skill in knowledge.skills.values():
+        for name in skill.guards:
+            if name not in able:
+                is_known = name in knowledge.skills
+                problem = f"{name!r} declares no guard" if is_known else f"there is no skill {name!r}"
+                remedy = f"Give it a table `guard`, or name one of: {', '.join(able) or 'none declares one'}"
+                raise KnowledgeError(f"{knowledge.source}: {skill.name}: guards", problem, remedy)
+
+
 def _refuse_cycles(knowledge: Knowledge) -> None:
     in_order(
         {
             skill.name: tuple(
-                dict.fromkeys(name for fluent in knowledge.needs(skill.name) for name in knowledge.providers(fluent))
+                dict.fromkeys(
+                    [
+                        *(name for fluent in knowledge.needs(skill.name) for name in knowledge.providers(fluent)),
+                        *skill.guards,
+                    ]
+                )
             )
             for skill in knowledge.skills.values()
         },

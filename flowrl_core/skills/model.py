@@ -27,11 +27,12 @@ class Guard:
         takes_over: condition program; while it holds, the guard acts.
         gives_back: condition program; a guard that acts stops when it holds and `takes_over` does not.
         reward: reward program; what the guard earns besides the step's reward while it acts. It fades as shaping does.
+            Empty: nothing.
     """
 
     takes_over: str
     gives_back: str
-    reward: str
+    reward: str = ""
 
 
 @dataclass(frozen=True)

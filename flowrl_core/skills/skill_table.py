@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from flowrl_core.errors import KnowledgeError, ProgramError
 from flowrl_core.naming import TomlNaming
 from flowrl_core.nearest import remedy_for
-from flowrl_core.programs.language import check_done, check_reward
+from flowrl_core.programs.language import check_condition, check_done, check_reward
 from flowrl_core.programs.model import Program
 from flowrl_core.quantities import Whole
 from flowrl_core.refusals import refusal, shown
@@ -28,7 +28,7 @@ from flowrl_core.skills.constraints import (
     name_rule,
 )
 from flowrl_core.skills.effects import parse_amount
-from flowrl_core.skills.model import Linear, Skill
+from flowrl_core.skills.model import MAX_GUARDS, Guard, Linear, Skill
 from flowrl_core.specs.skill import EvaluationSpec, TrainingSpec
 from flowrl_core.vocabulary.model import Vocabulary
 
@@ -36,7 +36,7 @@ __all__ = ["ParsedSkill", "parse_skill"]
 
 _KEYS = (
     "description", "done", "reward", "target", "actions", "learn_count", "ephemeral",
-    "gain", "requirements", "consumption", "training", "evaluation",
+    "gain", "requirements", "consumption", "guard", "guards", "training", "evaluation",
 )  # fmt: skip
 
 
@@ -85,6 +85,11 @@ class _Table:
 _WHOLE = TypeAdapter(Whole)
 _WRITTEN = {str: '"..."', int: "1", bool: "true", list: '["...", "..."]', dict: '{ "inv.wood" = 1 }'}
 _GROUPS = {"training": "frames = 4000000", "evaluation": "threshold = 0.75"}
+_GUARD: dict[str, Callable[[str, Vocabulary], Any]] = {
+    "takes_over": check_condition,
+    "gives_back": check_condition,
+    "reward": check_reward,
+}
 _TYPE_NAMES = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
 
 
@@ -117,6 +122,8 @@ def parse_skill(file: str, name: str, values: Any, vocab: Vocabulary) -> ParsedS
         target=None if target is None else table.one_of("target", target, vocab.targets),
         actions=tuple(table.one_of("actions", action, vocab.actions) for action in table.get("actions", list, [])),
         learn_count=learn_count,
+        guard=_guard(table, vocab) if "guard" in table.values else None,
+        guards=_guards(table),
     )
     table.keep(gain_rule(skill.gain))
     table.keep(ephemeral_rule(skill.gain, skill.ephemeral, vocab))
@@ -139,6 +146,37 @@ def _program(table: _Table, key: Literal["done", "reward"], vocab: Vocabulary) -
     except ProgramError as exc:
         raise KnowledgeError(f"{table.file}: {table.name}: {key}", exc.problem, exc.remedy) from exc
     return text
+
+
+def _guard(table: _Table, vocab: Vocabulary) -> Guard:
+    """Return the guard that the table `guard` declares."""
+    values = table.get("guard", dict)
+    for key in values:
+        if key not in _GUARD:
+            table.refuse(f"guard.{key}", "unknown key", remedy_for(key, _GUARD, most=1))
+    for key, check in _GUARD.items():
+        if key == "reward" and key not in values:
+            continue
+        if not isinstance(values.get(key), str):
+            table.refuse(f"guard.{key}", "is missing or not a text", f'Write guard.{key} = "..."')
+        try:
+            check(values[key], vocab)
+        except ProgramError as exc:
+            raise KnowledgeError(f"{table.file}: {table.name}: guard.{key}", exc.problem, exc.remedy) from exc
+    return Guard(**values)
+
+
+def _guards(table: _Table) -> tuple[str, ...]:
+    """Return the names in `guards`; whether each declares a guard is known when all tables have been read."""
+    names = table.get("guards", list, [])
+    if not all(isinstance(name, str) for name in names):
+        table.refuse("guards", f"must be a list of skills, not {shown(names)}", 'Write guards = ["...", "..."]')
+    if len(set(names)) < len(names) or table.name in names:
+        problem = "names a skill twice" if len(set(names)) < len(names) else "names the skill itself"
+        table.refuse("guards", problem, "Name each other skill once")
+    if len(names) > MAX_GUARDS:
+        table.refuse("guards", f"names {len(names)} skills", f"Name at most {MAX_GUARDS}")
+    return tuple(names)
 
 
 def _effects(table: _Table, part: Part, vocab: Vocabulary, learn_count: int) -> dict[str, Linear]:

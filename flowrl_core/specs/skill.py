@@ -74,7 +74,12 @@ class TrainingSpec(Spec):
     world_uses: Whole = Field(default=8, ge=1, le=1_000, description="Episodes after which a pool world is replaced")
     action_masks: bool = Field(
         default=False,
-        description="Restrict each expert to the environment's basic actions and those that its skill declares",
+        description="Restrict each expert to the environment's basic actions and those that its skill declares, and "
+        "forbid those that are seen to kill",
+    )
+    guards: bool = Field(
+        default=True,
+        description="Let the learned guards that a skill lists take over in its plan when they are needed",
     )
     checkpoint_updates: Whole = Field(default=40, ge=1, description="Updates between mid-run checkpoints")
     seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the run")

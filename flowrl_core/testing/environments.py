@@ -12,6 +12,7 @@ import numpy as np
 
 from flowrl_core.envs.adapter import Adapter, make_adapter
 from flowrl_core.errors import InputError
+from flowrl_core.programs.language import check_reward
 from flowrl_core.proposals.recorded_transitions import load_transitions
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.planner import make_plan
@@ -39,6 +40,12 @@ def check_environment(name: str) -> None:
     assert adapter.vocabulary == entry.vocabulary, "the adapter has another vocabulary than the catalogue"
     for kind in ("actions", "targets"):
         assert len(set(getattr(entry.vocabulary, kind))) == len(getattr(entry.vocabulary, kind)), f"{kind} twice"
+    assert set(entry.vocabulary.basic_actions) <= set(entry.vocabulary.actions), "a basic action is none of the actions"
+    for group, kinds in entry.vocabulary.groups:
+        assert group in entry.vocabulary.targets, f"the group {group} is none of the targets"
+        assert set(kinds) <= set(entry.vocabulary.targets), f"{group}: a kind is none of the targets"
+    if entry.vocabulary.shaping:
+        check_reward(entry.vocabulary.shaping, entry.vocabulary)
     for package in entry.packages:
         assert list(importlib.metadata.Distribution.discover(name=package)), f"packages: {package} is not installed"
     obs, state = _check_play(adapter)
@@ -139,6 +146,9 @@ def _check_sight(adapter: Adapter, rows: np.ndarray, seen: np.ndarray) -> None:
             message = f"sight and dist.{target} disagree"
             assert (is_seen[rows[:, at] < highest] == 1).all(), message
             assert ((is_adjacent == 1) == (is_seen == 1) & (rows[:, at] <= 1)).all(), message
+    for group, kinds in adapter.vocabulary.groups:
+        views = [seen[:, 1 + adapter.vocabulary.targets.index(name), 4] for name in (group, *kinds)]
+        assert (views[0] == np.max(views[1:], axis=0)).all(), f"sight: {group} is not in view when one of its kinds is"
 
 
 def _check_places(adapter: Adapter, obs: jax.Array, state: Any) -> None:

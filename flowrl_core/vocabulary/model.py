@@ -43,6 +43,8 @@ class Vocabulary:
     actions: tuple[str, ...]
     targets: tuple[str, ...]
     """Kinds of block (or creature) that a skill may name as its target."""
+    groups: tuple[tuple[str, tuple[str, ...]], ...] = field(default=(), kw_only=True)
+    """Targets that stand for several kinds, such as ("enemy", ("zombie", "skeleton")): the nearest of any of them."""
     observation_size: int
     """Length of the environment's observation."""
     basic_actions: tuple[str, ...] = ()
@@ -56,3 +58,7 @@ class Vocabulary:
     """Maximum by which a count rises in one environment step, unless its fluent says so itself."""
     rules: tuple[str, ...] = field(default=(), compare=False)
     """The game's rules in words, for proposers of skills. They do not affect learning."""
+
+    def kinds(self, target: str) -> tuple[str, ...]:
+        """Return the kinds of block or creature that a target stands for."""
+        return dict(self.groups).get(target, (target,))

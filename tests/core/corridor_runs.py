@@ -108,9 +108,11 @@ def drive(
         return process(home, run)
 
 
-def learn(home: Home, spec: CampaignSpec, skill: str) -> tuple[int, RunOutcome]:
+def learn(
+    home: Home, spec: CampaignSpec, skill: str, *, skills: Mapping[str, Skill] = KNOWLEDGE.skills
+) -> tuple[int, RunOutcome]:
     """The skill's run from its first attempt to its end: the run's id and the outcome."""
-    attempt = begin(home, spec, skill)
+    attempt = begin(home, spec, skill, skills=skills)
     outcome = drive(home, attempt.run, resolve(skill, spec))
     assert outcome is not None
     with Registry.open(home) as registry:

@@ -46,6 +46,27 @@ def cleared(state):
     return state.replace(map=state.map.at[max(y - 5, 0) : y + 6, max(x - 6, 0) : x + 7].set(BlockType.GRASS.value))
 
 
+@pytest.mark.parametrize(("move", "dy", "dx"), [("left", 0, -1), ("right", 0, 1), ("up", -1, 0), ("down", 1, 0)])
+def test_the_deadly_action_is_the_move_into_lava_and_the_game_agrees(adapter, world, observe, move, dy, dx):
+    state = with_block(cleared(world[1]), dy, dx, "LAVA")
+    deadly = np.asarray(adapter.deadly(observe(state), state))
+    assert [CRAFTAX_CLASSIC.actions[k] for k in np.nonzero(deadly)[0]] == [move]
+    step = jax.jit(adapter.step)
+    for k, action in enumerate(CRAFTAX_CLASSIC.actions[:6]):
+        assert bool(step(jax.random.PRNGKey(0), state, jnp.int32(k))[2]) == (action == move)
+
+
+def test_an_enemy_is_the_nearest_zombie_or_skeleton(adapter, world):
+    target = CRAFTAX_CLASSIC.targets.index
+    _, state = world
+    for values in ({"dist.zombie": 1, "dist.skeleton": 3}, {"dist.zombie": 4, "dist.skeleton": 2}, {}):
+        placed = adapter.place(cleared(state), {"dist.cow": 8, "dist.zombie": 8, "dist.skeleton": 8} | values)
+        kind = min(values, key=values.get).removeprefix("dist.") if values else "zombie"
+        seen = [np.asarray(adapter.sight(*placed, jnp.int32(target(name)))) for name in ("enemy", kind)]
+        np.testing.assert_array_equal(*seen)
+        assert seen[0].any() == bool(values)
+
+
 def test_a_new_world_has_full_vitals_and_nothing_else(adapter, world):
     values = fluents(adapter, *world)
     assert [values[name] for name in ("health", "food", "drink", "energy")] == [9, 9, 9, 9]

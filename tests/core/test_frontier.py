@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowrl_core.errors import InputError, KnowledgeError
-from flowrl_core.skills.frontier import frontier, prerequisites
-from flowrl_core.skills.knowledge import in_order, load_knowledge
+from flowrl_core.skills.frontier import frontier, needed, prerequisites
+from flowrl_core.skills.knowledge import Knowledge, in_order, load_knowledge
 
 CRAFTAX = load_knowledge("craftax-classic")
 TARGETS = ("make_stone_pickaxe", "make_wood_sword", "collect_sapling", "place_furnace")
@@ -54,6 +56,36 @@ def test_dependants_of_a_failed_skill_are_blocked_by_it_and_its_siblings_are_not
     assert found.blocked == ()
 
 
+def guarded(*guards: str) -> Knowledge:
+    """The knowledge with a coal that lists guards: drinking and eating, which need nothing."""
+    skills = {name: replace(skill, guards=()) for name, skill in CRAFTAX.skills.items()}
+    return replace(CRAFTAX, skills=skills | {"collect_coal": replace(skills["collect_coal"], guards=guards)})
+
+
+READY_FOR_COAL = dict.fromkeys(("collect_wood", "place_table", "make_wood_pickaxe"), "learned")
+
+
+def test_a_skill_waits_for_its_guards_while_they_may_be_learned() -> None:
+    known = guarded("collect_drink", "eat_cow")
+    found = frontier(known, ["collect_coal"], READY_FOR_COAL)
+    assert found.ready == ("collect_drink", "eat_cow") and found.blocked == ("collect_coal",)
+    assert found.needed.index("eat_cow") < found.needed.index("collect_coal")
+    found = frontier(known, ["collect_coal"], READY_FOR_COAL | {"collect_drink": "learned", "eat_cow": "submitted"})
+    assert found.ready == () and found.blocked == ("collect_coal",)
+
+
+def test_a_guard_that_failed_holds_nobody_up() -> None:
+    known = guarded("collect_drink", "eat_cow")
+    found = frontier(known, ["collect_coal"], READY_FOR_COAL | {"collect_drink": "learned", "eat_cow": "failed"})
+    assert found.ready == ("collect_coal",) and found.failed == ("eat_cow",) and found.blocked_by_failed == ()
+    assert prerequisites(known, ["collect_coal"])["collect_coal"] == tuple(READY_FOR_COAL), "guards are none"
+
+
+def test_guards_of_prerequisites_are_needed_too() -> None:
+    known = guarded("collect_drink")
+    assert "collect_drink" in frontier(known, ["make_iron_pickaxe"], {}).needed
+
+
 def test_derived_states_given_as_known_are_found_anew() -> None:
     assert frontier(CRAFTAX, TARGETS, dict.fromkeys(NEEDED, "ready")) == frontier(CRAFTAX, TARGETS, {})
 
@@ -83,13 +115,15 @@ def test_every_needed_skill_is_in_one_group_and_ready_means_ready(targets: list[
     groups = (found.ready, found.blocked, found.done, found.blocked_by_failed, found.failed, found.submitted)
     assert sorted(name for group in groups for name in group) == sorted(found.needed)
     assert list(found.states) == list(found.needed) and set(targets) <= set(found.needed)
-    before = prerequisites(CRAFTAX, targets)
+    before = needed(CRAFTAX, targets)
     for name in found.ready:
         assert all(states.get(other) == "learned" for other in before[name])
     for name in found.blocked_by_failed:
         assert any(states.get(other) == "failed" or other in found.blocked_by_failed for other in before[name])
+    waiting = {*found.ready, *found.blocked, *found.submitted}
     for name in found.blocked:
-        assert any(states.get(other) != "learned" for other in before[name])
+        guards = set(CRAFTAX.skills[name].guards)
+        assert any(states.get(other) != "learned" for other in before[name]) or not guards.isdisjoint(waiting)
 
 
 @settings(max_examples=40, deadline=None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flowrl_core.errors import InputError, KnowledgeError
 from flowrl_core.skills.effects import as_text, parse_amount
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge, shipped
-from flowrl_core.skills.model import Linear, Skill
+from flowrl_core.skills.model import Guard, Linear, Skill
 
 DIG = """
 [skills.dig_a]
@@ -75,6 +75,30 @@ def test_every_field_of_a_skill_is_read(load) -> None:
     assert Skill.from_dict(skill.as_dict()) == skill
 
 
+GUARD = """
+[skills.dig_a.guard]
+takes_over = "dist.mine <= 1"
+gives_back = "dist.mine >= 3"
+reward = "gained.a"
+"""
+
+
+def test_a_guard_and_the_plans_that_it_guards_are_read(load) -> None:
+    known = load(DIG + GUARD + BENCH + 'guards = ["dig_a"]\n')
+    assert known.skills["dig_a"].guard == Guard("dist.mine <= 1", "dist.mine >= 3", "gained.a")
+    assert known.skills["goto_bench"].guards == ("dig_a",) and known.skills["dig_a"].guards == ()
+    for skill in known.skills.values():
+        assert Skill.from_dict(skill.as_dict()) == skill
+    without = load(DIG + GUARD.replace('reward = "gained.a"', "")).skills["dig_a"]
+    assert without.guard is not None and without.guard.reward == ""
+
+
+def test_a_skill_without_guards_has_the_identity_that_it_had_before_there_were_any(load) -> None:
+    plain = load(DIG).skills["dig_a"]
+    assert "guard" not in plain.as_dict() and "guards" not in plain.as_dict()
+    assert len({load(text).skills["dig_a"].identity("corridor") for text in (DIG, DIG + GUARD)}) == 2
+
+
 def test_an_unknown_skill_is_answered_with_the_nearest_names(load) -> None:
     with pytest.raises(InputError, match="dig_a"):
         load(DIG).skill("dig")
@@ -117,6 +141,19 @@ MISTAKES = {
     "a path as name": (DIG.replace("skills.dig_a", 'skills."../a"'), "name: '../a' is not a valid skill name"),
     "a table that is none": ("[skills]\ndig_a = 3", "dig_a: skill: must be a table"),
     "no skills": ("", "mine.toml: skills: there are no skills"),
+    "guard key": (DIG + GUARD + 'n = "1"', "mine.toml: dig_a: guard.n: unknown key"),
+    "guard lacks": (DIG + GUARD.replace("gives_back", "reward", 1).replace('reward = "gained.a"', ""), "gives_back"),
+    "guard program": (DIG + GUARD.replace("dist.mine <= 1", "dist.mine >= 0"), r"takes_over: \[always_true\] it is"),
+    "guard kind": (DIG + GUARD.replace("dist.mine >= 3", "dist.mine"), r"gives_back: \[wrong_kind\] `dist.mine`"),
+    "guards itself": (DIG + 'guards = ["dig_a"]' + GUARD, "dig_a: guards: names the skill itself"),
+    "guards twice": (DIG + GUARD + BENCH + 'guards = ["dig_a", "dig_a"]', "goto_bench: guards: names a skill twice"),
+    "guards unknown": (DIG + 'guards = ["dig_b"]', "dig_a: guards: there is no skill 'dig_b'"),
+    "guards none": (DIG + BENCH + 'guards = ["dig_a"]', "guards: 'dig_a' declares no guard. Give it a table `guard`"),
+    "guards circle": (
+        DIG + 'guards = ["goto_bench"]' + GUARD + BENCH + 'guards = ["dig_a"]\nguard.takes_over = "near.bench"\n'
+        'guard.gives_back = "not near.bench"',
+        "cyclic: ",
+    ),
     "top key": ("version = 2" + DIG, "mine.toml: version: unknown key"),
     "not TOML": ("[[[", "mine.toml: is not valid TOML .*line 2"),
     "the same skill twice": (DIG + DIG, "mine.toml: is not valid TOML"),

@@ -109,7 +109,13 @@ def test_from_scratch_it_begins_anew(home):
 def test_the_shipped_fights_that_pay_for_blows_start_from_the_experts_that_were_not_paid_for_them(new_home):
     new = {name: load_knowledge("craftax-classic").skills[name] for name in FIGHTS}
     old = {
-        name: replace(one, program=Program(one.program.done, f"(1 if new_ach.{name} else 0) + 0.1 * d.health"))
+        name: replace(
+            one,
+            program=Program(one.program.done, f"(1 if new_ach.{name} else 0) + 0.1 * d.health"),
+            target=name.partition("_")[2],
+            guard=None,
+            guards=(),
+        )
         for name, one in new.items()
     }
     assert {name: one.identity("craftax-classic") for name, one in old.items()} == FIGHTS

@@ -1,17 +1,25 @@
 """Rollouts in the corridor: masks, snapshot starts, episode ends and counts."""
 
+import functools
+from dataclasses import replace
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from corridor_runs import KNOWLEDGE
 
 from flowrl_core.envs.adapter import make_adapter, plain_states
-from flowrl_core.envs.automaton import lower_plan
+from flowrl_core.envs.automaton import NUM_STEP_FEATURES, lower_plan
 from flowrl_core.envs.corridor.vocabulary import CORRIDOR
-from flowrl_core.envs.worlds import PoolUse
+from flowrl_core.envs.snapshots import no_snapshots
+from flowrl_core.envs.worlds import PoolUse, empty_pool, replace_used, used_up
 from flowrl_core.learning.learner import training_mode
-from flowrl_core.learning.rollout import expert_inputs, narrow, widen
+from flowrl_core.learning.rollout import begin, expert_inputs, narrow, rollout, widen
+from flowrl_core.networks.initialisation import initial_params
+from flowrl_core.networks.policy_value import ActorCritic
 from flowrl_core.randomness import jax_stream
+from flowrl_core.skills.experts import stack_experts
 from flowrl_core.skills.model import Plan, Step
 
 ADAPTER = plain_states(make_adapter("corridor"))
@@ -50,6 +58,30 @@ def test_with_masks_no_step_ever_uses_an_action_that_its_skill_does_not_allow(ro
     assert set(np.unique(trajectory.step)) >= {0, 1}, "more than one mask was at work"
     assert plan.actions[trajectory.step, trajectory.action].all()
     np.testing.assert_array_equal(trajectory.allowed, plan.actions[trajectory.step])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("use_masks", [True, False])
+def test_masks_forbid_what_is_seen_to_kill(use_masks):
+    def deadly(obs, state):
+        return jnp.zeros(len(CORRIDOR.actions), bool).at[0].set(obs[0] < 0.5)  # to go left, but for the bench
+
+    adapter = replace(ADAPTER, deadly=deadly)
+    network, num_inputs = (
+        ActorCritic(width=8, num_actions=ADAPTER.num_actions),
+        ADAPTER.observation_size + NUM_STEP_FEATURES,
+    )
+    params = stack_experts([initial_params(np.random.default_rng(0), num_inputs, 8, adapter.num_actions)], 1)
+    plan = arrays(Plan("dig_a", (Step("dig_a", 9),)), use_masks=use_masks)
+    pool, use = replace_used(adapter, empty_pool(adapter, 8), used_up(8), jax.random.PRNGKey(0), jnp.int32(1))
+    playing, use = begin(adapter, pool, use, training_mode(), batch=8)
+    play = jax.jit(functools.partial(rollout, adapter, network, length=32))
+    *_, seen, _, _ = play(
+        params, playing, pool, use, no_snapshots(pool, 4), plan, training_mode(), jax.random.PRNGKey(1)
+    )
+    at_bench, left = np.asarray(seen.inputs.flags)[..., 0], np.asarray(seen.allowed)[..., 0]
+    assert at_bench.any() and not at_bench.all()
+    np.testing.assert_array_equal(left, at_bench if use_masks else np.ones_like(left))
 
 
 def test_without_masks_the_same_experts_use_every_action(rollouts):

@@ -23,23 +23,31 @@ from flowrl_core.envs.adapter import Adapter
 from flowrl_core.envs.craftax_classic.blows import act, counting, move_mobs
 from flowrl_core.envs.craftax_classic.cell_choice import choose_cell
 from flowrl_core.envs.craftax_classic.placing import placed
-from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
+from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC, KINDS
 
 __all__ = ["make"]
 
 _ROWS, _COLUMNS, _CHANNELS = 7, 9, 21
 _VIEW = _ROWS * _COLUMNS * _CHANNELS
 _CREATURE_CHANNEL = {"zombie": 17, "cow": 18, "skeleton": 19}
+_KIND_CHANNELS = np.array(
+    [_CREATURE_CHANNEL[name] if name in _CREATURE_CHANNEL else BlockType[name.upper()].value for name in KINDS]
+)
+# f32[targets, 21]: 1 where a channel shows something of the target.
 _TARGET_CHANNELS = np.array(
     [
-        _CREATURE_CHANNEL[name] if name in _CREATURE_CHANNEL else BlockType[name.upper()].value
+        np.isin(np.arange(_CHANNELS), [_KIND_CHANNELS[KINDS.index(kind)] for kind in CRAFTAX_CLASSIC.kinds(name)])
         for name in CRAFTAX_CLASSIC.targets
-    ]
+    ],
+    np.float32,
 )
 _DY, _DX = np.meshgrid(np.arange(_ROWS) - _ROWS // 2, np.arange(_COLUMNS) - _COLUMNS // 2, indexing="ij")
 _DISTANCE = (np.abs(_DY) + np.abs(_DX)).reshape(-1).astype(np.float32)
 _NONE_IN_VIEW = _DISTANCE.max() + 1
 _NEIGHBOURS = (np.maximum(np.abs(_DY), np.abs(_DX)) == 1).reshape(-1)
+_BESIDE = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
+_MOVES = np.array([CRAFTAX_CLASSIC.actions.index(name) for name in _BESIDE])
+_MOVED_TO = np.array([(_ROWS // 2 + dy) * _COLUMNS + _COLUMNS // 2 + dx for dy, dx in _BESIDE.values()])
 _ITEMS = tuple(f.name.removeprefix("inv.") for f in CRAFTAX_CLASSIC.fluents if f.name.startswith("inv."))
 
 
@@ -70,6 +78,7 @@ def make() -> Adapter:
         read=_read,
         sight=_sight,
         place=place,
+        deadly=_deadly,
         render=_render,
     )
 
@@ -118,16 +127,23 @@ def _cells(obs: jax.Array) -> jax.Array:
 def _read(obs: jax.Array, state: Any) -> jax.Array:
     cells = _cells(obs)
     near = cells[_NEIGHBOURS][:, [BlockType.CRAFTING_TABLE.value, BlockType.FURNACE.value]].max(0)
-    distances = jnp.where(cells[:, _TARGET_CHANNELS] > 0.5, _DISTANCE[:, None], _NONE_IN_VIEW).min(0)
+    distances = jnp.where(cells[:, _KIND_CHANNELS] > 0.5, _DISTANCE[:, None], _NONE_IN_VIEW).min(0)
     inventory = jnp.stack([getattr(state.inventory, item) for item in _ITEMS])
     vitals = jnp.stack([state.player_health, state.player_food, state.player_drink, state.player_energy])
     parts = (inventory, state.achievements, near, vitals, distances, state.dealt, state.taken[None])
     return jnp.concatenate([part.astype(jnp.float32) for part in parts])
 
 
+def _deadly(obs: jax.Array, state: Any) -> jax.Array:
+    """Return the moves that would go into lava."""
+    del state
+    is_lava = _cells(obs)[:, BlockType.LAVA.value] > 0.5
+    return jnp.zeros(len(CRAFTAX_CLASSIC.actions), bool).at[_MOVES].set(is_lava[_MOVED_TO])
+
+
 def _sight(obs: jax.Array, state: Any, target: jax.Array) -> jax.Array:
-    channel = jnp.asarray(_TARGET_CHANNELS)[jnp.maximum(target, 0)]
-    present = jax.lax.dynamic_index_in_dim(_cells(obs), channel, axis=1, keepdims=False) > 0.5
+    channels = jnp.asarray(_TARGET_CHANNELS)[jnp.maximum(target, 0)]
+    present = (_cells(obs) * channels).sum(-1) > 0.5
     distance = jnp.where(present, _DISTANCE, _NONE_IN_VIEW)
     nearest = jnp.argmin(distance)
     dx = jnp.asarray(_DX.reshape(-1), jnp.float32)[nearest]

@@ -14,7 +14,7 @@ import numpy as np
 from craftax.craftax_classic.constants import DIRECTIONS, SOLID_BLOCKS, BlockType
 
 from flowrl_core.envs.craftax_classic.blows import DEALT, TAKEN
-from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
+from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC, KINDS
 from flowrl_core.envs.placing import cannot_be, wanted_values
 
 __all__ = ["placed"]
@@ -89,7 +89,7 @@ def placed(state: Any, values: Mapping[str, float]) -> Any:
 
 
 def _wishes(wanted: Mapping[str, int]) -> Iterator[_Wish]:
-    for kind in CRAFTAX_CLASSIC.targets:
+    for kind in KINDS:
         distance, near = wanted.get(f"dist.{kind}"), wanted.get(f"near.{kind}")
         if distance is None and near is None:
             continue
@@ -158,7 +158,7 @@ class _Surroundings:
 
     def _disturbance(self, cell: Cell) -> tuple[bool, bool]:
         """Return a sort key: cells without anything that a skill refers to first, among them the faced one first."""
-        is_used = any(self._has(kind, cell) for kind in CRAFTAX_CLASSIC.targets if kind != "grass")
+        is_used = any(self._has(kind, cell) for kind in KINDS if kind != "grass")
         return is_used, cell != self._facing
 
     def _has(self, kind: str, cell: Cell) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from flowrl_core.vocabulary.model import Fluent, Vocabulary
 
-__all__ = ["CRAFTAX_CLASSIC"]
+__all__ = ["CRAFTAX_CLASSIC", "KINDS"]
 
 _ITEMS = (
     "wood", "stone", "coal", "iron", "diamond", "sapling",
@@ -24,6 +24,9 @@ _BLOCKS = (
 )  # fmt: skip
 _CREATURES = {"zombie": 5, "cow": 3, "skeleton": 3}
 """The creatures and their points of health."""
+KINDS = (*_BLOCKS, *_CREATURES)
+"""The kinds of block and creature that are seen."""
+_GROUPS = (("enemy", ("zombie", "skeleton")),)
 _MOST_BLOWS = 99
 
 _RULES = (
@@ -75,7 +78,7 @@ CRAFTAX_CLASSIC = Vocabulary(
         Fluent("near.crafting_table", "place", 0, 1),
         Fluent("near.furnace", "place", 0, 1),
         *(Fluent(vital, "vital", 0, 9) for vital in ("health", "food", "drink", "energy")),
-        *(Fluent(f"dist.{kind}", "distance", 0, 8) for kind in (*_BLOCKS, *_CREATURES)),
+        *(Fluent(f"dist.{kind}", "distance", 0, 8) for kind in KINDS),
         # What a creature has left is hidden. No blow takes more than it has, nor more from the player than there is.
         *(
             Fluent(f"dealt.{kind}", "total", 0, _MOST_BLOWS, is_hidden=True, most_gained=health)
@@ -103,7 +106,9 @@ CRAFTAX_CLASSIC = Vocabulary(
         "make_iron_sword",
     ),  # fmt: skip
     basic_actions=("noop", "left", "right", "up", "down", "do"),
-    targets=(*_BLOCKS, *_CREATURES),
+    targets=(*KINDS, *(name for name, _ in _GROUPS)),
+    groups=_GROUPS,
+    shaping="0.03 * (gained.dealt.zombie + gained.dealt.skeleton)",
     # 17 kinds of block and 4 of creature in each cell of the view, then 22 numbers.
     observation_size=7 * 9 * (17 + 4) + 22,
     rules=_RULES,

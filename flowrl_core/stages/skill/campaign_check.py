@@ -9,7 +9,7 @@ from flowrl_core.errors import InputError
 from flowrl_core.naming import AS_PATHS, Naming
 from flowrl_core.nearest import remedy_for
 from flowrl_core.refusals import shown
-from flowrl_core.skills.frontier import prerequisites
+from flowrl_core.skills.frontier import needed, prerequisites
 from flowrl_core.skills.goals import check_provided, check_target
 from flowrl_core.skills.planner import plan_of
 from flowrl_core.specs.campaign import SHARED
@@ -28,7 +28,8 @@ class CampaignCheck:
     """What a campaign's parameters mean.
 
     Attributes:
-        needs: the skills that the targets currently need, prerequisites first -> the other skills of their plans.
+        needs: the skills that the targets currently need, prerequisites and guards first -> the other skills of their
+            plans.
         configs: the training configuration of each of them and of each overridden skill.
         notes: a sentence on each override and each skill to retry that currently has no effect.
     """
@@ -67,7 +68,7 @@ def check_campaign(context: ProposalContext, named: Naming = AS_PATHS) -> Campai
     for override in overrides:
         _check_skill(named(override.written), override.skill, known.skills)
     _refuse_twice(overrides, named)
-    needs = prerequisites(known, [name for name in context.frontier.by.values() if name is not None])
+    needs = needed(known, [name for name in context.frontier.by.values() if name is not None])
     configs = {}
     for name in dict.fromkeys([*needs, *(override.skill for override in overrides)]):
         own = context.settings(name)

@@ -88,7 +88,7 @@ def choose_seeds(
     kept = _kept(home, registry, left, experts.values(), own=own)
     heads |= {index: version for index, version in kept.items() if index == own}
     starts: dict[_Source, _Versions] = {"run": heads | kept, "heads": heads} if kept else {"heads": heads}
-    prefix = Plan(setup.plan.target, setup.plan.steps[:-1])
+    prefix = replace(setup.plan, steps=setup.plan.steps[:-1])
     longest = _longest(registry, {experts[name] for name in prefix.skills})
     first, start = next(iter(starts.items()))
     has_moved = any(start[index] != bundle.versions[index] for index, bundle in longest.items())

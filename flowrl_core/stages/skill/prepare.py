@@ -7,7 +7,7 @@ import logging
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -24,6 +24,7 @@ from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.stages.skill.comparison import EvaluationSetup
 from flowrl_core.stages.skill.context import RunContext, open_run
 from flowrl_core.stages.skill.directory import SkillRunDirectory, run_directory
+from flowrl_core.stages.skill.guarding import GuardsReport, available, choose_guards
 from flowrl_core.stages.skill.heads import HeadsReport, choose_seeds
 from flowrl_core.stages.skill.module import module_text
 from flowrl_core.stages.skill.setups import check_plan_fits
@@ -51,7 +52,12 @@ _PACKAGES = ("flowrl", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 @dataclass(frozen=True)
 class _Draft:
-    """A run about to be sealed; `before`: the failed run that it continues, if any."""
+    """A run about to be sealed.
+
+    Attributes:
+        before: the failed run that it continues, if any.
+        experts, skills: global index and definition of each skill of the plan.
+    """
 
     record: SkillRunRecord
     env: str
@@ -98,12 +104,15 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
         draft = _draft(registry, record, config)
         setup = EvaluationSetup(draft.env, draft.plan, draft.experts, draft.skills, config.training)
         left, earlier = _left(registry, draft.before), _earlier(registry, draft)
-        versions, report = choose_seeds(home, registry, setup, config, draft.seed, left=left, earlier=earlier)
+        versions, heads = choose_seeds(home, registry, setup, config, draft.seed, left=left, earlier=earlier)
+        guards, guarding = choose_guards(home, setup, versions, config, draft.seed)
+        draft = _guarded_by(draft, guards)
+        versions = {index: versions[index] for index in draft.experts.values()}
         remove_leftovers(directory.path)
         fresh = temporary_beside(directory.path)
         fresh.mkdir(parents=True)
         try:
-            _write(home, SkillRunDirectory(fresh), draft, versions, report)
+            _write(home, SkillRunDirectory(fresh), draft, versions, {"heads": heads, "guards": guarding})
             crash_point("before_seal")
             registry.runs.check_claim(run, epoch)  # else the directory below might belong to a run in progress
             if directory.path.exists():  # left by a kill between the two steps below; unsealed, so disposable
@@ -116,7 +125,9 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
         registry.skill_runs.seal(
             run, plan=draft.plan, remap=draft.remap.global_to_local, config=config, seeds=seeds, epoch=epoch
         )
-    logger.info("prepared %s: %s", record.skill, " -> ".join(f"{s.skill} x{s.n}" for s in draft.plan.steps))
+    steps = " -> ".join(f"{step.skill} x{step.n}" for step in draft.plan.steps)
+    guarded = f", guarded by {', '.join(draft.plan.guards)}" if draft.plan.guards else ""
+    logger.info("prepared %s: %s%s", record.skill, steps, guarded)
     return directory.path
 
 
@@ -154,6 +165,7 @@ def _draft(registry: Registry, record: SkillRunRecord, config: SkillConfig) -> _
     knowledge = Knowledge(campaign.env, f"campaign {record.campaign}", vocabulary(campaign.env), definitions)
     plan = make_plan(knowledge, record.skill, learned=learned)
     check_plan_fits(config, plan, definitions, knowledge.vocabulary)
+    plan = replace(plan, guards=available(own.skill, config, learned))
     sizes = _sizes(campaign.env, config)
     allocated = {name: registry.library.allocate(identities[name], line=campaign.line, **sizes) for name in plan.skills}
     experts = {name: expert.global_index for name, expert in allocated.items()}
@@ -169,6 +181,14 @@ def _draft(registry: Registry, record: SkillRunRecord, config: SkillConfig) -> _
         experts=experts,
         skills={name: definitions[name] for name in plan.skills},
     )
+
+
+def _guarded_by(draft: _Draft, guards: tuple[str, ...]) -> _Draft:
+    """Return the draft with these guards and the experts that then act in its plan."""
+    plan = replace(draft.plan, guards=guards)
+    experts = {name: draft.experts[name] for name in plan.skills}
+    skills = {name: draft.skills[name] for name in plan.skills}
+    return replace(draft, plan=plan, experts=experts, skills=skills, remap=build_remap(list(experts.values())))
 
 
 def _sizes(env: str, config: SkillConfig) -> dict[str, int]:
@@ -187,7 +207,7 @@ def _write(
     directory: SkillRunDirectory,
     draft: _Draft,
     versions: Mapping[int, VersionRecord | None],
-    report: HeadsReport | None,
+    measured: Mapping[str, HeadsReport | GuardsReport | None],
 ) -> None:
     names = {index: name for name, index in draft.experts.items()}
     write_json(
@@ -200,13 +220,17 @@ def _write(
         },
     )
     write_json(directory.remap, draft.remap.as_dict())
-    write_json(directory.config, _config(draft, versions, names, report))
-    write_text(directory.module, module_text(draft.plan, draft.skills, draft.experts, draft.remap))
+    write_json(directory.config, _config(draft, versions, names, measured))
+    words = vocabulary(draft.env)
+    write_text(directory.module, module_text(draft.plan, draft.skills, draft.experts, draft.remap, words))
     _write_seed(home, directory, draft, versions)
 
 
 def _config(
-    draft: _Draft, versions: Mapping[int, VersionRecord | None], names: Mapping[int, str], report: HeadsReport | None
+    draft: _Draft,
+    versions: Mapping[int, VersionRecord | None],
+    names: Mapping[int, str],
+    measured: Mapping[str, HeadsReport | GuardsReport | None],
 ) -> dict[str, Any]:
     packages = (*_PACKAGES, *environment(draft.env).packages)
     told = {
@@ -227,7 +251,7 @@ def _config(
         "parameters": draft.config.model_dump(mode="json"),
         "prior_knowledge": told,
         "seeded_from": {names[i]: version.content if version else "initialised" for i, version in versions.items()},
-        "heads": asdict(report) if report else None,
+        **{name: asdict(report) if report else None for name, report in measured.items()},
         "packages": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
     }
 
