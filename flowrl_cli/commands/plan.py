@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -35,7 +35,7 @@ def plan(
         Print only JSON.
     """
     from flowrl_cli.request.inputs import check_known, open_knowledge
-    from flowrl_cli.views.tables import print_json, print_table
+    from flowrl_cli.views.tables import print_json, print_table, say
     from flowrl_core.errors import PlanError
     from flowrl_core.skills.planner import make_plan
     from flowrl_core.skills.symbolic import kept
@@ -48,6 +48,7 @@ def plan(
         if as_json:
             print_json({"target": target, "steps": [], "valid": False})
         raise
+    made = replace(made, guards=base.skills[target].guards)
     keeps = kept(made, base.skills, base.fluents)
     if as_json:
         steps = [
@@ -62,6 +63,10 @@ def plan(
     ]
     columns = ("step", "skill", "n", "keeps for later", "what it is")
     print_table(columns, rows, title=f"Plan for {target}", prose=["keeps for later", "what it is"])
+    for name in made.guards:
+        guard = base.skills[name].guard
+        assert guard is not None  # the knowledge base was checked
+        say(f"Guarded by {name}, once learned: from {guard.takes_over} until {guard.gives_back}")
     return 0
 
 
