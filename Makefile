@@ -5,16 +5,26 @@ INSTALLED := .venv/.installed
 WEIGHTS := .venv/.weights
 UV := uv==0.13.9
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# All skills of Craftax-Classic, in groups that end within 100 minutes on two cores or are interrupted then; the next
+# `make classic` goes on. Later groups need what earlier ones have learned.
+CLASSIC_NEAR := make_stone_pickaxe make_stone_sword make_wood_sword collect_sapling place_plant place_stone place_furnace \
+	eat_cow defeat_zombie collect_drink wake_up
+CLASSIC_IRON := collect_coal collect_iron make_iron_pickaxe make_iron_sword
+CLASSIC_DEEP := collect_diamond defeat_skeleton eat_plant
+CLASSIC = -FLOWRL_HOME="$$PWD/.flowrl-classic" timeout --signal INT 6000 $(BIN)/flowrl campaign --campaign classic \
+	$(addprefix --target ,$(1))
+
 TARGETS := make_stone_pickaxe make_wood_sword collect_sapling place_furnace
 
 SECONDS := 600
 SKILLS := 500
 DATABASE := sqlite
 
-.PHONY: help install demo test quick lint types unit audit faults soak scale models bench lock clean
+.PHONY: help install demo classic test quick lint types unit audit faults soak scale models bench lock clean
 
 help:
 	@echo "make demo     learn Craftax-Classic skills up to a stone pickaxe (minutes; data in ./.flowrl)"
+	@echo "make classic  all 22 skills of Craftax-Classic, as far as they can be learned (hours; goes on where it stopped)"
 	@echo "make test     lint, types and tests"
 	@echo "make quick    lint, types and the core's tests that need no server (under three minutes)"
 	@echo "make faults   a campaign killed at every crash point, through a real server (half an hour)"
@@ -36,6 +46,12 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 demo: install
 	FLOWRL_HOME="$$PWD/.flowrl" $(BIN)/flowrl campaign $(addprefix --target ,$(TARGETS))
+
+classic: install
+	$(call CLASSIC,$(CLASSIC_NEAR))
+	$(call CLASSIC,$(CLASSIC_IRON))
+	$(call CLASSIC,$(CLASSIC_DEEP))
+	$(BIN)/python benchmarks/classic.py --home .flowrl-classic --campaign classic
 
 test: lint types unit
 

@@ -65,20 +65,18 @@ def record(
     is_mine = is_entry[:, None] & (step[:, None] == jnp.arange(MAX_STEPS))
     rank = ((jnp.cumsum(is_mine, axis=0) - is_mine) * is_mine).sum(1)
     place = (step - 1) * size + (snapshots.count[jnp.minimum(step, MAX_STEPS - 1)] + rank) % size
-    slot = jnp.where(is_entry & (place < capacity), place, capacity)
+    is_put = is_entry & (place < capacity)
+    slot = jnp.where(is_put, place, 0)
+    (rows,) = jnp.nonzero(is_put, size=is_put.shape[0], fill_value=0)
 
-    def put(ring: jax.Array, new: jax.Array) -> jax.Array:
-        return ring.at[slot].set(new, mode="drop")
+    # Entries are frequent: a scatter over the batch would copy the whole store in nearly every environment step.
+    def put(i: jax.Array, stored: Any) -> Any:
+        row = rows[i]
+        return jax.tree.map(lambda ring, new: ring.at[slot[row]].set(new[row]), stored, (obs, state, time))
 
-    def put_all(s: Snapshots) -> Snapshots:
-        return Snapshots(
-            put(s.obs, obs),
-            jax.tree.map(put, s.state, state),
-            put(s.time, time),
-            s.count + is_mine.sum(0, dtype=jnp.int32),
-        )
-
-    return jax.lax.cond(is_entry.any(), put_all, lambda s: s, snapshots)
+    stored = (snapshots.obs, snapshots.state, snapshots.time)
+    stored = jax.lax.fori_loop(0, is_put.sum(dtype=jnp.int32), put, stored)
+    return Snapshots(*stored, snapshots.count + is_mine.sum(0, dtype=jnp.int32))
 
 
 def pick(
