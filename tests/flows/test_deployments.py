@@ -257,7 +257,7 @@ def test_a_campaign_that_cannot_be_is_refused_in_the_words_of_the_command(learne
 
 
 def test_parameters_are_read_as_options_and_files_are(learned):
-    asked = {**ASKED, "training": {"width": "1.6e1", "num-envs": "64", "frames": "6e5"}}
+    asked = {**ASKED, "training": {"width": "1.6e1", "num-envs": "64", "frames": "4e6"}}
     end = end_of(start("campaign/default", campaign="as-text", **asked))
     assert end.message == "learned dig_a"
     assert learned.campaigns.get("as-text").spec == make_request({"campaign": "as-text", **ASKED}).spec
