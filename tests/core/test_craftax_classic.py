@@ -46,6 +46,7 @@ def cleared(state):
     return state.replace(map=state.map.at[max(y - 5, 0) : y + 6, max(x - 6, 0) : x + 7].set(BlockType.GRASS.value))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("move", "dy", "dx"), [("left", 0, -1), ("right", 0, 1), ("up", -1, 0), ("down", 1, 0)])
 def test_the_deadly_action_is_the_move_into_lava_and_the_game_agrees(adapter, world, observe, move, dy, dx):
     state = with_block(cleared(world[1]), dy, dx, "LAVA")

@@ -14,6 +14,8 @@ from flowrl_core.stages.skill.directory import SkillRunDirectory
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.storage.registry import Registry
 
+pytestmark = pytest.mark.long
+
 # It walks to the bench: with an item in hand that is the way anyway, near the mine it is the wrong one.
 HELPS = Guard("inv.a >= 1 and dist.bench <= 2 and not near.bench", "near.bench", "0.1 * closer.bench")
 HURTS = Guard("dist.mine <= 1", "near.bench")
