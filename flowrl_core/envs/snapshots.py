@@ -75,8 +75,8 @@ def record(
         return jax.tree.map(lambda ring, new: ring.at[slot[row]].set(new[row]), stored, (obs, state, time))
 
     stored = (snapshots.obs, snapshots.state, snapshots.time)
-    stored = jax.lax.fori_loop(0, is_put.sum(dtype=jnp.int32), put, stored)
-    return Snapshots(*stored, snapshots.count + is_mine.sum(0, dtype=jnp.int32))
+    obs, state, time = jax.lax.fori_loop(0, is_put.sum(dtype=jnp.int32), put, stored)
+    return Snapshots(obs, state, time, snapshots.count + is_mine.sum(0, dtype=jnp.int32))
 
 
 def pick(
