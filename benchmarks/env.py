@@ -72,7 +72,7 @@ def make_runs(adapter: Adapter, batch: int, length: int) -> dict[str, Callable[[
     size = max(POOL, batch)
 
     def play(name: str, put: Callable[..., Any]) -> Callable[..., Any]:
-        def step(carry: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        def step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
             state, left, extra = carry
             state, obs, is_over = advance(adapter, state, left, key)
             (state, obs), extra = put((state, obs), is_over, extra, jax.random.fold_in(key, 1))
@@ -107,11 +107,12 @@ def make_runs(adapter: Adapter, batch: int, length: int) -> dict[str, Callable[[
         return resets.sum()
 
     runs: dict[str, Callable[[jax.Array], jax.Array]] = {"pool": run_pool}
-    for name, put in {
+    others: dict[str, Callable[..., Any]] = {
         "none": put_none,
         "auto": functools.partial(put_new, batch),
         "optimistic": functools.partial(put_new, batch // RESET_RATIO),
-    }.items():
+    }
+    for name, put in others.items():
         runs[name] = functools.partial(lambda run, key: run((), key)[1][0].sum(), play(name, put))
     return runs
 

@@ -259,7 +259,8 @@ def plain(learner: Learner, seed: int, knowledge: Knowledge, cap: int, every: in
         episode_limit=training.episode_limit,
     )
     run = Training(learner, arrays, training, EvaluationSpec())
-    reached, success, measured = math.nan, math.nan, []
+    reached, success = math.nan, math.nan
+    measured: list[str] = []
     while run.frames < cap and math.isnan(reached):
         run.step()
         if run.frames // every > len(measured) or run.frames >= cap:

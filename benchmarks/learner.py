@@ -60,13 +60,8 @@ def measure(learner: Learner, num_experts: int, training: TrainingSpec, rounds: 
     state = learner.init(params, jax_stream(0, "worlds"), jax_stream(0, "train"), training.world_uses)
     frames = shapes.num_envs * shapes.rollout_length
     seconds: dict[str, list[float]] = {"renew": [], "play": [], "improve": []}
-    timed = replace(
-        learner,
-        functions=replace(
-            learner.functions,
-            **{name: _Timed(getattr(learner.functions, name), found) for name, found in seconds.items()},
-        ),
-    )
+    clocks: dict[str, Any] = {name: _Timed(getattr(learner.functions, name), found) for name, found in seconds.items()}
+    timed = replace(learner, functions=replace(learner.functions, **clocks))
     for _ in range(rounds + 1):  # the first one loads the functions
         state = _step(timed, state, plan, hyper, training)
         mark("first_update")

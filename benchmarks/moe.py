@@ -185,8 +185,8 @@ def main() -> None:
         print(f"{row.num_experts:7}  {row.form:6}  {row.routing:7}  {row.ratio:17.2f}", flush=True)
     print(f"\nforward, width {rollout_sizes.width}, {rollout_sizes.num_experts} experts, some of which are present")
     print(f"{'batch':>7}  {'present':>7}  {'microseconds':>12}  {'times one network':>17}")
-    for row in rollout_rows:
-        print(f"{row.batch:7}  {row.num_present:7}  {row.microseconds:12.0f}  {row.ratio:17.2f}", flush=True)
+    for one in rollout_rows:
+        print(f"{one.batch:7}  {one.num_present:7}  {one.microseconds:12.0f}  {one.ratio:17.2f}", flush=True)
     print(f"\npeak resident memory {peak_memory() / 2**30:.2f} GiB")
 
 

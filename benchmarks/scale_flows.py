@@ -36,7 +36,7 @@ __all__ = ["campaign", "train_skill"]
 REQUESTS = "FLOWRL_SCALE_REQUESTS"
 """A directory in which each process appends a line per request to the file of its flow run: time, method, path."""
 
-_SIZES = {"observation_size": 1, "num_actions": 1, "width": 8}
+_SIZES: dict[str, Any] = {"observation_size": 1, "num_actions": 1, "width": 8}
 _FRAMES = 256
 
 
@@ -93,7 +93,7 @@ def _count_requests() -> None:
             lines.write(f"{time.time():.3f} {request.method} {request.url.path}\n")
         return await send(transport, request)
 
-    httpx.AsyncHTTPTransport.handle_async_request = counted  # type: ignore[method-assign]
+    httpx.AsyncHTTPTransport.handle_async_request = counted  # type: ignore[method-assign, assignment]
 
 
 if REQUESTS in os.environ:

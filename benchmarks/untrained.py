@@ -11,15 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from flowrl_core.compiled.cache import compiled_learner
-from flowrl_core.envs.automaton import lower_plan
-from flowrl_core.learning.evaluation import evaluate
-from flowrl_core.learning.shapes import shapes_of
+from flowrl_core.envs.automaton import NUM_STEP_FEATURES
 from flowrl_core.networks.initialisation import initial_params
-from flowrl_core.skills.experts import build_remap, stack_experts
+from flowrl_core.randomness import jax_stream
+from flowrl_core.stages.skill.comparison import play_with, setup_of
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import Bundle
 from flowrl_core.storage.registry import Registry
@@ -29,42 +26,15 @@ from flowrl_core.vocabulary.catalogue import vocabulary
 
 def compare(home: Home, registry: Registry, bundle: Bundle, episodes: int, seed: int) -> dict[str, Any]:
     """Return the success of a bundle's skill as learned, and with its own expert untrained."""
-    config = registry.skill_runs.get(bundle.run).config
-    definition = registry.skills.definition(bundle.identity)
-    assert config is not None
-    remap = build_remap(list(bundle.versions))
-    shapes = shapes_of(definition.env, config.training, len(bundle.versions))
-    learner = compiled_learner(home.cache, shapes)
-    experts = {
-        expert.name: expert.global_index
-        for expert in registry.library.experts()
-        if expert.global_index in bundle.versions
-    }
-    skills = {
-        expert.name: registry.skills.definition(expert.identity).skill
-        for expert in registry.library.experts()
-        if expert.global_index in bundle.versions
-    }
-    plan = lower_plan(
-        bundle.plan,
-        skills,
-        {name: remap.global_to_local[index] for name, index in experts.items()},
-        vocabulary(definition.env),
-        episode_limit=config.training.episode_limit,
-        use_masks=config.training.action_masks,
-    )
+    setup, key = setup_of(registry, bundle), jax_stream(seed, "untrained")
     learned = {index: get(home, version.content) for index, version in bundle.versions.items()}
-    rng = np.random.default_rng(seed)
-    fresh = initial_params(rng, learner.observation_size, shapes.width, learner.num_actions)
-
-    def success(params: dict[int, Any]) -> float:
-        stacked = stack_experts([params[index] for index in sorted(params)], shapes.num_experts)
-        return evaluate(learner, stacked, plan, episodes, jax.random.PRNGKey(seed)).success
-
+    words = vocabulary(setup.env)
+    sizes = (words.observation_size + NUM_STEP_FEATURES, setup.training.width, len(words.actions))
+    untrained = learned | {setup.experts[bundle.skill]: initial_params(np.random.default_rng(seed), *sizes)}
     return {
         "skill": bundle.skill,
-        "learned": success(learned),
-        "untrained": success({**learned, experts[bundle.skill]: fresh}),
+        "learned": play_with(home, setup, learned, episodes, key).success,
+        "untrained": play_with(home, setup, untrained, episodes, key).success,
         "episodes": episodes,
     }
 

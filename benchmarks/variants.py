@@ -95,7 +95,7 @@ def dense_update(
     def gradient_step(carry: tuple[Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any], LossParts]:
         params, state = carry
         batch = jax.tree.map(lambda leaf: leaf[rows], samples)
-        mixture = SimpleNamespace(apply=lambda params, x: dense_apply(network.apply, params, x, expert[rows]))
+        mixture: Any = SimpleNamespace(apply=lambda params, x: dense_apply(network.apply, params, x, expert[rows]))
         weight = jnp.ones(rows.shape)
         gradient, parts = jax.grad(lambda p: _loss(mixture, p, batch, weight, hyper), has_aux=True)(params)
         updates, state = optimizer.update(gradient, state, params)
@@ -110,10 +110,18 @@ def dense_update(
 
 
 def game_judge(
-    adapter: Adapter, plan: PlanArrays, step: jax.Array, now: jax.Array, prev: jax.Array, start: jax.Array
+    adapter: Adapter,
+    plan: PlanArrays,
+    step: jax.Array,
+    guard: jax.Array,
+    now: jax.Array,
+    prev: jax.Array,
+    start: jax.Array,
+    shaping_weight: jax.Array | float = 0.0,
 ) -> StepOutcome:
     """Return Craftax-Classic's own reward: 1 for each achievement unlocked and 0.1 for each point of health."""
+    del shaping_weight
     names = [fluent.name for fluent in adapter.vocabulary.fluents]
     weight = np.array([1.0 if name.startswith("ach.") else 0.1 if name == "health" else 0.0 for name in names])
     reward = (now - prev) @ jnp.asarray(weight, jnp.float32)
-    return dataclasses.replace(judge(adapter, plan, step, now, prev, start), reward=reward)
+    return dataclasses.replace(judge(adapter, plan, step, guard, now, prev, start), reward=reward)

@@ -44,7 +44,7 @@ def frames(args: argparse.Namespace, cache: Path) -> dict[str, Any]:
     targets = (subject.TARGET, *(subject.OTHERS if args.all else ()))
     options: dict[str, Any] = {"plain_cap": args.plain_frames}
     if args.quick:
-        training, targets = {**training, "frames": 4096}, ("collect_wood",)
+        training, targets = {**training, "frames": "4096"}, ("collect_wood",)
         options = {"original_cap": 4096, "plain_cap": 4096, "plain_every": 4096}
     plans = subject.Plans(protocols, targets, training, evaluation, tuple(args.override), **options)
     rows = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from flowrl_core.vocabulary.catalogue import vocabulary
 if TYPE_CHECKING:
     from flowrl_core.learning.evaluation import Evaluation
 
-__all__ = ["LEVEL", "EvaluationSetup", "compare", "setup_of", "play"]
+__all__ = ["LEVEL", "EvaluationSetup", "compare", "play", "play_with", "setup_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,15 +79,24 @@ def play(
     Raises:
         CorruptError: parameters are damaged or missing.
     """
+    from flowrl_core.storage.versions import get
+
+    params = {setup.experts[name]: get(home, versions[setup.experts[name]]) for name in setup.plan.skills}
+    return play_with(home, setup, params, episodes, key, room=room)
+
+
+def play_with(
+    home: Home, setup: EvaluationSetup, params: Mapping[int, Any], episodes: int, key: np.ndarray, *, room: int = 0
+) -> Evaluation:
+    """As `play`, with the parameters of each expert of the plan, by global index."""
     from flowrl_core.compiled.cache import compiled_learner
     from flowrl_core.envs.automaton import lower_plan
     from flowrl_core.learning.evaluation import evaluate
     from flowrl_core.learning.shapes import shapes_of
-    from flowrl_core.storage.versions import get
 
     remap = build_remap(sorted({setup.experts[name] for name in setup.plan.skills}))
     shapes = shapes_of(setup.env, setup.training, max(room, len(remap.global_to_local)))
-    params = stack_experts([get(home, versions[index]) for index in remap.global_to_local], shapes.num_experts)
+    stacked = stack_experts([params[index] for index in remap.global_to_local], shapes.num_experts)
     arrays = lower_plan(
         setup.plan,
         setup.skills,
@@ -96,7 +105,7 @@ def play(
         episode_limit=setup.training.episode_limit,
         use_masks=setup.training.action_masks,
     )
-    return evaluate(compiled_learner(home.cache, shapes), params, arrays, episodes, key)
+    return evaluate(compiled_learner(home.cache, shapes), stacked, arrays, episodes, key)
 
 
 def compare(
