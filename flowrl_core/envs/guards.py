@@ -6,7 +6,7 @@ step's own expert acted. Guards are data, so a plan with guards compiles nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -118,17 +118,19 @@ def bonus(guards: GuardArrays, registers: jax.Array, guard: jax.Array) -> jax.Ar
     return jax.lax.cond(_any(guards), earned, lambda: jnp.zeros(guard.shape, jnp.float32))
 
 
-def on_duty(guards: GuardArrays, registers: jax.Array, before: jax.Array) -> jax.Array:
+def on_duty(guards: GuardArrays, read: Callable[[], jax.Array], before: jax.Array) -> jax.Array:
     """Return the guard that acts in each environment, i32[B]; NONE where the plan's own expert acts.
 
     The first guard whose condition to take over holds acts, unless one before it acts already and does not give back.
 
     Args:
-        registers: f32[B, R] see `programs.registers.fill`.
+        read: returns the registers f32[B, R], see `programs.registers.fill`; called only if there are guards.
         before: i32[B] the guard that acted last.
     """
 
     def chosen() -> jax.Array:
+        registers = read()
+
         def holds(number: jax.Array) -> jax.Array:
             return evaluate(guards.takes_over, jnp.full_like(before, number), registers) > 0.5
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from flowrl_core.envs.adapter import Adapter
-from flowrl_core.envs.automaton import PlanArrays, judge, read_registers, step_features
+from flowrl_core.envs.automaton import IN_VIEW, PlanArrays, judge, read_registers, step_features
 from flowrl_core.envs.guards import NONE, on_duty
 from flowrl_core.envs.snapshots import Snapshots, pick, record
 from flowrl_core.envs.worlds import PoolUse, WorldPool, draw, put_rows
@@ -241,7 +242,7 @@ def rollout(
         snapshots = record(snapshots, is_done & ~is_over, step, plan.num_steps, obs, state, time)
         after, use = _restart(adapter, after, is_over, pool, use, snapshots, plan, mode, start_key)
         last = jnp.where(is_over[:, None], after.now, playing.now)
-        registers = read_registers(adapter, plan, after.step, after.now, last, after.start)
+        registers = functools.partial(read_registers, adapter, plan, after.step, after.now, last, after.start)
         guard = on_duty(plan.guards, registers, jnp.where(is_over, NONE, playing.guard))
         after = dataclasses.replace(after, guard=guard)
         seen = Trajectory(
@@ -251,7 +252,7 @@ def rollout(
             action=action,
             log_prob=log_prob,
             value=value,
-            reward=verdict.reward,
+            reward=verdict.reward + mode.shaping_weight * _novelty(adapter, plan, playing, inputs, state),
             step=playing.step,
             guard=playing.guard,
             is_boundary=is_done | is_over,
@@ -288,6 +289,20 @@ def _acting(plan: PlanArrays, playing: Playing) -> jax.Array:
     """Return the local expert that acts next in each environment, i32[B]."""
     guard = playing.guard
     return jnp.where(guard >= 0, jnp.asarray(plan.guards.expert)[guard], plan.expert[playing.step])
+
+
+def _novelty(adapter: Adapter, plan: PlanArrays, playing: Playing, inputs: jax.Array, state: Any) -> jax.Array:
+    """Return what the cells that the last step was the first to show are worth, f32[B].
+
+    Nothing, while the acting expert's target was in view or a guard acted: neither was searching.
+
+    Args:
+        playing, inputs: before the step; state: after it.
+    """
+    if adapter.news is None:
+        return jnp.zeros(playing.step.shape, jnp.float32)
+    is_searching = (inputs[:, IN_VIEW] < 0.5) & (playing.guard < 0)
+    return jnp.where(is_searching, jnp.asarray(plan.novelty)[playing.step] * jax.vmap(adapter.news)(state), 0.0)
 
 
 def _restart(

@@ -44,7 +44,7 @@ def states(*cells):
 def who(plan, cells, before):
     now = jax.vmap(lambda s: ADAPTER.read(jnp.zeros(0), s))(states(*cells))
     registers = read_registers(ADAPTER, plan, jnp.zeros(len(cells), jnp.int32), now, now, now)
-    return np.asarray(on_duty(plan.guards, registers, jnp.array(before))).tolist()
+    return np.asarray(on_duty(plan.guards, lambda: registers, jnp.array(before))).tolist()
 
 
 def test_a_guard_takes_over_where_its_condition_holds_and_acts_until_it_gives_back():

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from corridor_runs import KNOWLEDGE
 
-from flowrl_core.envs.adapter import make_adapter, plain_states
+from flowrl_core.envs.adapter import Grid, make_adapter, plain_states
 from flowrl_core.envs.automaton import NUM_STEP_FEATURES, lower_plan
-from flowrl_core.envs.corridor.vocabulary import CORRIDOR
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR, CORRIDOR_LENGTH
+from flowrl_core.envs.exploring import exploring
 from flowrl_core.envs.snapshots import no_snapshots
 from flowrl_core.envs.worlds import PoolUse, empty_pool, replace_used, used_up
 from flowrl_core.learning.learner import training_mode
@@ -60,28 +61,58 @@ def test_with_masks_no_step_ever_uses_an_action_that_its_skill_does_not_allow(ro
     np.testing.assert_array_equal(trajectory.allowed, plan.actions[trajectory.step])
 
 
+def played(adapter, plan, **mode):
+    """Play one rollout of training in an adapter that differs from the corridor's; leaves [32, 8, ...]."""
+    network = ActorCritic(width=8, num_actions=adapter.num_actions)
+    num_inputs = adapter.observation_size + NUM_STEP_FEATURES
+    params = stack_experts([initial_params(np.random.default_rng(0), num_inputs, 8, adapter.num_actions)], 1)
+    pool, use = replace_used(adapter, empty_pool(adapter, 8), used_up(8), jax.random.PRNGKey(0), jnp.int32(1))
+    playing, use = begin(adapter, pool, use, training_mode(), batch=8)
+    play = jax.jit(functools.partial(rollout, adapter, network, length=32))
+    key = jax.random.PRNGKey(1)
+    *_, seen, _, _ = play(params, playing, pool, use, no_snapshots(pool, 4), plan, training_mode(**mode), key)
+    return jax.tree.map(np.asarray, seen)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("use_masks", [True, False])
 def test_masks_forbid_what_is_seen_to_kill(use_masks):
     def deadly(obs, state):
         return jnp.zeros(len(CORRIDOR.actions), bool).at[0].set(obs[0] < 0.5)  # to go left, but for the bench
 
-    adapter = replace(ADAPTER, deadly=deadly)
-    network, num_inputs = (
-        ActorCritic(width=8, num_actions=ADAPTER.num_actions),
-        ADAPTER.observation_size + NUM_STEP_FEATURES,
-    )
-    params = stack_experts([initial_params(np.random.default_rng(0), num_inputs, 8, adapter.num_actions)], 1)
     plan = arrays(Plan("dig_a", (Step("dig_a", 9),)), use_masks=use_masks)
-    pool, use = replace_used(adapter, empty_pool(adapter, 8), used_up(8), jax.random.PRNGKey(0), jnp.int32(1))
-    playing, use = begin(adapter, pool, use, training_mode(), batch=8)
-    play = jax.jit(functools.partial(rollout, adapter, network, length=32))
-    *_, seen, _, _ = play(
-        params, playing, pool, use, no_snapshots(pool, 4), plan, training_mode(), jax.random.PRNGKey(1)
-    )
-    at_bench, left = np.asarray(seen.inputs.flags)[..., 0], np.asarray(seen.allowed)[..., 0]
+    seen = played(replace(ADAPTER, deadly=deadly), plan)
+    at_bench, left = seen.inputs.flags[..., 0], seen.allowed[..., 0]
     assert at_bench.any() and not at_bench.all()
     np.testing.assert_array_equal(left, at_bench if use_masks else np.ones_like(left))
+
+
+@pytest.mark.long
+def test_cells_seen_first_are_worth_something_while_the_target_is_out_of_view():
+    """The player sees one cell to each side; the mine, its target, lies at the right end."""
+    short_sighted = replace(
+        make_adapter("corridor"),
+        grid=Grid(1, CORRIDOR_LENGTH, 1, 3, lambda state: (jnp.int32(0), state.cell)),
+        sight=lambda obs, state, target: jnp.zeros(6).at[4].set(state.cell >= CORRIDOR_LENGTH - 2),
+    )
+    plan = arrays(Plan("dig_a", (Step("dig_a", 9),)))
+    plan = replace(plan, novelty=np.full_like(plan.novelty, 0.25))
+    adapter = plain_states(exploring(short_sighted))
+    plain, paid = (played(adapter, plan, shaping_weight=weight) for weight in (0.0, 2.0))
+    np.testing.assert_array_equal(plain.action, paid.action)
+    cell = plain.inputs.flags[..., :CORRIDOR_LENGTH].argmax(-1)
+    found = (paid.reward - plain.reward)[:-1]
+    expected = np.zeros_like(found)
+    for b in range(cell.shape[1]):
+        seen = set()
+        for t in range(len(cell) - 1):
+            seen |= {cell[t, b] - 1, cell[t, b], cell[t, b] + 1}
+            assert not plain.is_over[t, b]
+            is_new = 0 <= 2 * cell[t + 1, b] - cell[t, b] < CORRIDOR_LENGTH and cell[t + 1, b] != cell[t, b]
+            is_new &= 2 * cell[t + 1, b] - cell[t, b] not in seen
+            expected[t, b] = 0.5 * is_new * (cell[t, b] < CORRIDOR_LENGTH - 2)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert expected.any() and (found == 0).any()
 
 
 def test_without_masks_the_same_experts_use_every_action(rollouts):

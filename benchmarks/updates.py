@@ -1,0 +1,135 @@
+"""Variants of the update compared by what they learn per frame and per CPU second: a table, a row for each variant.
+
+    python benchmarks/updates.py --home .flowrl --skill collect_coal --frames 800000 --seeds 0 1 \
+        --variant "" --variant gae_lambda=0.95 --variant novelty=0
+
+Each row trains the skill's plan from the home's experts (the skill's own is new) with the knowledge base's settings and
+the variant's: fields of `training`; `novelty`, the factor of what seeing new cells earns; `like`, a learned skill whose
+expert the new one begins as. All rows of a seed use the same random streams, in training and in the evaluations: 512
+episodes at each quarter of the budget. CPU seconds are those of training alone, without compilation and evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flowrl_core.compiled.cache import compiled_learner
+from flowrl_core.envs.automaton import PlanArrays, lower_plan
+from flowrl_core.learning.evaluation import evaluate
+from flowrl_core.learning.learner import Learner, hyperparameters, training_mode
+from flowrl_core.learning.schedule import annealed, shaping_weight
+from flowrl_core.learning.shapes import shapes_of
+from flowrl_core.learning.success import empty_window
+from flowrl_core.networks.initialisation import initial_params
+from flowrl_core.randomness import jax_stream, numpy_stream
+from flowrl_core.skills.experts import stack_experts
+from flowrl_core.skills.knowledge import Knowledge, load_knowledge
+from flowrl_core.skills.model import MAX_STEPS, Plan
+from flowrl_core.skills.planner import make_plan
+from flowrl_core.specs.skill import TrainingSpec
+from flowrl_core.storage.layout import Home
+from flowrl_core.storage.registry import Registry
+from flowrl_core.storage.versions import get
+
+EVALUATIONS = 4
+
+
+def heads(home: Home) -> dict[str, Any]:
+    """Return the parameters of each skill's head in the home's shared library."""
+    with Registry.open(home) as registry:
+        experts = [one for one in registry.library.experts() if not one.line]
+        found = {one.name: registry.library.head(one.global_index) for one in experts}
+    return {name: get(home, head.content) for name, head in found.items() if head is not None}
+
+
+def arrays(knowledge: Knowledge, plan: Plan, training: TrainingSpec, novelty: float) -> PlanArrays:
+    lowered = lower_plan(
+        plan,
+        knowledge.skills,
+        {name: number for number, name in enumerate(plan.skills)},
+        knowledge.vocabulary,
+        episode_limit=training.episode_limit,
+        use_masks=training.action_masks,
+    )
+    return dataclasses.replace(lowered, novelty=np.asarray(lowered.novelty) * np.float32(novelty))
+
+
+def train(
+    learner: Learner, params: Any, plan: PlanArrays, training: TrainingSpec, seed: int, episodes: int
+) -> tuple[list[float], list[float]]:
+    """Return the successes at each part of the budget, and the CPU seconds of training up to there."""
+    num_steps, per_update = int(plan.num_steps), training.num_envs * training.rollout_length
+    num_updates = training.frames // per_update
+    state = learner.init(params, jax_stream(seed, "worlds"), jax_stream(seed, "train"), training.world_uses)
+    window, spent, successes, seconds = empty_window(MAX_STEPS), 0.0, [], []
+    ends = {num_updates * part // EVALUATIONS for part in range(1, EVALUATIONS + 1)}
+    for update in range(1, num_updates + 1):
+        began = time.process_time()
+        frames = (update - 1) * per_update
+        mode = training_mode(training.snapshot_fraction, window.failing(num_steps), shaping_weight(training, frames))
+        hyper = hyperparameters(annealed(training, frames))
+        state, stats, parts = learner.step(state, plan, hyper, mode, training.world_uses)
+        window.add(np.asarray(stats.attempts), np.asarray(stats.successes), int(stats.episodes))
+        jax.block_until_ready(parts)
+        spent += time.process_time() - began
+        if update in ends:
+            successes.append(evaluate(learner, state.params, plan, episodes, jax_stream(seed, "look", update)).success)
+            seconds.append(spent)
+    return successes, seconds
+
+
+def row(home: Home, knowledge: Knowledge, variant: Mapping[str, Any], args: argparse.Namespace, seed: int) -> Any:
+    """Return what `train` returns for a variant and a seed."""
+    skill, known = args.skill, heads(home)
+    fields = {name: value for name, value in variant.items() if name not in ("novelty", "like")}
+    settings = knowledge.settings(skill)["training"] | {"frames": args.frames} | fields
+    training = TrainingSpec.model_validate(settings)
+    plan = dataclasses.replace(make_plan(knowledge, skill, learned=known), guards=tuple(args.guards))
+    shapes = shapes_of(knowledge.env, training, max(args.room, len(plan.skills)))
+    learner = compiled_learner(home.cache, shapes)
+    sizes = (learner.observation_size, shapes.width, learner.num_actions)
+    new = known[variant["like"]] if "like" in variant else initial_params(numpy_stream(seed, "expert"), *sizes)
+    params = stack_experts([new if name == skill else known[name] for name in plan.skills], shapes.num_experts)
+    lowered = arrays(knowledge, plan, training, variant.get("novelty", 1.0))
+    return train(learner, params, lowered, training, seed, args.episodes)
+
+
+def parsed(variant: str) -> dict[str, Any]:
+    """Return the fields of a text `FIELD=VALUE,FIELD=VALUE`."""
+    pairs = [pair.split("=", 1) for pair in variant.split(",") if pair]
+    return {name: value if name == "like" else json.loads(value) for name, value in pairs}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, default=Path(".flowrl"))
+    parser.add_argument("--skill", required=True)
+    parser.add_argument("--frames", type=int, default=800_000)
+    parser.add_argument("--episodes", type=int, default=512)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--guards", nargs="*", default=[], help="learned skills that guard the plan")
+    parser.add_argument("--variant", action="append", help="FIELD=VALUE,FIELD=VALUE; empty: the default")
+    parser.add_argument("--room", type=int, default=8, help="minimum number of experts, to share one compilation")
+    args = parser.parse_args()
+    home, knowledge = Home(args.home), load_knowledge("craftax-classic")
+    parts = [args.frames * part // EVALUATIONS for part in range(1, EVALUATIONS + 1)]
+    print(f"| {args.skill} | seed | {' | '.join(f'{frames / 1e6:.2f}M' for frames in parts)} | CPU seconds |")
+    print("|" + "---|" * (len(parts) + 3))
+    for variant in args.variant or [""]:
+        for seed in args.seeds:
+            successes, seconds = row(home, knowledge, parsed(variant), args, seed)
+            shown = " | ".join(f"{success:.3f}" for success in successes)
+            print(f"| {variant or 'default'} | {seed} | {shown} | {seconds[-1]:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
