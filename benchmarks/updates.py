@@ -4,9 +4,10 @@
         --variant "" --variant gae_lambda=0.95 --variant novelty=0
 
 Each row trains the skill's plan from the home's experts (the skill's own is new) with the knowledge base's settings and
-the variant's: fields of `training`; `novelty`, the factor of what seeing new cells earns; `like`, a learned skill whose
-expert the new one begins as. All rows of a seed use the same random streams, in training and in the evaluations: 512
-episodes at each quarter of the budget. CPU seconds are those of training alone, without compilation and evaluation.
+the variant's: fields of `training`; `late.FIELD` for the second half of the budget alone (step size, discount, lambda,
+clip and weights); `novelty`, the factor of what seeing new cells earns; `like`, a learned skill whose expert the new
+one begins as. All rows of a seed use the same random streams, in training and in the evaluations: 512 episodes at each
+quarter of the budget. CPU seconds are those of training alone, without compilation and evaluation.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from flowrl_core.compiled.cache import compiled_learner
 from flowrl_core.envs.automaton import PlanArrays, lower_plan
 from flowrl_core.learning.evaluation import evaluate
 from flowrl_core.learning.learner import Learner, hyperparameters, training_mode
+from flowrl_core.learning.ppo import Hyperparameters
 from flowrl_core.learning.schedule import annealed, shaping_weight
 from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.learning.success import empty_window
@@ -64,9 +66,16 @@ def arrays(knowledge: Knowledge, plan: Plan, training: TrainingSpec, novelty: fl
 
 
 def train(
-    learner: Learner, params: Any, plan: PlanArrays, training: TrainingSpec, seed: int, episodes: int
+    learner: Learner,
+    params: Any,
+    plan: PlanArrays,
+    training: TrainingSpec,
+    late: Mapping[str, Any],
+    seed: int,
+    episodes: int,
 ) -> tuple[list[float], list[float]]:
     """Return the successes at each part of the budget, and the CPU seconds of training up to there."""
+    after = training.model_copy(update=late)
     num_steps, per_update = int(plan.num_steps), training.num_envs * training.rollout_length
     num_updates = training.frames // per_update
     state = learner.init(params, jax_stream(seed, "worlds"), jax_stream(seed, "train"), training.world_uses)
@@ -76,7 +85,7 @@ def train(
         began = time.process_time()
         frames = (update - 1) * per_update
         mode = training_mode(training.snapshot_fraction, window.failing(num_steps), shaping_weight(training, frames))
-        hyper = hyperparameters(annealed(training, frames))
+        hyper = hyperparameters(annealed(training if 2 * update <= num_updates else after, frames))
         state, stats, parts = learner.step(state, plan, hyper, mode, training.world_uses)
         window.add(np.asarray(stats.attempts), np.asarray(stats.successes), int(stats.episodes))
         jax.block_until_ready(parts)
@@ -90,7 +99,8 @@ def train(
 def row(home: Home, knowledge: Knowledge, variant: Mapping[str, Any], args: argparse.Namespace, seed: int) -> Any:
     """Return what `train` returns for a variant and a seed."""
     skill, known = args.skill, heads(home)
-    fields = {name: value for name, value in variant.items() if name not in ("novelty", "like")}
+    late = {name.removeprefix("late."): value for name, value in variant.items() if name.startswith("late.")}
+    fields = {name: value for name, value in variant.items() if name in TrainingSpec.model_fields}
     settings = knowledge.settings(skill)["training"] | {"frames": args.frames} | fields
     training = TrainingSpec.model_validate(settings)
     plan = dataclasses.replace(make_plan(knowledge, skill, learned=known), guards=tuple(args.guards))
@@ -100,12 +110,19 @@ def row(home: Home, knowledge: Knowledge, variant: Mapping[str, Any], args: argp
     new = known[variant["like"]] if "like" in variant else initial_params(numpy_stream(seed, "expert"), *sizes)
     params = stack_experts([new if name == skill else known[name] for name in plan.skills], shapes.num_experts)
     lowered = arrays(knowledge, plan, training, variant.get("novelty", 1.0))
-    return train(learner, params, lowered, training, seed, args.episodes)
+    return train(learner, params, lowered, training, late, seed, args.episodes)
 
 
 def parsed(variant: str) -> dict[str, Any]:
-    """Return the fields of a text `FIELD=VALUE,FIELD=VALUE`."""
+    """Return the fields of a text `FIELD=VALUE,FIELD=VALUE`.
+
+    Raises:
+        SystemExit: no such field.
+    """
     pairs = [pair.split("=", 1) for pair in variant.split(",") if pair]
+    known = {"novelty", "like", *TrainingSpec.model_fields, *(f"late.{name}" for name in Hyperparameters._fields)}
+    if unknown := [name for name, _ in pairs if name not in known]:
+        raise SystemExit(f"no field {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     return {name: value if name == "like" else json.loads(value) for name, value in pairs}
 
 
