@@ -67,6 +67,8 @@ def plan(
         guard = base.skills[name].guard
         assert guard is not None  # the knowledge base was checked
         say(f"Guarded by {name}, once learned: from {guard.takes_over} until {guard.gives_back}")
+    if (beginning := base.skills[target].begins_as) is not None:
+        say(f"Begins as {beginning}, once learned")
     return 0
 
 

@@ -22,7 +22,7 @@ class Frontier:
 
     Attributes:
         ready: can be submitted, the longest chain of dependants first.
-        blocked: wait for a skill that is not learned yet, or for a guard of theirs that may still be learned.
+        blocked: wait for a skill that is not learned yet, or for a helper of theirs that may still be learned.
         done: learned.
         blocked_by_failed: depend, directly or not, on a skill that failed.
         failed: did not learn.
@@ -79,17 +79,17 @@ def prerequisites(knowledge: Knowledge, targets: Iterable[str]) -> dict[str, tup
 
 
 def needed(knowledge: Knowledge, targets: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return `prerequisites` of the targets and of all guards that they list, guards before the skills that list them.
+    """Return `prerequisites` of the targets and of all their helpers, which come before the skills that they help.
 
-    A guard is no prerequisite: a skill whose guard cannot be learned is trained without it.
+    A helper is no prerequisite: a skill whose helper cannot be learned is trained without it.
 
     Raises:
         PlanError, KnowledgeError: as `prerequisites`.
     """
     needs = prerequisites(knowledge, targets)
-    while more := {guard for name in needs for guard in knowledge.skills[name].guards} - needs.keys():
+    while more := {helper for name in needs for helper in knowledge.skills[name].helpers} - needs.keys():
         needs = prerequisites(knowledge, [*needs, *more])
-    graph = {name: (*before, *knowledge.skills[name].guards) for name, before in needs.items()}
+    graph = {name: (*before, *knowledge.skills[name].helpers) for name, before in needs.items()}
     return {name: needs[name] for name in in_order(graph, source=knowledge.source)}
 
 
@@ -122,9 +122,9 @@ def _arranged(
     needs = needed(knowledge, roots)
     found: dict[str, SkillState] = {}
     for name, before in needs.items():
-        guards = {found[guard] for guard in knowledge.skills[name].guards}
-        found[name] = _state(states.get(name), {found[other] for other in before}, guards)
-    chain = _dependants_chain({name: (*before, *knowledge.skills[name].guards) for name, before in needs.items()})
+        helpers = {found[helper] for helper in knowledge.skills[name].helpers}
+        found[name] = _state(states.get(name), {found[other] for other in before}, helpers)
+    chain = _dependants_chain({name: (*before, *knowledge.skills[name].helpers) for name, before in needs.items()})
 
     def those(state: SkillState) -> tuple[str, ...]:
         return tuple(name for name in needs if found[name] == state)
@@ -141,12 +141,12 @@ def _arranged(
     )
 
 
-def _state(known: SkillState | None, before: set[SkillState], guards: set[SkillState]) -> SkillState:
+def _state(known: SkillState | None, before: set[SkillState], helpers: set[SkillState]) -> SkillState:
     if known in ("learned", "failed", "submitted"):
         return known
     if before & {"failed", "blocked_by_failed"}:
         return "blocked_by_failed"
-    return "ready" if before <= {"learned"} and guards <= {"learned", "failed", "blocked_by_failed"} else "blocked"
+    return "ready" if before <= {"learned"} and helpers <= {"learned", "failed", "blocked_by_failed"} else "blocked"
 
 
 def _dependants_chain(needs: Mapping[str, tuple[str, ...]]) -> dict[str, int]:

@@ -172,6 +172,7 @@ def load_knowledge(source: str | Path, vocab: Vocabulary | None = None) -> Knowl
     )
     _refuse_what_nothing_provides(knowledge)
     _refuse_what_guards_nothing(knowledge)
+    _refuse_unknown_beginnings(knowledge)
     _refuse_cycles(knowledge)
     return knowledge
 
@@ -231,6 +232,14 @@ def _refuse_what_guards_nothing(knowledge: Knowledge) -> None:
                 raise KnowledgeError(f"{knowledge.source}: {skill.name}: guards", problem, remedy)
 
 
+def _refuse_unknown_beginnings(knowledge: Knowledge) -> None:
+    for skill in knowledge.skills.values():
+        if skill.begins_as is not None and skill.begins_as not in knowledge.skills:
+            where = f"{knowledge.source}: {skill.name}: begins_as"
+            problem = f"there is no skill {skill.begins_as!r}"
+            raise KnowledgeError(where, problem, remedy_for(skill.begins_as, knowledge.skills))
+
+
 def _refuse_cycles(knowledge: Knowledge) -> None:
     in_order(
         {
@@ -238,7 +247,7 @@ def _refuse_cycles(knowledge: Knowledge) -> None:
                 dict.fromkeys(
                     [
                         *(name for fluent in knowledge.needs(skill.name) for name in knowledge.providers(fluent)),
-                        *skill.guards,
+                        *skill.helpers,
                     ]
                 )
             )

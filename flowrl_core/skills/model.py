@@ -58,7 +58,8 @@ class Skill:
     `target` and `actions` are declared prior knowledge: the kind of block whose nearest instance in view becomes input
     features, and an allow-list of actions (empty: all). `learn_count` is the count n at which the skill's own run ends.
     An ephemeral skill gains places (`near.*`) that are lost as soon as another step moves away. `guard` declares that
-    it may guard other skills' plans; `guards` names the skills that guard its own plan, by priority.
+    it may guard other skills' plans; `guards` names the skills that guard its own plan, by priority. `begins_as` names
+    a skill whose expert is a better beginning for this one's than a random one.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Skill:
     learn_count: int = 1
     guard: Guard | None = None
     guards: tuple[str, ...] = ()
+    begins_as: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("gain", "requirements", "consumption"):
@@ -83,14 +85,20 @@ class Skill:
         """The fluent whose gain counts as progress: the first one in the definition."""
         return next(iter(self.gain))
 
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """The skills that help to learn this one, but are no prerequisites: its guards, and what it begins as."""
+        return (*self.guards, *([self.begins_as] if self.begins_as is not None else []))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the definition as JSON-ready data; `from_dict` is the inverse."""
 
         def effects(m: Mapping[str, Linear]) -> dict[str, list[int]]:
             return {k: [v.per_n, v.fixed] for k, v in m.items()}
 
-        guarded: dict[str, Any] = {"guard": asdict(self.guard)} if self.guard is not None else {}
-        guarded |= {"guards": list(self.guards)} if self.guards else {}
+        declared: dict[str, Any] = {"guard": asdict(self.guard)} if self.guard is not None else {}
+        declared |= {"guards": list(self.guards)} if self.guards else {}
+        declared |= {"begins_as": self.begins_as} if self.begins_as is not None else {}
         return {
             "name": self.name,
             "description": self.description,
@@ -103,7 +111,7 @@ class Skill:
             "target": self.target,
             "actions": list(self.actions),
             "learn_count": self.learn_count,
-            **guarded,  # only where declared: the identity of every other definition stays what it was before guards
+            **declared,  # nothing else: the identity of definitions without them stays what it was before they existed
         }
 
     @classmethod
@@ -126,6 +134,7 @@ class Skill:
             learn_count=data["learn_count"],
             guard=Guard(**data["guard"]) if "guard" in data else None,
             guards=tuple(data.get("guards", ())),
+            begins_as=data.get("begins_as"),
         )
 
     def identity(self, env: str) -> str:

@@ -36,7 +36,7 @@ __all__ = ["ParsedSkill", "parse_skill"]
 
 _KEYS = (
     "description", "done", "reward", "target", "actions", "learn_count", "ephemeral",
-    "gain", "requirements", "consumption", "guard", "guards", "training", "evaluation",
+    "gain", "requirements", "consumption", "guard", "guards", "begins_as", "training", "evaluation",
 )  # fmt: skip
 
 
@@ -124,6 +124,7 @@ def parse_skill(file: str, name: str, values: Any, vocab: Vocabulary) -> ParsedS
         learn_count=learn_count,
         guard=_guard(table, vocab) if "guard" in table.values else None,
         guards=_guards(table),
+        begins_as=_beginning(table),
     )
     table.keep(gain_rule(skill.gain))
     table.keep(ephemeral_rule(skill.gain, skill.ephemeral, vocab))
@@ -177,6 +178,16 @@ def _guards(table: _Table) -> tuple[str, ...]:
     if len(names) > MAX_GUARDS:
         table.refuse("guards", f"names {len(names)} skills", f"Name at most {MAX_GUARDS}")
     return tuple(names)
+
+
+def _beginning(table: _Table) -> str | None:
+    """Return the name in `begins_as`; whether there is such a skill is known when all tables have been read."""
+    if "begins_as" not in table.values:
+        return None
+    name: str = table.get("begins_as", str)
+    if name == table.name:
+        table.refuse("begins_as", "names the skill itself", "Name another skill, or leave it out")
+    return name
 
 
 def _effects(table: _Table, part: Part, vocab: Vocabulary, learn_count: int) -> dict[str, Linear]:

@@ -76,7 +76,8 @@ def choose_seeds(
     Args:
         setup: the run's plan, and how it is played.
         left: the versions made by the failed run that this one continues; empty if it starts anew.
-        earlier: the head of an earlier definition, from which the skill's own expert starts if it has no head.
+        earlier: the version from which the skill's own expert starts if it has no head: that of an earlier definition
+            or of another skill.
 
     Raises:
         CorruptError: a version that the run needs is damaged, and so is every possible replacement.
