@@ -58,7 +58,7 @@ def test_dependants_of_a_failed_skill_are_blocked_by_it_and_its_siblings_are_not
 
 def guarded(*guards: str) -> Knowledge:
     """The knowledge with a coal that lists guards: drinking and eating, which need nothing."""
-    skills = {name: replace(skill, guards=()) for name, skill in CRAFTAX.skills.items()}
+    skills = {name: replace(skill, guards=(), begins_as=None) for name, skill in CRAFTAX.skills.items()}
     return replace(CRAFTAX, skills=skills | {"collect_coal": replace(skills["collect_coal"], guards=guards)})
 
 
@@ -84,6 +84,16 @@ def test_a_guard_that_failed_holds_nobody_up() -> None:
 def test_guards_of_prerequisites_are_needed_too() -> None:
     known = guarded("collect_drink")
     assert "collect_drink" in frontier(known, ["make_iron_pickaxe"], {}).needed
+
+
+def test_a_skill_waits_for_what_it_begins_as_while_that_may_be_learned() -> None:
+    skills = guarded().skills
+    coal = replace(skills["collect_coal"], begins_as="collect_sapling")
+    known = replace(CRAFTAX, skills=skills | {"collect_coal": coal})
+    found = frontier(known, ["collect_coal"], READY_FOR_COAL)
+    assert found.ready == ("collect_sapling",) and found.blocked == ("collect_coal",)
+    for state in ("learned", "failed"):
+        assert frontier(known, ["collect_coal"], READY_FOR_COAL | {"collect_sapling": state}).ready == ("collect_coal",)
 
 
 def test_derived_states_given_as_known_are_found_anew() -> None:
@@ -122,8 +132,8 @@ def test_every_needed_skill_is_in_one_group_and_ready_means_ready(targets: list[
         assert any(states.get(other) == "failed" or other in found.blocked_by_failed for other in before[name])
     waiting = {*found.ready, *found.blocked, *found.submitted}
     for name in found.blocked:
-        guards = set(CRAFTAX.skills[name].guards)
-        assert any(states.get(other) != "learned" for other in before[name]) or not guards.isdisjoint(waiting)
+        helpers = set(CRAFTAX.skills[name].helpers)
+        assert any(states.get(other) != "learned" for other in before[name]) or not helpers.isdisjoint(waiting)
 
 
 @settings(max_examples=40, deadline=None)

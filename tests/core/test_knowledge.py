@@ -93,6 +93,14 @@ def test_a_guard_and_the_plans_that_it_guards_are_read(load) -> None:
     assert without.guard is not None and without.guard.reward == ""
 
 
+def test_what_a_skill_begins_as_is_read_and_is_a_part_of_its_definition(load) -> None:
+    known = load(DIG + BENCH + 'begins_as = "dig_a"\n')
+    skill = known.skills["goto_bench"]
+    assert skill.begins_as == "dig_a" and skill.helpers == ("dig_a",)
+    assert Skill.from_dict(skill.as_dict()) == skill
+    assert skill.identity("corridor") != load(DIG + BENCH).skills["goto_bench"].identity("corridor")
+
+
 def test_a_skill_without_guards_has_the_identity_that_it_had_before_there_were_any(load) -> None:
     plain = load(DIG).skills["dig_a"]
     assert "guard" not in plain.as_dict() and "guards" not in plain.as_dict()
@@ -154,6 +162,10 @@ MISTAKES = {
         'guard.gives_back = "not near.bench"',
         "cyclic: ",
     ),
+    "begins as itself": (DIG + 'begins_as = "dig_a"', "dig_a: begins_as: names the skill itself"),
+    "begins as nothing": (DIG + 'begins_as = "dig_b"', "dig_a: begins_as: there is no skill 'dig_b'. .*dig_a"),
+    "begins as a number": (DIG + "begins_as = 3", "dig_a: begins_as: must be a text, not 3"),
+    "begins as each other": (DIG + 'begins_as = "goto_bench"' + BENCH + 'begins_as = "dig_a"', "cyclic: "),
     "top key": ("version = 2" + DIG, "mine.toml: version: unknown key"),
     "not TOML": ("[[[", "mine.toml: is not valid TOML .*line 2"),
     "the same skill twice": (DIG + DIG, "mine.toml: is not valid TOML"),

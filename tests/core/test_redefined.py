@@ -113,8 +113,10 @@ def test_the_shipped_fights_that_pay_for_blows_start_from_the_experts_that_were_
             one,
             program=Program(one.program.done, f"(1 if new_ach.{name} else 0) + 0.1 * d.health"),
             target=name.partition("_")[2],
+            requirements={},
             guard=None,
             guards=(),
+            begins_as=None,
         )
         for name, one in new.items()
     }
@@ -129,6 +131,28 @@ def test_the_shipped_fights_that_pay_for_blows_start_from_the_experts_that_were_
             expert = registry.library.allocate(skill.identity("craftax-classic"), **registry_steps.SIZES)
             earlier = registry.library.earlier_head(expert.global_index)
             assert expert.head is None and earlier is not None and earlier.content == name
+
+
+def test_a_skill_begins_as_the_head_of_another_one_and_counts_its_own_frames_alone(home):
+    more = replace(DIG, name="dig_more", begins_as="goto_bench")
+    spec = make_spec("beginning", "dig_more")
+    run = begin(home, spec, "dig_more", skills={**KNOWLEDGE.skills, "dig_more": more}).run
+    prepare(home, run, resolve("dig_more", spec))
+    bench = head(home, KNOWLEDGE.skills["goto_bench"])
+    with Registry.open(home) as registry:
+        record = registry.skill_runs.get(run)
+    (expert,) = record.remap
+    params, _ = load_tree(run_directory(home, record).seed)
+    assert content_hash(expert_slice(params, record.remap[expert])) == bench.content
+    assert drive(home, run, record.config).verdict == "learned"
+    with Registry.open(home) as registry:
+        record = registry.skill_runs.get(run)
+        own = registry.library.version(registry.library.expert(more.identity("corridor")).head.id)
+        campaign = registry.campaigns.get("beginning")
+        said_of = remarks(registry, campaign, registry.skills.figures("beginning"))["dig_more"]
+    assert seed(record) == bench.id != own.id and own.parent == bench.id
+    assert own.frames == record.run_frames, "goto_bench's frames are its own"
+    assert said_of == f"began as version {bench.id} of goto_bench"
 
 
 def test_a_version_comes_from_no_expert_of_another_skill(home):

@@ -57,7 +57,6 @@ class _Draft:
     Attributes:
         before: the failed run that it continues, if any.
         experts, skills: global index and definition of each skill of the plan.
-        relative: global index of the learned skill that the skill begins as, if there is one.
     """
 
     record: SkillRunRecord
@@ -70,7 +69,6 @@ class _Draft:
     remap: Remap
     experts: Mapping[str, int]
     skills: Mapping[str, Skill]
-    relative: int | None
 
 
 def run_seed(seed: int, identity: str, ordinal: int, line: str = "") -> int:
@@ -90,7 +88,7 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
     from their heads (or from a bundle, see `heads`); the skill's own expert is initialised. If the run continues a
     failed one, its own expert comes from that run's version, and the others may too. In the first run of a definition
     its own expert comes from the head of an earlier definition of the skill, if there is one, or else from the head of
-    the skill that it begins as, once that is learned.
+    the skill that it begins as.
 
     Raises:
         PlanError: no valid plan.
@@ -147,10 +145,8 @@ def _earlier(registry: Registry, draft: _Draft) -> VersionRecord | None:
     """
     if min(one.id for one in registry.skill_runs.of(draft.record.identity, line=draft.line)) < draft.record.id:
         return None
-    head = registry.library.earlier_head(draft.experts[draft.record.skill])
-    if head is None and draft.relative is not None:
-        head = registry.library.head(draft.relative)
-    return head
+    own = draft.experts[draft.record.skill]
+    return registry.library.earlier_head(own) or registry.library.beginning(own)
 
 
 def _seed(registry: Registry, record: SkillRunRecord, seed: int, line: str) -> int:
@@ -173,11 +169,8 @@ def _draft(registry: Registry, record: SkillRunRecord, config: SkillConfig) -> _
     check_plan_fits(config, plan, definitions, knowledge.vocabulary)
     plan = replace(plan, guards=available(own.skill, config, learned))
     sizes = _sizes(campaign.env, config)
-
-    def index(name: str) -> int:
-        return registry.library.allocate(identities[name], line=campaign.line, **sizes).global_index
-
-    experts = {name: index(name) for name in plan.skills}
+    allocated = {name: registry.library.allocate(identities[name], line=campaign.line, **sizes) for name in plan.skills}
+    experts = {name: expert.global_index for name, expert in allocated.items()}
     return _Draft(
         record=record,
         env=campaign.env,
@@ -189,7 +182,6 @@ def _draft(registry: Registry, record: SkillRunRecord, config: SkillConfig) -> _
         remap=build_remap(list(experts.values())),
         experts=experts,
         skills={name: definitions[name] for name in plan.skills},
-        relative=index(own.skill.begins_as) if own.skill.begins_as in learned else None,
     )
 
 

@@ -19,9 +19,9 @@ _MOST = 4
 
 def remarks(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
     """The remark on each skill; empty if there is none."""
-    by_others, redefined = learned_before(registry, campaign, figures), _redefined(registry, campaign, figures)
+    by_others, origins = learned_before(registry, campaign, figures), _origins(registry, campaign, figures)
     return {
-        name: "; ".join(filter(None, (by_others.get(name) or _of(campaign, one), redefined.get(name))))
+        name: "; ".join(filter(None, (by_others.get(name) or _of(campaign, one), origins.get(name))))
         for name, one in figures.items()
     }
 
@@ -55,15 +55,19 @@ def _of(campaign: Campaign, figures: SkillFigures) -> str:
     return figures.fact.reason or figures.fact.cause
 
 
-def _redefined(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
-    """The version of an earlier definition from which a skill's run started, for each such skill."""
+def _origins(registry: Registry, campaign: Campaign, figures: Mapping[str, SkillFigures]) -> dict[str, str]:
+    """The version of another expert from which a skill's run started, for each such skill."""
     found = {}
-    for name in registry.skills.redefined(campaign.name):
+    begun = (name for name, known in registry.skills.of(campaign.name).items() if known.skill.begins_as is not None)
+    for name in sorted({*begun, *registry.skills.redefined(campaign.name)}):
         run, expert = figures[name].run, figures[name].expert
         seeds = registry.skill_runs.get(run).seeds if run is not None else None
         seed = (seeds or {}).get(expert) if expert is not None else None
-        if seed is not None and registry.library.version(seed).expert != expert:
-            found[name] = f"its definition has changed: started from version {seed}, of the earlier one"
+        version = registry.library.version(seed) if seed is not None else None
+        if version is not None and version.expert != expert:
+            (other,) = (one.name for one in registry.library.experts() if one.global_index == version.expert)
+            redefined = f"its definition has changed: started from version {seed}, of the earlier one"
+            found[name] = redefined if other == name else f"began as version {seed} of {other}"
     return found
 
 

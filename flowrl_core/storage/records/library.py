@@ -33,7 +33,8 @@ class VersionRecord:
         expert: its global index.
         content: hash of the parameters, its name in the store of versions.
         frames: cumulative frames routed to the expert, including those of its ancestors.
-        parent: the version it was seeded from, of the same expert or of an earlier definition's expert.
+        parent: the version it was seeded from: of the same expert, of an earlier definition's, or of the skill that it
+            begins as.
         run: the run that made it.
     """
 

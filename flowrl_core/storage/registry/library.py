@@ -20,7 +20,7 @@ from flowrl_core.storage import schema
 from flowrl_core.storage.database import reading, writing
 from flowrl_core.storage.records.library import Bundle, ExpertRecord, VersionRecord
 from flowrl_core.storage.registry.rows.failures import left_by_failed_runs
-from flowrl_core.storage.registry.rows.library import earlier_head, heads_of, version_by_id, version_record
+from flowrl_core.storage.registry.rows.library import beginning, earlier_head, heads_of, version_by_id, version_record
 
 __all__ = ["Library"]
 
@@ -76,6 +76,14 @@ class Library:
         """
         with reading(self.engine) as tx:
             return earlier_head(tx, global_index)
+
+    def beginning(self, global_index: int) -> VersionRecord | None:
+        """Return the newest head, in the same line, of the skill that this expert's skill begins as.
+
+        None if there is none, or none with a network of the same sizes.
+        """
+        with reading(self.engine) as tx:
+            return beginning(tx, global_index)
 
     def version(self, version_id: int) -> VersionRecord:
         """Return the version of this id.

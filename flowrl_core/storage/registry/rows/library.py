@@ -13,7 +13,16 @@ from flowrl_core.errors import StorageError
 from flowrl_core.storage import schema
 from flowrl_core.storage.records.library import BundleFacts, VersionRecord
 
-__all__ = ["add_bundle", "add_version", "earlier_head", "heads_of", "move_head", "version_by_id", "version_record"]
+__all__ = [
+    "add_bundle",
+    "add_version",
+    "beginning",
+    "earlier_head",
+    "heads_of",
+    "move_head",
+    "version_by_id",
+    "version_record",
+]
 
 _versions, _heads = schema.versions.c, schema.heads.c
 _OTHER = schema.experts.alias()
@@ -31,21 +40,44 @@ def earlier_head(tx: sa.Connection, global_index: int) -> VersionRecord | None:
 
     Such definitions have the same name, environment and line, and experts of the same sizes.
     """
-    query = _definitions(global_index).join(schema.heads, _heads.expert == _OTHER.c.global_index)
+    return _newest_head(tx, _others(global_index))
+
+
+def beginning(tx: sa.Connection, global_index: int) -> VersionRecord | None:
+    """Return the newest head of the skill that an expert's skill begins as; None if there is none.
+
+    It belongs to an expert of the same environment, line and sizes.
+    """
+    name = _begins_as(tx, global_index)
+    return _newest_head(tx, _others(global_index, name)) if name is not None else None
+
+
+def _newest_head(tx: sa.Connection, experts: sa.Select[Any]) -> VersionRecord | None:
+    query = experts.join(schema.heads, _heads.expert == _OTHER.c.global_index)
     query = query.join(schema.versions, _versions.id == _heads.version).with_only_columns(*schema.versions.c)
     row = tx.execute(query.order_by(_versions.id.desc()).limit(1)).mappings().first()
     return version_record(row) if row is not None else None
 
 
-def _definitions(global_index: int) -> sa.Select[Any]:
-    """The other experts of the same skill, line and sizes."""
+def _begins_as(tx: sa.Connection, global_index: int) -> str | None:
+    query = sa.select(schema.skills.c.definition).join(
+        schema.experts, schema.experts.c.identity == schema.skills.c.identity
+    )
+    definition = tx.execute(query.where(schema.experts.c.global_index == global_index)).scalar_one()
+    name: str | None = definition.get("begins_as")
+    return name
+
+
+def _others(global_index: int, name: str | None = None) -> sa.Select[Any]:
+    """The other experts of the same environment, line and sizes, of the skill of that name; None: of the same name."""
     own, skill, other_skill = schema.experts.alias(), schema.skills.alias(), schema.skills.alias()
     sizes = ("line", "observation_size", "num_actions", "width")
+    named = other_skill.c.name == (skill.c.name if name is None else name)
     query = sa.select(_OTHER.c.global_index).select_from(own)
     query = query.join(skill, skill.c.identity == own.c.identity)
-    query = query.join(other_skill, sa.and_(*(other_skill.c[name] == skill.c[name] for name in ("name", "env"))))
+    query = query.join(other_skill, sa.and_(named, other_skill.c.env == skill.c.env))
     query = query.join(_OTHER, _OTHER.c.identity == other_skill.c.identity)
-    query = query.where(*(_OTHER.c[name] == own.c[name] for name in sizes))
+    query = query.where(*(_OTHER.c[size] == own.c[size] for size in sizes))
     return query.where(own.c.global_index == global_index, _OTHER.c.global_index != global_index)
 
 
@@ -73,23 +105,31 @@ def version_by_id(tx: sa.Connection, version_id: int) -> VersionRecord:
 def add_version(
     tx: sa.Connection, run: int, expert: int, content: str, *, routed_frames: int, parent: int | None
 ) -> VersionRecord:
-    """Return the expert's version with this content; a new one, which includes its parent's frames, if it has none."""
+    """Return the expert's version with this content; a new one if it has none.
+
+    A new one's frames include its parent's, unless that one was trained for another skill.
+
+    Raises:
+        StorageError: the expert's versions do not come from the parent's expert.
+    """
     has = sa.select(schema.versions).where(_versions.expert == expert, _versions.content == content)
     row = tx.execute(has).mappings().first()
     if row is not None:
         return version_record(row)
     before = version_by_id(tx, parent) if parent is not None else None
-    if before is not None and not _may_come_from(tx, expert, before.expert):
+    is_own = before is not None and before.expert in (expert, *tx.execute(_others(expert)).scalars())
+    if before is not None and not is_own and not _begins_from(tx, expert, before.expert):
         raise StorageError(f"version {parent} belongs to expert {before.expert}, not {expert}")
     values = {"kind": "skill", "expert": expert, "content": content, "parent": parent, "run": run}
-    frames = (before.frames if before else 0) + routed_frames
+    frames = (before.frames if before is not None and is_own else 0) + routed_frames
     created = sa.insert(schema.versions).values(frames=frames, created_at=time.time(), **values).returning(_versions.id)
     return version_by_id(tx, tx.execute(created).scalar_one())
 
 
-def _may_come_from(tx: sa.Connection, expert: int, parent: int) -> bool:
-    """Whether versions of `expert` may descend from those of `parent`: the same expert or an earlier definition's."""
-    return parent in (expert, *tx.execute(_definitions(expert)).scalars())
+def _begins_from(tx: sa.Connection, expert: int, parent: int) -> bool:
+    """Whether the skill of `expert` begins as the skill of `parent`."""
+    name = _begins_as(tx, expert)
+    return name is not None and parent in tx.execute(_others(expert, name)).scalars()
 
 
 def add_bundle(
