@@ -11,6 +11,7 @@ from flowrl_core.skills.model import Guard
 from flowrl_core.specs.overrides import resolve
 from flowrl_core.stages.skill.comparison import play, setup_of
 from flowrl_core.stages.skill.directory import SkillRunDirectory
+from flowrl_core.stages.skill.guarding import _is_worse
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.storage.registry import Registry
 
@@ -59,6 +60,7 @@ def test_a_learned_guard_acts_unless_it_hurts_and_one_that_is_not_learned_does_n
     _, plan, config, directory = sealed(home, known)
     report = config["guards"]
     assert list(report["successes"]) == ["goto_bench"] and report["episodes"] == 256, "make_b is not learned"
+    assert report["steps"] == len(plan["steps"]) - 1, "the last step has no expert yet"
     assert report["unguarded"] > 240
     if kind == "helps":
         assert plan["guards"] == ["goto_bench"] and report["left_out"] == []
@@ -67,6 +69,20 @@ def test_a_learned_guard_acts_unless_it_hurts_and_one_that_is_not_learned_does_n
         assert "guards" not in plan and report["left_out"] == ["goto_bench"]
         assert report["successes"]["goto_bench"] < 100
     assert ("takes_over" in directory.module.read_text()) == (kind == "helps")
+
+
+def test_where_the_last_step_has_an_expert_guards_are_measured_in_the_whole_plan(made, tmp_path):
+    home, kind, known = made
+    begun = known | {"make_c": replace(known["make_c"], begins_as="dig_a")}
+    _, plan, config, _ = sealed(copy_home(home, tmp_path / "own"), begun)
+    report = config["guards"]
+    assert report["steps"] == len(plan["steps"]) and report["left_out"] == ([] if kind == "helps" else ["goto_bench"])
+
+
+@pytest.mark.parametrize(("count", "is_worse"), [(200, False), (191, False), (190, True), (100, True), (256, False)])
+def test_a_guard_is_left_out_from_one_standard_error_below_none(count, is_worse):
+    # Of 256 episodes: 200 and 191 successes have a variance of 92.2 together (root 9.6), 200 and 190 one of 92.7.
+    assert _is_worse(count, 200, 256) == is_worse
 
 
 def test_guards_can_be_switched_off(made, tmp_path):
