@@ -48,14 +48,14 @@ def plan(
         if as_json:
             print_json({"target": target, "steps": [], "valid": False})
         raise
-    made = replace(made, guards=base.skills[target].guards)
+    made, beginning = replace(made, guards=base.skills[target].guards), base.skills[target].begins_as
     keeps = kept(made, base.skills, base.fluents)
     if as_json:
         steps = [
             {**asdict(step), "description": base.skills[step.skill].description, "keeps": dict(amounts)}
             for step, amounts in zip(made.steps, keeps, strict=True)
         ]
-        print_json({**made.as_dict(), "steps": steps, "valid": True})
+        print_json({**made.as_dict(), "begins_as": beginning, "steps": steps, "valid": True})
         return 0
     rows = [
         (i, step.skill, step.n, _held(amounts), base.skills[step.skill].description)
@@ -67,7 +67,7 @@ def plan(
         guard = base.skills[name].guard
         assert guard is not None  # the knowledge base was checked
         say(f"Guarded by {name}, once learned: from {guard.takes_over} until {guard.gives_back}")
-    if (beginning := base.skills[target].begins_as) is not None:
+    if beginning is not None:
         say(f"Begins as {beginning}, once learned")
     return 0
 
