@@ -1,13 +1,13 @@
 """Variants of the update compared by what they learn per frame and per CPU second: a table, a row for each variant.
 
     python benchmarks/updates.py --home .flowrl --skill collect_coal --frames 800000 --seeds 0 1 \
-        --variant "" --variant gae_lambda=0.95 --variant novelty=0
+        --variant "" --variant gae_lambda=0.95 --variant like=collect_stone
 
 Each row trains the skill's plan from the home's experts (the skill's own is new) with the knowledge base's settings and
 the variant's: fields of `training`; `late.FIELD` for the second half of the budget alone (step size, discount, lambda,
-clip and weights); `novelty`, the factor of what seeing new cells earns; `like`, a learned skill whose expert the new
-one begins as. All rows of a seed use the same random streams, in training and in the evaluations: 512 episodes at each
-quarter of the budget. CPU seconds are those of training alone, without compilation and evaluation.
+clip and weights); `like`, a learned skill whose expert the new one begins as. All rows of a seed use the same random
+streams, in training and in the evaluations: 512 episodes at each quarter of the budget. CPU seconds are those of
+training alone, without compilation and evaluation.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def heads(home: Home) -> dict[str, Any]:
     return {name: get(home, head.content) for name, head in found.items() if head is not None}
 
 
-def arrays(knowledge: Knowledge, plan: Plan, training: TrainingSpec, novelty: float) -> PlanArrays:
-    lowered = lower_plan(
+def arrays(knowledge: Knowledge, plan: Plan, training: TrainingSpec) -> PlanArrays:
+    return lower_plan(
         plan,
         knowledge.skills,
         {name: number for number, name in enumerate(plan.skills)},
@@ -62,7 +62,6 @@ def arrays(knowledge: Knowledge, plan: Plan, training: TrainingSpec, novelty: fl
         episode_limit=training.episode_limit,
         use_masks=training.action_masks,
     )
-    return dataclasses.replace(lowered, novelty=np.asarray(lowered.novelty) * np.float32(novelty))
 
 
 def train(
@@ -109,8 +108,7 @@ def row(home: Home, knowledge: Knowledge, variant: Mapping[str, Any], args: argp
     sizes = (learner.observation_size, shapes.width, learner.num_actions)
     new = known[variant["like"]] if "like" in variant else initial_params(numpy_stream(seed, "expert"), *sizes)
     params = stack_experts([new if name == skill else known[name] for name in plan.skills], shapes.num_experts)
-    lowered = arrays(knowledge, plan, training, variant.get("novelty", 1.0))
-    return train(learner, params, lowered, training, late, seed, args.episodes)
+    return train(learner, params, arrays(knowledge, plan, training), training, late, seed, args.episodes)
 
 
 def parsed(variant: str) -> dict[str, Any]:
@@ -120,7 +118,7 @@ def parsed(variant: str) -> dict[str, Any]:
         SystemExit: no such field.
     """
     pairs = [pair.split("=", 1) for pair in variant.split(",") if pair]
-    known = {"novelty", "like", *TrainingSpec.model_fields, *(f"late.{name}" for name in Hyperparameters._fields)}
+    known = {"like", *TrainingSpec.model_fields, *(f"late.{name}" for name in Hyperparameters._fields)}
     if unknown := [name for name, _ in pairs if name not in known]:
         raise SystemExit(f"no field {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     return {name: value if name == "like" else json.loads(value) for name, value in pairs}

@@ -15,26 +15,9 @@ import numpy as np
 from flowrl_core.vocabulary.catalogue import environment
 from flowrl_core.vocabulary.model import Vocabulary
 
-__all__ = ["NUM_TARGET_FEATURES", "Adapter", "Grid", "make_adapter", "plain_states"]
+__all__ = ["NUM_TARGET_FEATURES", "Adapter", "make_adapter", "plain_states"]
 
 NUM_TARGET_FEATURES = 6
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A frozen record of a world of cells, of which the player sees a rectangle with itself in the middle.
-
-    Attributes:
-        rows, columns: size of the world.
-        view_rows, view_columns: size of what the player sees, both odd.
-        position: state -> (row i32[], column i32[]) of the player.
-    """
-
-    rows: int
-    columns: int
-    view_rows: int
-    view_columns: int
-    position: Callable[[Any], tuple[jax.Array, jax.Array]]
 
 
 @dataclass(frozen=True)
@@ -55,8 +38,6 @@ class Adapter:
         deadly: (observation, state) -> bool[A], the actions that are seen to kill; None if the environment names none.
             Action masks forbid them.
         render: state -> u8[H, W, 3], a picture of it, outside jit; None if the environment has none.
-        grid: the world's cells; None if it has none. What is to be searched for needs one (see `envs.exploring`).
-        news: state -> i32[], cells seen for the first time in the last step; None unless `exploring` provides it.
     """
 
     vocabulary: Vocabulary
@@ -68,8 +49,6 @@ class Adapter:
     place: Callable[[Any, Mapping[str, float]], tuple[jax.Array, Any]]
     deadly: Callable[[jax.Array, Any], jax.Array] | None = None
     render: Callable[[Any], np.ndarray] | None = None
-    grid: Grid | None = None
-    news: Callable[[Any], jax.Array] | None = None
 
     @property
     def num_actions(self) -> int:
@@ -118,7 +97,7 @@ def plain_states(adapter: Adapter) -> Adapter:
         obs, after = adapter.place(rich(state), values)
         return obs, plain(after)
 
-    render, deadly, news = adapter.render, adapter.deadly, adapter.news
+    render, deadly = adapter.render, adapter.deadly
     return dataclasses.replace(
         adapter,
         reset=reset,
@@ -128,5 +107,4 @@ def plain_states(adapter: Adapter) -> Adapter:
         place=place,
         deadly=None if deadly is None else lambda obs, state: deadly(obs, rich(state)),
         render=None if render is None else lambda state: render(rich(state)),
-        news=None if news is None else lambda state: news(rich(state)),
     )

@@ -29,7 +29,6 @@ from flowrl_core.types import Leaf
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = [
-    "IN_VIEW",
     "NUM_STEP_FEATURES",
     "StepOutcome",
     "PlanArrays",
@@ -41,8 +40,6 @@ __all__ = [
 ]
 
 NUM_STEP_FEATURES = 3 + NUM_TARGET_FEATURES
-IN_VIEW = -2
-"""Index, among an expert's inputs, of the one that says whether its target is in view: the last but one of `sight`."""
 
 
 @tree_class
@@ -60,7 +57,6 @@ class PlanArrays:
         keep: f32[S, F] minimum of each base fluent when the step ends; 0 where there is none.
         floor: f32[S, F] the same, only for counts that the step's skill does not gain: below it, the plan is lost.
         shaping: the environment's shaping as a table, leaves [1, I]; a reward of 0 if it declares none.
-        novelty: f32[S] shaping for each cell seen for the first time while the step's target is out of view.
         guards: skills that take over by state.
         num_steps: i32[] length of the plan.
         episode_limit: i32[] steps after which an episode fails.
@@ -77,7 +73,6 @@ class PlanArrays:
     keep: Leaf
     floor: Leaf
     shaping: Table
-    novelty: Leaf
     guards: GuardArrays
     num_steps: Leaf
     episode_limit: Leaf
@@ -140,7 +135,6 @@ def lower_plan(
         keep=keep,
         floor=floor,
         shaping=_shaping(vocabulary),
-        novelty=np.array([vocabulary.novelty * (skill.target in vocabulary.searched) for skill in mine], np.float32),
         guards=lower_guards(plan.guards, skills, experts, _masks(guards, vocabulary, use_masks=use_masks), vocabulary),
         num_steps=np.int32(len(plan.steps)),
         episode_limit=np.int32(episode_limit),
@@ -193,7 +187,6 @@ def blank_plan(vocabulary: Vocabulary) -> PlanArrays:
         keep=amounts,
         floor=amounts,
         shaping=zeros(1),
-        novelty=np.zeros(MAX_STEPS, np.float32),
         guards=blank_guards(vocabulary),
         num_steps=np.int32(1),
         episode_limit=np.int32(2),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from flowrl_core.envs.adapter import Adapter
-from flowrl_core.envs.automaton import IN_VIEW, PlanArrays, judge, read_registers, step_features
+from flowrl_core.envs.automaton import PlanArrays, judge, read_registers, step_features
 from flowrl_core.envs.guards import NONE, on_duty
 from flowrl_core.envs.snapshots import Snapshots, pick, record
 from flowrl_core.envs.worlds import PoolUse, WorldPool, draw, put_rows
@@ -252,7 +252,7 @@ def rollout(
             action=action,
             log_prob=log_prob,
             value=value,
-            reward=verdict.reward + mode.shaping_weight * _novelty(adapter, plan, playing, inputs, state),
+            reward=verdict.reward,
             step=playing.step,
             guard=playing.guard,
             is_boundary=is_done | is_over,
@@ -289,20 +289,6 @@ def _acting(plan: PlanArrays, playing: Playing) -> jax.Array:
     """Return the local expert that acts next in each environment, i32[B]."""
     guard = playing.guard
     return jnp.where(guard >= 0, jnp.asarray(plan.guards.expert)[guard], plan.expert[playing.step])
-
-
-def _novelty(adapter: Adapter, plan: PlanArrays, playing: Playing, inputs: jax.Array, state: Any) -> jax.Array:
-    """Return what the cells that the last step was the first to show are worth, f32[B].
-
-    Nothing, while the acting expert's target was in view or a guard acted: neither was searching.
-
-    Args:
-        playing, inputs: before the step; state: after it.
-    """
-    if adapter.news is None:
-        return jnp.zeros(playing.step.shape, jnp.float32)
-    is_searching = (inputs[:, IN_VIEW] < 0.5) & (playing.guard < 0)
-    return jnp.where(is_searching, jnp.asarray(plan.novelty)[playing.step] * jax.vmap(adapter.news)(state), 0.0)
 
 
 def _restart(

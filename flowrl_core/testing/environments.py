@@ -46,8 +46,6 @@ def check_environment(name: str) -> None:
         assert set(kinds) <= set(entry.vocabulary.targets), f"{group}: a kind is none of the targets"
     if entry.vocabulary.shaping:
         check_reward(entry.vocabulary.shaping, entry.vocabulary)
-    assert set(entry.vocabulary.searched) <= set(entry.vocabulary.targets), "searched: one is none of the targets"
-    assert adapter.grid is not None or not entry.vocabulary.searched, "searched: the adapter has no grid to search in"
     for package in entry.packages:
         assert list(importlib.metadata.Distribution.discover(name=package)), f"packages: {package} is not installed"
     obs, state = _check_play(adapter)

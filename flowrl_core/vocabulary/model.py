@@ -52,10 +52,6 @@ class Vocabulary:
     shaping: str = ""
     """A reward program that every step of every plan earns besides its own while it is trained, at a weight that fades
     (`training.shaping`): what helps everywhere, such as hitting back. It never counts in an evaluation."""
-    searched: tuple[str, ...] = ()
-    """Targets that must be searched for: while one is out of view, the step aimed at it earns `novelty` for each cell
-    that comes into view for the first time in the episode, as a part of the shaping."""
-    novelty: float = 0.0
     capacity: int = 9
     """Maximum amount of one item in the inventory."""
     most_gained: int = field(default=1, compare=False)

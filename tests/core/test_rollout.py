@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from corridor_runs import KNOWLEDGE
 
-from flowrl_core.envs.adapter import Grid, make_adapter, plain_states
+from flowrl_core.envs.adapter import make_adapter, plain_states
 from flowrl_core.envs.automaton import NUM_STEP_FEATURES, lower_plan
-from flowrl_core.envs.corridor.vocabulary import CORRIDOR, CORRIDOR_LENGTH
-from flowrl_core.envs.exploring import exploring
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR
 from flowrl_core.envs.snapshots import no_snapshots
 from flowrl_core.envs.worlds import PoolUse, empty_pool, replace_used, used_up
 from flowrl_core.learning.learner import training_mode
@@ -85,34 +84,6 @@ def test_masks_forbid_what_is_seen_to_kill(use_masks):
     at_bench, left = seen.inputs.flags[..., 0], seen.allowed[..., 0]
     assert at_bench.any() and not at_bench.all()
     np.testing.assert_array_equal(left, at_bench if use_masks else np.ones_like(left))
-
-
-@pytest.mark.long
-def test_cells_seen_first_are_worth_something_while_the_target_is_out_of_view():
-    """The player sees one cell to each side; the mine, its target, lies at the right end."""
-    short_sighted = replace(
-        make_adapter("corridor"),
-        grid=Grid(1, CORRIDOR_LENGTH, 1, 3, lambda state: (jnp.int32(0), state.cell)),
-        sight=lambda obs, state, target: jnp.zeros(6).at[4].set(state.cell >= CORRIDOR_LENGTH - 2),
-    )
-    plan = arrays(Plan("dig_a", (Step("dig_a", 9),)))
-    plan = replace(plan, novelty=np.full_like(plan.novelty, 0.25))
-    adapter = plain_states(exploring(short_sighted))
-    plain, paid = (played(adapter, plan, shaping_weight=weight) for weight in (0.0, 2.0))
-    np.testing.assert_array_equal(plain.action, paid.action)
-    cell = plain.inputs.flags[..., :CORRIDOR_LENGTH].argmax(-1)
-    found = (paid.reward - plain.reward)[:-1]
-    expected = np.zeros_like(found)
-    for b in range(cell.shape[1]):
-        seen = set()
-        for t in range(len(cell) - 1):
-            seen |= {cell[t, b] - 1, cell[t, b], cell[t, b] + 1}
-            assert not plain.is_over[t, b]
-            is_new = 0 <= 2 * cell[t + 1, b] - cell[t, b] < CORRIDOR_LENGTH and cell[t + 1, b] != cell[t, b]
-            is_new &= 2 * cell[t + 1, b] - cell[t, b] not in seen
-            expected[t, b] = 0.5 * is_new * (cell[t, b] < CORRIDOR_LENGTH - 2)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert expected.any() and (found == 0).any()
 
 
 def test_without_masks_the_same_experts_use_every_action(rollouts):

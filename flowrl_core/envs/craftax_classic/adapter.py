@@ -19,7 +19,7 @@ from craftax.craftax_classic import game_logic
 from craftax.craftax_classic.constants import BlockType
 from craftax.craftax_classic.envs.craftax_symbolic_env import CraftaxClassicSymbolicEnvNoAutoReset
 
-from flowrl_core.envs.adapter import Adapter, Grid
+from flowrl_core.envs.adapter import Adapter
 from flowrl_core.envs.craftax_classic.blows import act, counting, move_mobs
 from flowrl_core.envs.craftax_classic.cell_choice import choose_cell
 from flowrl_core.envs.craftax_classic.placing import placed
@@ -80,7 +80,6 @@ def make() -> Adapter:
         place=place,
         deadly=_deadly,
         render=_render,
-        grid=Grid(64, 64, _ROWS, _COLUMNS, lambda state: tuple(state.player_position)),
     )
 
 

@@ -109,8 +109,6 @@ CRAFTAX_CLASSIC = Vocabulary(
     targets=(*KINDS, *(name for name, _ in _GROUPS)),
     groups=_GROUPS,
     shaping="0.03 * (gained.dealt.zombie + gained.dealt.skeleton)",
-    searched=("water", "stone", "tree", "coal", "iron", "diamond", "cow", "skeleton"),
-    novelty=0.003,
     # 17 kinds of block and 4 of creature in each cell of the view, then 22 numbers.
     observation_size=7 * 9 * (17 + 4) + 22,
     rules=_RULES,
