@@ -94,8 +94,8 @@ def test_every_shipped_skill_can_be_proposed(env: str) -> None:
     form = proposed_skills(1, knowledge.vocabulary)
     for skill in knowledge.skills.values():
         (proposal,) = to_proposals(read(as_answer(skill), form))
-        # A proposal does not choose actions and declares no guards.
-        assert replace(proposal.skill, actions=()) == replace(skill, actions=(), guard=None, guards=())
+        # A proposal does not choose actions, and declares neither guards nor a beginning.
+        assert replace(proposal.skill, actions=()) == replace(skill, actions=(), guard=None, guards=(), begins_as=None)
         assert list(proposal.skill.gain) == list(skill.gain)
 
 
