@@ -83,7 +83,7 @@ class StepOutcome:
     """The results of one transition.
 
     Attributes:
-        reward: f32[B] of the current step's program.
+        reward: f32[B] of the current step's program; nothing but losses while it says done and something is not kept.
         is_done: bool[B] the step's program is done, and what later steps need is kept.
         is_stranded: bool[B] what later steps need is spent, and the step's skill cannot gain it.
     """
@@ -213,9 +213,14 @@ def judge(
     """
     registers = read_registers(adapter, plan, step, now, prev, start)
     shaping = evaluate(plan.shaping, jnp.zeros_like(step), registers) + bonus(plan.guards, registers, guard)
+    reward = evaluate(plan.reward, step, registers)
+    is_said_done = evaluate(plan.done, step, registers) > 0.5
+    is_kept = (now >= plan.keep[step]).all(-1)
+    # Programs pay for being done and rely on the step's end: a furnace in the wrong place would go on paying.
+    reward = jnp.where(is_said_done & ~is_kept, jnp.minimum(reward, 0.0), reward)
     return StepOutcome(
-        reward=evaluate(plan.reward, step, registers) + shaping_weight * shaping,
-        is_done=(evaluate(plan.done, step, registers) > 0.5) & (now >= plan.keep[step]).all(-1),
+        reward=reward + shaping_weight * shaping,
+        is_done=is_said_done & is_kept,
         is_stranded=(now < plan.floor[step]).any(-1),
     )
 

@@ -353,6 +353,9 @@ def test_the_furnace_of_an_iron_tool_counts_only_where_the_table_is_in_reach(wor
     found = judge(adapter, arrays, jnp.array([number]), jnp.array([NONE]), read(world), before, before)  # type: ignore[arg-type]
     assert world.fluents()["near.furnace"] and not found.is_stranded[0]
     assert bool(found.is_done[0]) == is_table_near
+    assert float(found.reward[0]) == (1.0 if is_table_near else 0.0)
+    after = judge(adapter, arrays, jnp.array([number]), jnp.array([NONE]), read(world), read(world), before)  # type: ignore[arg-type]
+    assert float(after.reward[0]) == (1.0 if is_table_near else 0.0), "waiting in the wrong place pays nothing"
 
 
 def read(world: World) -> jax.Array:
