@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from updates import heads
+from homes import arrays, heads
 
 from flowrl_core.compiled.cache import compiled_learner
-from flowrl_core.envs.automaton import PlanArrays, lower_plan
+from flowrl_core.envs.automaton import PlanArrays
 from flowrl_core.learning.evaluation import played
 from flowrl_core.learning.learner import Learner
 from flowrl_core.learning.rollout import Trajectory, widen
 from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import stack_experts
-from flowrl_core.skills.knowledge import Knowledge, load_knowledge
+from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.skills.model import Plan
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs.skill import TrainingSpec
@@ -81,7 +81,7 @@ def _failure(trajectory: Trajectory, inputs: np.ndarray, at: tuple[Any, ...]) ->
     return Failure(int(trajectory.step[at]), how, int(trajectory.time[at]), seen)
 
 
-def show(plan: Plan, found: list[Failure], episodes: int, guarded: int) -> None:
+def show(plan: Plan, found: list[Failure], guarded: int, episodes: int) -> None:
     print(f"\n{episodes - len(found)} of {episodes} succeed")
     print(f"  guards: {', '.join(plan.guards) or 'none'}; they acted in {guarded} frames")
     for number, step in enumerate(plan.steps):
@@ -93,17 +93,6 @@ def show(plan: Plan, found: list[Failure], episodes: int, guarded: int) -> None:
     deaths = [failure for failure in found if failure.how == "died"]
     signs = Counter(sign for failure in deaths for sign in failure.signs)
     print(f"  of {len(deaths)} deaths: {', '.join(f'{sign} {count}' for sign, count in signs.most_common())}")
-
-
-def arrays(knowledge: Knowledge, plan: Plan, training: TrainingSpec) -> PlanArrays:
-    return lower_plan(
-        plan,
-        knowledge.skills,
-        {name: number for number, name in enumerate(plan.skills)},
-        knowledge.vocabulary,
-        episode_limit=training.episode_limit,
-        use_masks=training.action_masks,
-    )
 
 
 def main() -> None:
@@ -127,7 +116,7 @@ def main() -> None:
         learner = compiled_learner(home.cache, shapes)
         lowered = arrays(knowledge, guarded_plan, training)
         found, guarded = failures(learner, params, lowered, args.episodes, args.seed)
-        show(guarded_plan, found, args.episodes, guarded)
+        show(guarded_plan, found, guarded, args.episodes)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from failures import failures, show
+from homes import arrays, heads
 
 from flowrl_core.compiled.cache import compiled_learner
-from flowrl_core.envs.automaton import PlanArrays, lower_plan
+from flowrl_core.envs.automaton import PlanArrays
 from flowrl_core.learning.evaluation import evaluate
 from flowrl_core.learning.learner import Learner, hyperparameters, training_mode
 from flowrl_core.learning.ppo import Hyperparameters
@@ -35,33 +37,12 @@ from flowrl_core.networks.initialisation import initial_params
 from flowrl_core.randomness import jax_stream, numpy_stream
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.skills.knowledge import Knowledge, load_knowledge
-from flowrl_core.skills.model import MAX_STEPS, Plan
+from flowrl_core.skills.model import MAX_STEPS
 from flowrl_core.skills.planner import make_plan
 from flowrl_core.specs.skill import TrainingSpec
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.registry import Registry
-from flowrl_core.storage.versions import get
 
 EVALUATIONS = 4
-
-
-def heads(home: Home) -> dict[str, Any]:
-    """Return the parameters of each skill's head in the home's shared library."""
-    with Registry.open(home) as registry:
-        experts = [one for one in registry.library.experts() if not one.line]
-        found = {one.name: registry.library.head(one.global_index) for one in experts}
-    return {name: get(home, head.content) for name, head in found.items() if head is not None}
-
-
-def arrays(knowledge: Knowledge, plan: Plan, training: TrainingSpec) -> PlanArrays:
-    return lower_plan(
-        plan,
-        knowledge.skills,
-        {name: number for number, name in enumerate(plan.skills)},
-        knowledge.vocabulary,
-        episode_limit=training.episode_limit,
-        use_masks=training.action_masks,
-    )
 
 
 def train(
@@ -72,8 +53,8 @@ def train(
     late: Mapping[str, Any],
     seed: int,
     episodes: int,
-) -> tuple[list[float], list[float]]:
-    """Return the successes at each part of the budget, and the CPU seconds of training up to there."""
+) -> tuple[list[float], list[float], Any]:
+    """Return the successes at each part of the budget, the CPU seconds of training up to there, and the parameters."""
     after = training.model_copy(update=late)
     num_steps, per_update = int(plan.num_steps), training.num_envs * training.rollout_length
     num_updates = training.frames // per_update
@@ -92,11 +73,12 @@ def train(
         if update in ends:
             successes.append(evaluate(learner, state.params, plan, episodes, jax_stream(seed, "look", update)).success)
             seconds.append(spent)
-    return successes, seconds
+    return successes, seconds, state.params
 
 
-def row(home: Home, knowledge: Knowledge, variant: Mapping[str, Any], args: argparse.Namespace, seed: int) -> Any:
-    """Return what `train` returns for a variant and a seed."""
+def row(home: Home, knowledge: Knowledge, text: str, args: argparse.Namespace, seed: int) -> None:
+    """Train a variant with a seed and print its row, and what its failed episodes died of if that is asked for."""
+    variant = parsed(text)
     skill, known = args.skill, heads(home)
     late = {name.removeprefix("late."): value for name, value in variant.items() if name.startswith("late.")}
     fields = {name: value for name, value in variant.items() if name in TrainingSpec.model_fields}
@@ -108,7 +90,12 @@ def row(home: Home, knowledge: Knowledge, variant: Mapping[str, Any], args: argp
     sizes = (learner.observation_size, shapes.width, learner.num_actions)
     new = known[variant["like"]] if "like" in variant else initial_params(numpy_stream(seed, "expert"), *sizes)
     params = stack_experts([new if name == skill else known[name] for name in plan.skills], shapes.num_experts)
-    return train(learner, params, arrays(knowledge, plan, training), training, late, seed, args.episodes)
+    lowered = arrays(knowledge, plan, training)
+    successes, seconds, params = train(learner, params, lowered, training, late, seed, args.episodes)
+    shown = " | ".join(f"{success:.3f}" for success in successes)
+    print(f"| {text or 'default'} | {seed} | {shown} | {seconds[-1]:.0f} |", flush=True)
+    if args.failures:
+        show(plan, *failures(learner, params, lowered, args.episodes, seed), args.episodes)
 
 
 def parsed(variant: str) -> dict[str, Any]:
@@ -133,6 +120,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--guards", nargs="*", default=[], help="learned skills that guard the plan")
     parser.add_argument("--variant", action="append", help="FIELD=VALUE,FIELD=VALUE; empty: the default")
+    parser.add_argument("--failures", action="store_true", help="say of what episodes fail at the end")
     parser.add_argument("--room", type=int, default=8, help="minimum number of experts, to share one compilation")
     args = parser.parse_args()
     home, knowledge = Home(args.home), load_knowledge("craftax-classic")
@@ -141,9 +129,7 @@ def main() -> None:
     print("|" + "---|" * (len(parts) + 3))
     for variant in args.variant or [""]:
         for seed in args.seeds:
-            successes, seconds = row(home, knowledge, parsed(variant), args, seed)
-            shown = " | ".join(f"{success:.3f}" for success in successes)
-            print(f"| {variant or 'default'} | {seed} | {shown} | {seconds[-1]:.0f} |", flush=True)
+            row(home, knowledge, variant, args, seed)
 
 
 if __name__ == "__main__":
