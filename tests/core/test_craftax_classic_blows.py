@@ -13,6 +13,8 @@ from craftax.craftax_classic.constants import Action, BlockType
 from flowrl_core.envs.adapter import make_adapter
 from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
 
+pytestmark = pytest.mark.long
+
 NAMES = [fluent.name for fluent in CRAFTAX_CLASSIC.fluents]
 TOTALS = [fluent.name for fluent in CRAFTAX_CLASSIC.fluents if fluent.kind == "total"]
 MOBS = {"zombie": "zombies", "cow": "cows", "skeleton": "skeletons"}

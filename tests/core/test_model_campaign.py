@@ -17,6 +17,8 @@ from flowrl_core.stages.proposals.context import ProposalContext, initial_knowle
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
 
+pytestmark = pytest.mark.long
+
 
 def test_a_rerun_with_the_journal_asks_nothing_and_learns_the_same_skills(tmp_path, basics):
     texts = [answer(proposed("dig_a")), answer(), answer(proposed("make_b"), proposed("goto_bench"))]

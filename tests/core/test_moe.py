@@ -20,6 +20,8 @@ from flowrl_core.networks.moe import (
 )
 from flowrl_core.networks.policy_value import ActorCritic
 
+pytestmark = pytest.mark.long
+
 OBSERVATION, WIDTH, ACTIONS, EXPERTS, SAMPLES = 20, 16, 5, 4, 100
 NETWORK = ActorCritic(width=WIDTH, num_actions=ACTIONS)
 RNG = np.random.default_rng(0)
