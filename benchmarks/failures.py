@@ -35,7 +35,7 @@ from flowrl_core.storage.layout import Home
 
 _CELLS, _CHANNELS = 7 * 9, 21
 _LAVA, _ZOMBIE, _SKELETON = 14, 17, 19
-_VITALS = {"health": 12, "food": 13, "drink": 14, "energy": 15}
+_VITALS = {"food": 13, "drink": 14, "energy": 15}
 """Index among the 22 numbers that follow the view in an observation (game's renderer.py, render_craftax_symbolic)."""
 _LIGHT, _ASLEEP = 20, 21
 _DISTANCE = np.abs(np.arange(7) - 3)[:, None] + np.abs(np.arange(9) - 4)[None]
@@ -75,7 +75,7 @@ def _failure(trajectory: Trajectory, inputs: np.ndarray, at: tuple[Any, ...]) ->
         "lava beside": cells[beside, _LAVA].any(),
         "asleep": numbers[_ASLEEP] > 0.5,
         "dark": numbers[_LIGHT] < 0.5,
-        **{f"no {name}": numbers[place] < 0.05 for name, place in _VITALS.items() if name != "health"},
+        **{f"no {name}": numbers[place] < 0.05 for name, place in _VITALS.items()},
     }
     seen = tuple(name for name, holds in signs.items() if holds)
     return Failure(int(trajectory.step[at]), how, int(trajectory.time[at]), seen)

@@ -28,8 +28,8 @@ _ROUNDS = 2
 _ERRORS = 1.0
 """Standard errors by which a guard must measure worse to be left out.
 
-One is little evidence, but the two mistakes do not cost the same. Left in iron's plan, guards that measured 2 to 8
-points worse cost 9 points after 1.5M frames (docs/results.md); left out, a neutral one costs nothing.
+One is little evidence, but the two mistakes do not cost the same. Left in iron's plan, guards that measured up to
+8 points worse cost 10 points after 1.5M frames (docs/results.md); left out, a neutral one costs nothing.
 """
 
 
