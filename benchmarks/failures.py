@@ -10,14 +10,13 @@ before, and which vitals were at 0. Their sum exceeds the number of deaths where
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from homes import arrays, heads
+from homes import arrays, fields, heads, views
 
 from flowrl_core.compiled.cache import compiled_learner
 from flowrl_core.envs.automaton import PlanArrays
@@ -105,7 +104,7 @@ def main() -> None:
     args = parser.parse_args()
     home, knowledge = Home(args.home), load_knowledge("craftax-classic")
     known = heads(home)
-    changed = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in args.set)}
+    changed = fields(",".join(args.set))
     training = TrainingSpec.model_validate({**knowledge.settings(args.skill)["training"], **changed})
     plan = make_plan(knowledge, args.skill, learned=known)
     guards = tuple(name for name in knowledge.skill(args.skill).guards if name in known)
@@ -114,7 +113,7 @@ def main() -> None:
         shapes = shapes_of(knowledge.env, training, max(8, len(guarded_plan.skills)))
         params = stack_experts([known[name] for name in guarded_plan.skills], shapes.num_experts)
         learner = compiled_learner(home.cache, shapes)
-        lowered = arrays(knowledge, guarded_plan, training)
+        lowered = arrays(knowledge, guarded_plan, training, views(home))
         found, guarded = failures(learner, params, lowered, args.episodes, args.seed)
         show(guarded_plan, found, guarded, args.episodes)
 

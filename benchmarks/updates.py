@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 from failures import failures, show
-from homes import arrays, heads
+from homes import arrays, fields, heads, views
 
 from flowrl_core.compiled.cache import compiled_learner
 from flowrl_core.envs.automaton import PlanArrays
@@ -78,37 +77,26 @@ def train(
 
 def row(home: Home, knowledge: Knowledge, text: str, args: argparse.Namespace, seed: int) -> None:
     """Train a variant with a seed and print its row, and what its failed episodes died of if that is asked for."""
-    variant = parsed(text)
-    skill, known = args.skill, heads(home)
+    variant = fields(text, also={"like", *(f"late.{name}" for name in Hyperparameters._fields)})
+    skill, known, canonical = args.skill, heads(home), views(home)
     late = {name.removeprefix("late."): value for name, value in variant.items() if name.startswith("late.")}
-    fields = {name: value for name, value in variant.items() if name in TrainingSpec.model_fields}
-    settings = knowledge.settings(skill)["training"] | {"frames": args.frames} | fields
+    changed = {name: value for name, value in variant.items() if name in TrainingSpec.model_fields}
+    settings = knowledge.settings(skill)["training"] | {"frames": args.frames} | changed
     training = TrainingSpec.model_validate(settings)
     plan = dataclasses.replace(make_plan(knowledge, skill, learned=known), guards=tuple(args.guards))
     shapes = shapes_of(knowledge.env, training, max(args.room, len(plan.skills)))
     learner = compiled_learner(home.cache, shapes)
     sizes = (learner.observation_size, shapes.width, learner.num_actions)
     new = known[variant["like"]] if "like" in variant else initial_params(numpy_stream(seed, "expert"), *sizes)
+    sees = variant["like"] in canonical if "like" in variant else training.canonical_view
+    canonical = canonical - {skill} | ({skill} if sees else set())
     params = stack_experts([new if name == skill else known[name] for name in plan.skills], shapes.num_experts)
-    lowered = arrays(knowledge, plan, training)
+    lowered = arrays(knowledge, plan, training, canonical)
     successes, seconds, params = train(learner, params, lowered, training, late, seed, args.episodes)
     shown = " | ".join(f"{success:.3f}" for success in successes)
     print(f"| {text or 'default'} | {seed} | {shown} | {seconds[-1]:.0f} |", flush=True)
     if args.failures:
         show(plan, *failures(learner, params, lowered, args.episodes, seed), args.episodes)
-
-
-def parsed(variant: str) -> dict[str, Any]:
-    """Return the fields of a text `FIELD=VALUE,FIELD=VALUE`.
-
-    Raises:
-        SystemExit: no such field.
-    """
-    pairs = [pair.split("=", 1) for pair in variant.split(",") if pair]
-    known = {"like", *TrainingSpec.model_fields, *(f"late.{name}" for name in Hyperparameters._fields)}
-    if unknown := [name for name, _ in pairs if name not in known]:
-        raise SystemExit(f"no field {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    return {name: value if name == "like" else json.loads(value) for name, value in pairs}
 
 
 def main() -> None:

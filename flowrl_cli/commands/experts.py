@@ -108,7 +108,7 @@ def _print_experts(records: list[ExpertRecord], as_json: bool) -> None:
         print("The library has no experts yet")
     else:
         columns = ["expert", "skill", "env", "line", "identity", "head", "frames", "bundle"]
-        columns += ["inputs", "actions", "width"]
+        columns += ["inputs", "actions", "width", "canonical view"]
         rows = [{**_expert(record), "line": record.line or SHARED} for record in records]
         table = [dict(zip(columns, row.values(), strict=True)) for row in rows]
         hidden = set() if any(record.line for record in records) else {"line"}
@@ -157,4 +157,5 @@ def _expert(record: ExpertRecord) -> dict[str, Any]:
         "observation_size": record.observation_size,
         "num_actions": record.num_actions,
         "width": record.width,
+        "canonical_view": record.canonical_view,
     }

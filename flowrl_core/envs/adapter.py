@@ -37,6 +37,10 @@ class Adapter:
             InputError, with the fluent as its field, if a fluent cannot have its value.
         deadly: (observation, state) -> bool[A], the actions that are seen to kill; None if the environment names none.
             Action masks forbid them.
+        canonical: (observation, sight) -> (observation, sight, actions i32[A]): the same view in a standard
+            orientation, and for each action in that view the environment's own. Views that differ by a symmetry of the
+            environment become one, so that what an expert learns in one it knows in all (Kaba et al. 2023,
+            arXiv:2211.06489). None if the environment declares no symmetry.
         render: state -> u8[H, W, 3], a picture of it, outside jit; None if the environment has none.
     """
 
@@ -48,6 +52,7 @@ class Adapter:
     sight: Callable[[jax.Array, Any, jax.Array], jax.Array]
     place: Callable[[Any, Mapping[str, float]], tuple[jax.Array, Any]]
     deadly: Callable[[jax.Array, Any], jax.Array] | None = None
+    canonical: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]] | None = None
     render: Callable[[Any], np.ndarray] | None = None
 
     @property

@@ -8,7 +8,7 @@ distinguishes skills is data, so a new plan compiles nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -52,6 +52,7 @@ class PlanArrays:
         count: f32[S] target count n.
         progress: i32[S] index of the base fluent whose change since the start of the step counts as progress.
         target: i32[S] index of the target block, -1 for none.
+        is_canonical: bool[S] whether the step's expert sees the environment's canonical view (`Adapter.canonical`).
         actions: bool[S, A] the actions that the step may use.
         is_masked: bool[] whether actions are masked: then those that the environment calls deadly are forbidden too.
         keep: f32[S, F] minimum of each base fluent when the step ends; 0 where there is none.
@@ -68,6 +69,7 @@ class PlanArrays:
     count: Leaf
     progress: Leaf
     target: Leaf
+    is_canonical: Leaf
     actions: Leaf
     is_masked: Leaf
     keep: Leaf
@@ -101,12 +103,14 @@ def lower_plan(
     *,
     episode_limit: int,
     use_masks: bool = False,
+    canonical: Collection[str] = (),
 ) -> PlanArrays:
     """Return the plan as arrays.
 
     Args:
         experts: the local expert of each skill of the plan, guards included.
         use_masks: restrict each step to its skill's declared actions and the environment's basic ones.
+        canonical: the skills whose experts see the environment's canonical view.
 
     Raises:
         PlanError: the plan has more than MAX_STEPS steps or MAX_GUARDS guards, or a guard that declares none.
@@ -130,12 +134,20 @@ def lower_plan(
         count=np.array([step.n for step in steps], np.float32),
         progress=np.array([names.index(skill.progress) for skill in mine], np.int32),
         target=np.array(targets, np.int32),
+        is_canonical=np.array([step.skill in canonical for step in steps]),
         actions=_masks(mine, vocabulary, use_masks=use_masks),
         is_masked=np.bool_(use_masks),
         keep=keep,
         floor=floor,
         shaping=_shaping(vocabulary),
-        guards=lower_guards(plan.guards, skills, experts, _masks(guards, vocabulary, use_masks=use_masks), vocabulary),
+        guards=lower_guards(
+            plan.guards,
+            skills,
+            experts,
+            _masks(guards, vocabulary, use_masks=use_masks),
+            vocabulary,
+            canonical=canonical,
+        ),
         num_steps=np.int32(len(plan.steps)),
         episode_limit=np.int32(episode_limit),
     )
@@ -182,6 +194,7 @@ def blank_plan(vocabulary: Vocabulary) -> PlanArrays:
         count=np.ones(MAX_STEPS, np.float32),
         progress=numbers,
         target=numbers - 1,
+        is_canonical=np.zeros(MAX_STEPS, bool),
         actions=np.ones((MAX_STEPS, len(vocabulary.actions)), bool),
         is_masked=np.bool_(False),
         keep=amounts,

@@ -6,7 +6,7 @@ step's own expert acted. Guards are data, so a plan with guards compiles nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ class GuardArrays:
         takes_over, gives_back, reward: their programs as tables, leaves [G, I].
         expert: i32[G] the local expert of each; -1 for none.
         target: i32[G] index of the target of each, -1 for none.
+        is_canonical: bool[G] whether each sees the environment's canonical view.
         actions: bool[G, A] the actions that each may use.
     """
 
@@ -43,6 +44,7 @@ class GuardArrays:
     reward: Table
     expert: Leaf
     target: Leaf
+    is_canonical: Leaf
     actions: Leaf
 
 
@@ -52,6 +54,8 @@ def lower_guards(
     experts: Mapping[str, int],
     actions: np.ndarray,
     vocabulary: Vocabulary,
+    *,
+    canonical: Collection[str] = (),
 ) -> GuardArrays:
     """Return the guards as arrays.
 
@@ -59,6 +63,7 @@ def lower_guards(
         names: the skills that guard the plan, by priority.
         experts: the local expert of each.
         actions: bool[len(names), A] the actions that each may use.
+        canonical: the skills whose experts see the environment's canonical view.
 
     Raises:
         PlanError: more than MAX_GUARDS, or a skill that declares no guard.
@@ -94,6 +99,7 @@ def lower_guards(
         reward=stack([lowered(guard.reward) for guard in declared], MAX_GUARDS),
         expert=expert,
         target=target,
+        is_canonical=np.array([name in canonical for name in names] + [False] * (MAX_GUARDS - len(names))),
         actions=allowed,
     )
 
@@ -102,7 +108,8 @@ def blank_guards(vocabulary: Vocabulary) -> GuardArrays:
     """Return arrays without any guard."""
     table = zeros(MAX_GUARDS)
     none = np.full(MAX_GUARDS, NONE, np.int32)
-    return GuardArrays(table, table, table, none, none, np.ones((MAX_GUARDS, len(vocabulary.actions)), bool))
+    actions = np.ones((MAX_GUARDS, len(vocabulary.actions)), bool)
+    return GuardArrays(table, table, table, none, none, np.zeros(MAX_GUARDS, bool), actions)
 
 
 def bonus(guards: GuardArrays, registers: jax.Array, guard: jax.Array) -> jax.Array:

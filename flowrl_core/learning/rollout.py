@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flowrl_core.envs.adapter import Adapter
+from flowrl_core.envs.adapter import NUM_TARGET_FEATURES, Adapter
 from flowrl_core.envs.automaton import PlanArrays, judge, read_registers, step_features
 from flowrl_core.envs.guards import NONE, on_duty
 from flowrl_core.envs.snapshots import Snapshots, pick, record
@@ -99,8 +99,9 @@ class Trajectory:
     Attributes:
         inputs: the expert's inputs, see `widen`.
         expert: i32 local expert that acted.
-        allowed: bool[T, B, A] the actions that it could choose.
-        action, log_prob, value, reward: of that expert.
+        allowed: bool[T, B, A] the actions that it could choose, as it sees them (see `expert_inputs`).
+        action: its choice among them.
+        log_prob, value, reward: of that expert.
         step: i32 plan step.
         guard: i32 guard that acted, or `guards.NONE`.
         is_boundary: the step was done or the episode ended, so the expert can earn no more.
@@ -164,12 +165,26 @@ def begin(adapter: Adapter, pool: WorldPool, use: PoolUse, mode: RolloutMode, *,
     return Playing(obs, state, now, now, zeros, zeros, zeros, jnp.zeros(batch, bool), zeros + NONE), after
 
 
-def expert_inputs(adapter: Adapter, plan: PlanArrays, playing: Playing) -> jax.Array:
-    """Return the inputs of the acting experts: f32[B, D + 9]."""
+def expert_inputs(adapter: Adapter, plan: PlanArrays, playing: Playing) -> tuple[jax.Array, jax.Array]:
+    """Return the inputs of the acting experts f32[B, D + 9], and the environment's action for each of theirs i32[B, A].
+
+    The two lists of actions differ for an expert that sees the environment's canonical view.
+    """
     features = step_features(
         adapter, plan, playing.step, playing.guard, playing.obs, playing.state, playing.now, playing.start
     )
-    return jnp.concatenate([playing.obs, features], axis=-1)
+    obs, sight = playing.obs, features[:, -NUM_TARGET_FEATURES:]
+    actions = jnp.broadcast_to(jnp.arange(adapter.num_actions), (obs.shape[0], adapter.num_actions))
+    if adapter.canonical is not None:
+        guard = playing.guard
+        is_canonical = jnp.where(
+            guard >= 0, jnp.asarray(plan.guards.is_canonical)[guard], plan.is_canonical[playing.step]
+        )
+        obs, sight, actions = (
+            jnp.where(is_canonical[:, None], canonical, seen)
+            for canonical, seen in zip(jax.vmap(adapter.canonical)(obs, sight), (obs, sight, actions), strict=True)
+        )
+    return jnp.concatenate([obs, features[:, :-NUM_TARGET_FEATURES], sight], axis=-1), actions
 
 
 def narrow(inputs: jax.Array, num_flags: int) -> Inputs:
@@ -204,21 +219,23 @@ def rollout(
     """
 
     def act(playing: Playing, key: jax.Array) -> tuple[jax.Array, ...]:
-        inputs = expert_inputs(adapter, plan, playing)
+        inputs, actions = expert_inputs(adapter, plan, playing)
         expert = _acting(plan, playing)
         logits, value = routed_apply(network.apply, params, inputs, expert)
-        allowed = _allowed(adapter, plan, playing)
+        allowed = jnp.take_along_axis(_allowed(adapter, plan, playing), actions, axis=1)
         log_probs = jax.nn.log_softmax(jnp.where(allowed, logits, FORBIDDEN))
         action = jax.random.categorical(key, log_probs)
-        log_prob = jnp.take_along_axis(log_probs, action[:, None], axis=1)[:, 0]
-        return inputs, expert, allowed, action, log_prob, value
+        log_prob, env_action = (
+            jnp.take_along_axis(each, action[:, None], axis=1)[:, 0] for each in (log_probs, actions)
+        )
+        return inputs, expert, allowed, action, log_prob, value, env_action
 
     def advance(carry: tuple[Playing, PoolUse, Snapshots], key: jax.Array) -> tuple[Any, Trajectory]:
         playing, use, snapshots = carry
         act_key, env_key, start_key = jax.random.split(key, 3)
-        inputs, expert, allowed, action, log_prob, value = act(playing, act_key)
+        inputs, expert, allowed, action, log_prob, value, env_action = act(playing, act_key)
         batch = action.shape[0]
-        obs, state, is_dead = jax.vmap(adapter.step)(jax.random.split(env_key, batch), playing.state, action)
+        obs, state, is_dead = jax.vmap(adapter.step)(jax.random.split(env_key, batch), playing.state, env_action)
         now = jax.vmap(adapter.read)(obs, state)
         verdict = judge(
             adapter, plan, playing.step, playing.guard, now, playing.now, playing.start, mode.shaping_weight
@@ -270,7 +287,7 @@ def rollout(
     (playing, use, snapshots), trajectory = jax.lax.scan(
         advance, (playing, use, snapshots), jax.random.split(key, length)
     )
-    last_inputs = expert_inputs(adapter, plan, playing)
+    last_inputs, _ = expert_inputs(adapter, plan, playing)
     _, last_value = routed_apply(network.apply, params, last_inputs, _acting(plan, playing))
     num_experts = jax.tree.leaves(params)[0].shape[0]
     return playing, use, snapshots, trajectory, last_value, _count(trajectory, num_experts)

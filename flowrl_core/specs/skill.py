@@ -77,6 +77,10 @@ class TrainingSpec(Spec):
         description="Restrict each expert to the environment's basic actions and those that its skill declares, and "
         "forbid those that are seen to kill",
     )
+    canonical_view: bool = Field(
+        default=True,
+        description="Let new experts see views that differ by a symmetry of the environment as one, if it declares any",
+    )
     guards: bool = Field(
         default=True,
         description="Let the learned guards that a skill lists take over in its plan when they are needed",
@@ -142,7 +146,12 @@ class SkillConfig(Spec):
 
 
 _BEFORE: dict[str, dict[str, Any]] = {
-    "training": {"final_learning_rate_share": 1.0, "final_entropy_share": 1.0, "shaping": 0.0},
+    "training": {
+        "final_learning_rate_share": 1.0,
+        "final_entropy_share": 1.0,
+        "shaping": 0.0,
+        "canonical_view": False,
+    },
     "evaluation": {"window_growth": 0, "stop_hopeless": False},
 }
 """By group, the fields that were added since parameters are recorded, with the values that leave training as it was."""

@@ -49,7 +49,7 @@ __all__ = [
     "versions",
 ]
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration: a database at it is up to date."""
 
 metadata = MetaData(
@@ -172,6 +172,8 @@ experts = Table(
     Column("observation_size", Integer, nullable=False),
     Column("num_actions", Integer, nullable=False),
     Column("width", Integer, nullable=False),
+    # Whether it sees the environment's canonical view, see `envs.adapter.Adapter`.
+    Column("canonical_view", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("identity", "line"),
 )
 

@@ -94,6 +94,8 @@ def _check_play(adapter: Adapter) -> tuple[jax.Array, Any]:
         if t == 0:
             _check_new(adapter, np.asarray(row))
         _check_sight(adapter, np.asarray(row)[alive], np.asarray(seen)[alive])
+        if t == _STEPS - 1:
+            _check_canonical(adapter, obs, seen)
         actions = jnp.asarray(draw.integers(adapter.num_actions, size=_WORLDS), jnp.int32)
         moving = (jax.random.split(jax.random.PRNGKey(t), _WORLDS), state, actions)
         after = step(*moving)
@@ -149,6 +151,21 @@ def _check_sight(adapter: Adapter, rows: np.ndarray, seen: np.ndarray) -> None:
     for group, kinds in adapter.vocabulary.groups:
         views = [seen[:, 1 + adapter.vocabulary.targets.index(name), 4] for name in (group, *kinds)]
         assert (views[0] == np.max(views[1:], axis=0)).all(), f"sight: {group} is not in view when one of its kinds is"
+
+
+def _check_canonical(adapter: Adapter, obs: jax.Array, seen: jax.Array) -> None:
+    """Args: observations f32[B, D] and what is seen of no target and of each target, f32[B, 1 + T, 6]."""
+    if adapter.canonical is None:
+        return
+    turn = jax.jit(jax.vmap(jax.vmap(adapter.canonical, in_axes=(None, 0))))
+    views, sights, actions = turn(obs, seen)
+    assert views.shape == (*seen.shape[:2], obs.shape[1]) and views.dtype == obs.dtype, "canonical: not f32[D]"
+    assert np.isin(np.asarray(views)[..., : adapter.num_flags], (0, 1)).all(), "canonical: flags are not 0 or 1"
+    assert (sights[..., 4:] == seen[..., 4:]).all(), "canonical: a target is in view or adjacent in one view alone"
+    every = np.arange(adapter.num_actions)
+    assert (np.sort(actions, axis=-1) == every).all(), "canonical: not each of the environment's actions once"
+    again = jax.jit(jax.vmap(jax.vmap(adapter.canonical)))(views, sights)
+    _assert_equal(again, (views, sights, jnp.broadcast_to(every, actions.shape)), "canonical: not the same view twice")
 
 
 def _check_places(adapter: Adapter, obs: jax.Array, state: Any) -> None:

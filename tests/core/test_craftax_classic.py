@@ -57,6 +57,43 @@ def test_the_deadly_action_is_the_move_into_lava_and_the_game_agrees(adapter, wo
         assert bool(step(jax.random.PRNGKey(0), state, jnp.int32(k))[2]) == (action == move)
 
 
+def mirrored(state, across, upright):
+    """The world mirrored about the player, left to right and top to bottom, in the part that is in view."""
+    y, x = (int(v) for v in state.player_position)
+    view = (slice(y - 3, y + 4), slice(x - 4, x + 5))
+    turn = (slice(None, None, -1 if upright else 1), slice(None, None, -1 if across else 1))
+    facing = {1: 2, 2: 1}[int(state.player_direction)] if across else int(state.player_direction)
+    return state.replace(map=state.map.at[view].set(state.map[view][turn]), player_direction=jnp.int32(facing))
+
+
+@pytest.mark.parametrize(("dy", "dx"), [(0, 2), (2, 0), (1, 3), (3, 2), (None, None)])
+def test_worlds_that_are_mirror_images_look_the_same_in_the_canonical_view(adapter, world, observe, dy, dx):
+    """A player who looks right, at a world with a target somewhere and stones that are nowhere symmetric."""
+    state = cleared(world[1]).replace(player_direction=jnp.int32(2))
+    for at in ((-2, -1), (1, 2), (3, -4)):
+        state = with_block(state, *at, "STONE")
+    state = state if dx is None else with_block(state, dy, dx, "COAL")
+    canonical, target = jax.jit(adapter.canonical), jnp.int32(CRAFTAX_CLASSIC.targets.index("coal"))
+
+    def view(across, upright):
+        obs = observe(turned := mirrored(state, across, upright))
+        return obs, canonical(obs, adapter.sight(obs, turned, target))
+
+    plain, (obs, sight, actions) = view(False, False)
+    np.testing.assert_array_equal(obs, plain)
+    np.testing.assert_array_equal(actions, np.arange(len(actions)))
+    for across, upright in ((True, False), (False, True), (True, True)):
+        other, (mirrored_obs, mirrored_sight, mapped) = view(across, upright)
+        assert not np.array_equal(other, plain)
+        # Where nothing says which way is down, worlds turned upside down remain two.
+        if not upright or (dy or 0) != 0:
+            np.testing.assert_array_equal(mirrored_obs, obs)
+            np.testing.assert_array_equal(mirrored_sight, sight)
+            moves = [*((2, 1) if across else (1, 2)), *((4, 3) if upright else (3, 4))]
+            np.testing.assert_array_equal(mapped, [0, *moves, *range(5, len(mapped))])
+    assert (sight[:2] >= 0).all()
+
+
 def test_an_enemy_is_the_nearest_zombie_or_skeleton(adapter, world):
     target = CRAFTAX_CLASSIC.targets.index
     _, state = world

@@ -155,6 +155,24 @@ def test_a_skill_begins_as_the_head_of_another_one_and_counts_its_own_frames_alo
     assert said_of == f"began as version {bench.id} of goto_bench"
 
 
+def test_an_expert_sees_as_the_one_that_it_begins_as_and_else_as_its_run_says(new_home):
+    bench = KNOWLEDGE.skills["goto_bench"]
+    skills = {
+        "begins": replace(DIG, name="begins", begins_as="goto_bench"),
+        "goto_bench": replace(bench, program=Program(bench.program.done, "0")),
+        "new": replace(DIG, name="new"),
+    }
+    spec = registry_steps.make_spec(targets=["goto_bench"])
+    with Registry.open(new_home) as registry:
+        registry_steps.start(registry, spec, {"goto_bench": bench})
+        registry.library.allocate(bench.identity("corridor"), **registry_steps.SIZES, canonical_view=True)
+        registry_steps.learn(registry, ["goto_bench"], {0: ("bench", 100)})
+        registry_steps.start(registry, spec.model_copy(update={"campaign": "later", "targets": list(skills)}), skills)
+        for name, skill in skills.items():
+            expert = registry.library.allocate(skill.identity("corridor"), **registry_steps.SIZES)
+            assert expert.canonical_view == (name != "new"), name
+
+
 def test_a_version_comes_from_no_expert_of_another_skill(home):
     record = prepared(home)
     (expert,) = record.remap

@@ -11,7 +11,7 @@ from corridor_runs import KNOWLEDGE
 
 from flowrl_core.envs.adapter import make_adapter, plain_states
 from flowrl_core.envs.automaton import NUM_STEP_FEATURES, lower_plan
-from flowrl_core.envs.corridor.vocabulary import CORRIDOR
+from flowrl_core.envs.corridor.vocabulary import CORRIDOR, CORRIDOR_ITEMS
 from flowrl_core.envs.snapshots import no_snapshots
 from flowrl_core.envs.worlds import PoolUse, empty_pool, replace_used, used_up
 from flowrl_core.learning.learner import training_mode
@@ -86,6 +86,35 @@ def test_masks_forbid_what_is_seen_to_kill(use_masks):
     np.testing.assert_array_equal(left, at_bench if use_masks else np.ones_like(left))
 
 
+@pytest.mark.long
+def test_an_expert_that_sees_the_canonical_view_sees_and_acts_in_it_and_another_does_not():
+    def canonical(obs, sight):
+        """The corridor as if the target were to the right."""
+        is_left, cells = sight[0] < 0, CORRIDOR.observation_size - len(CORRIDOR_ITEMS)
+        moves = jnp.where(is_left, jnp.array([1, 0]), jnp.array([0, 1]))
+        seen = jnp.concatenate([jnp.where(is_left, obs[:cells][::-1], obs[:cells]), obs[cells:]])
+        return seen, jnp.abs(sight), jnp.arange(len(CORRIDOR.actions)).at[:2].set(moves)
+
+    def deadly(obs, state):
+        return jnp.zeros(len(CORRIDOR.actions), bool).at[1].set(obs[2] > 0.5)  # to go right, in the third cell
+
+    adapter = replace(ADAPTER, canonical=canonical, deadly=deadly)
+    for names, sign in (((), -1), (("goto_bench",), 1)):
+        seen = played(adapter, arrays(BENCH_THEN_DIG, use_masks=True, canonical=names))
+        cell, offset = seen.inputs.flags[..., :6].argmax(-1), seen.inputs.numbers[..., -4]
+        # The bench is the first cell, and what is sought; who begins there is done, wherever it goes.
+        goes = (seen.step == 0) & ~seen.is_boundary & (offset != 0)
+        np.testing.assert_array_equal(np.sign(offset[goes]), sign)
+        here = cell if sign < 0 else 5 - cell
+        closer = np.abs(offset[1:]) < np.abs(offset[:-1]) - 0.01
+        is_towards = seen.action[:-1] == (0 if sign < 0 else 1)
+        np.testing.assert_array_equal(closer[goes[:-1]], is_towards[goes[:-1]])
+        forbidden = ~seen.allowed[..., 1 if sign < 0 else 0]
+        np.testing.assert_array_equal(forbidden[goes], here[goes] == 2)
+        digs = seen.step == 1
+        assert digs.any() and (seen.inputs.numbers[..., -4][digs] >= 0).all()
+
+
 def test_without_masks_the_same_experts_use_every_action(rollouts):
     trajectory, _ = rollouts(arrays(MAKE_B), 6)
     assert trajectory.allowed.all()
@@ -141,7 +170,7 @@ def test_a_trajectory_holds_what_the_experts_saw(learner, fresh_params):
     plan = arrays(BENCH_THEN_DIG)
     pool = learner.fill(jax.random.PRNGKey(1))
     playing = learner.begin(pool)
-    seen = np.asarray(expert_inputs(ADAPTER, plan, playing))
+    seen = np.asarray(expert_inputs(ADAPTER, plan, playing)[0])
     _, trajectory = learner.play(fresh_params, playing, pool, plan, jax.random.PRNGKey(0))
     assert trajectory.inputs.flags.shape[-1] == ADAPTER.num_flags > 0
     assert np.asarray(widen(trajectory.inputs))[0].tobytes() == seen.tobytes()

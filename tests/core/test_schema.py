@@ -161,6 +161,8 @@ def _moved(rows: _Rows) -> _Rows:
         row |= {"name": row.pop("skill"), "subject": row.pop("identity"), "line": ""}
     for row in (*moved["experts"], *moved["bundles"]):
         row["line"] = ""
+    for row in moved["experts"]:
+        row["canonical_view"] = False
     for row in moved["campaigns"]:
         row |= {"family": "skill", "line": ""}
     return moved

@@ -45,6 +45,8 @@ _DY, _DX = np.meshgrid(np.arange(_ROWS) - _ROWS // 2, np.arange(_COLUMNS) - _COL
 _DISTANCE = (np.abs(_DY) + np.abs(_DX)).reshape(-1).astype(np.float32)
 _NONE_IN_VIEW = _DISTANCE.max() + 1
 _NEIGHBOURS = (np.maximum(np.abs(_DY), np.abs(_DX)) == 1).reshape(-1)
+_FACING = slice(_VIEW + 16, _VIEW + 20)
+"""The player's direction in an observation: left, right, up, down."""
 _BESIDE = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 _MOVES = np.array([CRAFTAX_CLASSIC.actions.index(name) for name in _BESIDE])
 _MOVED_TO = np.array([(_ROWS // 2 + dy) * _COLUMNS + _COLUMNS // 2 + dx for dy, dx in _BESIDE.values()])
@@ -79,6 +81,7 @@ def make() -> Adapter:
         sight=_sight,
         place=place,
         deadly=_deadly,
+        canonical=_canonical,
         render=_render,
     )
 
@@ -139,6 +142,31 @@ def _deadly(obs: jax.Array, state: Any) -> jax.Array:
     del state
     is_lava = _cells(obs)[:, BlockType.LAVA.value] > 0.5
     return jnp.zeros(len(CRAFTAX_CLASSIC.actions), bool).at[_MOVES].set(is_lava[_MOVED_TO])
+
+
+def _canonical(obs: jax.Array, sight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the view mirrored so that the target is to the right and below.
+
+    Along an axis on which the target has no offset, or is not in view, a player who looks left or up looks right or
+    down. The game's rules are the same in every mirrored world.
+    """
+    left, right, up, down = facing = obs[_FACING]
+    is_flipped = jnp.where(sight[:2] == 0, jnp.stack([left, up]) > 0.5, sight[:2] < 0)
+    across, upright = is_flipped
+    cells = obs[:_VIEW].reshape(_ROWS, _COLUMNS, _CHANNELS)
+    cells = jnp.where(across, cells[:, ::-1], cells)
+    cells = jnp.where(upright, cells[::-1], cells)
+    swapped = jnp.stack([right, left, down, up])
+    facing = jnp.where(jnp.repeat(is_flipped, 2), swapped, facing)
+    sign = jnp.where(is_flipped, -1.0, 1.0)
+    actions = jnp.arange(len(CRAFTAX_CLASSIC.actions))
+    moves = jnp.where(jnp.repeat(is_flipped, 2), _MOVES[np.array([1, 0, 3, 2])], _MOVES)
+    numbers = jnp.concatenate([obs[_VIEW : _FACING.start], facing, obs[_FACING.stop :]])
+    return (
+        jnp.concatenate([cells.reshape(-1), numbers]),
+        jnp.concatenate([sight[:4] * jnp.tile(sign, 2), sight[4:]]),
+        actions.at[_MOVES].set(moves),
+    )
 
 
 def _sight(obs: jax.Array, state: Any, target: jax.Array) -> jax.Array:

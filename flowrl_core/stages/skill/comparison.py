@@ -39,6 +39,7 @@ class EvaluationSetup:
     Attributes:
         experts: global index of each skill of the plan; may contain more.
         skills: definitions of the plan's skills.
+        canonical: those whose experts see the environment's canonical view.
         training: the run's; only the number of environments, the episode limit and the masks matter here.
     """
 
@@ -46,6 +47,7 @@ class EvaluationSetup:
     plan: Plan
     experts: Mapping[str, int]
     skills: Mapping[str, Skill]
+    canonical: frozenset[str]
     training: TrainingSpec
 
 
@@ -61,6 +63,7 @@ def setup_of(registry: Registry, bundle: Bundle) -> EvaluationSetup:
         plan=bundle.plan,
         experts={record.name: index for index, record in experts.items()},
         skills={record.name: definitions[index].skill for index, record in experts.items()},
+        canonical=frozenset(record.name for record in experts.values() if record.canonical_view),
         training=config.training,
     )
 
@@ -104,6 +107,7 @@ def play_with(
         vocabulary(setup.env),
         episode_limit=setup.training.episode_limit,
         use_masks=setup.training.action_masks,
+        canonical=setup.canonical,
     )
     return evaluate(compiled_learner(home.cache, shapes), stacked, arrays, episodes, key)
 

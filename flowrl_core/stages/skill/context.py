@@ -36,6 +36,7 @@ class RunContext:
         seed: seed of all the run's random streams, unique in the registry.
         experts: global index of each skill of the plan.
         skills: definitions of the plan's skills.
+        canonical: those whose experts see the environment's canonical view.
     """
 
     home: Home
@@ -49,6 +50,7 @@ class RunContext:
     remap: Remap
     experts: Mapping[str, int]
     skills: Mapping[str, Skill]
+    canonical: frozenset[str]
 
     def learner(self) -> Learner:
         """The compiled learner for the run's shapes."""
@@ -82,6 +84,7 @@ class RunContext:
             vocabulary(self.env),
             episode_limit=self.config.training.episode_limit,
             use_masks=self.config.training.action_masks,
+            canonical=self.canonical,
         )
 
 
@@ -114,4 +117,5 @@ def _read(home: Home, record: SkillRunRecord, directory: SkillRunDirectory, epoc
         remap=Remap.from_dict(json.loads(directory.remap.read_text(encoding="utf-8"))),
         experts=steps["experts"],
         skills={name: Skill.from_dict(data) for name, data in steps["skills"].items()},
+        canonical=frozenset(steps.get("canonical", ())),  # runs sealed before there were such views have none
     )

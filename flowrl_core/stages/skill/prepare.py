@@ -57,6 +57,7 @@ class _Draft:
     Attributes:
         before: the failed run that it continues, if any.
         experts, skills: global index and definition of each skill of the plan.
+        canonical: the skills whose experts see the environment's canonical view.
     """
 
     record: SkillRunRecord
@@ -69,6 +70,7 @@ class _Draft:
     remap: Remap
     experts: Mapping[str, int]
     skills: Mapping[str, Skill]
+    canonical: frozenset[str]
 
 
 def run_seed(seed: int, identity: str, ordinal: int, line: str = "") -> int:
@@ -103,7 +105,7 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
             _mend_seed(home, registry, open_run(home, registry, run, epoch=epoch))
             return directory.path
         draft = _draft(registry, record, config)
-        setup = EvaluationSetup(draft.env, draft.plan, draft.experts, draft.skills, config.training)
+        setup = EvaluationSetup(draft.env, draft.plan, draft.experts, draft.skills, draft.canonical, config.training)
         left, earlier = _left(registry, draft.before), _earlier(registry, draft)
         versions, heads = choose_seeds(home, registry, setup, config, draft.seed, left=left, earlier=earlier)
         guards, guarding = choose_guards(home, setup, versions, config, draft.seed)
@@ -168,8 +170,11 @@ def _draft(registry: Registry, record: SkillRunRecord, config: SkillConfig) -> _
     plan = make_plan(knowledge, record.skill, learned=learned)
     check_plan_fits(config, plan, definitions, knowledge.vocabulary)
     plan = replace(plan, guards=available(own.skill, config, learned))
-    sizes = _sizes(campaign.env, config)
-    allocated = {name: registry.library.allocate(identities[name], line=campaign.line, **sizes) for name in plan.skills}
+    sizes, view = _sizes(campaign.env, config), config.training.canonical_view
+    allocated = {
+        name: registry.library.allocate(identities[name], line=campaign.line, canonical_view=view, **sizes)
+        for name in plan.skills
+    }
     experts = {name: expert.global_index for name, expert in allocated.items()}
     return _Draft(
         record=record,
@@ -182,6 +187,7 @@ def _draft(registry: Registry, record: SkillRunRecord, config: SkillConfig) -> _
         remap=build_remap(list(experts.values())),
         experts=experts,
         skills={name: definitions[name] for name in plan.skills},
+        canonical=frozenset(name for name, expert in allocated.items() if expert.canonical_view),
     )
 
 
@@ -189,8 +195,14 @@ def _guarded_by(draft: _Draft, guards: tuple[str, ...]) -> _Draft:
     """Return the draft with these guards and the experts that then act in its plan."""
     plan = replace(draft.plan, guards=guards)
     experts = {name: draft.experts[name] for name in plan.skills}
-    skills = {name: draft.skills[name] for name in plan.skills}
-    return replace(draft, plan=plan, experts=experts, skills=skills, remap=build_remap(list(experts.values())))
+    return replace(
+        draft,
+        plan=plan,
+        experts=experts,
+        skills={name: draft.skills[name] for name in plan.skills},
+        canonical=draft.canonical & set(plan.skills),
+        remap=build_remap(list(experts.values())),
+    )
 
 
 def _sizes(env: str, config: SkillConfig) -> dict[str, int]:
@@ -219,6 +231,7 @@ def _write(
             "hash": draft.plan.hash,
             "experts": dict(draft.experts),
             "skills": {name: skill.as_dict() for name, skill in draft.skills.items()},
+            "canonical": sorted(draft.canonical),
         },
     )
     write_json(directory.remap, draft.remap.as_dict())

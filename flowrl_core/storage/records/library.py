@@ -55,6 +55,7 @@ class ExpertRecord:
     Attributes:
         env: its skill's environment.
         line: the library that it belongs to, see `Campaign`.
+        canonical_view: whether it sees the environment's canonical view (`envs.adapter.Adapter.canonical`).
         head: None until its skill is learned.
         bundle: the newest bundle of its own skill.
     """
@@ -67,6 +68,7 @@ class ExpertRecord:
     observation_size: int
     num_actions: int
     width: int
+    canonical_view: bool
     head: VersionRecord | None
     bundle: int | None
 

@@ -20,7 +20,14 @@ from flowrl_core.storage import schema
 from flowrl_core.storage.database import reading, writing
 from flowrl_core.storage.records.library import Bundle, ExpertRecord, VersionRecord
 from flowrl_core.storage.registry.rows.failures import left_by_failed_runs
-from flowrl_core.storage.registry.rows.library import beginning, earlier_head, heads_of, version_by_id, version_record
+from flowrl_core.storage.registry.rows.library import (
+    beginning,
+    earlier_head,
+    heads_of,
+    version_by_id,
+    version_record,
+    view_to_begin_with,
+)
 
 __all__ = ["Library"]
 
@@ -34,9 +41,18 @@ class Library:
     engine: sa.Engine
 
     def allocate(
-        self, identity: str, *, observation_size: int, num_actions: int, width: int, line: str = ""
+        self,
+        identity: str,
+        *,
+        observation_size: int,
+        num_actions: int,
+        width: int,
+        canonical_view: bool = False,
+        line: str = "",
     ) -> ExpertRecord:
         """Return the expert of an identity in a line, allocated with the next global index if there is none.
+
+        A new one sees as the expert whose head it begins as, or else as `canonical_view` says.
 
         Raises:
             InputError: it exists with other sizes (the message names both).
@@ -52,6 +68,8 @@ class Library:
             index = 0 if last is None else last + 1
             named = {"global_index": index, "identity": identity, "line": line, "kind": "skill"}
             tx.execute(sa.insert(schema.experts).values(**named, **wanted))
+            view = view_to_begin_with(tx, index, canonical_view)
+            tx.execute(sa.update(schema.experts).where(_experts.global_index == index).values(canonical_view=view))
             return _select_experts(tx, *is_it)[0]
 
     def expert(self, identity: str, *, line: str = "") -> ExpertRecord | None:
@@ -155,7 +173,8 @@ def _select_experts(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[E
     query = sa.select(schema.experts, *named, newest.label("bundle")).join(schema.skills).where(*where)
     rows = tx.execute(query.order_by(_experts.global_index)).mappings().all()
     head = heads_of(tx, [row["global_index"] for row in rows])
-    copied = ("global_index", "identity", "env", "line", "name", "observation_size", "num_actions", "width", "bundle")
+    sizes = ("observation_size", "num_actions", "width", "canonical_view")
+    copied = ("global_index", "identity", "env", "line", "name", "bundle", *sizes)
     return [ExpertRecord(**{n: row[n] for n in copied}, head=head.get(row["global_index"])) for row in rows]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,10 +22,14 @@ __all__ = [
     "move_head",
     "version_by_id",
     "version_record",
+    "view_to_begin_with",
 ]
 
 _versions, _heads = schema.versions.c, schema.heads.c
 _OTHER = schema.experts.alias()
+_SIZES = ("line", "observation_size", "num_actions", "width")
+_ALIKE = (*_SIZES, "canonical_view")
+"""What an expert must have in common with another to begin as it."""
 
 
 def heads_of(tx: sa.Connection, global_indices: Collection[int]) -> dict[int, VersionRecord]:
@@ -38,7 +42,7 @@ def heads_of(tx: sa.Connection, global_indices: Collection[int]) -> dict[int, Ve
 def earlier_head(tx: sa.Connection, global_index: int) -> VersionRecord | None:
     """Return the newest head among earlier definitions of an expert's skill; None if there is none.
 
-    Such definitions have the same name, environment and line, and experts of the same sizes.
+    Such definitions have the same name, environment and line, and experts of the same sizes and view.
     """
     return _newest_head(tx, _others(global_index))
 
@@ -46,10 +50,21 @@ def earlier_head(tx: sa.Connection, global_index: int) -> VersionRecord | None:
 def beginning(tx: sa.Connection, global_index: int) -> VersionRecord | None:
     """Return the newest head of the skill that an expert's skill begins as; None if there is none.
 
-    It belongs to an expert of the same environment, line and sizes.
+    It belongs to an expert of the same environment, line, sizes and view.
     """
     name = _begins_as(tx, global_index)
     return _newest_head(tx, _others(global_index, name)) if name is not None else None
+
+
+def view_to_begin_with(tx: sa.Connection, global_index: int, default: bool) -> bool:
+    """Return whether a new expert sees the canonical view: as the expert whose head it begins as, or `default`."""
+    name = _begins_as(tx, global_index)
+    for named in (None, name) if name is not None else (None,):
+        version = _newest_head(tx, _others(global_index, named, _SIZES))
+        if version is not None:
+            seen = sa.select(schema.experts.c.canonical_view).where(schema.experts.c.global_index == version.expert)
+            return bool(tx.execute(seen).scalar_one())
+    return default
 
 
 def _newest_head(tx: sa.Connection, experts: sa.Select[Any]) -> VersionRecord | None:
@@ -68,16 +83,15 @@ def _begins_as(tx: sa.Connection, global_index: int) -> str | None:
     return name
 
 
-def _others(global_index: int, name: str | None = None) -> sa.Select[Any]:
-    """The other experts of the same environment, line and sizes, of the skill of that name; None: of the same name."""
+def _others(global_index: int, name: str | None = None, alike: Sequence[str] = _ALIKE) -> sa.Select[Any]:
+    """The other experts of the same environment that are `alike`, of the skill of that name; None: of its own name."""
     own, skill, other_skill = schema.experts.alias(), schema.skills.alias(), schema.skills.alias()
-    sizes = ("line", "observation_size", "num_actions", "width")
     named = other_skill.c.name == (skill.c.name if name is None else name)
     query = sa.select(_OTHER.c.global_index).select_from(own)
     query = query.join(skill, skill.c.identity == own.c.identity)
     query = query.join(other_skill, sa.and_(named, other_skill.c.env == skill.c.env))
     query = query.join(_OTHER, _OTHER.c.identity == other_skill.c.identity)
-    query = query.where(*(_OTHER.c[size] == own.c[size] for size in sizes))
+    query = query.where(*(_OTHER.c[column] == own.c[column] for column in alike))
     return query.where(own.c.global_index == global_index, _OTHER.c.global_index != global_index)
 
 
