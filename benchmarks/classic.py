@@ -25,7 +25,7 @@ def row(home: Home, registry: Registry, name: str, figures: SkillFigures | None)
     if figures is None or figures.run is None:
         return (name, "not begun", *[""] * (len(COLUMNS) - 2))
     run = registry.skill_runs.get(figures.run)
-    state = "learned" if figures.fact.learned else "failed" if figures.fact.failed else "not finished"
+    state = "learned" if figures.fact.learned else "failed" if run.verdict == "failed" else "not finished"
     success, bound = (
         "" if value is None else f"{value:.3f}" for value in (figures.success, figures.success_lower_bound)
     )
