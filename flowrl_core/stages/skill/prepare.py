@@ -252,6 +252,7 @@ def _config(
         name: {
             "target": skill.target,
             "actions": list(skill.actions) if draft.config.training.action_masks and skill.actions else "all",
+            "canonical_view": name in draft.canonical,
         }
         for name, skill in draft.skills.items()
     }
