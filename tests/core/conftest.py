@@ -13,10 +13,12 @@ import pytest
 sys.path.append(str(Path(__file__).parent))  # also for the processes that tests start
 
 import corridor_runs
+import registry_steps
 from postgres_server import PostgresServer
 
 from flowrl_core.storage.database import bring_up_to_date, make_engine
 from flowrl_core.storage.layout import URL_VARIABLE, Home
+from flowrl_core.storage.registry import Registry
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -45,6 +47,14 @@ def new_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
     if not {"database", "empty_database"} & set(request.fixturenames):
         monkeypatch.delenv(URL_VARIABLE, raising=False)
     return Home(tmp_path / "hö me")
+
+
+@pytest.fixture
+def registry(new_home: Home, database: str) -> Iterator[Registry]:
+    """A registry with a campaign of the skills of `registry_steps`, on SQLite and on Postgres."""
+    with Registry.open(new_home) as opened:
+        opened.campaigns.record(registry_steps.make_spec(), registry_steps.SKILLS)
+        yield opened
 
 
 @pytest.fixture(scope="session")

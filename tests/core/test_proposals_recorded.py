@@ -1,6 +1,5 @@
 """Proposals in the registry: rounds recorded once and whole, and the skills that a campaign means because of them."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,20 +10,12 @@ from flowrl_core.errors import ConflictError, InputError
 from flowrl_core.programs.model import Program
 from flowrl_core.proposals.model import Examination, Finding, Proposal
 from flowrl_core.skills.model import Skill
-from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.proposals import Examined
 from flowrl_core.storage.registry import Registry
 
 REFUSAL = Finding("program", "never_true", "done can never be true; compare within the range.", "0 of 64 episodes")
 MALFORMED = Finding("answer", "malformed", "The answer is no JSON.")
 MODEL = {"model": "openai:m"}
-
-
-@pytest.fixture
-def registry(new_home: Home, database: str) -> Iterator[Registry]:
-    with Registry.open(new_home) as opened:
-        opened.campaigns.record(make_spec(), SKILLS)
-        yield opened
 
 
 def sound(skill: Skill, frames: int = 1_000) -> Examined:

@@ -1,51 +1,36 @@
-import dataclasses
 import resource
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from registry_steps import SIZES, SKILLS, begin, commit, learn, make_skill, make_spec, seal, start
+from registry_steps import SIZES, SKILLS, begin, commit, make_skill, make_spec, seal
 
-from flowrl_core.errors import ConflictError, InputError, StorageError
+from flowrl_core.errors import InputError, StorageError
 from flowrl_core.skills.model import Plan, Step
 from flowrl_core.specs.skill import SkillConfig
 from flowrl_core.storage import schema
 from flowrl_core.storage.database import make_engine, writing
 from flowrl_core.storage.layout import Home
-from flowrl_core.storage.records.library import BundleFacts, Compared, ExpertResult, Measured
 from flowrl_core.storage.records.skill_runs import Look
 from flowrl_core.storage.registry import Registry
 from flowrl_core.text import folded
 
 
-@pytest.fixture
-def home(new_home: Home) -> Home:
-    return new_home
-
-
-@pytest.fixture
-def registry(home: Home, database: str) -> Iterator[Registry]:
-    with Registry.open(home) as opened:
-        opened.campaigns.record(make_spec(), SKILLS)
-        yield opened
-
-
-def test_a_new_registry_has_exactly_the_tables_of_the_schema(registry: Registry, home: Home) -> None:
+def test_a_new_registry_has_exactly_the_tables_of_the_schema(registry: Registry, new_home: Home) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    with make_engine(home.registry_url).connect() as connection:
+    with make_engine(new_home.registry_url).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_a_full_disk_is_an_error_that_changes_nothing(registry: Registry, home: Home) -> None:
+def test_a_full_disk_is_an_error_that_changes_nothing(registry: Registry, new_home: Home) -> None:
     before = registry.campaigns.all()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (home.registry.with_name("registry.sqlite-wal").stat().st_size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (new_home.registry.with_name("registry.sqlite-wal").stat().st_size, hard))
     try:
         with pytest.raises(StorageError, match="nothing was changed"):
             registry.campaigns.record(
@@ -56,9 +41,6 @@ def test_a_full_disk_is_an_error_that_changes_nothing(registry: Registry, home: 
     assert registry.campaigns.all() == before
     assert "s1" not in registry.skills.of("default")
     registry.campaigns.record(make_spec(campaign="other"), SKILLS)
-
-
-# Campaigns
 
 
 def test_a_campaign_is_told_as_it_was_started(registry: Registry) -> None:
@@ -127,383 +109,6 @@ def test_an_unknown_campaign_or_skill_is_named_with_those_that_exist(registry: R
         registry.skills.get("default", "pickax")
 
 
-# Attempts and failure
-
-
-def test_an_attempt_is_named_by_registry_campaign_skill_and_number(registry: Registry) -> None:
-    attempt = begin(registry, "wood")
-    assert attempt.key == f"{registry.uuid}/default/wood/1"
-    assert registry.attempts.outstanding("default") == [attempt]
-    assert registry.attempts.set_flow_run(attempt.id, "abc").flow_run_id == "abc"
-    fact = registry.skills.facts("default")["wood"]
-    assert fact.executing and fact.attempt == registry.attempts.get(attempt.id)
-
-
-def test_a_skill_has_one_outstanding_attempt_whichever_campaign_asks(registry: Registry) -> None:
-    begin(registry, "wood")
-    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
-    for campaign in ("default", "other"):
-        with pytest.raises(ConflictError, match="attempt 1 of campaign 'default' is outstanding"):
-            begin(registry, "wood", campaign)
-    assert registry.skills.facts("other")["wood"].executing
-
-
-def test_infrastructure_trouble_keeps_the_run_open_until_the_retries_are_used_up(registry: Registry) -> None:
-    first = begin(registry, "wood")
-    registry.attempts.end(first.id, "infrastructure", "worker died")
-    fact = registry.skills.facts("default")["wood"]
-    assert (fact.failed, fact.executing, fact.retries, fact.reason) == (False, False, 1, "worker died")
-
-    second = begin(registry, "wood")
-    assert (second.run, second.number, second.key[-2:]) == (first.run, 2, "/2")
-    registry.attempts.end(second.id, "infrastructure", "out of memory")
-    fact = registry.skills.facts("default")["wood"]
-    assert (fact.failed, fact.cause, fact.retries, fact.reason) == (True, "infrastructure", 2, "out of memory")
-    assert registry.skill_runs.get(first.run).verdict is None
-    with pytest.raises(ConflictError, match="out of memory"):
-        begin(registry, "wood")
-
-
-def test_starting_the_campaign_again_begins_a_new_count_on_the_same_run(registry: Registry) -> None:
-    attempts = [begin(registry, "wood")]
-    registry.attempts.end(attempts[0].id, "infrastructure")
-    attempts.append(begin(registry, "wood"))
-    registry.attempts.end(attempts[1].id, "infrastructure")
-    registry.campaigns.record(make_spec(), SKILLS)
-    assert registry.skills.facts("default")["wood"].failed
-    registry.campaigns.begin_start(make_spec())
-    fact = registry.skills.facts("default")["wood"]
-    assert (fact.failed, fact.retries) == (False, 0)
-    assert begin(registry, "wood").run == attempts[0].run
-
-
-def test_a_retry_of_the_same_flow_run_counts_too_and_once(registry: Registry) -> None:
-    attempt = begin(registry, "wood")
-    for _ in range(3):
-        registry.attempts.count_retry(attempt.id, "killed", execution=1)
-    fact = registry.skills.facts("default")["wood"]
-    assert (fact.retries, fact.executing, fact.failed) == (1, True, False)
-    assert registry.attempts.count_retry(attempt.id, "killed again").interruptions == 2
-    registry.attempts.end(attempt.id, "infrastructure", "killed at last")
-    assert registry.skills.facts("default")["wood"].retries == 3
-
-
-def test_trouble_of_an_attempt_that_lives_on_counts_for_the_start_it_happened_in(registry: Registry) -> None:
-    attempt = begin(registry, "wood")
-    registry.attempts.count_retry(attempt.id, "killed")
-    start(registry, make_spec())
-    assert registry.skills.facts("default")["wood"].retries == 0
-    registry.attempts.end(attempt.id, "infrastructure", "killed")
-    assert registry.skills.facts("default")["wood"].retries == 1
-
-
-def test_a_cancelled_attempt_is_not_repeated_until_the_campaign_is_started_again(registry: Registry) -> None:
-    attempt = begin(registry, "wood")
-    registry.attempts.end(attempt.id, "cancelled", "by hand")
-    fact = registry.skills.facts("default")["wood"]
-    assert (fact.failed, fact.cause, fact.retries) == (True, "cancelled", 0)
-    with pytest.raises(ConflictError, match="by hand"):
-        begin(registry, "wood")
-    start(registry, make_spec())
-    assert begin(registry, "wood").run == attempt.run
-
-
-def test_a_rejected_skill_is_not_tried_until_a_start_names_it(registry: Registry) -> None:
-    attempt = begin(registry, "wood")
-    registry.attempts.end(attempt.id, "rejected", "not this one")
-    for _ in range(2):
-        fact = registry.skills.facts("default")["wood"]
-        assert (fact.failed, fact.cause, fact.reason) == (True, "rejected", "not this one")
-        with pytest.raises(ConflictError, match="wood was rejected; start the campaign again with the skill"):
-            begin(registry, "wood")
-        start(registry, make_spec())  # which does not name it
-    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
-    assert not registry.skills.facts("other")["wood"].failed, "another campaign may"
-    start(registry, make_spec(retry=["wood"]))
-    assert not registry.skills.facts("default")["wood"].failed
-    again = begin(registry, "wood")
-    assert (again.run, again.number) == (attempt.run, 2)
-    registry.attempts.end(again.id, "rejected", "again")
-    assert registry.skills.facts("default")["wood"].cause == "rejected", "what was forgiven is the first rejection"
-
-
-def test_the_first_end_of_an_attempt_stands(registry: Registry) -> None:
-    attempt = begin(registry, "wood")
-    registry.attempts.end(attempt.id, "cancelled")
-    assert registry.attempts.end(attempt.id, "infrastructure").end == "cancelled"
-    assert registry.skills.facts("default")["wood"].retries == 0
-
-
-def test_the_verdict_in_the_registry_wins_over_how_the_attempt_seemed_to_end(registry: Registry) -> None:
-    decided = begin(registry, "wood")
-    registry.skill_runs.fail(decided.run, "it diverged")
-    assert not registry.skills.facts("default")["wood"].executing
-    assert registry.attempts.end(decided.id, "infrastructure", "crashed while it archived").end == "verdict"
-    undecided = begin(registry, "table")
-    assert registry.attempts.end(undecided.id, "verdict").end == "infrastructure"
-
-
-def test_a_failed_skill_is_tried_again_only_if_named(registry: Registry) -> None:
-    first = begin(registry, "wood")
-    registry.skill_runs.fail(first.run, "below the threshold")
-    registry.attempts.end(first.id, "verdict")
-    start(registry, make_spec())
-    fact = registry.skills.facts("default")["wood"]
-    assert (fact.failed, fact.cause, fact.reason) == (True, "verdict", "below the threshold")
-    with pytest.raises(ConflictError, match="retry"):
-        begin(registry, "wood")
-
-    start(registry, make_spec(retry=["wood"]))
-    assert not registry.skills.facts("default")["wood"].failed
-    second = begin(registry, "wood")
-    assert second.run != first.run
-    assert (registry.skill_runs.get(first.run).ordinal, registry.skill_runs.get(second.run).ordinal) == (1, 2)
-    registry.skill_runs.fail(second.run, "again")
-    registry.attempts.end(second.id, "verdict")
-    assert registry.skills.facts("default")["wood"].failed
-    assert begin(registry, "wood", new_run=True).run not in (first.run, second.run)
-
-
-def test_a_changed_definition_is_another_skill_with_another_run_directory(registry: Registry) -> None:
-    first = begin(registry, "wood")
-    registry.skill_runs.fail(first.run, "")
-    registry.attempts.end(first.id, "verdict")
-    changed = SKILLS | {"wood": make_skill("wood", learn_count=4)}
-    start(registry, make_spec(), changed)
-    assert not registry.skills.facts("default")["wood"].failed
-    second = begin(registry, "wood")
-    assert second.subject != first.subject
-    runs = [registry.skill_runs.get(first.run), registry.skill_runs.get(second.run)]
-    assert len({(run.campaign, run.skill, run.ordinal) for run in runs}) == 2
-
-
-def test_what_another_campaign_failed_at_is_no_failure_here_but_what_it_learned_is_learned(registry: Registry) -> None:
-    failed = begin(registry, "table")
-    registry.skill_runs.fail(failed.run, "")
-    registry.attempts.end(failed.id, "verdict")
-    learn(registry, ["wood"], {0: ("c1", 50)})
-    registry.campaigns.record(make_spec(campaign="other"), SKILLS)
-    facts = registry.skills.facts("other")
-    assert facts["wood"].learned and not facts["table"].failed
-    with pytest.raises(ConflictError, match="is learned"):
-        begin(registry, "wood", "other")
-
-
-# Experts
-
-
-def test_global_indices_are_given_once_and_in_order(registry: Registry) -> None:
-    identities = {name: registry.skills.get("default", name).identity for name in SKILLS}
-    given = [registry.library.allocate(identities[name], **SIZES).global_index for name in ("table", "wood", "table")]
-    assert given == [0, 1, 0]
-    assert [(e.global_index, e.name, e.head, e.bundle) for e in registry.library.experts()] == [
-        (0, "table", None, None),
-        (1, "wood", None, None),
-    ]
-    assert registry.library.expert(identities["pickaxe"]) is None
-
-
-@pytest.mark.parametrize("field", SIZES)
-def test_an_expert_of_another_size_is_refused_with_both_sizes(registry: Registry, field: str) -> None:
-    identity = registry.skills.get("default", "wood").identity
-    registry.library.allocate(identity, **SIZES)
-    with pytest.raises(InputError, match=rf"has {SIZES[field]}, this run 99") as error:
-        registry.library.allocate(identity, **SIZES | {field: 99})
-    assert error.value.field == field
-
-
-# Runs
-
-
-def test_a_run_is_sealed_once(registry: Registry) -> None:
-    run = begin(registry, "table").run
-    assert registry.skill_runs.get(run).plan is None
-    seal(registry, run, ["wood", "table"])
-    seal(registry, run, ["wood", "table"])
-    sealed = registry.skill_runs.get(run)
-    assert sealed.plan == Plan("table", (Step("wood", 1), Step("table", 1)))
-    assert (sealed.remap, sealed.seeds, sealed.config) == ({0: 0, 1: 1}, {0: None, 1: None}, SkillConfig())
-    with pytest.raises(ConflictError, match="sealed with another"):
-        seal(registry, run, ["table"])
-
-
-def test_looks_are_numbered_and_the_first_at_a_number_of_frames_stands(registry: Registry) -> None:
-    run = begin(registry, "wood").run
-    look = Look(1000, 512, 256, 0.45, 0.0125, 0.88, (0.9, 0.55), (7, 8), ends=((20, 31), (5, 200)))
-    first = registry.skill_runs.record_look(run, look)
-    assert (first.number, first.success, first.steps, first.worlds) == (1, 0.5, (0.9, 0.55), (7, 8))
-    assert registry.skill_runs.record_look(run, Look(1000, 512, 500, 0.95, 0.0125, 0.88)) == first
-    second = registry.skill_runs.record_look(run, Look(2000, 512, 500, 0.95, 0.0125, 0.9))
-    assert registry.skill_runs.looks(run) == [first, second] and second.number == 2
-    registry.skill_runs.fail(run, "")
-    with pytest.raises(ConflictError, match="has ended"):
-        registry.skill_runs.record_look(run, Look(3000, 512, 500, 0.95, 0.0125, 0.9))
-
-
-def test_a_process_whose_run_was_claimed_by_a_later_one_writes_nothing(registry: Registry) -> None:
-    attempt = begin(registry, "wood")
-    zombie = registry.runs.claim(attempt.run)
-    seal(registry, attempt.run, ["wood"])
-    owner = registry.runs.claim(attempt.run)
-    assert (zombie, owner, registry.skill_runs.get(attempt.run).epoch) == (1, 2, 2)
-    sealed = registry.skill_runs.get(attempt.run)
-    assert sealed.plan and sealed.remap and sealed.config and sealed.seeds
-    parts: dict[str, Any] = {"plan": sealed.plan, "remap": sealed.remap, "config": sealed.config, "seeds": sealed.seeds}
-    look = Look(10, 512, 480, 0.9, 0.0125, 0.88)
-    for write in (
-        lambda epoch: registry.runs.check_claim(attempt.run, epoch),
-        lambda epoch: registry.skill_runs.seal(attempt.run, **parts, epoch=epoch),
-        lambda epoch: registry.skill_runs.record_look(attempt.run, look, epoch=epoch),
-        lambda epoch: commit(registry, attempt.run, {0: ("a", 50)}, epoch=epoch),
-        lambda epoch: registry.skill_runs.fail(attempt.run, "it diverged", epoch=epoch),
-    ):
-        runs = registry.skill_runs
-        before = (runs.get(attempt.run), runs.looks(attempt.run), runs.merges(attempt.run))
-        with pytest.raises(ConflictError, match=r"taken over by another process \(claim 2, this one has 1\)"):
-            write(zombie)
-        assert (runs.get(attempt.run), runs.looks(attempt.run), runs.merges(attempt.run)) == before
-        write(owner)
-    assert registry.skill_runs.get(attempt.run).verdict == "learned"
-
-
-def test_an_id_that_does_not_exist_is_named(registry: Registry) -> None:
-    for get in (registry.skill_runs.get, registry.library.version, registry.attempts.get):
-        with pytest.raises(StorageError, match="no .* 77"):
-            get(77)
-
-
-# Commits
-
-
-def test_a_learned_run_makes_versions_heads_and_a_bundle(registry: Registry) -> None:
-    (merge,) = learn(registry, ["wood"], {0: ("c1", 50)})
-    assert (merge.action, merge.name, merge.from_version, merge.frames) == ("new", "wood", None, 50)
-    head = registry.library.head(0)
-    assert head is not None and (head.id, head.content, head.frames, head.parent) == (merge.version, "c1", 50, None)
-    bundle = registry.library.bundle(registry.skills.get("default", "wood").identity)
-    assert bundle is not None and bundle.versions == {0: head}
-    assert (bundle.success, bundle.lower_bound, bundle.threshold, bundle.plan.target) == (0.9, 0.8, 0.75, "wood")
-    assert registry.library.experts()[0].bundle == bundle.id
-    assert registry.skills.facts("default")["wood"].learned
-
-
-def test_committing_twice_changes_nothing_and_answers_the_same(registry: Registry) -> None:
-    run = begin(registry, "wood").run
-    seal(registry, run, ["wood"])
-    first = commit(registry, run, {0: ("c1", 50)})
-    before = (registry.skill_runs.get(run), registry.library.versions(0), registry.library.experts())
-    assert commit(registry, run, {0: ("c1", 50)}) == first
-    # A late commit of an old process: the registry's verdict stands.
-    assert commit(registry, run, {0: ("c2", 99)}, verdict="failed", bundle=None) == first
-    assert (registry.skill_runs.get(run), registry.library.versions(0), registry.library.experts()) == before
-
-
-def test_a_run_that_did_not_learn_moves_no_head_and_leaves_its_versions(registry: Registry) -> None:
-    learn(registry, ["wood"], {0: ("c1", 50)})
-    merges = learn(
-        registry, ["wood", "table"], {0: ("c2", 500), 1: ("t1", 10)}, verdict="failed", bundle=None, reason="x"
-    )
-    assert [merge.action for merge in merges] == ["kept", "kept"]
-    assert [version.content for version in registry.library.versions(0)] == ["c1", "c2"]
-    assert (registry.library.head(0) or pytest.fail("none")).content == "c1"
-    assert registry.library.head(1) is None
-    assert not registry.skills.facts("default")["table"].learned
-
-
-@pytest.mark.parametrize("order", [("table", "pickaxe"), ("pickaxe", "table")])
-def test_of_siblings_the_one_with_more_frames_wins_whichever_ends_first(
-    registry: Registry, order: tuple[str, str]
-) -> None:
-    million = 1_000_000
-    learn(registry, ["wood"], {0: ("seed", 50 * million)})
-    runs = {name: begin(registry, name).run for name in ("table", "pickaxe")}
-    for name, run in runs.items():
-        seal(registry, run, ["wood", name])
-    frames = {"table": 80 * million, "pickaxe": 100 * million}
-    own = {"table": 1, "pickaxe": 2}
-    actions = [
-        commit(registry, runs[name], {0: (name, frames[name]), own[name]: (f"own {name}", 1)})[0].action
-        for name in order
-    ]
-    head = registry.library.head(0)
-    assert head is not None and (head.content, head.frames) == ("pickaxe", 150 * million)
-    assert actions == ["updated", "updated" if order[0] == "table" else "kept"]
-    assert sorted(v.frames // million for v in registry.library.versions(0)) == [50, 130, 150]
-
-
-def test_unchanged_content_is_the_same_version(registry: Registry) -> None:
-    learn(registry, ["wood"], {0: ("c1", 50)})
-    merges = learn(registry, ["wood", "table"], {0: ("c1", 0), 1: ("t1", 10)})
-    assert (merges[0].action, merges[0].version) == ("kept", merges[0].from_version)
-    assert len(registry.library.versions(0)) == 1
-    # Another expert may have the same content: that is another version.
-    assert len({version.id for index in (0, 1) for version in registry.library.versions(index)}) == 2
-
-
-def test_frozen_heads_stay_but_a_new_expert_gets_its_first(registry: Registry) -> None:
-    learn(registry, ["wood"], {0: ("c1", 50)})
-    merges = learn(registry, ["wood", "table"], {0: ("c2", 500), 1: ("t1", 10)}, policy="frozen")
-    assert [merge.action for merge in merges] == ["kept", "new"]
-
-
-def test_the_policy_evaluated_moves_a_head_by_what_was_measured_against_it_and_says_so(registry: Registry) -> None:
-    learn(registry, ["wood"], {0: ("a", 50)})
-    attempt = begin(registry, "table")
-    seal(registry, attempt.run, ["wood", "table"])
-    contents = {0: ("b", 50), 1: ("c", 50)}
-    with pytest.raises(InputError, match="compared: missing under the policy 'evaluated'"):
-        commit(registry, attempt.run, contents, policy="evaluated")
-    measured = Measured(head=1, episodes=512, head_successes=400, version_successes=399)
-    for stale in ({0: None, 1: None}, {0: 7, 1: None}, {0: 1, 1: 7}):
-        with pytest.raises(ConflictError, match="was moved while it was measured"):
-            commit(registry, attempt.run, contents, policy="evaluated", compared=Compared(stale, {0: measured}))
-    assert registry.skill_runs.get(attempt.run).verdict is None and len(registry.library.versions(0)) == 1
-    compared = Compared({0: 1, 1: None}, {0: measured})
-    merges = commit(registry, attempt.run, contents, policy="evaluated", compared=compared)
-    assert [(merge.action, merge.measured) for merge in merges] == [("kept", measured), ("new", None)]
-    assert registry.skill_runs.merges(attempt.run) == merges
-    assert registry.skills.figures("default")["table"].merges == tuple(merges)
-    registry.attempts.end(attempt.id, "verdict")
-    as_good = dataclasses.replace(measured, version_successes=400)
-    compared = Compared({0: 1, 2: None}, {0: as_good})
-    merges = learn(registry, ["wood", "pickaxe"], {0: ("d", 1), 2: ("e", 1)}, policy="evaluated", compared=compared)
-    assert [(merge.action, merge.measured) for merge in merges] == [("updated", as_good), ("new", None)]
-
-
-def test_bundles_that_hold_an_expert_come_newest_first(registry: Registry) -> None:
-    learn(registry, ["wood"], {0: ("c1", 50)})
-    learn(registry, ["wood", "table"], {0: ("c2", 5), 1: ("t1", 10)})
-    assert [bundle.skill for bundle in registry.library.bundles_with(0)] == ["table", "wood"]
-    assert [bundle.skill for bundle in registry.library.bundles_with(1)] == ["table"]
-    assert [v.content for v in registry.library.bundles_with(0)[0].versions.values()] == ["c2", "t1"]
-
-
-def test_a_commit_that_makes_no_sense_is_refused(registry: Registry) -> None:
-    run = begin(registry, "wood").run
-    seal(registry, run, ["wood"])
-    results = [ExpertResult(0, "c", 1, None)]
-    bundle = BundleFacts(1, 1, 1, 0.5)
-    for results_, verdict, facts in (
-        (results, "learned", None),
-        (results, "failed", bundle),
-        (results * 2, "learned", bundle),
-        ([], "learned", bundle),
-    ):
-        with pytest.raises(InputError):
-            registry.skill_runs.commit(
-                run,
-                verdict=verdict,  # type: ignore[arg-type]
-                run_frames=1,
-                results=results_,
-                policy="most_frames",
-                bundle=facts,
-            )
-    assert registry.skill_runs.get(run).verdict is None and registry.library.versions(0) == []
-
-
-# Figures
-
-
 def test_the_figures_of_a_campaign_tell_runs_looks_and_merges(registry: Registry) -> None:
     attempt = begin(registry, "wood")
     seal(registry, attempt.run, ["wood"])
@@ -530,17 +135,17 @@ def test_the_figures_of_a_campaign_tell_runs_looks_and_merges(registry: Registry
     assert other["table"].run is None
 
 
-def test_names_that_differ_by_case_or_unicode_form_only_are_skills_of_their_own(home: Home) -> None:
+def test_names_that_differ_by_case_or_unicode_form_only_are_skills_of_their_own(new_home: Home) -> None:
     """Also where the file system takes their directories' names for one."""
     names = ["wood", "Wood", "\u212b", "\u00c5"]
-    with Registry.open(home) as registry:
+    with Registry.open(new_home) as registry:
         paths = []
         for campaign in ("night", "Night"):
             skills = {name: make_skill(name, ephemeral=campaign == "Night") for name in names}
             registry.campaigns.record(make_spec(campaign=campaign, targets=names), skills)
             for name in names:
                 run = registry.skill_runs.get(begin(registry, name, campaign).run)
-                directories = (home.run_directory, home.archived_run)
+                directories = (new_home.run_directory, new_home.archived_run)
                 paths += [directory(campaign, run.skill, run.ordinal).path for directory in directories]
         assert len({folded(str(path)) for path in paths}) == len(paths) == 16
         registry.attempts.end(registry.attempts.outstanding("night")[0].id, "cancelled")
@@ -626,5 +231,5 @@ def _resumed(home: Home, count: int) -> int:
     return len(statements)
 
 
-def test_a_thousand_ended_runs_are_read_in_as_many_statements_as_ten(tmp_path: Path, home: Home) -> None:
-    assert _resumed(home, 1000) == _resumed(Home(tmp_path / "few"), 10) < 50
+def test_a_thousand_ended_runs_are_read_in_as_many_statements_as_ten(tmp_path: Path, new_home: Home) -> None:
+    assert _resumed(new_home, 1000) == _resumed(Home(tmp_path / "few"), 10) < 50
