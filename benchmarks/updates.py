@@ -4,7 +4,7 @@
         --variant "" --variant gae_lambda=0.95 --variant like=collect_stone
 
 Each row trains the skill's plan from the home's experts (the skill's own is new) with the knowledge base's settings and
-the variant's: fields of `training`; `late.FIELD` for the second half of the budget alone; `like`, a learned skill
+the variant's: fields of `training`; `late.FIELD` for the second half alone; `like`, a learned skill
 whose expert the new one begins as; `reward_scale`, a factor of all rewards. With another `width` the home's experts are
 widened without a change of what they do. All rows of a seed use the same random streams, in training and in the
 evaluations: 512 episodes at each quarter of the budget. CPU seconds are those of training alone, without compilation
@@ -28,6 +28,7 @@ from flowrl_core.compiled.cache import compiled_learner
 from flowrl_core.envs.automaton import NUM_STEP_FEATURES, PlanArrays
 from flowrl_core.learning.evaluation import evaluate
 from flowrl_core.learning.learner import hyperparameters, training_mode
+from flowrl_core.learning.ppo import Hyperparameters
 from flowrl_core.learning.schedule import annealed, shaping_weight
 from flowrl_core.learning.shapes import shapes_of
 from flowrl_core.learning.success import empty_window
@@ -43,6 +44,9 @@ from flowrl_core.storage.layout import Home
 
 ENV = "craftax-classic"
 EVALUATIONS, EPISODES = 4, 512
+LATE = {*Hyperparameters._fields, "num_envs", "rollout_length", "minibatch_size", "epochs", "snapshot_fraction"}
+LATE &= TrainingSpec.model_fields.keys()
+"""What may differ in the second half of a budget: what the update and the rollout read, not the plan."""
 
 
 def train(
@@ -83,8 +87,7 @@ def train(
 
 def row(home: Home, knowledge: Knowledge, text: str, args: argparse.Namespace, seed: int) -> None:
     """Train a variant with a seed and print its row, and what its failed episodes died of if that is asked for."""
-    known_late = {f"late.{name}" for name in TrainingSpec.model_fields} - {"late.frames", "late.width"}
-    variant = fields(text, also={"like", "reward_scale", *known_late})
+    variant = fields(text, also={"like", "reward_scale", *(f"late.{name}" for name in LATE)})
     skill, known, canonical = args.skill, heads(home), views(home)
     late = {name.removeprefix("late."): value for name, value in variant.items() if name.startswith("late.")}
     changed = {name: value for name, value in variant.items() if name in TrainingSpec.model_fields}
