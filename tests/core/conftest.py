@@ -16,6 +16,7 @@ import corridor_runs
 import registry_steps
 from postgres_server import PostgresServer
 
+from flowrl_core.llm.keys import KEY_VARIABLES
 from flowrl_core.storage.database import bring_up_to_date, make_engine
 from flowrl_core.storage.layout import URL_VARIABLE, Home
 from flowrl_core.storage.registry import Registry
@@ -55,6 +56,13 @@ def registry(new_home: Home, database: str) -> Iterator[Registry]:
     with Registry.open(new_home) as opened:
         opened.campaigns.record(registry_steps.make_spec(), registry_steps.SKILLS)
         yield opened
+
+
+@pytest.fixture
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key of a language model is in the environment."""
+    for variable in KEY_VARIABLES.values():
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture(scope="session")

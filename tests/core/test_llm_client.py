@@ -11,7 +11,6 @@ from flowrl_core.errors import BudgetError, InputError
 from flowrl_core.llm.client import connect
 from flowrl_core.llm.drafts import draft
 from flowrl_core.llm.faults import CODES
-from flowrl_core.llm.keys import KEY_VARIABLES
 from flowrl_core.llm.protocols import tokens_told
 from flowrl_core.llm.refusals import refused
 from flowrl_core.llm.seam import Question
@@ -21,10 +20,7 @@ from flowrl_core.testing import EphemeralJournal, ListBook, ScriptedModel
 TOOL_CALL = {"id": "1", "type": "function", "function": {"name": "final_result", "arguments": '{"title": "dig"}'}}
 
 
-@pytest.fixture(autouse=True)
-def no_keys(monkeypatch):
-    for variable in KEY_VARIABLES.values():
-        monkeypatch.delenv(variable, raising=False)
+pytestmark = pytest.mark.usefixtures("no_keys")
 
 
 def test_an_answer_is_checked_and_booked():

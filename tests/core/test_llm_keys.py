@@ -13,15 +13,11 @@ from model_server import ModelServer, completion, fault, raw, say
 
 from flowrl_core.errors import ModelError
 from flowrl_core.llm.client import connect
-from flowrl_core.llm.keys import KEY_VARIABLES, Keys
+from flowrl_core.llm.keys import Keys
 from flowrl_core.specs.campaign import FrontierSpec
 from flowrl_core.testing import EphemeralJournal, ListBook
 
-
-@pytest.fixture(autouse=True)
-def no_keys(monkeypatch):
-    for variable in KEY_VARIABLES.values():
-        monkeypatch.delenv(variable, raising=False)
+pytestmark = pytest.mark.usefixtures("no_keys")
 
 
 @pytest.mark.parametrize("status", [401, 400, 500])
