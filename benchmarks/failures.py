@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of training")
     args = parser.parse_args()
     home, knowledge = Home(args.home), load_knowledge("craftax-classic")
-    known, canonical = heads(home), views(home)
+    known, seen = heads(home), views(home)
     changed = fields(",".join(args.set))
     training = TrainingSpec.model_validate({**knowledge.settings(args.skill)["training"], **changed})
     plan = make_plan(knowledge, args.skill, learned=known)
@@ -113,7 +113,7 @@ def main() -> None:
         shapes = shapes_of(knowledge.env, training, max(8, len(guarded_plan.skills)))
         params = stack_experts([known[name] for name in guarded_plan.skills], shapes.num_experts)
         learner = compiled_learner(home.cache, shapes)
-        lowered = arrays(knowledge, guarded_plan, training, canonical)
+        lowered = arrays(knowledge, guarded_plan, training, seen)
         found, guarded = failures(learner, params, lowered, args.episodes, args.seed)
         show(guarded_plan, found, guarded, args.episodes)
 

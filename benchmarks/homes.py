@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from flowrl_core.envs.automaton import PlanArrays, lower_plan
@@ -14,6 +14,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import ExpertRecord
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.versions import get
+from flowrl_core.types import View
 
 
 def experts(home: Home) -> dict[str, ExpertRecord]:
@@ -22,9 +23,9 @@ def experts(home: Home) -> dict[str, ExpertRecord]:
         return {one.name: one for one in registry.library.experts() if not one.line and one.head is not None}
 
 
-def views(home: Home) -> frozenset[str]:
-    """Return the skills whose experts see the environment's canonical view."""
-    return frozenset(name for name, one in experts(home).items() if one.canonical_view)
+def views(home: Home) -> dict[str, View]:
+    """Return what each skill's expert sees."""
+    return {name: one.view for name, one in experts(home).items()}
 
 
 def heads(home: Home) -> dict[str, Any]:
@@ -46,8 +47,8 @@ def fields(text: str, *, also: Collection[str] = ()) -> dict[str, Any]:
     return {name: value if name == "like" else json.loads(value) for name, value in pairs}
 
 
-def arrays(knowledge: Knowledge, plan: Plan, training: TrainingSpec, canonical: Collection[str]) -> PlanArrays:
-    """Return the plan as arrays; `canonical`: the skills whose experts see the environment's canonical view."""
+def arrays(knowledge: Knowledge, plan: Plan, training: TrainingSpec, views: Mapping[str, View]) -> PlanArrays:
+    """Return the plan as arrays; `views`: what the expert of each skill sees."""
     return lower_plan(
         plan,
         knowledge.skills,
@@ -55,5 +56,5 @@ def arrays(knowledge: Knowledge, plan: Plan, training: TrainingSpec, canonical: 
         knowledge.vocabulary,
         episode_limit=training.episode_limit,
         use_masks=training.action_masks,
-        canonical=canonical,
+        views=views,
     )

@@ -88,7 +88,7 @@ def train(
 def row(home: Home, knowledge: Knowledge, text: str, args: argparse.Namespace, seed: int) -> None:
     """Train a variant with a seed and print its row, and what its failed episodes died of if that is asked for."""
     variant = fields(text, also={"like", "reward_scale", *(f"late.{name}" for name in LATE)})
-    skill, known, canonical = args.skill, heads(home), views(home)
+    skill, known, seen = args.skill, heads(home), views(home)
     late = {name.removeprefix("late."): value for name, value in variant.items() if name.startswith("late.")}
     changed = {name: value for name, value in variant.items() if name in TrainingSpec.model_fields}
     settings = knowledge.settings(skill)["training"] | {"frames": args.frames} | changed
@@ -98,11 +98,10 @@ def row(home: Home, knowledge: Knowledge, text: str, args: argparse.Namespace, s
     words = knowledge.vocabulary
     sizes = (words.observation_size + NUM_STEP_FEATURES, training.width, len(words.actions))
     new = known[variant["like"]] if "like" in variant else initial_params(rng, *sizes)
-    sees = variant["like"] in canonical if "like" in variant else training.canonical_view
-    canonical = canonical - {skill} | ({skill} if sees else set())
+    seen |= {skill: seen[variant["like"]] if "like" in variant else training.view}
     experts = [widened(new if name == skill else known[name], rng, *sizes) for name in plan.skills]
     num_experts = shapes_of(ENV, training, room).num_experts
-    lowered = arrays(rescaled(knowledge, variant.get("reward_scale", 1)), plan, training, canonical)
+    lowered = arrays(rescaled(knowledge, variant.get("reward_scale", 1)), plan, training, seen)
     after = TrainingSpec.model_validate(training.model_dump() | late)
     params = stack_experts(experts, num_experts)
     successes, seconds, params = train(home, params, lowered, training, after, room, seed)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ["FailedEnds", "Leaf", "MergeAction", "MergePolicy", "Params"]
+__all__ = ["FailedEnds", "Leaf", "MergeAction", "MergePolicy", "Params", "View"]
 
 Leaf: TypeAlias = Any
 """A leaf of a record that crosses jit: a numpy array outside, a jax.Array inside."""
@@ -17,6 +18,16 @@ MergePolicy: TypeAlias = Literal["most_frames", "evaluated", "frozen"]
 
 MergeAction: TypeAlias = Literal["new", "updated", "kept"]
 """What happens to the head of an expert when a run ends."""
+
+
+class View(enum.IntFlag):
+    """What an expert sees: what the player sees, or that and more. It keeps the view that it was trained with."""
+
+    PLAIN = 0
+    CANONICAL = 1
+    """Views that differ by a symmetry of the environment are one (`envs.adapter.Adapter.canonical`)."""
+    COMPASS = 2
+    """Told where to look for a target that is out of view (`envs.chart`)."""
 
 
 class FailedEnds(NamedTuple):

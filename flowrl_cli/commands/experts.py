@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from flowrl_core.types import View
+
 if TYPE_CHECKING:
     from flowrl_core.storage.records.library import ExpertRecord, VersionRecord
 
@@ -108,7 +110,7 @@ def _print_experts(records: list[ExpertRecord], as_json: bool) -> None:
         print("The library has no experts yet")
     else:
         columns = ["expert", "skill", "env", "line", "identity", "head", "frames", "bundle"]
-        columns += ["inputs", "actions", "width", "canonical view"]
+        columns += ["inputs", "actions", "width", "canonical view", "compass"]
         rows = [{**_expert(record), "line": record.line or SHARED} for record in records]
         table = [dict(zip(columns, row.values(), strict=True)) for row in rows]
         hidden = set() if any(record.line for record in records) else {"line"}
@@ -157,5 +159,6 @@ def _expert(record: ExpertRecord) -> dict[str, Any]:
         "observation_size": record.observation_size,
         "num_actions": record.num_actions,
         "width": record.width,
-        "canonical_view": record.canonical_view,
+        "canonical_view": View.CANONICAL in record.view,
+        "compass": View.COMPASS in record.view,
     }

@@ -40,9 +40,10 @@ for _cls in (Hyperparameters, LossParts, RolloutMode, Table, optax.ScaleByAdamSt
 def trace_functions(shapes: Shapes, hyper: Hyperparameters) -> Functions:
     """Return the functions of these shapes, traced from the environment's and the network's code."""
     from flowrl_core.envs.adapter import make_adapter, plain_states
+    from flowrl_core.envs.chart import charted
     from flowrl_core.networks.policy_value import ActorCritic
 
-    adapter = plain_states(make_adapter(shapes.env))
+    adapter = plain_states(charted(make_adapter(shapes.env)))
     network = ActorCritic(width=shapes.width, num_actions=adapter.num_actions)
     bodies: dict[str, Callable[..., Any]] = {
         "renew": functools.partial(replace_used, adapter),

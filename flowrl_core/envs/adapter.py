@@ -15,9 +15,32 @@ import numpy as np
 from flowrl_core.vocabulary.catalogue import environment
 from flowrl_core.vocabulary.model import Vocabulary
 
-__all__ = ["NUM_TARGET_FEATURES", "Adapter", "make_adapter", "plain_states"]
+__all__ = ["NUM_TARGET_FEATURES", "Adapter", "Terrain", "make_adapter", "plain_states"]
 
 NUM_TARGET_FEATURES = 6
+
+
+@dataclass(frozen=True)
+class Terrain:
+    """What a view shows of a world that is a grid, from which a chart is drawn (`envs.chart`).
+
+    What fills a cell is a code from 1 to 30.
+
+    Attributes:
+        size: rows H and columns W of the world.
+        view_size: rows and columns of the view, both odd, with the player in its middle.
+        position: state -> i32[2], the player's row and column.
+        view: observation -> u8[rows, columns], the code of each cell in view.
+        targets: u32[targets], a bit for each code that is such a target.
+        ground: u32[targets], a bit for each code beside which such a target may be found.
+    """
+
+    size: tuple[int, int]
+    view_size: tuple[int, int]
+    position: Callable[[Any], jax.Array]
+    view: Callable[[jax.Array], jax.Array]
+    targets: np.ndarray
+    ground: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -41,6 +64,7 @@ class Adapter:
             orientation, and for each action in that view the environment's own. Views that differ by a symmetry of the
             environment become one, so that what an expert learns in one it knows in all (Kaba et al. 2023,
             arXiv:2211.06489). None if the environment declares no symmetry.
+        terrain: what a chart of the world is drawn from; None if the environment's world is not a grid.
         render: state -> u8[H, W, 3], a picture of it, outside jit; None if the environment has none.
     """
 
@@ -53,6 +77,7 @@ class Adapter:
     place: Callable[[Any, Mapping[str, float]], tuple[jax.Array, Any]]
     deadly: Callable[[jax.Array, Any], jax.Array] | None = None
     canonical: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]] | None = None
+    terrain: Terrain | None = None
     render: Callable[[Any], np.ndarray] | None = None
 
     @property

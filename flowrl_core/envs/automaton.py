@@ -8,7 +8,7 @@ distinguishes skills is data, so a new plan compiles nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ from flowrl_core.programs.tables import Table, stack, zeros
 from flowrl_core.skills.model import MAX_STEPS, Plan, Skill
 from flowrl_core.skills.symbolic import kept
 from flowrl_core.trees import tree_class
-from flowrl_core.types import Leaf
+from flowrl_core.types import Leaf, View
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = [
@@ -52,7 +52,7 @@ class PlanArrays:
         count: f32[S] target count n.
         progress: i32[S] index of the base fluent whose change since the start of the step counts as progress.
         target: i32[S] index of the target block, -1 for none.
-        is_canonical: bool[S] whether the step's expert sees the environment's canonical view (`Adapter.canonical`).
+        view: i32[S] what the step's expert sees, the flags of `types.View`.
         actions: bool[S, A] the actions that the step may use.
         is_masked: bool[] whether actions are masked: then those that the environment calls deadly are forbidden too.
         keep: f32[S, F] minimum of each base fluent when the step ends; 0 where there is none.
@@ -69,7 +69,7 @@ class PlanArrays:
     count: Leaf
     progress: Leaf
     target: Leaf
-    is_canonical: Leaf
+    view: Leaf
     actions: Leaf
     is_masked: Leaf
     keep: Leaf
@@ -103,14 +103,14 @@ def lower_plan(
     *,
     episode_limit: int,
     use_masks: bool = False,
-    canonical: Collection[str] = (),
+    views: Mapping[str, View] = {},
 ) -> PlanArrays:
     """Return the plan as arrays.
 
     Args:
         experts: the local expert of each skill of the plan, guards included.
         use_masks: restrict each step to its skill's declared actions and the environment's basic ones.
-        canonical: the skills whose experts see the environment's canonical view.
+        views: what the expert of each skill sees; none named: what the player sees.
 
     Raises:
         PlanError: the plan has more than MAX_STEPS steps or MAX_GUARDS guards, or a guard that declares none.
@@ -134,7 +134,7 @@ def lower_plan(
         count=np.array([step.n for step in steps], np.float32),
         progress=np.array([names.index(skill.progress) for skill in mine], np.int32),
         target=np.array(targets, np.int32),
-        is_canonical=np.array([step.skill in canonical for step in steps]),
+        view=np.array([views.get(step.skill, View.PLAIN) for step in steps], np.int32),
         actions=_masks(mine, vocabulary, use_masks=use_masks),
         is_masked=np.bool_(use_masks),
         keep=keep,
@@ -146,7 +146,7 @@ def lower_plan(
             experts,
             _masks(guards, vocabulary, use_masks=use_masks),
             vocabulary,
-            canonical=canonical,
+            views=views,
         ),
         num_steps=np.int32(len(plan.steps)),
         episode_limit=np.int32(episode_limit),
@@ -194,7 +194,7 @@ def blank_plan(vocabulary: Vocabulary) -> PlanArrays:
         count=np.ones(MAX_STEPS, np.float32),
         progress=numbers,
         target=numbers - 1,
-        is_canonical=np.zeros(MAX_STEPS, bool),
+        view=numbers,
         actions=np.ones((MAX_STEPS, len(vocabulary.actions)), bool),
         is_masked=np.bool_(False),
         keep=amounts,

@@ -6,7 +6,7 @@ step's own expert acted. Guards are data, so a plan with guards compiles nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from flowrl_core.programs.language import check_condition, check_reward, lower
 from flowrl_core.programs.tables import Table, stack, zeros
 from flowrl_core.skills.model import MAX_GUARDS, Skill
 from flowrl_core.trees import tree_class
-from flowrl_core.types import Leaf
+from flowrl_core.types import Leaf, View
 from flowrl_core.vocabulary.model import Vocabulary
 
 __all__ = ["NONE", "GuardArrays", "blank_guards", "bonus", "lower_guards", "on_duty"]
@@ -35,7 +35,7 @@ class GuardArrays:
         takes_over, gives_back, reward: their programs as tables, leaves [G, I].
         expert: i32[G] the local expert of each; -1 for none.
         target: i32[G] index of the target of each, -1 for none.
-        is_canonical: bool[G] whether each sees the environment's canonical view.
+        view: i32[G] what each sees, the flags of `types.View`.
         actions: bool[G, A] the actions that each may use.
     """
 
@@ -44,7 +44,7 @@ class GuardArrays:
     reward: Table
     expert: Leaf
     target: Leaf
-    is_canonical: Leaf
+    view: Leaf
     actions: Leaf
 
 
@@ -55,7 +55,7 @@ def lower_guards(
     actions: np.ndarray,
     vocabulary: Vocabulary,
     *,
-    canonical: Collection[str] = (),
+    views: Mapping[str, View] = {},
 ) -> GuardArrays:
     """Return the guards as arrays.
 
@@ -63,7 +63,7 @@ def lower_guards(
         names: the skills that guard the plan, by priority.
         experts: the local expert of each.
         actions: bool[len(names), A] the actions that each may use.
-        canonical: the skills whose experts see the environment's canonical view.
+        views: what the expert of each skill sees; none named: what the player sees.
 
     Raises:
         PlanError: more than MAX_GUARDS, or a skill that declares no guard.
@@ -80,11 +80,12 @@ def lower_guards(
         if guard is None:
             raise PlanError("guards", f"{name} declares no guard", "Give the skill a table `guard`, or leave it out")
         declared.append(guard)
-    expert, target, allowed = blank.expert.copy(), blank.target.copy(), blank.actions.copy()
+    expert, target, view, allowed = (each.copy() for each in (blank.expert, blank.target, blank.view, blank.actions))
     expert[: len(names)] = [experts[name] for name in names]
     target[: len(names)] = [
         vocabulary.targets.index(aim) if (aim := skills[name].target) is not None else NONE for name in names
     ]
+    view[: len(names)] = [views.get(name, View.PLAIN) for name in names]
     allowed[: len(names)] = actions
 
     def lowered(reward: str) -> Table:
@@ -99,7 +100,7 @@ def lower_guards(
         reward=stack([lowered(guard.reward) for guard in declared], MAX_GUARDS),
         expert=expert,
         target=target,
-        is_canonical=np.array([name in canonical for name in names] + [False] * (MAX_GUARDS - len(names))),
+        view=view,
         actions=allowed,
     )
 
@@ -109,7 +110,7 @@ def blank_guards(vocabulary: Vocabulary) -> GuardArrays:
     table = zeros(MAX_GUARDS)
     none = np.full(MAX_GUARDS, NONE, np.int32)
     actions = np.ones((MAX_GUARDS, len(vocabulary.actions)), bool)
-    return GuardArrays(table, table, table, none, none, np.zeros(MAX_GUARDS, bool), actions)
+    return GuardArrays(table, table, table, none, none, np.zeros(MAX_GUARDS, np.int32), actions)
 
 
 def bonus(guards: GuardArrays, registers: jax.Array, guard: jax.Array) -> jax.Array:

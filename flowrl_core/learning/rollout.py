@@ -17,7 +17,7 @@ from flowrl_core.envs.worlds import PoolUse, WorldPool, draw, put_rows
 from flowrl_core.networks.moe import routed_apply
 from flowrl_core.skills.model import MAX_GUARDS, MAX_STEPS
 from flowrl_core.trees import tree_class
-from flowrl_core.types import Leaf, Params
+from flowrl_core.types import Leaf, Params, View
 
 if TYPE_CHECKING:
     from flowrl_core.networks.policy_value import ActorCritic
@@ -168,20 +168,21 @@ def begin(adapter: Adapter, pool: WorldPool, use: PoolUse, mode: RolloutMode, *,
 def expert_inputs(adapter: Adapter, plan: PlanArrays, playing: Playing) -> tuple[jax.Array, jax.Array]:
     """Return the inputs of the acting experts f32[B, D + 9], and the environment's action for each of theirs i32[B, A].
 
-    The two lists of actions differ for an expert that sees the environment's canonical view.
+    The two lists of actions differ for an expert that sees the environment's canonical view. One without a compass is
+    told of targets in view alone.
     """
     features = step_features(
         adapter, plan, playing.step, playing.guard, playing.obs, playing.state, playing.now, playing.start
     )
     obs, sight = playing.obs, features[:, -NUM_TARGET_FEATURES:]
     actions = jnp.broadcast_to(jnp.arange(adapter.num_actions), (obs.shape[0], adapter.num_actions))
+    guard = playing.guard
+    view = jnp.where(guard >= 0, jnp.asarray(plan.guards.view)[guard], plan.view[playing.step])[:, None]
+    if adapter.terrain is not None:
+        sight = jnp.where(((view & View.COMPASS) > 0) | (sight[:, 4:5] > 0.5), sight, 0.0)
     if adapter.canonical is not None:
-        guard = playing.guard
-        is_canonical = jnp.where(
-            guard >= 0, jnp.asarray(plan.guards.is_canonical)[guard], plan.is_canonical[playing.step]
-        )
         obs, sight, actions = (
-            jnp.where(is_canonical[:, None], canonical, seen)
+            jnp.where((view & View.CANONICAL) > 0, canonical, seen)
             for canonical, seen in zip(jax.vmap(adapter.canonical)(obs, sight), (obs, sight, actions), strict=True)
         )
     return jnp.concatenate([obs, features[:, :-NUM_TARGET_FEATURES], sight], axis=-1), actions

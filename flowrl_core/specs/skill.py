@@ -10,7 +10,7 @@ from pydantic import Field
 from flowrl_core.errors import InputError
 from flowrl_core.quantities import Number, Whole
 from flowrl_core.specs.base import Spec
-from flowrl_core.types import MergePolicy
+from flowrl_core.types import MergePolicy, View
 
 __all__ = ["STALL_MINUTES", "EvaluationSpec", "SkillConfig", "TrainingSpec", "check_episodes", "read_parameters"]
 
@@ -81,12 +81,22 @@ class TrainingSpec(Spec):
         default=True,
         description="Let new experts see views that differ by a symmetry of the environment as one, if it declares any",
     )
+    compass: bool = Field(
+        default=True,
+        description="Tell new experts of a target out of view where they saw one last, or else where they have not "
+        "looked yet, if the environment is a grid",
+    )
     guards: bool = Field(
         default=True,
         description="Let the learned guards that a skill lists take over in its plan when they are needed",
     )
     checkpoint_updates: Whole = Field(default=40, ge=1, description="Updates between mid-run checkpoints")
     seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the run")
+
+    @property
+    def view(self) -> View:
+        """What a new expert sees."""
+        return View(View.CANONICAL * self.canonical_view | View.COMPASS * self.compass)
 
 
 class EvaluationSpec(Spec):
@@ -151,6 +161,7 @@ _BEFORE: dict[str, dict[str, Any]] = {
         "final_entropy_share": 1.0,
         "shaping": 0.0,
         "canonical_view": False,
+        "compass": False,
     },
     "evaluation": {"window_growth": 0, "stop_hopeless": False},
 }

@@ -49,7 +49,7 @@ __all__ = [
     "versions",
 ]
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration: a database at it is up to date."""
 
 metadata = MetaData(
@@ -172,8 +172,8 @@ experts = Table(
     Column("observation_size", Integer, nullable=False),
     Column("num_actions", Integer, nullable=False),
     Column("width", Integer, nullable=False),
-    # Whether it sees the environment's canonical view, see `envs.adapter.Adapter`.
-    Column("canonical_view", Boolean, nullable=False, server_default=false()),
+    # What it sees: the flags of `types.View`.
+    Column("view", Integer, nullable=False, server_default=text("0")),
     UniqueConstraint("identity", "line"),
 )
 

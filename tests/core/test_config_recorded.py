@@ -94,7 +94,7 @@ def test_every_training_field_reaches_a_shape_a_hyperparameter_or_a_stage():
         "frames": "the budget", "snapshot_fraction": "the rollout", "shaping": "the rollout", "world_uses": "the pool",
         "final_learning_rate_share": "the schedule", "final_entropy_share": "the schedule", "seed": "the streams",
         "checkpoint_updates": "train", "episode_limit": "the plan", "action_masks": "the plan", "guards": "the plan",
-        "canonical_view": "the expert",
+        "canonical_view": "the expert", "compass": "the expert",
     }  # fmt: skip
     for field in TrainingSpec.model_fields:
         changed = default.model_copy(update={field: others("training", field)[0]})

@@ -21,6 +21,7 @@ from flowrl_core.storage.checkpoints import content_hash, load_tree
 from flowrl_core.storage.database import writing
 from flowrl_core.storage.registry import Registry
 from flowrl_core.storage.registry.rows.library import add_version
+from flowrl_core.types import View
 
 DIG = KNOWLEDGE.skills["dig_a"]
 SKILLS = {**KNOWLEDGE.skills, "dig_a": replace(DIG, program=Program("since.a >= n", "2 * gained.a"))}
@@ -165,12 +166,12 @@ def test_an_expert_sees_as_the_one_that_it_begins_as_and_else_as_its_run_says(ne
     spec = registry_steps.make_spec(targets=["goto_bench"])
     with Registry.open(new_home) as registry:
         registry_steps.start(registry, spec, {"goto_bench": bench})
-        registry.library.allocate(bench.identity("corridor"), **registry_steps.SIZES, canonical_view=True)
+        registry.library.allocate(bench.identity("corridor"), **registry_steps.SIZES, view=View.CANONICAL)
         registry_steps.learn(registry, ["goto_bench"], {0: ("bench", 100)})
         registry_steps.start(registry, spec.model_copy(update={"campaign": "later", "targets": list(skills)}), skills)
         for name, skill in skills.items():
             expert = registry.library.allocate(skill.identity("corridor"), **registry_steps.SIZES)
-            assert expert.canonical_view == (name != "new"), name
+            assert expert.view == (View.PLAIN if name == "new" else View.CANONICAL), name
 
 
 def test_a_version_comes_from_no_expert_of_another_skill(home):

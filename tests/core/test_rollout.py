@@ -21,6 +21,7 @@ from flowrl_core.networks.policy_value import ActorCritic
 from flowrl_core.randomness import jax_stream
 from flowrl_core.skills.experts import stack_experts
 from flowrl_core.skills.model import Plan, Step
+from flowrl_core.types import View
 
 ADAPTER = plain_states(make_adapter("corridor"))
 BENCH_THEN_DIG = Plan("dig_a", (Step("goto_bench", 1), Step("dig_a", 1)))
@@ -99,8 +100,8 @@ def test_an_expert_that_sees_the_canonical_view_sees_and_acts_in_it_and_another_
         return jnp.zeros(len(CORRIDOR.actions), bool).at[1].set(obs[2] > 0.5)  # to go right, in the third cell
 
     adapter = replace(ADAPTER, canonical=canonical, deadly=deadly)
-    for names, sign in (((), -1), (("goto_bench",), 1)):
-        seen = played(adapter, arrays(BENCH_THEN_DIG, use_masks=True, canonical=names))
+    for views, sign in (({}, -1), ({"goto_bench": View.CANONICAL}, 1)):
+        seen = played(adapter, arrays(BENCH_THEN_DIG, use_masks=True, views=views))
         cell, offset = seen.inputs.flags[..., :6].argmax(-1), seen.inputs.numbers[..., -4]
         # The bench is the first cell, and what is sought; who begins there is done, wherever it goes.
         goes = (seen.step == 0) & ~seen.is_boundary & (offset != 0)

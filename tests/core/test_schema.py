@@ -16,6 +16,7 @@ from flowrl_core.storage import schema
 from flowrl_core.storage.database import MIGRATIONS, bring_up_to_date, make_engine, reading, writing
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.registry import Registry
+from flowrl_core.types import View
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def _moved(rows: _Rows) -> _Rows:
     for row in (*moved["experts"], *moved["bundles"]):
         row["line"] = ""
     for row in moved["experts"]:
-        row["canonical_view"] = False
+        row["view"] = View.PLAIN
     for row in moved["campaigns"]:
         row |= {"family": "skill", "line": ""}
     return moved
@@ -187,6 +188,23 @@ def test_a_registry_of_an_older_schema_keeps_every_row(home: Home, empty_databas
             with sqlite3.connect(file) as connection:
                 assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(found,)]
                 assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_experts_go_on_seeing_what_they_saw(home: Home, empty_database: str) -> None:
+    home.root.mkdir()
+    engine = make_engine(home.registry_url)
+    bring_up_to_date(home, engine, head="0005")
+    tables = sa.MetaData()
+    tables.reflect(engine)
+    with writing(engine) as tx:
+        for number, canonical_view in enumerate((False, True)):
+            skill = _FIRST["skills"][0] | {"identity": f"i{number}"}
+            expert = {"global_index": number, "identity": skill["identity"], "kind": "skill"} | SIZES
+            tx.execute(sa.insert(tables.tables["skills"]).values(**skill))
+            tx.execute(sa.insert(tables.tables["experts"]).values(**expert, canonical_view=canonical_view))
+    engine.dispose()
+    with Registry.open(home) as registry:
+        assert [expert.view for expert in registry.library.experts()] == [View.PLAIN, View.CANONICAL]
 
 
 def test_after_the_migration_an_open_run_is_adopted_and_its_attempt_is_still_outstanding(

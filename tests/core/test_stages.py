@@ -54,7 +54,8 @@ def test_a_sealed_directory_holds_the_plan_the_remap_the_configuration_and_the_s
         heads = {e.global_index: e.head.id if e.head else None for e in registry.library.experts()}
     assert record.seeds == {index: heads[index] for index in record.remap}
     told = json.loads(directory.config.read_text())
-    assert told["prior_knowledge"]["make_b"] == {"target": "bench", "actions": "all", "canonical_view": True}
+    views = {"canonical_view": True, "compass": True}
+    assert told["prior_knowledge"]["make_b"] == {"target": "bench", "actions": "all"} | views
     assert told["seeded_from"]["make_b"] == "initialised"
 
 

@@ -19,7 +19,7 @@ from craftax.craftax_classic import game_logic
 from craftax.craftax_classic.constants import BlockType
 from craftax.craftax_classic.envs.craftax_symbolic_env import CraftaxClassicSymbolicEnvNoAutoReset
 
-from flowrl_core.envs.adapter import Adapter
+from flowrl_core.envs.adapter import Adapter, Terrain
 from flowrl_core.envs.craftax_classic.blows import act, counting, move_mobs
 from flowrl_core.envs.craftax_classic.cell_choice import choose_cell
 from flowrl_core.envs.craftax_classic.placing import placed
@@ -41,6 +41,10 @@ _TARGET_CHANNELS = np.array(
     ],
     np.float32,
 )
+_BLOCK_CODES = {kind: BlockType[kind.upper()].value for kind in KINDS if kind not in _CREATURE_CHANNEL}
+_IN_ROCK = ("stone", "coal", "iron", "diamond", "skeleton")
+_ROCK = ("STONE", "PATH", "COAL", "IRON", "DIAMOND", "LAVA")
+_OPEN = ("GRASS", "SAND", "TREE")
 _DY, _DX = np.meshgrid(np.arange(_ROWS) - _ROWS // 2, np.arange(_COLUMNS) - _COLUMNS // 2, indexing="ij")
 _DISTANCE = (np.abs(_DY) + np.abs(_DX)).reshape(-1).astype(np.float32)
 _NONE_IN_VIEW = _DISTANCE.max() + 1
@@ -82,8 +86,27 @@ def make() -> Adapter:
         place=place,
         deadly=_deadly,
         canonical=_canonical,
+        terrain=_terrain(env),
         render=_render,
     )
+
+
+def _terrain(env: Any) -> Terrain:
+    """Return how the world is charted, by its blocks. Ores and skeletons are looked for in rock, others in the open."""
+    blocks = [frozenset(CRAFTAX_CLASSIC.kinds(name)) & set(_BLOCK_CODES) for name in CRAFTAX_CLASSIC.targets]
+    ground = [_ROCK if name in _IN_ROCK else _OPEN for name in CRAFTAX_CLASSIC.targets]
+    return Terrain(
+        size=env.static_env_params.map_size,
+        view_size=(_ROWS, _COLUMNS),
+        position=lambda state: state.player_position,
+        view=lambda obs: _cells(obs)[:, : len(BlockType)].argmax(-1).reshape(_ROWS, _COLUMNS),
+        targets=_bits([[_BLOCK_CODES[kind] for kind in kinds] for kinds in blocks]),
+        ground=_bits([[BlockType[name].value for name in names] for names in ground]),
+    )
+
+
+def _bits(codes: list[list[int]]) -> np.ndarray:
+    return np.array([sum(1 << code for code in each) for each in codes], np.uint32)
 
 
 def _step_env() -> Callable[..., Any]:

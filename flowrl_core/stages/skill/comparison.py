@@ -18,6 +18,7 @@ from flowrl_core.stages.skill.context import RunContext
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import Bundle, Compared, ExpertResult, Measured, VersionRecord
 from flowrl_core.storage.registry import Registry
+from flowrl_core.types import View
 from flowrl_core.vocabulary.catalogue import vocabulary
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class EvaluationSetup:
     Attributes:
         experts: global index of each skill of the plan; may contain more.
         skills: definitions of the plan's skills.
-        canonical: those whose experts see the environment's canonical view.
+        views: what the expert of each of them sees.
         training: the run's; only the number of environments, the episode limit and the masks matter here.
     """
 
@@ -47,7 +48,7 @@ class EvaluationSetup:
     plan: Plan
     experts: Mapping[str, int]
     skills: Mapping[str, Skill]
-    canonical: frozenset[str]
+    views: Mapping[str, View]
     training: TrainingSpec
 
 
@@ -63,7 +64,7 @@ def setup_of(registry: Registry, bundle: Bundle) -> EvaluationSetup:
         plan=bundle.plan,
         experts={record.name: index for index, record in experts.items()},
         skills={record.name: definitions[index].skill for index, record in experts.items()},
-        canonical=frozenset(record.name for record in experts.values() if record.canonical_view),
+        views={record.name: record.view for record in experts.values()},
         training=config.training,
     )
 
@@ -107,7 +108,7 @@ def play_with(
         vocabulary(setup.env),
         episode_limit=setup.training.episode_limit,
         use_masks=setup.training.action_masks,
-        canonical=setup.canonical,
+        views=setup.views,
     )
     return evaluate(compiled_learner(home.cache, shapes), stacked, arrays, episodes, key)
 

@@ -15,6 +15,7 @@ from flowrl_core.stages.skill.directory import SkillRunDirectory, run_directory
 from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.skill_runs import SkillRunRecord
 from flowrl_core.storage.registry import Registry
+from flowrl_core.types import View
 from flowrl_core.vocabulary.catalogue import vocabulary
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class RunContext:
         seed: seed of all the run's random streams, unique in the registry.
         experts: global index of each skill of the plan.
         skills: definitions of the plan's skills.
-        canonical: those whose experts see the environment's canonical view.
+        views: what the expert of each of them sees.
     """
 
     home: Home
@@ -50,7 +51,7 @@ class RunContext:
     remap: Remap
     experts: Mapping[str, int]
     skills: Mapping[str, Skill]
-    canonical: frozenset[str]
+    views: Mapping[str, View]
 
     def learner(self) -> Learner:
         """The compiled learner for the run's shapes."""
@@ -84,7 +85,7 @@ class RunContext:
             vocabulary(self.env),
             episode_limit=self.config.training.episode_limit,
             use_masks=self.config.training.action_masks,
-            canonical=self.canonical,
+            views=self.views,
         )
 
 
@@ -117,5 +118,10 @@ def _read(home: Home, record: SkillRunRecord, directory: SkillRunDirectory, epoc
         remap=Remap.from_dict(json.loads(directory.remap.read_text(encoding="utf-8"))),
         experts=steps["experts"],
         skills={name: Skill.from_dict(data) for name, data in steps["skills"].items()},
-        canonical=frozenset(steps.get("canonical", ())),  # runs sealed before there were such views have none
+        views={name: View(view) for name, view in steps.get("views", _earlier_views(steps)).items()},
     )
+
+
+def _earlier_views(steps: Mapping[str, Any]) -> dict[str, View]:
+    """Return the views of a run that was sealed when a plan named canonical views alone, or none."""
+    return dict.fromkeys(steps.get("canonical", ()), View.CANONICAL)

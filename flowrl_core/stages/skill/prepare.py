@@ -41,6 +41,7 @@ from flowrl_core.storage.layout import Home
 from flowrl_core.storage.records.library import VersionRecord
 from flowrl_core.storage.records.skill_runs import SkillRunRecord
 from flowrl_core.storage.registry import Registry
+from flowrl_core.types import View
 from flowrl_core.vocabulary.catalogue import environment, vocabulary
 
 __all__ = ["prepare", "run_seed"]
@@ -57,7 +58,7 @@ class _Draft:
     Attributes:
         before: the failed run that it continues, if any.
         experts, skills: global index and definition of each skill of the plan.
-        canonical: the skills whose experts see the environment's canonical view.
+        views: what the expert of each skill sees.
     """
 
     record: SkillRunRecord
@@ -70,7 +71,7 @@ class _Draft:
     remap: Remap
     experts: Mapping[str, int]
     skills: Mapping[str, Skill]
-    canonical: frozenset[str]
+    views: Mapping[str, View]
 
 
 def run_seed(seed: int, identity: str, ordinal: int, line: str = "") -> int:
@@ -105,7 +106,7 @@ def prepare(home: Home, run: int, config: SkillConfig, *, epoch: int | None = No
             _mend_seed(home, registry, open_run(home, registry, run, epoch=epoch))
             return directory.path
         draft = _draft(registry, record, config)
-        setup = EvaluationSetup(draft.env, draft.plan, draft.experts, draft.skills, draft.canonical, config.training)
+        setup = EvaluationSetup(draft.env, draft.plan, draft.experts, draft.skills, draft.views, config.training)
         left, earlier = _left(registry, draft.before), _earlier(registry, draft)
         versions, heads = choose_seeds(home, registry, setup, config, draft.seed, left=left, earlier=earlier)
         guards, guarding = choose_guards(home, setup, versions, config, draft.seed)
@@ -170,9 +171,9 @@ def _draft(registry: Registry, record: SkillRunRecord, config: SkillConfig) -> _
     plan = make_plan(knowledge, record.skill, learned=learned)
     check_plan_fits(config, plan, definitions, knowledge.vocabulary)
     plan = replace(plan, guards=available(own.skill, config, learned))
-    sizes, view = _sizes(campaign.env, config), config.training.canonical_view
+    sizes, view = _sizes(campaign.env, config), config.training.view
     allocated = {
-        name: registry.library.allocate(identities[name], line=campaign.line, canonical_view=view, **sizes)
+        name: registry.library.allocate(identities[name], line=campaign.line, view=view, **sizes)
         for name in plan.skills
     }
     experts = {name: expert.global_index for name, expert in allocated.items()}
@@ -187,7 +188,7 @@ def _draft(registry: Registry, record: SkillRunRecord, config: SkillConfig) -> _
         remap=build_remap(list(experts.values())),
         experts=experts,
         skills={name: definitions[name] for name in plan.skills},
-        canonical=frozenset(name for name, expert in allocated.items() if expert.canonical_view),
+        views={name: expert.view for name, expert in allocated.items()},
     )
 
 
@@ -200,7 +201,7 @@ def _guarded_by(draft: _Draft, guards: tuple[str, ...]) -> _Draft:
         plan=plan,
         experts=experts,
         skills={name: draft.skills[name] for name in plan.skills},
-        canonical=draft.canonical & set(plan.skills),
+        views={name: draft.views[name] for name in plan.skills},
         remap=build_remap(list(experts.values())),
     )
 
@@ -231,7 +232,7 @@ def _write(
             "hash": draft.plan.hash,
             "experts": dict(draft.experts),
             "skills": {name: skill.as_dict() for name, skill in draft.skills.items()},
-            "canonical": sorted(draft.canonical),
+            "views": dict(draft.views),
         },
     )
     write_json(directory.remap, draft.remap.as_dict())
@@ -252,7 +253,8 @@ def _config(
         name: {
             "target": skill.target,
             "actions": list(skill.actions) if draft.config.training.action_masks and skill.actions else "all",
-            "canonical_view": name in draft.canonical,
+            "canonical_view": View.CANONICAL in draft.views[name],
+            "compass": View.COMPASS in draft.views[name],
         }
         for name, skill in draft.skills.items()
     }

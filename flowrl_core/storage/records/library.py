@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flowrl_core.skills.model import Plan
-from flowrl_core.types import MergeAction
+from flowrl_core.types import MergeAction, View
 
 __all__ = [
     "Bundle",
@@ -55,7 +55,7 @@ class ExpertRecord:
     Attributes:
         env: its skill's environment.
         line: the library that it belongs to, see `Campaign`.
-        canonical_view: whether it sees the environment's canonical view (`envs.adapter.Adapter.canonical`).
+        view: what it sees.
         head: None until its skill is learned.
         bundle: the newest bundle of its own skill.
     """
@@ -68,7 +68,7 @@ class ExpertRecord:
     observation_size: int
     num_actions: int
     width: int
-    canonical_view: bool
+    view: View
     head: VersionRecord | None
     bundle: int | None
 

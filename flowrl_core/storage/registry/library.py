@@ -28,6 +28,7 @@ from flowrl_core.storage.registry.rows.library import (
     version_record,
     view_to_begin_with,
 )
+from flowrl_core.types import View
 
 __all__ = ["Library"]
 
@@ -47,12 +48,12 @@ class Library:
         observation_size: int,
         num_actions: int,
         width: int,
-        canonical_view: bool = False,
+        view: View = View.PLAIN,
         line: str = "",
     ) -> ExpertRecord:
         """Return the expert of an identity in a line, allocated with the next global index if there is none.
 
-        A new one sees as the expert whose head it begins as, or else as `canonical_view` says.
+        A new one sees as the expert whose head it begins as, or else as `view` says.
 
         Raises:
             InputError: it exists with other sizes (the message names both).
@@ -68,8 +69,8 @@ class Library:
             index = 0 if last is None else last + 1
             named = {"global_index": index, "identity": identity, "line": line, "kind": "skill"}
             tx.execute(sa.insert(schema.experts).values(**named, **wanted))
-            view = view_to_begin_with(tx, index, canonical_view)
-            tx.execute(sa.update(schema.experts).where(_experts.global_index == index).values(canonical_view=view))
+            seen = {"view": int(view_to_begin_with(tx, index, view))}
+            tx.execute(sa.update(schema.experts).where(_experts.global_index == index).values(seen))
             return _select_experts(tx, *is_it)[0]
 
     def expert(self, identity: str, *, line: str = "") -> ExpertRecord | None:
@@ -173,9 +174,12 @@ def _select_experts(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[E
     query = sa.select(schema.experts, *named, newest.label("bundle")).join(schema.skills).where(*where)
     rows = tx.execute(query.order_by(_experts.global_index)).mappings().all()
     head = heads_of(tx, [row["global_index"] for row in rows])
-    sizes = ("observation_size", "num_actions", "width", "canonical_view")
+    sizes = ("observation_size", "num_actions", "width")
     copied = ("global_index", "identity", "env", "line", "name", "bundle", *sizes)
-    return [ExpertRecord(**{n: row[n] for n in copied}, head=head.get(row["global_index"])) for row in rows]
+    return [
+        ExpertRecord(**{n: row[n] for n in copied}, view=View(row["view"]), head=head.get(row["global_index"]))
+        for row in rows
+    ]
 
 
 def _select_bundles(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Bundle]:

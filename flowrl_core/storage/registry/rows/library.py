@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from flowrl_core.errors import StorageError
 from flowrl_core.storage import schema
 from flowrl_core.storage.records.library import BundleFacts, VersionRecord
+from flowrl_core.types import View
 
 __all__ = [
     "add_bundle",
@@ -28,7 +29,7 @@ __all__ = [
 _versions, _heads = schema.versions.c, schema.heads.c
 _OTHER = schema.experts.alias()
 _SIZES = ("line", "observation_size", "num_actions", "width")
-_ALIKE = (*_SIZES, "canonical_view")
+_ALIKE = (*_SIZES, "view")
 """What an expert must have in common with another to begin as it."""
 
 
@@ -56,14 +57,14 @@ def beginning(tx: sa.Connection, global_index: int) -> VersionRecord | None:
     return _newest_head(tx, _others(global_index, name)) if name is not None else None
 
 
-def view_to_begin_with(tx: sa.Connection, global_index: int, default: bool) -> bool:
-    """Return whether a new expert sees the canonical view: as the expert whose head it begins as, or `default`."""
+def view_to_begin_with(tx: sa.Connection, global_index: int, default: View) -> View:
+    """Return what a new expert sees: the same as the expert whose head it begins as, or `default`."""
     name = _begins_as(tx, global_index)
     for named in (None, name) if name is not None else (None,):
         version = _newest_head(tx, _others(global_index, named, _SIZES))
         if version is not None:
-            seen = sa.select(schema.experts.c.canonical_view).where(schema.experts.c.global_index == version.expert)
-            return bool(tx.execute(seen).scalar_one())
+            seen = sa.select(schema.experts.c.view).where(schema.experts.c.global_index == version.expert)
+            return View(tx.execute(seen).scalar_one())
     return default
 
 
