@@ -96,6 +96,7 @@ def _check_play(adapter: Adapter) -> tuple[jax.Array, Any]:
         _check_sight(adapter, np.asarray(row)[alive], np.asarray(seen)[alive])
         if t == _STEPS - 1:
             _check_canonical(adapter, obs, seen)
+            _check_terrain(adapter, obs, state, np.asarray(seen))
         actions = jnp.asarray(draw.integers(adapter.num_actions, size=_WORLDS), jnp.int32)
         moving = (jax.random.split(jax.random.PRNGKey(t), _WORLDS), state, actions)
         after = step(*moving)
@@ -166,6 +167,22 @@ def _check_canonical(adapter: Adapter, obs: jax.Array, seen: jax.Array) -> None:
     assert (np.sort(actions, axis=-1) == every).all(), "canonical: not each of the environment's actions once"
     again = jax.jit(jax.vmap(jax.vmap(adapter.canonical)))(views, sights)
     _assert_equal(again, (views, sights, jnp.broadcast_to(every, actions.shape)), "canonical: not the same view twice")
+
+
+def _check_terrain(adapter: Adapter, obs: jax.Array, state: Any, seen: np.ndarray) -> None:
+    """Args: as those of `_check_canonical`, and states with leaves [B, ...]."""
+    terrain = adapter.terrain
+    if terrain is None:
+        return
+    views, positions = np.asarray(jax.vmap(terrain.view)(obs)), np.asarray(jax.vmap(terrain.position)(state))
+    assert views.shape[1:] == terrain.view_size, f"terrain: the view is {views.shape[1:]}, not {terrain.view_size}"
+    assert all(side % 2 for side in terrain.view_size), "terrain: the view has no middle"
+    assert ((views >= 1) & (views <= 30)).all(), "terrain: a cell in view has no code from 1 to 30"
+    assert ((positions >= 0) & (positions < terrain.size)).all(), "terrain: the player is outside the world"
+    codes = (1 << views.reshape(len(views), -1).astype(np.uint32)).astype(np.uint32)
+    for number, target in enumerate(adapter.vocabulary.targets):
+        is_there = (codes & terrain.targets[number]).any(1)
+        assert seen[is_there, 1 + number, 4].all(), f"terrain: {target} is in view, and sight says that it is not"
 
 
 def _check_places(adapter: Adapter, obs: jax.Array, state: Any) -> None:
