@@ -94,11 +94,13 @@ def test_a_plan_as_json_says_what_each_step_is(flowrl_here):
     iron = json.loads(flowrl_here("plan", "make_iron_pickaxe", "--json").stdout)
     assert "guards" not in iron and iron["begins_as"] is None
     assert iron["steps"][-2]["keeps"].keys() >= {"near.crafting_table", "near.furnace"}
+    plant = json.loads(flowrl_here("plan", "eat_plant", "--json").stdout)
+    assert plant["guards"] == ["defeat_zombie", "collect_drink", "eat_cow", "wake_up"]
     diamond = json.loads(flowrl_here("plan", "collect_diamond", "--json").stdout)
-    assert diamond["guards"] == ["defeat_zombie", "collect_drink", "eat_cow", "wake_up"]
     assert diamond["begins_as"] == "collect_iron"
-    said = flowrl_here("plan", "collect_diamond").stdout
-    assert "Guarded by collect_drink, once learned: from drink <= 2" in said and "Begins as collect_iron, once" in said
+    said = {name: flowrl_here("plan", name).stdout for name in ("eat_plant", "collect_diamond")}
+    assert "Guarded by collect_drink, once learned: from drink <= 2" in said["eat_plant"]
+    assert "Begins as collect_iron, once" in said["collect_diamond"]
     steps = json.loads(flowrl_here("plan", "make_b", "--knowledge", "corridor", "--json").stdout)["steps"]
     table = flowrl_here("plan", "make_b", "--knowledge", "corridor").stdout
     assert len(steps) > 1 and all(f"{step['skill']} " in table and step["description"] in table for step in steps)
