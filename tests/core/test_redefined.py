@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from flowrl_core.programs.model import Program
 from flowrl_core.skills.experts import expert_slice
 from flowrl_core.skills.knowledge import load_knowledge
 from flowrl_core.specs.overrides import resolve
+from flowrl_core.stages.skill.context import open_run
 from flowrl_core.stages.skill.directory import run_directory
 from flowrl_core.stages.skill.prepare import prepare
 from flowrl_core.stages.skill.remarks import remarks
@@ -172,6 +174,17 @@ def test_an_expert_sees_as_the_one_that_it_begins_as_and_else_as_its_run_says(ne
         for name, skill in skills.items():
             expert = registry.library.allocate(skill.identity("corridor"), **registry_steps.SIZES)
             assert expert.view == (View.PLAIN if name == "new" else View.CANONICAL), name
+
+
+@pytest.mark.parametrize(("said", "view"), [({}, View.PLAIN), ({"canonical": ["dig_a"]}, View.CANONICAL)])
+def test_a_run_sealed_by_an_earlier_version_sees_what_its_plan_said_then(home, said, view):
+    record = prepared(home)
+    file = run_directory(home, record).plan
+    steps = json.loads(file.read_text())
+    assert steps.pop("views") == {"dig_a": View.CANONICAL | View.COMPASS}
+    file.write_text(json.dumps(steps | said))
+    with Registry.open(home) as registry:
+        assert (open_run(home, registry, record.id).plan_arrays().view == view).all()
 
 
 def test_a_version_comes_from_no_expert_of_another_skill(home):
