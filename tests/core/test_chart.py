@@ -1,20 +1,14 @@
 """The compass: where an expert is told to look, and that it is told nothing that the player has not seen."""
 
-import functools
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from craftax.craftax_classic.constants import BlockType
-from test_rollout import arrays, played
 
 from flowrl_core.envs.adapter import Terrain, make_adapter
 from flowrl_core.envs.chart import bearing, charted
 from flowrl_core.envs.craftax_classic.vocabulary import CRAFTAX_CLASSIC
-from flowrl_core.skills.model import Plan, Step
-from flowrl_core.types import View
 
 UNSEEN, FLOOR, ORE, WATER = range(4)
 TOY = Terrain(
@@ -113,30 +107,3 @@ def test_a_target_in_view_is_told_as_the_environment_tells_it(classic, walked):
         np.testing.assert_array_equal(said[in_view], seen[in_view])
         assert (said[~in_view, 4:] == 0).all()
     assert found
-
-
-@pytest.mark.long
-def test_an_expert_without_a_compass_is_told_of_targets_in_view_alone():
-    corridor = make_adapter("corridor")
-    cells = 6
-
-    def near_sighted(obs, state, target):
-        features = corridor.sight(obs, state, target)
-        return jnp.where(features[5] > 0.5, features, 0.0)
-
-    terrain = Terrain(
-        size=(1, cells),
-        view_size=(1, 3),
-        position=lambda state: jnp.stack([jnp.int32(0), state.cell]),
-        view=lambda obs: jnp.where(jnp.arange(-1, 2) + obs[:cells].argmax() == 0, 2, 1)[None],
-        targets=np.array([1 << 2, 0], np.uint32),
-        ground=np.array([1 << 1, 1 << 1], np.uint32),
-    )
-    adapter = charted(replace(corridor, sight=near_sighted, terrain=terrain))
-    plan = functools.partial(arrays, Plan("goto_bench", (Step("goto_bench", 1),)))
-    for views, knows in (({}, False), ({"goto_bench": View.CANONICAL}, False), ({"goto_bench": View.COMPASS}, True)):
-        seen = played(adapter, plan(views=views))
-        direction, in_view = seen.inputs.numbers[..., -6], seen.inputs.numbers[..., -2]
-        away = in_view < 0.5
-        assert away.any() and (direction[~away] <= 0).all()
-        assert (direction[away] < 0).all() if knows else (direction[away] == 0).all()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from corridor_runs import KNOWLEDGE
 
-from flowrl_core.envs.adapter import make_adapter, plain_states
+from flowrl_core.envs.adapter import Terrain, make_adapter, plain_states
 from flowrl_core.envs.automaton import NUM_STEP_FEATURES, lower_plan
+from flowrl_core.envs.chart import charted
 from flowrl_core.envs.corridor.vocabulary import CORRIDOR, CORRIDOR_ITEMS
 from flowrl_core.envs.snapshots import no_snapshots
 from flowrl_core.envs.worlds import PoolUse, empty_pool, replace_used, used_up
@@ -114,6 +115,32 @@ def test_an_expert_that_sees_the_canonical_view_sees_and_acts_in_it_and_another_
         np.testing.assert_array_equal(forbidden[goes], here[goes] == 2)
         digs = seen.step == 1
         assert digs.any() and (seen.inputs.numbers[..., -4][digs] >= 0).all()
+
+
+@pytest.mark.long
+def test_an_expert_without_a_compass_is_told_of_targets_in_view_alone():
+    corridor, cells = make_adapter("corridor"), 6
+
+    def near_sighted(obs, state, target):
+        features = corridor.sight(obs, state, target)
+        return jnp.where(features[5] > 0.5, features, 0.0)
+
+    terrain = Terrain(
+        size=(1, cells),
+        view_size=(1, 3),
+        position=lambda state: jnp.stack([jnp.int32(0), state.cell]),
+        view=lambda obs: jnp.where(jnp.arange(-1, 2) + obs[:cells].argmax() == 0, 2, 1)[None],
+        targets=np.array([1 << 2, 0], np.uint32),
+        ground=np.array([1 << 1, 1 << 1], np.uint32),
+    )
+    adapter = charted(replace(corridor, sight=near_sighted, terrain=terrain))
+    plan = functools.partial(arrays, Plan("goto_bench", (Step("goto_bench", 1),)))
+    for views, knows in (({}, False), ({"goto_bench": View.CANONICAL}, False), ({"goto_bench": View.COMPASS}, True)):
+        seen = played(adapter, plan(views=views))
+        direction, in_view = seen.inputs.numbers[..., -6], seen.inputs.numbers[..., -2]
+        away = in_view < 0.5
+        assert away.any() and (direction[~away] <= 0).all()
+        assert (direction[away] < 0).all() if knows else (direction[away] == 0).all()
 
 
 def test_without_masks_the_same_experts_use_every_action(rollouts):
