@@ -174,6 +174,10 @@ def _check_terrain(adapter: Adapter, obs: jax.Array, state: Any, seen: np.ndarra
     terrain = adapter.terrain
     if terrain is None:
         return
+    for name in ("targets", "ground"):
+        codes = getattr(terrain, name)
+        is_fine = codes.shape == (len(adapter.vocabulary.targets),) and codes.dtype == "uint32"
+        assert is_fine, f"terrain: {name} is not u32[targets]"
     views, positions = np.asarray(jax.vmap(terrain.view)(obs)), np.asarray(jax.vmap(terrain.position)(state))
     assert views.shape[1:] == terrain.view_size, f"terrain: the view is {views.shape[1:]}, not {terrain.view_size}"
     assert all(side % 2 for side in terrain.view_size), "terrain: the view has no middle"

@@ -1,17 +1,28 @@
 """The lamps: one draws oil from the well that one stands at, and kindles lamps with it."""
 
 import jax.numpy as jnp
+import numpy as np
 from lamps import ENVIRONMENT
 from lamps.rules import amounts_after
 
-from flowrl_core.envs.adapter import Adapter
+from flowrl_core.envs.adapter import Adapter, Terrain
 from flowrl_core.envs.placing import wanted_values
 
 NAMES = [fluent.name for fluent in ENVIRONMENT.vocabulary.fluents]
+WELL = 1
+TERRAIN = Terrain(
+    size=(1, 1),
+    view_size=(1, 1),
+    position=lambda state: jnp.zeros(2, jnp.int32),  # the world has one cell, which is the well's
+    view=lambda obs: jnp.full((1, 1), WELL, jnp.uint8),
+    targets=np.array([1 << WELL], np.uint32),
+    ground=np.array([0], np.uint32),
+)
 
 
 def make():
-    return Adapter(ENVIRONMENT.vocabulary, 1, reset=reset, step=step, read=read, sight=sight, place=place)
+    calls = {"reset": reset, "step": step, "read": read, "sight": sight, "place": place}
+    return Adapter(ENVIRONMENT.vocabulary, 1, **calls, terrain=TERRAIN)
 
 
 def observe(state):
