@@ -3,7 +3,8 @@
 ours: the skills that a stone pickaxe needs, one after another, by the stages that `flowrl campaign` runs.
 masked: the same, with each skill limited to the actions that its definition allows (`action_masks`).
 original: the protocol of github.com/renos/flow-rl in our harness: the whole plan from scratch in one run, skill
-boundaries terminal, no entry snapshots, no target features, no action masks; other hyperparameters as in ours.
+boundaries terminal, no entry snapshots, no target features, no view of our own (canonical, compass), no action masks,
+no shaping, nothing that a step must keep and no stranded episodes; other hyperparameters as in ours.
 plain: PPO with one network on the game's own reward, in our harness.
 """
 
@@ -211,7 +212,7 @@ class Training:
 
 def original(cache: Path, seed: int, knowledge: Knowledge, cap: int) -> Row:
     """Run the original's protocol until the bound reaches the threshold and its stop rule holds, or until the cap."""
-    training = TrainingSpec(seed=seed, credit="terminal", snapshot_fraction=0.0)
+    training = TrainingSpec(seed=seed, credit="terminal", snapshot_fraction=0.0, shaping=0.0)
     plan, skills = make_plan(knowledge, TARGET), _without_targets(knowledge.skills)
     arrays = lower_plan(
         plan,
@@ -220,6 +221,7 @@ def original(cache: Path, seed: int, knowledge: Knowledge, cap: int) -> Row:
         knowledge.vocabulary,
         episode_limit=training.episode_limit,
     )
+    arrays = dataclasses.replace(arrays, keep=np.zeros_like(arrays.keep), floor=np.zeros_like(arrays.floor))
     learner = compiled_learner(cache, shapes_of(knowledge.env, training, len(plan.skills)))
     warm_up(learner)
     run = Training(learner, arrays, training, EvaluationSpec())
@@ -248,7 +250,7 @@ def _without_targets(skills: Mapping[str, Skill]) -> dict[str, Skill]:
 
 def plain(learner: Learner, seed: int, knowledge: Knowledge, cap: int, every: int) -> Row:
     """Run PPO on the game's own reward; an episode ends with a stone pickaxe, death or the step limit."""
-    training = TrainingSpec(seed=seed, snapshot_fraction=0.0, max_experts=1)
+    training = TrainingSpec(seed=seed, snapshot_fraction=0.0, shaping=0.0, max_experts=1)
     program = Program(f"ach.{TARGET}", f"1 if new_ach.{TARGET} else 0")
     skill = Skill("play", "", program, gain={f"ach.{TARGET}": Linear(0, 1)})
     arrays = lower_plan(
